@@ -1,0 +1,84 @@
+# Two virtual environments, because NeMo's requirements and tritonserver's do not install together:
+# .venv/export writes model repositories, .venv/serve has the server and the client.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+EXPORT := .venv/export/bin
+SERVE := .venv/serve/bin
+EXPORT_READY := .venv/export/.installed
+SERVE_READY := .venv/serve/.installed
+CHECKPOINTS := demo/coffee_ctc.nemo demo/coffee_rnnt.nemo
+TEST_REPOSITORY := build/test_repository
+RECORDINGS := $(wildcard demo/commands/manifest.jsonl ../shared/speech/*/*.jsonl)
+SERVER ?= server
+EXPORT_CODE := $(shell find export_scripts -name '*.py')
+SERVE_CHECKED := client server demo tests/client tests/server tests/served tests/conftest.py
+EXPORT_CHECKED := export_scripts training benchmark tests/export_scripts tests/training tests/full_size
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+FULL_SIZE := stt_en_citrinet_256 stt_en_conformer_ctc_small stt_en_conformer_transducer_small \
+	stt_en_quartznet15x5 stt_en_contextnet_512
+MANIFEST ?= $(firstword $(wildcard ../shared/speech/read/manifest.jsonl) demo/commands/manifest.jsonl)
+
+VERIFY = $(SERVE)/python tests/full_size/verify.py --manifest $(MANIFEST) \
+	--export-python $(EXPORT)/python --serve-python $(SERVE)/python
+
+.PHONY: help install demo test lint format verify-full verify-all clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+install: $(EXPORT_READY) $(SERVE_READY) ## both virtual environments
+
+$(EXPORT_READY): pyproject.toml constraints/export.txt
+	$(PYTHON) -m venv .venv/export
+	$(EXPORT)/pip install -q $(TORCH)
+	$(EXPORT)/pip install -q -c constraints/export.txt -e '.[export,dev]'
+	touch $@
+
+$(SERVE_READY): pyproject.toml constraints/serve.txt
+	$(PYTHON) -m venv .venv/serve
+	$(SERVE)/pip install -q -c constraints/serve.txt -e '.[$(SERVER),client,dev]'
+	$(SERVE)/python -m server.python_library
+	$(SERVE)/python -m server.launch --assemble-only
+	touch $@
+
+demo: install ## export a checkpoint, serve it, transcribe and measure
+	$(EXPORT)/python export_scripts/export.py demo/coffee_ctc.nemo --repository model_repository
+	$(SERVE)/python demo/run.py
+
+test: lint $(TEST_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed ## all tests
+	$(EXPORT)/python -m pytest tests/export_scripts tests/training
+	$(SERVE)/python -m pytest tests/server tests/client tests/served tests/full_size
+
+$(TEST_REPOSITORY)/.exported: $(CHECKPOINTS) $(EXPORT_CODE) | install
+	rm -rf $(@D)
+	$(EXPORT)/python export_scripts/export.py $(CHECKPOINTS) --repository $(@D)
+	touch $@
+
+build/nemo_transcripts.jsonl: $(CHECKPOINTS) $(RECORDINGS) tests/served/nemo_transcripts.py | install
+	$(EXPORT)/python tests/served/nemo_transcripts.py $(CHECKPOINTS) --out $@
+
+build/onnxruntime_1_19/.installed: | install
+	$(SERVE)/pip install -q --no-deps --upgrade --target $(@D) onnxruntime==1.19.2
+	touch $@
+
+verify-full: install ## five full-size models with random weights, served beside NeMo (MANIFEST=speech.jsonl)
+	$(VERIFY) $(FULL_SIZE) --folder build/verify_full --out build/verify_full/parity.md
+
+verify-all: install ## all 22, 16 recordings each, into docs/full_size.md; about an hour
+	$(VERIFY) --all --clean --recordings 16 --at-once 8 --folder build/full_size --out docs/full_size.md
+
+lint: install ## ruff and mypy
+	$(SERVE)/ruff check .
+	$(SERVE)/ruff format --check .
+	$(EXPORT)/mypy --strict $(EXPORT_CHECKED)
+	$(SERVE)/mypy --strict $(SERVE_CHECKED)
+
+format: install ## let ruff rewrite what it can
+	$(SERVE)/ruff check --fix .
+	$(SERVE)/ruff format .
+
+clean: ## remove what was built, but not the virtual environments
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache
