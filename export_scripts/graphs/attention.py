@@ -1,0 +1,71 @@
+"""NeMo's relative-position attention by blocks: memory does not grow with the square of the length."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from nemo.collections.asr.parts.submodules.multi_head_attention import RelPositionMultiHeadAttention
+
+SCORES_AT_ONCE = 1 << 23
+"""Attention scores in memory at a time, of all items and heads together (32 MB each of a few such tensors).
+
+Ten minutes of audio have 15,000 frames, so 225 million scores a head, and NeMo holds them all."""
+
+
+def attention(
+    self: RelPositionMultiHeadAttention,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    pos_emb: torch.Tensor,
+    cache: None = None,
+) -> torch.Tensor:
+    """NeMo's RelPositionMultiHeadAttention.forward (Dai et al. 2019, "Transformer-XL", section 3.3).
+
+    query, key, value: float32 [B, frames, D]; mask: bool [B, 1, frames], true where a frame is not valid;
+    pos_emb: [1, 2 * frames - 1, D], from the farthest past to the farthest future
+    """
+    q, k, v = self.forward_qkv(query, key, value)
+    position = self.linear_pos(pos_emb).view(1, -1, self.h, self.d_k).transpose(1, 2)
+    # Scaled before the products, which have many more numbers than the queries.
+    scale = 1 / math.sqrt(self.d_k)
+    by_content = (q + self.pos_bias_u.unsqueeze(1)) * scale
+    by_position = (q + self.pos_bias_v.unsqueeze(1)) * scale
+    attended = _attend(by_content, by_position, k, v, position, mask.unsqueeze(1), SCORES_AT_ONCE)
+    projected: torch.Tensor = self.linear_out(attended.transpose(1, 2).flatten(2))
+    return projected
+
+
+@torch.jit.script
+def _attend(
+    by_content: torch.Tensor,
+    by_position: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    position: torch.Tensor,
+    mask: torch.Tensor,
+    scores_at_once: int,
+) -> torch.Tensor:
+    """[B, heads, frames, width] of queries, keys and values of that shape; a block of queries sees all keys.
+
+    Scripted, so that the loop is one in the graph too. position: [1, heads, 2 * frames - 1, width]
+    """
+    items, heads, frames = key.size(0), key.size(1), key.size(2)
+    block = max(1, min(frames, scores_at_once // (items * heads * 2 * frames)))
+    keys, attended = key.transpose(2, 3), by_content[:, :, :0]
+    positions = position.transpose(2, 3)
+    for index in range((frames + block - 1) // block):
+        start = index * block
+        stop = min(frames, start + block)
+        rows = stop - start
+        # Query i and key j meet at position frames - 1 - i + j; rel_shift of NeMo, for these rows.
+        near = positions[:, :, :, frames - stop : 2 * frames - 1 - start]
+        skewed = torch.nn.functional.pad(by_position[:, :, start:stop].matmul(near), [1, 0])
+        skewed = skewed.reshape(items, heads, frames + rows, rows)[:, :, 1:]
+        bias = skewed.reshape(items, heads, rows, frames + rows - 1)[:, :, :, :frames]
+        scores = by_content[:, :, start:stop].matmul(keys) + bias
+        weights = scores.masked_fill(mask, -10000.0).softmax(dim=3)
+        attended = torch.cat([attended, weights.matmul(value)], dim=2)
+    return attended

@@ -1,0 +1,82 @@
+"""A network over items of many lengths: inside the graph, a loop over groups of similar length.
+
+Padding all requests of a batch to its longest would waste most of the work where lengths differ, and memory
+would follow the longest times the batch. Here it is bounded, whoever shares the batch, on every backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from onnx import TensorProto
+
+from export_scripts.graphs.builder import Graph, ints
+from export_scripts.graphs.ragged import Padded, Ragged, padded, time_mask
+
+PADDED_SHARE = 8
+"""An item may be padded by this fraction of the longest of its group,"""
+PADDED_SECONDS = 1
+"""or by so much where that is more: below it, another pass of the network costs more than the padding."""
+SECONDS_AT_ONCE = 600
+"""Audio in one group, padding included; one item may be longer."""
+
+Network = Callable[[Graph, Padded], tuple[str, str]]
+"""Adds itself to a graph: a padded batch -> values float32 [B, steps', width], length int64 [B]."""
+
+
+def in_groups(g: Graph, items: Ragged, network: Network, width: int, step_rate: int) -> Ragged:
+    """What `network` makes of each item, `width` numbers a step; row 0 of the table is no item's, and zero.
+
+    step_rate: of the input, in Hz
+    """
+    count = g.Shape(items.length)
+    length, order = g.add("TopK", [items.length, count], 2, largest=1, sorted=1)
+    by_length = replace(items, length=length, start=g.Gather(items.start, order), steps=g.Gather(items.steps, order))
+    body = _group(by_length, count, network, width, step_rate)
+    initial = [ints(0), np.zeros((1, width), np.float32), ints()]
+    _, table, made = g.add("Loop", ["", np.array(True), *initial], 3, body=body.graph())
+    # The loop met the items in another order.
+    start = g.Add(g.CumSum(made, np.array(0), exclusive=1), np.array(1))
+    nowhere = g.Expand(np.array(0), count)
+    start, made = (g.ScatterElements(nowhere, order, column) for column in (start, made))
+    return Ragged(table, start, steps=made, length=made, width=width)
+
+
+def _group(items: Ragged, count: str, network: Network, width: int, step_rate: int) -> Graph:
+    """The loop's body; it carries the number of items done, the rows made of them, and how many of each."""
+    g = Graph("group")
+    g.input("group_number", TensorProto.INT64, [])
+    g.input("go_on_in", TensorProto.BOOL, [])
+    done = g.input("done_in", TensorProto.INT64, [1])
+    table = g.input("table_in", TensorProto.FLOAT, ["rows", width])
+    made = g.input("made_in", TensorProto.INT64, ["items_done"])
+
+    rest = g.Slice(items.length, done, count, ints(0))
+    longest = g.Max(g.Slice(rest, ints(0), ints(1), ints(0)), ints(1))
+    allowed = g.Max(g.Div(longest, ints(PADDED_SHARE)), ints(PADDED_SECONDS * step_rate))
+    similar = g.GreaterOrEqual(g.Add(rest, allowed), longest)
+    at_once = g.Max(g.Div(ints(SECONDS_AT_ONCE * step_rate), longest), ints(1))
+    fits = g.Less(g.Range(np.array(0), g.Squeeze(g.Shape(rest)), np.array(1)), at_once)
+    size = g.ReduceSum(g.Cast(g.And(similar, fits), to=TensorProto.INT64), ints(0), keepdims=1)
+    end = g.Add(done, size)
+
+    start, steps, length = (g.Slice(row, done, end, ints(0)) for row in (items.start, items.steps, items.length))
+    values, length = network(g, padded(g, Ragged(items.table, start, steps, length, items.width)))
+    _, valid = time_mask(g, length)
+    inside = g.Slice(values, ints(0), g.Shape(valid, start=1, end=2), ints(1))
+    rows = g.Compress(g.Reshape(inside, ints(-1, width)), g.Reshape(valid, ints(-1)), axis=0)
+
+    g.output("go_on", g.Squeeze(g.Less(end, count)), TensorProto.BOOL, [])
+    g.output("done", end, TensorProto.INT64, [1])
+    g.output("table", g.Concat(table, rows, axis=0), TensorProto.FLOAT, ["rows", width])
+    g.output("made", g.Concat(made, length, axis=0), TensorProto.INT64, ["items_done"])
+    return g
+
+
+def side_by_side(g: Graph, items: Ragged) -> str:
+    """[B, longest, width], or [B, longest], of what `in_groups` made, zero (row 0) beyond each item's own."""
+    time, valid = time_mask(g, items.length)
+    rows = g.Add(g.Unsqueeze(items.start, ints(1)), g.Unsqueeze(time, ints(0)))
+    return g.Gather(items.table, g.Where(valid, rows, np.array(0)), axis=0)

@@ -1,0 +1,139 @@
+"""Token ids become one string inside the graph, with the spaces that NeMo would write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from export_scripts.graphs.builder import Graph, ints
+from export_scripts.graphs.ragged import length_output, pack
+
+LONGEST_DOUBLING = 24
+"""Texts of up to 2**23 tokens; a day of speech has fewer."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The text of each piece of a vocabulary, by its place.
+
+    inside: its text after other text
+    first: its text where none came before (SentencePiece drops the space that begins a text)
+    begins: whether a text has begun once `first` is written
+    punctuation: characters before which NeMo (since 2.4) deletes one space
+    """
+
+    inside: tuple[str, ...]
+    first: tuple[str, ...]
+    begins: tuple[bool, ...]
+    punctuation: frozenset[str]
+
+    def __len__(self) -> int:
+        return len(self.inside)
+
+
+def read_pieces(size: int, decode: Callable[[list[int]], str], punctuation: Iterable[str]) -> Pieces:
+    """Learn the pieces of a vocabulary from the tokenizer itself.
+
+    decode: NeMo's text of a list of ids, before spaces at punctuation are deleted
+    Raises ValueError where no ordinary piece is found to put others behind.
+    """
+    first = [decode([piece]) for piece in range(size)]
+    anchor = next((piece for piece in range(size) if first[piece] and first[piece].isalpha()), None)
+    if anchor is None:
+        raise ValueError("the vocabulary has no piece made of letters")
+    after_text = len(first[anchor])
+    inside = [decode([anchor, piece])[after_text:] for piece in range(size)]
+    spaced = next((piece for piece in range(size) if first[piece] != inside[piece]), None)
+    begins = [spaced is None or decode([piece, spaced]) == first[piece] + inside[spaced] for piece in range(size)]
+    return Pieces(tuple(inside), tuple(first), tuple(begins), frozenset(punctuation))
+
+
+def text_graph(pieces: Pieces) -> onnx.ModelProto:
+    """TOKENS int64 [B, longest], -1 beyond each row's end -> TEXT string [B, 1]."""
+    g = Graph("text")
+    tokens = g.input("TOKENS", TensorProto.INT64, ["items", "tokens"])
+    g.output("TEXT", _text(g, tokens, pieces), TensorProto.STRING, ["items", 1])
+    return g.model()
+
+
+def emit_transcript(g: Graph, tokens: str, frames: str, length: str, pieces: Pieces) -> None:
+    """Emit what a decoder gives: text, and the tokens with the encoder frames where they were found.
+
+    tokens, frames: int64 [B, longest], -1 beyond each row's length; length: int64 [B].
+    TEXT string [B, 1]; TOKENS, FRAMES int32 [B, longest], longest >= 1; TOKENS_LENGTH int32 [B, 1].
+    """
+    g.output("TEXT", _text(g, tokens, pieces), TensorProto.STRING, ["items", 1])
+    for name, column in (("TOKENS", tokens), ("FRAMES", frames)):
+        g.output(name, g.Cast(column, to=TensorProto.INT32), TensorProto.INT32, ["items", "tokens"])
+    length_output(g, "TOKENS_LENGTH", length)
+
+
+def _text(g: Graph, tokens: str, pieces: Pieces) -> str:
+    """string [B, 1] of the tokens int64 [B, longest], -1 where there is none."""
+    wordless = [not (inside or first) for inside, first in zip(pieces.inside, pieces.first, strict=True)]
+    if any(wordless):
+        spoken = g.And(g.GreaterOrEqual(tokens, np.array(0)), g.Not(_look_up(g, wordless, tokens)))
+        (tokens,), _ = pack(g, [tokens], spoken)
+
+    begun = g.CumSum(g.Cast(_look_up(g, pieces.begins, tokens), to=TensorProto.INT64), np.array(1), exclusive=1)
+    is_first = g.Cast(g.Equal(begun, np.array(0)), to=TensorProto.INT64)
+    punctuates = [inside[:1] in pieces.punctuation and inside != "" for inside in pieces.inside]
+    following = g.Pad(g.Slice(tokens, ints(1), ints(np.iinfo(np.int64).max), ints(1)), ints(0, 0, 0, 1), np.array(-1))
+    is_before_punctuation = g.Cast(_look_up(g, punctuates, following), to=TensorProto.INT64)
+
+    variants = [text for kind in _variants(pieces) for text in kind]
+    variant = g.Add(is_first, g.Mul(is_before_punctuation, np.array(2)))
+    key = g.Where(g.Less(tokens, np.array(0)), np.array(-1), g.Add(tokens, g.Mul(variant, np.array(len(pieces)))))
+    padded, doublings = _widen_to_power_of_two(g, key)
+    strings = g.LabelEncoder(
+        padded,
+        domain="ai.onnx.ml",
+        keys_int64s=list(range(len(variants))),
+        values_strings=variants,
+        default_string="",
+    )
+    return _join(g, strings, doublings)
+
+
+def _variants(pieces: Pieces) -> list[list[str]]:
+    """Texts by piece: inside, first, inside before punctuation, first before punctuation."""
+    punctuation = "".join(map(re.escape, sorted(pieces.punctuation)))
+    space_before = re.compile(rf"\s(?=[{punctuation}])") if punctuation else None
+
+    def tidy(text: str) -> str:
+        return space_before.sub("", text) if space_before else text
+
+    plain = [[tidy(text) for text in kind] for kind in (pieces.inside, pieces.first)]
+    return plain + [[re.sub(r"\s\Z", "", text) for text in kind] for kind in plain]
+
+
+def _look_up(g: Graph, flags: Iterable[bool], tokens: str) -> str:
+    """bool [B, longest]: the flag of each token; False for -1, which reads the last row."""
+    return g.Gather(np.array([*flags, False]), tokens, axis=0)
+
+
+def _widen_to_power_of_two(g: Graph, key: str) -> tuple[str, str]:
+    """key [B, n] with columns of -1 added until there are 2**k, and k, int64 scalar."""
+    width = g.Shape(key, start=1, end=2)
+    powers = 2 ** np.arange(LONGEST_DOUBLING, dtype=np.int64)
+    doublings = g.ReduceSum(g.Cast(g.Less(powers, width), to=TensorProto.INT64), keepdims=0)
+    missing = g.Sub(g.Gather(powers, doublings, axis=0), width)
+    return g.Pad(key, g.Concat(ints(0, 0, 0), missing, axis=0), np.array(-1)), doublings
+
+
+def _join(g: Graph, strings: str, doublings: str) -> str:
+    """string [B, 1] from [B, 2**k]: neighbours are concatenated, k times."""
+    body = Graph("join")
+    body.input("round", TensorProto.INT64, [])
+    more = body.input("more", TensorProto.BOOL, [])
+    row = body.input("row", TensorProto.STRING, ["items", "pieces"])
+    end = ints(np.iinfo(np.int64).max)
+    left, right = (body.Slice(row, ints(start), end, ints(1), ints(2)) for start in (0, 1))
+    body.output("go_on", more, TensorProto.BOOL, [])
+    body.output("joined", body.StringConcat(left, right), TensorProto.STRING, ["items", "halved"])
+    return g.Loop(doublings, "", strings, body=body.graph())
