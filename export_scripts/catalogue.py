@@ -1,0 +1,95 @@
+"""The 22 English recognizers that NVIDIA published for NeMo, as data.
+
+Word error rates are those of NeMo's documentation (docs/source/asr/data/scores/en), percent, greedy
+decoding without a language model. Sizes are 4 bytes a parameter of the architecture, megabytes. A model
+of the same classes that is not listed, such as a larger Conformer, can be exported by its name as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+Family = Literal["quartznet", "jasper", "citrinet", "conformer_ctc", "contextnet", "conformer_transducer"]
+TestSet = Literal["dev-clean/other", "test-clean/other", "MLS test-other"]
+
+NEMO_CLASSES: dict[Family, str] = {
+    "quartznet": "EncDecCTCModel",
+    "jasper": "EncDecCTCModel",
+    "citrinet": "EncDecCTCModelBPE",
+    "conformer_ctc": "EncDecCTCModelBPE",
+    "contextnet": "EncDecRNNTBPEModel",
+    "conformer_transducer": "EncDecRNNTBPEModel",
+}
+FRONT_ENDS: dict[Family, str] = {
+    family: "64 mel, 20 ms" if family in ("quartznet", "jasper") else "80 mel, 25 ms" for family in NEMO_CLASSES
+}
+LICENCE = "as each model's page in NVIDIA's NGC catalogue says"
+"""NeMo downloads these checkpoints from there; their pages have not been read for this list."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A published checkpoint.
+
+    parameters: millions; word_error_rates: percent, on `measured_on`
+    """
+
+    name: str
+    family: Family
+    parameters: float
+    word_error_rates: tuple[float, ...]
+    measured_on: TestSet = "test-clean/other"
+
+    @property
+    def megabytes(self) -> float:
+        return 4 * self.parameters
+
+
+CATALOGUE: tuple[Model, ...] = (
+    Model("stt_en_quartznet15x5", "quartznet", 18.9, (4.38, 11.3), "dev-clean/other"),
+    Model("stt_en_jasper10x5dr", "jasper", 332.6, (3.74, 10.21), "dev-clean/other"),
+    Model("stt_en_citrinet_256", "citrinet", 10.3, (4.4, 10.7)),
+    Model("stt_en_citrinet_512", "citrinet", 37.0, (3.7, 8.9)),
+    Model("stt_en_citrinet_1024", "citrinet", 141.2, (3.6, 7.9)),
+    Model("stt_en_citrinet_256_gamma_0_25", "citrinet", 9.8, (4.8, 10.7)),
+    Model("stt_en_citrinet_512_gamma_0_25", "citrinet", 36.0, (3.9, 9.0)),
+    Model("stt_en_citrinet_1024_gamma_0_25", "citrinet", 141.2, (3.4, 7.6)),
+    Model("stt_en_conformer_ctc_small", "conformer_ctc", 13.2, (3.7, 8.1)),
+    Model("stt_en_conformer_ctc_medium", "conformer_ctc", 30.8, (2.6, 5.9)),
+    Model("stt_en_conformer_ctc_large", "conformer_ctc", 121.5, (2.1, 4.5)),
+    Model("stt_en_conformer_ctc_small_ls", "conformer_ctc", 13.0, (3.4, 8.8)),
+    Model("stt_en_conformer_ctc_medium_ls", "conformer_ctc", 30.5, (3.0, 7.3)),
+    Model("stt_en_conformer_ctc_large_ls", "conformer_ctc", 121.5, (2.7, 6.0)),
+    Model("stt_en_contextnet_512", "contextnet", 40.8, (2.2, 5.0)),
+    Model("stt_en_contextnet_1024", "contextnet", 144.9, (1.9, 4.0)),
+    Model("stt_en_contextnet_256_mls", "contextnet", 14.5, (9.2,), "MLS test-other"),
+    Model("stt_en_contextnet_512_mls", "contextnet", 40.8, (5.2,), "MLS test-other"),
+    Model("stt_en_contextnet_1024_mls", "contextnet", 144.9, (4.2,), "MLS test-other"),
+    Model("stt_en_conformer_transducer_small", "conformer_transducer", 14.6, (2.5, 6.6)),
+    Model("stt_en_conformer_transducer_medium", "conformer_transducer", 32.5, (2.1, 4.7)),
+    Model("stt_en_conformer_transducer_large", "conformer_transducer", 120.4, (1.7, 3.7)),
+)
+
+
+def select(
+    arguments: Sequence[str], families: Sequence[str] = (), everything: bool = False
+) -> tuple[dict[str, bool], list[str]]:
+    """The checkpoints that a command line asks for, each once, and the arguments that fit nothing.
+
+    Of each checkpoint, whether an argument asks for it: by a file, a name or a pattern of the catalogue's names.
+    """
+    chosen, unfitting = {}, []
+    for argument in arguments:
+        is_pattern = bool(set(argument) & set("*?[")) and not Path(argument).is_file()
+        fitting = [model.name for model in CATALOGUE if fnmatchcase(model.name, argument)] if is_pattern else [argument]
+        chosen.update(dict.fromkeys(fitting, True))
+        if not fitting:
+            unfitting.append(argument)
+    for model in CATALOGUE:
+        if everything or model.family in families:
+            chosen.setdefault(model.name, False)
+    return chosen, unfitting

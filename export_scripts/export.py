@@ -1,0 +1,187 @@
+"""Export NeMo recognizers into a Triton model repository.
+
+    python export_scripts/export.py CHECKPOINT... --repository model_repository
+
+A CHECKPOINT is a local .nemo file, the name of a pretrained model, which NeMo downloads, or a pattern of
+names such as 'stt_en_citrinet_*'. Each becomes a chain of ONNX models and an ensemble of the
+checkpoint's name, compared with NeMo on a set of recordings before it is published: all of it or, where
+anything fails, nothing. One that fails does not stop the others.
+
+Exit code 0 where all were exported; 2 where a CHECKPOINT can't be read or exported or the repository
+can't be written; 1 where one does not give NeMo's results, or one of --all or of a --family is missing;
+130 where interrupted.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from export_scripts.catalogue import CATALOGUE, FRONT_ENDS, LICENCE, NEMO_CLASSES, select
+from export_scripts.check import check_repository
+from export_scripts.checkpoint import open_checkpoint
+from export_scripts.errors import ExportError, ParityError
+from export_scripts.probes import read_probes
+from export_scripts.repository import publishing
+from export_scripts.triton_config import Serving
+
+LIST_WIDTH = 130
+
+
+def export(
+    source: str,
+    repository: Path,
+    serving: Serving,
+    probes: Sequence[np.ndarray],
+    report: Callable[[str], None] = lambda _: None,
+) -> str:
+    """Export one checkpoint and publish it; returns a line that sums up its parity with NeMo.
+
+    probes: int16 recordings to compare on; report: called with the name of each part of the work as it begins
+    Raises ExportError, and leaves the repository as it was, where anything fails.
+    """
+    with publishing(repository) as folder:
+        report("loads NeMo and the checkpoint")
+        checkpoint = open_checkpoint(source)
+        # Both import NeMo and PyTorch, which take half a minute that a wrong argument need not cost.
+        from export_scripts.stages import ensembles, write_recognizer
+        from export_scripts.verify import verify
+
+        report("writes the stages")
+        write_recognizer(folder, checkpoint, serving)
+        known = set(check_repository(repository))
+        problems = [problem for problem in check_repository(repository, folder) if problem not in known]
+        if problems:
+            raise ExportError(f"{source}: does not fit the repository: {'; '.join(problems)}")
+        report("compares with NeMo")
+        parity = verify(checkpoint, folder, probes)
+        for ensemble in ensembles(checkpoint):
+            parity.write(folder / ensemble / "1")
+        return parity.summary()
+
+
+@click.command(help=__doc__)
+@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Export all 22 models of the catalogue.")
+@click.option(
+    "--family", "families", type=click.Choice(list(NEMO_CLASSES)), multiple=True, help="Export a family of them."
+)
+@click.option("--list", "only_list", is_flag=True, help="Show the catalogue instead of exporting.")
+@click.option("--repository", type=click.Path(path_type=Path), help="Model repository to write.")
+@click.option(
+    "--max-batch-size",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Requests that encoder and decoder take at once; shared stages take 16.",
+)
+@click.option(
+    "--queue-delay-us",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Microseconds that a request may wait for company.",
+)
+@click.option(
+    "--probes",
+    type=click.Path(path_type=Path),
+    help="Folder of .flac recordings on which to compare with NeMo, instead of some of the demo's.",
+)
+def main(
+    checkpoints: tuple[str, ...],
+    everything: bool,
+    families: tuple[str, ...],
+    only_list: bool,
+    repository: Path | None,
+    max_batch_size: int,
+    queue_delay_us: int,
+    probes: Path | None,
+) -> None:
+    if only_list:
+        Console(width=LIST_WIDTH).print(catalogue_table())
+        return
+    if repository is None:
+        raise click.UsageError("Missing option '--repository'.")
+    sources, unfitting = select(checkpoints, families, everything)
+    for pattern in unfitting:
+        click.echo(f"error: {pattern}: fits none of the models in the catalogue, see --list", err=True)
+    if not sources and not unfitting:
+        raise click.UsageError("Name a CHECKPOINT, a --family or --all.")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.disable(logging.ERROR)
+    warnings.simplefilter("ignore")
+    try:
+        recordings = read_probes(probes)
+        with publishing(repository):
+            pass  # A repository that can't be written is known before NeMo is loaded.
+    except ExportError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    failures = export_each(list(sources), repository, Serving(max_batch_size, queue_delay_us), recordings)
+    if everything or families:
+        missing = f"; missing: {', '.join(failures)}" if failures else ""
+        click.echo(f"{len(sources) - len(failures)} of {len(sources)} models are in {repository}{missing}")
+    bad_input = any(sources[source] and not isinstance(failure, ParityError) for source, failure in failures.items())
+    sys.exit(2 if bad_input or unfitting else 1 if failures else 0)
+
+
+def export_each(
+    sources: Sequence[str], repository: Path, serving: Serving, probes: Sequence[np.ndarray]
+) -> dict[str, Exception]:
+    """Export one after the other, each freed before the next is opened; returns what failed, and why."""
+    console = Console(stderr=True)
+    failures: dict[str, Exception] = {}
+    for source in sources:
+        try:
+            with console.status(source) as status:
+
+                def report(part: str, status: Status = status, source: str = source) -> None:
+                    status.update(f"{source}: {part}")
+
+                summary = export(source, repository, serving, probes, report)
+            click.echo(summary)
+        except ExportError as error:
+            click.echo(f"error: {error}", err=True)
+            failures[source] = error
+        except KeyboardInterrupt:
+            click.echo(f"interrupted: {source} is in the repository as a whole or not at all", err=True)
+            sys.exit(130)
+        except Exception as error:
+            # An unforeseen model must not cost the others their export.
+            reason = (str(error).strip() or "no message").splitlines()[0]
+            click.echo(f"error: {source}: {type(error).__name__}: {reason}", err=True)
+            failures[source] = error
+        gc.collect()
+    return failures
+
+
+def catalogue_table() -> Table:
+    table = Table(
+        "name", "NeMo class", "front end", "parameters", "MB", "WER, NVIDIA's figures", caption=f"Licence: {LICENCE}"
+    )
+    for model in CATALOGUE:
+        rates = " / ".join(f"{rate:g}" for rate in model.word_error_rates)
+        table.add_row(
+            model.name,
+            NEMO_CLASSES[model.family],
+            FRONT_ENDS[model.family],
+            f"{model.parameters:.1f} M",
+            f"{model.megabytes:.0f}",
+            f"{rates} % ({model.measured_on})",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""A checkpoint as the chain of stages that serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from export_scripts.checkpoint import Checkpoint
+from export_scripts.graphs.audio import audio_graph
+from export_scripts.graphs.features import features_graph
+from export_scripts.repository import write_model
+from export_scripts.triton_config import Serving, Stage, ensemble_config, stage_config
+
+TRANSCRIPT: tuple[str, ...] = ("TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH")
+
+
+def log_probs_ensemble(name: str) -> str:
+    """The ensemble beside CTC recognizer `name` that gives the log-probs as well."""
+    return f"{name}_log_probs"
+
+
+def write_recognizer(folder: Path, checkpoint: Checkpoint, serving: Serving) -> None:
+    """Write the stages and the ensemble `checkpoint.name`, and of a CTC model one with log-probs, into `folder`.
+
+    Two, because Triton asks a step for every output that its ensemble names, wanted or not: in one,
+    each request would pay for copying log-probs that few ask for.
+    """
+    configs = []
+    for stage in _stages(checkpoint):
+        config = stage_config(stage, serving)
+        write_model(folder, config, stage.graph)
+        configs.append(config)
+    description = _description(checkpoint)
+    for name, outputs in ensembles(checkpoint).items():
+        write_model(folder, ensemble_config(name, configs, outputs, description), graph=None)
+
+
+def ensembles(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
+    """The ensembles of a recognizer by name, and their outputs."""
+    decoder, result = checkpoint.decoder, {checkpoint.name: TRANSCRIPT}
+    if decoder.scores_are_asked_for:
+        result[log_probs_ensemble(checkpoint.name)] = (*TRANSCRIPT, decoder.scores, decoder.length)
+    return result
+
+
+def _stages(checkpoint: Checkpoint) -> Iterator[Stage]:
+    front_end, decoder = checkpoint.front_end, checkpoint.decoder
+    yield Stage("audio", audio_graph(front_end.sample_rate), device="cpu", threads=1, shared=True)
+    yield Stage(front_end.name, features_graph(front_end), device="any", threads=1, shared=True)
+    encoder = decoder.encoder_graph(front_end.mels, front_end.frame_rate)
+    yield Stage(f"{checkpoint.name}_encoder", encoder, device="any", threads=0)
+    yield Stage(f"{checkpoint.name}_decoder", decoder.decoder_graph(checkpoint.pieces), device="cpu", threads=1)
+
+
+def _description(checkpoint: Checkpoint) -> dict[str, str]:
+    """What a client may want to know of the model."""
+    front_end = checkpoint.front_end
+    frame_seconds = front_end.hop_length / front_end.sample_rate * checkpoint.model.encoder.subsampling_factor
+    return {
+        "sample_rate": str(front_end.sample_rate),
+        "frame_seconds": f"{frame_seconds:g}",
+        "nemo_class": checkpoint.model_class,
+        "nemo_version": checkpoint.nemo_version or "unknown",
+    }

@@ -1,0 +1,164 @@
+"""NeMo's text beside the written models', before they are published."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from export_scripts.checkpoint import Checkpoint
+from export_scripts.decoders import TIE, Decoder
+from export_scripts.errors import ParityError
+from export_scripts.graphs.text import text_graph
+from export_scripts.reference import Reference, reference
+from export_scripts.runner import Item, Runner
+from export_scripts.stages import log_probs_ensemble
+
+FEATURES_TOLERANCE = 2e-3
+SCORES_TOLERANCE = 5e-2
+"""Convolutions with batch normalisation spread rounding to some 1e-3; a mask that is missing moves scores by more."""
+RANDOM_SEQUENCES = 200
+REPORT = "parity.json"
+
+
+@dataclass
+class Parity:
+    """How an exported model compares with NeMo. Differences are the largest absolute ones.
+
+    characters: of NeMo's texts of all probes
+    texts_compared: one for each probe alone and one for each probe in every mixed batch
+    texts_tied: texts that differ only by what NeMo itself decides by less than TIE
+    scores: what the encoder's output was compared by, log-probs or the joint's projection
+    mismatches: what makes the export wrong, one line each
+    """
+
+    model: str
+    nemo_class: str
+    checkpoint_nemo_version: str | None
+    front_end: str
+    scores: str
+    versions: dict[str, str]
+    probes: int = 0
+    probe_seconds: float = 0.0
+    characters: int = 0
+    features_difference: float = 0.0
+    scores_difference: float = 0.0
+    scores_difference_in_batches: float = 0.0
+    texts_compared: int = 0
+    texts_equal: int = 0
+    texts_tied: int = 0
+    token_sequences: int = 0
+    mismatches: list[str] = field(default_factory=list)
+
+    def write(self, folder: Path) -> None:
+        (folder / REPORT).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    def summary(self) -> str:
+        return (
+            f"{self.model}: {self.texts_equal}/{self.texts_compared} texts equal NeMo's"
+            + (f" ({self.texts_tied} more differ by ties below {TIE})" if self.texts_tied else "")
+            + f" on {self.probes} probes of {self.probe_seconds:.0f} s, alone and in mixed batches; "
+            f"largest difference: features {self.features_difference:.1e}, {self.scores} {self.scores_difference:.1e}, "
+            f"between alone and batched {self.scores_difference_in_batches:.1e}"
+        )
+
+
+def verify(checkpoint: Checkpoint, repository: Path, probes: Sequence[np.ndarray]) -> Parity:
+    """Compare the recognizer written in `repository` with the checkpoint's NeMo model.
+
+    Raises ParityError where a feature, a text or a decoded sequence differs by more than rounding.
+    """
+    decoder, name = checkpoint.decoder, checkpoint.name
+    runner = Runner(repository, log_probs_ensemble(name) if decoder.scores_are_asked_for else name)
+    packages = ("nemo_toolkit", "torch", "onnx", "onnxruntime")
+    parity = Parity(
+        model=checkpoint.name,
+        nemo_class=checkpoint.model_class,
+        checkpoint_nemo_version=checkpoint.nemo_version,
+        front_end=checkpoint.front_end.name,
+        scores=decoder.scores,
+        versions={package: version(package) for package in packages},
+        probes=len(probes),
+        probe_seconds=sum(len(probe) for probe in probes) / checkpoint.front_end.sample_rate,
+    )
+    truths, alone = [], []
+    for index, probe in enumerate(probes):
+        truths.append(reference(checkpoint, probe))
+        parity.characters += len(truths[-1].text)
+        alone.append(runner.run([probe])[0])
+        _compare(parity, decoder, f"probe {index} alone", truths[-1], alone[-1])
+    for batch in mixed_batches(len(probes), runner.ensemble.max_batch_size):
+        for index, item in zip(batch, runner.run([probes[index] for index in batch]), strict=True):
+            _compare(parity, decoder, f"probe {index} in a batch of {len(batch)}", truths[index], item)
+            ours, before = _scores(decoder, item), _scores(decoder, alone[index])
+            if len(ours) == len(before):
+                change = float(np.abs(ours - before).max(initial=0))
+                parity.scores_difference_in_batches = larger(parity.scores_difference_in_batches, change)
+    _compare_texts(parity, checkpoint)
+    if parity.mismatches:
+        raise ParityError(f"{checkpoint.name}: " + "; ".join(parity.mismatches[:5]))
+    return parity
+
+
+def larger(largest: float, value: float) -> float:
+    """The larger one; NaN where one is, which Python's max would lose."""
+    return float(np.maximum(largest, value))
+
+
+def mixed_batches(count: int, largest: int) -> Iterator[list[int]]:
+    """Every probe twice, in random company of different sizes."""
+    rng = random.Random(0)
+    for size in (largest, 3):
+        order = rng.sample(range(count), count)
+        yield from (order[start : start + size] for start in range(0, count, size))
+
+
+def _compare(parity: Parity, decoder: Decoder, what: str, truth: Reference, item: Item) -> None:
+    frames = int(item["FEATURES_LENGTH"].item())
+    scores, text = _scores(decoder, item), item["TEXT"].item()
+    parity.texts_compared += 1
+    if frames != len(truth.features) or len(scores) != len(truth.scores):
+        parity.mismatches.append(
+            f"{what}: {frames} frames and {len(scores)} encoded, NeMo has {len(truth.features)} and {len(truth.scores)}"
+        )
+        return
+    difference = float(np.abs(item["FEATURES"][0, :frames] - truth.features).max(initial=0))
+    parity.features_difference = larger(parity.features_difference, difference)
+    if not difference <= FEATURES_TOLERANCE:
+        parity.mismatches.append(f"{what}: features differ by {difference:.1e}, more than {FEATURES_TOLERANCE}")
+    change = float(np.abs(scores - truth.scores).max(initial=0))
+    parity.scores_difference = larger(parity.scores_difference, change)
+    if not change <= SCORES_TOLERANCE:
+        parity.mismatches.append(f"{what}: {decoder.scores} differ by {change:.1e}, more than {SCORES_TOLERANCE}")
+    if text == truth.text:
+        parity.texts_equal += 1
+        return
+    count = int(item["TOKENS_LENGTH"].item())
+    if decoder.differs_by_a_tie(scores, item["TOKENS"][0, :count], item["FRAMES"][0, :count], truth.scores):
+        parity.texts_tied += 1
+    else:
+        parity.mismatches.append(f"{what}: text {text!r}, NeMo has {truth.text!r}")
+
+
+def _scores(decoder: Decoder, item: Item) -> np.ndarray:
+    scores: np.ndarray = item[decoder.scores][0, : int(item[decoder.length].item())]
+    return scores
+
+
+def _compare_texts(parity: Parity, checkpoint: Checkpoint) -> None:
+    """Random sequences of tokens against NeMo's text of them."""
+    rng = np.random.default_rng(0)
+    session = ort.InferenceSession(text_graph(checkpoint.pieces).SerializeToString())
+    for _ in range(RANDOM_SEQUENCES):
+        tokens = rng.choice(rng.integers(0, len(checkpoint.pieces), 12), size=rng.integers(1, 40))
+        text = session.run(None, {"TOKENS": tokens[None]})[0].item()
+        nemo = checkpoint.model.decoding.decode_tokens_to_str_with_strip_punctuation(tokens.tolist())
+        parity.token_sequences += 1
+        if text != nemo:
+            parity.mismatches.append(f"tokens {tokens.tolist()}: text {text!r}, NeMo has {nemo!r}")
