@@ -1,0 +1,88 @@
+"""Several requests become one run of a graph, and its results are given back to each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from contract import dims_of, is_ragged
+
+Array = npt.NDArray[Any]
+NUMPY_TYPES = {"TYPE_INT32": np.int32, "TYPE_FP32": np.float32}
+
+
+class BatchError(Exception):
+    """The requests can't be run together, or the graph's results can't be given back."""
+
+
+def feeds(config: Mapping[str, Any], requests: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """The graph's inputs, from each request's inputs by name, [items, ...] each where batching is on.
+
+    Ragged inputs are laid end to end in one flat tensor; what batch_input describes is added.
+    """
+    batching = int(config.get("max_batch_size", 0)) > 0
+    result = {}
+    for entry in config.get("input", ()):
+        arrays = [request[entry["name"]] for request in requests]
+        if is_ragged(entry):
+            joined = np.concatenate([array.ravel() for array in arrays])
+        elif batching:
+            joined = np.concatenate([_reshape(array, entry) for array in arrays])
+        else:
+            joined = arrays[0].reshape(dims_of(entry)) if entry.get("reshape") else arrays[0]
+        result[entry["name"]] = _as_text(joined) if entry["data_type"] == "TYPE_STRING" else joined
+    for entry in config.get("batch_input", ()):
+        source = [request[entry["source_input"][0]] for request in requests]
+        made = batch_input(entry["kind"], source).astype(NUMPY_TYPES[entry["data_type"]])
+        result.update(dict.fromkeys(entry["target_name"], made))
+    return result
+
+
+def has_empty_item(config: Mapping[str, Any], request: Mapping[str, Array]) -> str | None:
+    """The ragged input in which a request holds an item without elements.
+
+    The C++ backend (24.10, and main of 2026-02) serves such a batch with uninitialised memory.
+    """
+    ragged = (entry["name"] for entry in config.get("input", ()) if is_ragged(entry))
+    return next((name for name in ragged if request[name].size == 0), None)
+
+
+def batch_input(kind: str, source: Sequence[Array]) -> Array:
+    """Triton's batch_input (ModelConfig.BatchInput.Kind) of a source input, [items, ...] in each request."""
+    counts = np.array([array.size for array in source])
+    if kind == "BATCH_ELEMENT_COUNT":
+        return counts
+    if kind == "BATCH_ACCUMULATED_ELEMENT_COUNT":
+        return np.cumsum(counts)
+    if kind == "BATCH_ACCUMULATED_ELEMENT_COUNT_WITH_ZERO":
+        return np.concatenate([[0], np.cumsum(counts)])
+    if kind == "BATCH_MAX_ELEMENT_COUNT_AS_SHAPE":
+        return np.zeros(counts.max())
+    shapes = [array.shape[1:] for array in source for _ in range(array.shape[0])]
+    if kind == "BATCH_ITEM_SHAPE":
+        return np.array(shapes).reshape(len(shapes), -1)
+    if kind == "BATCH_ITEM_SHAPE_FLATTEN":
+        return np.array(shapes).ravel()
+    raise BatchError(f"unknown kind of batch_input '{kind}'")
+
+
+def split(output: Array, name: str, items: Sequence[int]) -> list[Array]:
+    """The rows of each request, which holds items[i] of them.
+
+    Raises BatchError where there are not as many rows as items: the C++ backend would crash, fail
+    some of the requests or give rows to the wrong one.
+    """
+    if output.ndim == 0 or output.shape[0] != sum(items):
+        raise BatchError(f"output '{name}' has shape {list(output.shape)} for a batch of {sum(items)}")
+    return np.split(output, np.cumsum(items)[:-1])
+
+
+def _reshape(array: Array, entry: Mapping[str, Any]) -> Array:
+    return array.reshape(array.shape[0], *dims_of(entry)) if entry.get("reshape") else array
+
+
+def _as_text(array: Array) -> Array:
+    text = [value.decode() if isinstance(value, bytes) else value for value in array.ravel()]
+    return np.array(text, dtype=object).reshape(array.shape)

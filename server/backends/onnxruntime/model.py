@@ -1,0 +1,116 @@
+"""Triton's onnxruntime backend as a Python-based backend, for servers that lack the C++ one.
+
+Triton runs this file for every model with `backend: "onnxruntime"` where no
+libtriton_onnxruntime.so is found. It serves the same repository in the same way: ragged inputs,
+batch_input, instance groups, dynamic batching, parameters, string tensors, auto-completion. Not
+implemented, and refused: sequence batching, batch_output, optional inputs, TensorRT and OpenVINO.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from batch import Array, feeds, has_empty_item, split
+from contract import WILDCARD, ConfigError, TensorInfo, check
+from session import model_file, open_session
+
+AUTO_COMPLETED_MAX_BATCH_SIZE = 4
+"""Triton's default of --backend-config=default-max-batch-size."""
+
+
+class TritonPythonModel:
+    """One instance of one model, in a process of its own."""
+
+    @staticmethod
+    def auto_complete_config(auto_complete_model_config: Any) -> Any:
+        """Fill in what a configuration leaves out, from the graph."""
+        completed = auto_complete_model_config
+        config = completed.as_dict()
+        if config.get("input") and config.get("output"):
+            return completed
+        session, _ = open_session(model_file(Path(pb_utils.get_model_dir()), config), config)
+        inputs = [TensorInfo.of(argument) for argument in session.get_inputs()]
+        outputs = [TensorInfo.of(argument) for argument in session.get_outputs()]
+        batching = all(info.dims[:1] == (WILDCARD,) for info in (*inputs, *outputs))
+        if config.get("max_batch_size", 0) and not batching:
+            raise ConfigError(
+                f"autofill failed for model '{config['name']}': model does not support batching "
+                "while non-zero max_batch_size is specified"
+            )
+        if batching and not config.get("max_batch_size", 0):
+            completed.set_max_batch_size(AUTO_COMPLETED_MAX_BATCH_SIZE)
+            completed.set_dynamic_batching()
+        for key, infos, add in (("input", inputs, completed.add_input), ("output", outputs, completed.add_output)):
+            for info in infos if not config.get(key) else ():
+                add({"name": info.name, "data_type": info.data_type, "dims": list(info.dims[batching:]) or [1]})
+        return completed
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Open the graph of this version on this instance's device, and check the configuration."""
+        self.config = json.loads(args["model_config"])
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self.session, self.run_options = open_session(
+            model_file(folder, self.config),
+            self.config,
+            args["model_instance_kind"],
+            int(args["model_instance_device_id"]),
+        )
+        inputs = [TensorInfo.of(argument) for argument in self.session.get_inputs()]
+        outputs = [TensorInfo.of(argument) for argument in self.session.get_outputs()]
+        check(self.config, inputs, outputs)
+        self.batching = int(self.config.get("max_batch_size", 0)) > 0
+        self.reshaped = {
+            entry["name"]: [int(dim) for dim in entry["dims"]]
+            for entry in self.config.get("output", ())
+            if entry.get("reshape")
+        }
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Run all the requests as one batch where the model batches, else one after the other."""
+        inputs = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
+        responses: dict[int, Any] = {}
+        for index, request in enumerate(inputs):
+            if (name := has_empty_item(self.config, request)) is not None:
+                responses[index] = _failure(f"ragged input '{name}' has an item without elements")
+        alive = [index for index in range(len(requests)) if index not in responses]
+        for group in [alive] if self.batching else [[index] for index in alive]:
+            if group:
+                answers = self._run([requests[index] for index in group], [inputs[index] for index in group])
+                responses.update(zip(group, answers, strict=True))
+        return [responses[index] for index in range(len(requests))]
+
+    def _run(self, requests: Sequence[Any], inputs: Sequence[dict[str, Array]]) -> list[Any]:
+        wanted = [list(request.requested_output_names()) for request in requests]
+        names = sorted({name for some in wanted for name in some})
+        first = self.config["input"][0]["name"]
+        items = [request[first].shape[0] if self.batching else 1 for request in inputs]
+        try:
+            outputs = self.session.run(names, feeds(self.config, inputs), self.run_options)
+            rows = {
+                name: split(output, name, items) if self.batching else [output]
+                for name, output in zip(names, outputs, strict=True)
+            }
+        except Exception as error:
+            # onnxruntime has no common class of errors; whatever it is fails the whole batch, as in C++.
+            return [_failure(str(error)) for _ in requests]
+        return [
+            pb_utils.InferenceResponse([self._tensor(name, rows[name][index]) for name in some])
+            for index, some in enumerate(wanted)
+        ]
+
+    def _tensor(self, name: str, rows: Array) -> Any:
+        if name in self.reshaped:
+            batch = rows.shape[:1] if self.batching else ()
+            rows = rows.reshape(*batch, *self.reshaped[name])
+        if rows.dtype == object:
+            rows = np.array([text.encode() for text in rows.ravel()], dtype=object).reshape(rows.shape)
+        return pb_utils.Tensor(name, np.ascontiguousarray(rows))
+
+
+def _failure(message: str) -> Any:
+    return pb_utils.InferenceResponse([], pb_utils.TritonError(message))

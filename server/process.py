@@ -1,0 +1,113 @@
+"""A tritonserver of our own, for as long as a block lasts: for tests, the demo and benchmarks."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl."""
+STOP_SECONDS = 40
+"""A little more than Triton itself waits for requests in flight."""
+
+
+class ServerError(Exception):
+    """The server did not start; the message ends with the last lines of its log."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a running server listens, as host:port, and the file it logs to."""
+
+    grpc: str
+    http: str
+    metrics: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def running_server(
+    repository: Path, arguments: Sequence[str] = (), log: Path | None = None, seconds: float = 120
+) -> Iterator[Server]:
+    """Serve `repository` on free ports of this machine until the block ends.
+
+    arguments: more of tritonserver's own; seconds: how long the models may take to load
+    Raises ServerError where the server ends or is not ready in time.
+    """
+    command = Path(sys.prefix) / "bin" / "tritonserver"
+    with ExitStack() as stack:
+        if log is None:
+            log = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "tritonserver.log"
+        http, grpc, metrics = _free_ports(3)
+        ports = [f"--http-port={http}", f"--grpc-port={grpc}", f"--metrics-port={metrics}"]
+        output = stack.enter_context(log.open("wb"))
+        process = subprocess.Popen(
+            [str(command), f"--model-repository={repository}", *ports, *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_end_with_parent,
+        )
+        stack.callback(_stop, process)
+        server = Server(f"127.0.0.1:{grpc}", f"127.0.0.1:{http}", f"127.0.0.1:{metrics}", log, process)
+        _wait_until_ready(server, seconds)
+        yield server
+
+
+def _wait_until_ready(server: Server, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise ServerError(f"tritonserver ended with code {server.process.returncode}:\n{_tail(server.log)}")
+        if _is_ready(server.http):
+            return
+        time.sleep(0.2)
+    raise ServerError(f"tritonserver was not ready after {seconds:.0f} s:\n{_tail(server.log)}")
+
+
+def _is_ready(http: str) -> bool:
+    connection = HTTPConnection(http, timeout=5)
+    try:
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _end_with_parent() -> None:
+    """Have the server stopped when this process is killed, which leaves no block to end."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
+    return ports
+
+
+def _tail(log: Path, lines: int = 15) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
