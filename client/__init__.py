@@ -1,0 +1,1 @@
+"""Talks to a served recognizer: a library, and the commands transcribe.py and bench.py."""

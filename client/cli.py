@@ -1,0 +1,102 @@
+"""What the commands share: options, error lines, exit codes, the progress bar."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from client.errors import ClientError, one_line
+from client.recognizer import DEFAULT_TIMEOUT, DEFAULT_URL
+
+EXIT_OK = 0
+EXIT_PROBLEM = 2
+EXIT_INTERRUPTED = 130
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def run(command: click.Command) -> NoReturn:
+    """Run a command that returns its exit code; whatever the user can mend ends as one line on stderr and code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # File names need not be valid text; they are printed as the bytes that they are.
+            stream.reconfigure(errors="surrogateescape")
+    try:
+        sys.exit(command.main(standalone_mode=False))
+    except click.Abort:
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as error:
+        print_error(error.format_message())
+    except ClientError as error:
+        print_error(error)
+    except OSError as error:
+        print_error(f"{error.filename}: {error.strerror}" if error.filename else error)
+    sys.exit(EXIT_PROBLEM)
+
+
+def print_error(message: object) -> None:
+    """Print one line on stderr."""
+    # print, not click.echo, which goes round the stderr that a progress bar puts in place to keep itself whole.
+    print(f"error: {one_line(message)}", file=sys.stderr)
+
+
+def connection_options(command: Command) -> Command:
+    """Add --model, --url and --timeout."""
+    options = (
+        click.option("--model", metavar="NAME", help="The recognizer to ask; needed where more than one is served."),
+        click.option(
+            "--url", default=DEFAULT_URL, show_default=True, metavar="HOST:PORT", help="The server's gRPC endpoint."
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            default=DEFAULT_TIMEOUT,
+            show_default=True,
+            metavar="SECONDS",
+            help="The longest one request may take, its wait in the server's queue included.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def concurrency_option(default: int) -> Callable[[Command], Command]:
+    """Add --concurrency."""
+    return click.option(
+        "--concurrency",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help="Requests in flight at once.",
+    )
+
+
+def check_output(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
+    """An option's callback: refuse a file to write whose folder does not exist, before the work and not after it."""
+    if path is not None and not Path(path).parent.is_dir():
+        raise click.BadParameter(f"the folder of {path} does not exist; make it first")
+    return path
+
+
+def progress_bar(visible: bool = True) -> Progress:
+    """A bar on stderr; nothing where stderr is no terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        # What goes to stdout must stay there: rich would send it through this console to stderr.
+        redirect_stdout=False,
+        disable=not (visible and console.is_terminal),
+    )

@@ -1,0 +1,31 @@
+"""Asynchronous work with a bound on how much of it is under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+async def map_in_order(
+    work: Callable[[Item], Awaitable[Result]], items: Iterable[Item], limit: int
+) -> AsyncGenerator[Result, None]:
+    """Yield `work(item)` for each item, in the order of the items, at most `limit` of them under way or waiting.
+
+    An error in `work` ends the iteration; what is still under way then is cancelled.
+    """
+    pending: deque[asyncio.Future[Result]] = deque()
+    try:
+        for item in items:
+            pending.append(asyncio.ensure_future(work(item)))
+            if len(pending) == limit:
+                yield await pending.popleft()
+        while pending:
+            yield await pending.popleft()
+    finally:
+        for future in pending:
+            future.cancel()
