@@ -1,0 +1,128 @@
+"""What training a NeMo model takes beyond the loop: its labels, its loss and its text."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+import torch
+from dataset import Batch
+from nemo.collections.asr.models import EncDecCTCModel, EncDecRNNTBPEModel
+from omegaconf import DictConfig, open_dict
+from rnnt_loss import rnnt_loss
+
+CTC_SHARE = 0.3
+"""Weight of the CTC loss that helps a transducer's encoder to find its alignments."""
+
+
+class Task(ABC):
+    """A model with what its kind needs. `parts` holds all that is trained, the model as `parts.model`."""
+
+    model: Any
+    parts: torch.nn.Module
+
+    @abstractmethod
+    def labels_of(self, text: str) -> torch.Tensor:
+        """int64 [labels] to train on for a text."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Scalar loss of a batch whose features are ready for the encoder."""
+
+    @abstractmethod
+    def decode(self, encoded: torch.Tensor, lengths: torch.Tensor) -> list[str]:
+        """NeMo's text of the encoder's output [B, D, frames]."""
+
+    def encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        encoded, lengths = self.model.encoder(audio_signal=batch.features, length=batch.lengths)
+        return encoded, lengths
+
+
+class CtcTask(Task):
+    """EncDecCTCModel with the characters of its config."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.model = EncDecCTCModel(cfg=config)
+        self.parts = torch.nn.ModuleDict({"model": self.model})
+        self.label_ids = {label: number for number, label in enumerate(config.labels)}
+
+    def labels_of(self, text: str) -> torch.Tensor:
+        return torch.tensor([self.label_ids[character] for character in text])
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        encoded, lengths = self.encode(batch)
+        return ctc_loss(self.model.decoder(encoder_output=encoded), batch, lengths)
+
+    def decode(self, encoded: torch.Tensor, lengths: torch.Tensor) -> list[str]:
+        log_probs = self.model.decoder(encoder_output=encoded)
+        return [found.text for found in self.model.decoding.ctc_decoder_predictions_tensor(log_probs, lengths)]
+
+
+class RnntTask(Task):
+    """EncDecRNNTBPEModel, with a CTC head on its encoder while it is trained."""
+
+    def __init__(self, config: DictConfig, texts: Sequence[str]) -> None:
+        config = copy.deepcopy(config)
+        config.tokenizer.dir = train_tokenizer(texts, config.tokenizer.vocab_size)
+        self.model = EncDecRNNTBPEModel(cfg=config)
+        with open_dict(self.model.cfg):
+            # NeMo's transcribe() reads it from models with pieces.
+            self.model.cfg.validation_ds = {"use_start_end_token": False}
+        self.blank = self.model.tokenizer.vocab_size
+        head = torch.nn.Conv1d(config.model_defaults.enc_hidden, self.blank + 1, kernel_size=1)
+        self.parts = torch.nn.ModuleDict({"model": self.model, "ctc_head": head})
+        self.ctc_head = head
+
+    def labels_of(self, text: str) -> torch.Tensor:
+        return torch.tensor(self.model.tokenizer.text_to_ids(text))
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        encoded, lengths = self.encode(batch)
+        rows = torch.split(batch.labels, batch.label_lengths.tolist())
+        labels = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+        predicted, _, _ = self.model.decoder(targets=labels, target_length=batch.label_lengths)
+        logits = self.model.joint.joint(encoded.transpose(1, 2), predicted.transpose(1, 2))
+        transducer = rnnt_loss(logits.log_softmax(dim=3), labels, lengths, batch.label_lengths, self.blank)
+        ctc = ctc_loss(self.ctc_head(encoded).transpose(1, 2).log_softmax(dim=2), batch, lengths)
+        return (1 - CTC_SHARE) * transducer + CTC_SHARE * ctc
+
+    def decode(self, encoded: torch.Tensor, lengths: torch.Tensor) -> list[str]:
+        found = self.model.decoding.rnnt_decoder_predictions_tensor(encoder_output=encoded, encoded_lengths=lengths)
+        return [hypothesis.text for hypothesis in found]
+
+
+def make_task(config: DictConfig, texts: Sequence[str]) -> Task:
+    """The task for a model config; `texts` are what a transducer's SentencePiece model is trained on."""
+    return RnntTask(config, texts) if "joint" in config else CtcTask(config)
+
+
+def ctc_loss(log_probs: torch.Tensor, batch: Batch, lengths: torch.Tensor) -> torch.Tensor:
+    """Of log-probs [B, frames, labels] whose last label is the blank; the mean over utterances, a label."""
+    blank = log_probs.shape[2] - 1
+    return torch.nn.functional.ctc_loss(
+        log_probs.transpose(0, 1), batch.labels, lengths, batch.label_lengths, blank=blank, zero_infinity=True
+    )
+
+
+def train_tokenizer(texts: Sequence[str], vocabulary_size: int) -> str:
+    """Train a SentencePiece model; returns the folder that NeMo's tokenizer config names."""
+    folder = Path(tempfile.mkdtemp(prefix="tokenizer-"))
+    (folder / "texts").write_text("\n".join(texts))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "texts"),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=vocabulary_size,
+        model_type="bpe",
+        bos_id=-1,
+        eos_id=-1,
+        pad_id=-1,
+        minloglevel=2,
+    )
+    pieces = (folder / "tokenizer.vocab").read_text().splitlines()[1:]
+    (folder / "vocab.txt").write_text("".join(line.split("\t")[0] + "\n" for line in pieces))
+    return str(folder)

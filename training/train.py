@@ -1,0 +1,176 @@
+"""Train a small NeMo recognizer on any manifest, on a CPU too.
+
+    python training/train.py --config training/coffee_ctc.yaml --train a.jsonl --train b.jsonl \
+        --validate c.jsonl --out model.nemo
+
+The config is NeMo's own: a CTC model with characters, or a transducer (where it has a joint) with
+SentencePiece. Features are computed once, in several speeds and noises, and kept in memory;
+SpecAugment, encoder, decoder and decoding are NeMo's own modules. The weights written are a moving
+average over the updates. An interrupted training goes on from `OUT.state` when it is started again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import jiwer
+import numpy as np
+import torch
+from dataset import Batch, Example, Utterance, batches, features_of, perturb, read_manifest
+from omegaconf import OmegaConf
+from rich.progress import track
+from tasks import Task, make_task
+
+WARMUP_STEPS = 300
+LOWEST_RATE = 0.005
+"""The last learning rate, as a share of the highest."""
+AVERAGE_DECAY = 0.997
+EPOCHS_BETWEEN_CHECKPOINTS = 5
+
+
+class Trainer:
+    """A model, its optimizer and its average, and how far the training is."""
+
+    def __init__(self, task: Task, learning_rate: float, epochs: int, minutes: float, out: Path) -> None:
+        self.task, self.learning_rate = task, learning_rate
+        self.optimizer = torch.optim.AdamW(task.parts.parameters(), betas=(0.9, 0.98), weight_decay=1e-3)
+        self.average = {name: value.detach().clone() for name, value in task.parts.state_dict().items()}
+        self.epochs, self.minutes, self.out = epochs, minutes, out
+        self.epoch, self.step, self.seconds = 0, 0, 0.0
+
+    @property
+    def state_file(self) -> Path:
+        return self.out.with_suffix(".state")
+
+    @property
+    def progress(self) -> float:
+        """0 at the beginning, 1 when the epochs or the minutes are spent."""
+        return min(1.0, max(self.epoch / self.epochs, self.seconds / (60 * self.minutes)))
+
+    def examples(self, utterances: list[Utterance], variants: int, rng: random.Random) -> list[list[Example]]:
+        """Of each utterance, itself and perturbed copies."""
+        self.task.model.eval()
+        result = []
+        for utterance in track(utterances, "features"):
+            labels = self.task.labels_of(utterance.text)
+            copies = [utterance.samples, *(perturb(utterance.samples, rng) for _ in range(variants - 1))]
+            result.append([Example(features_of(self.task.model, copy), labels) for copy in copies])
+        return result
+
+    def train_epoch(self, examples: list[list[Example]], batch_seconds: float, seed: int) -> float:
+        """One pass over one variant of each utterance; returns the mean loss."""
+        started, rng = time.perf_counter(), random.Random(seed * 1000 + self.epoch)
+        self.task.parts.train()
+        chosen = [rng.choice(copies) for copies in examples]
+        losses = [self._train_batch(batch) for batch in batches(chosen, batch_seconds, rng)]
+        self.epoch += 1
+        self.seconds += time.perf_counter() - started
+        return float(np.mean(losses))
+
+    def _train_batch(self, batch: Batch) -> float:
+        cosine = 0.5 * (1 + math.cos(math.pi * self.progress))
+        warmth = min(1.0, (self.step + 1) / WARMUP_STEPS)
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate * warmth * max(LOWEST_RATE, cosine)
+        features = self.task.model.spec_augmentation(input_spec=batch.features, length=batch.lengths)
+        loss = self.task.loss(replace(batch, features=features))
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.task.parts.parameters(), 5.0)
+        self.optimizer.step()
+        self._update_average()
+        self.step += 1
+        return float(loss)
+
+    def _update_average(self) -> None:
+        decay = min(AVERAGE_DECAY, (1 + self.step) / (10 + self.step))
+        for name, value in self.task.parts.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def save(self, validation: list[Utterance]) -> float:
+        """Write the averaged model and what a later start needs to go on; returns the word error rate."""
+        own = {name: value.clone() for name, value in self.task.parts.state_dict().items()}
+        self.task.parts.load_state_dict(self.average)
+        rate = self._word_error_rate(validation)
+        self.task.model.save_to(str(self.out))
+        self.task.parts.load_state_dict(own)
+        state = {"parts": own, "optimizer": self.optimizer.state_dict(), "average": self.average}
+        partial = self.state_file.with_suffix(".partial")
+        torch.save({**state, "epoch": self.epoch, "step": self.step, "seconds": self.seconds}, partial)
+        partial.replace(self.state_file)
+        return rate
+
+    def resume(self) -> None:
+        """Go on from where an earlier training of the same model was saved."""
+        state = torch.load(self.state_file, weights_only=True)
+        self.task.parts.load_state_dict(state["parts"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average = state["average"]
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+
+    @torch.no_grad()
+    def _word_error_rate(self, utterances: list[Utterance]) -> float:
+        self.task.parts.eval()
+        hypotheses = []
+        for utterance in utterances:
+            signal = features_of(self.task.model, utterance.samples).float()[None]
+            length = torch.tensor([signal.shape[2]])
+            encoded, encoded_length = self.task.model.encoder(audio_signal=signal, length=length)
+            hypotheses += self.task.decode(encoded, encoded_length)
+        return float(jiwer.wer([utterance.text for utterance in utterances], hypotheses))
+
+
+@click.command(help=__doc__)
+@click.option("--config", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--train", "manifests", type=click.Path(exists=True, path_type=Path), multiple=True, required=True)
+@click.option("--validate", "validation", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--epochs", default=80, show_default=True)
+@click.option("--minutes", default=math.inf, help="End the learning-rate schedule after this time at the latest.")
+@click.option("--variants", default=5, show_default=True, help="Copies of each utterance, one for an epoch.")
+@click.option("--batch-seconds", default=110.0, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def main(
+    config: Path,
+    manifests: tuple[Path, ...],
+    validation: Path,
+    out: Path,
+    epochs: int,
+    minutes: float,
+    variants: int,
+    batch_seconds: float,
+    threads: int,
+    seed: int,
+) -> None:
+    logging.disable(logging.ERROR)
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    utterances = [utterance for path in manifests for utterance in read_manifest(path)]
+    settings = OmegaConf.load(config).model
+    task = make_task(settings, [utterance.text for utterance in utterances])
+    click.echo(f"{task.model.num_weights:,} parameters")
+    trainer = Trainer(task, float(settings.optim.lr), epochs, minutes, out)
+    examples = trainer.examples(utterances, variants, random.Random(seed))
+    held_out = read_manifest(validation)
+    if trainer.state_file.exists():
+        trainer.resume()
+        click.echo(f"goes on after epoch {trainer.epoch}")
+    while trainer.progress < 1:
+        loss = trainer.train_epoch(examples, batch_seconds, seed)
+        line = f"epoch {trainer.epoch}  step {trainer.step}  loss {loss:.3f}"
+        if trainer.epoch % EPOCHS_BETWEEN_CHECKPOINTS == 0 or trainer.progress >= 1:
+            line += f"  WER {trainer.save(held_out):.4f}"
+        click.echo(line)
+
+
+if __name__ == "__main__":
+    main()
