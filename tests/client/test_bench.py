@@ -1,0 +1,205 @@
+"""The command `python client/bench.py` against a real server."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import pytest
+import soundfile
+from tritonclient.grpc import InferenceServerClient
+
+Spoken = list[tuple[Path, str]]
+
+
+def write_manifest(path: Path, spoken: Spoken, *more_lines: str) -> Path:
+    lines = [json.dumps({"audio_filepath": str(audio), "text": text}) for audio, text in spoken]
+    path.write_text("\n".join([*lines, *more_lines]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def benched(triton: Any, run_command: Any, demo_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One run over the demo's manifest: the finished process and its JSON."""
+    path = tmp_path_factory.mktemp("bench") / "out.json"
+    arguments = ("--manifest", demo_manifest, "--concurrency", 8, "--json", path)
+    done = run_command("bench", "--model", triton.model, "--url", triton.url, *arguments)
+    return done, json.loads(path.read_text())
+
+
+def test_a_whole_manifest_succeeds(triton: Any, benched: Any, spoken: Spoken) -> None:
+    done, figures = benched
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (figures["model"], figures["url"], figures["concurrency"]) == (triton.model, triton.url, 8)
+    assert (figures["utterances"], figures["failed"], figures["failures"]) == (len(spoken), 0, [])
+    assert figures["interrupted"] is False
+
+
+def test_rtfx_is_audio_seconds_over_wall_seconds(benched: Any, spoken: Spoken) -> None:
+    _, figures = benched
+    seconds = sum(soundfile.info(path).duration for path, _ in spoken)
+    assert figures["audio_seconds"] == pytest.approx(seconds, rel=1e-3)
+    assert figures["rtfx"] == pytest.approx(seconds / figures["wall_seconds"], rel=1e-3)
+
+
+def test_latencies_fit_the_wall_clock(benched: Any) -> None:
+    _, figures = benched
+    latencies = [row["latency_ms"] for row in figures["rows"]]
+    percentiles = figures["latency_ms"]
+    assert percentiles["p50"] <= percentiles["p95"] <= percentiles["p99"] <= max(latencies)
+    assert percentiles["p50"] == pytest.approx(np.median(latencies))
+    # Eight are in flight, so that the latencies add up to at most eight times the wall clock, and to nearly that.
+    busy = sum(latencies) / 1000 / figures["wall_seconds"]
+    assert 4 < busy <= 8.001
+
+
+def test_wer_is_that_of_the_rows(benched: Any, spoken: Spoken) -> None:
+    _, figures = benched
+    assert {(row["audio"], row["reference"]) for row in figures["rows"]} == {(str(path), text) for path, text in spoken}
+    references, texts = zip(*((row["reference"], row["text"]) for row in figures["rows"]), strict=True)
+    expected = jiwer.process_words(list(references), list(texts))
+    assert figures["wer"] == pytest.approx(expected.wer)
+    assert figures["wer"] < 0.3
+    assert figures["word_counts"]["words"] == sum(len(text.split()) for _, text in spoken)
+    assert figures["word_counts"]["substitutions"] == expected.substitutions
+
+
+def test_each_step_served_each_utterance_once(benched: Any, spoken: Spoken) -> None:
+    _, figures = benched
+    assert len(figures["steps"]) >= 3
+    for step in figures["steps"]:
+        assert step["inferences"] == len(spoken), "warm-up requests are not counted"
+        assert step["mean_batch_size"] == pytest.approx(len(spoken) / step["executions"])
+        assert step["queue_ms"] >= 0 and step["compute_ms"] > 0
+    assert max(step["mean_batch_size"] for step in figures["steps"]) > 1, "requests share batches"
+
+
+def test_the_table_shows_the_figures(triton: Any, benched: Any) -> None:
+    done, figures = benched
+    words = figures["word_counts"]
+    for shown in (
+        f"{triton.model} at {triton.url}, 8 in flight",
+        f"{figures['rtfx']:.1f}",
+        f"{figures['wer']:.2%}",
+        f"{words['substitutions']} sub, {words['insertions']} ins, {words['deletions']} del in {words['words']} words",
+        f"p95 {figures['latency_ms']['p95']:.0f} ms",
+        figures["normalization_statement"],
+        "audio files are read before it starts",
+        *(step["model"] for step in figures["steps"]),
+        *(f"{step['mean_batch_size']:.2f}" for step in figures["steps"]),
+    ):
+        assert shown in done.stdout
+
+
+def test_json_on_stdout_is_nothing_but_json(triton: Any, run_command: Any, spoken: Spoken, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "m.jsonl", [(spoken[0][0], spoken[0][1].upper() + "!")])
+    command = ("bench", "--url", triton.url, "--manifest", manifest, "--warmup", 0, "--json", "-")
+    figures = {name: json.loads(run_command(*command, "--normalization", name).stdout) for name in ("none", "basic")}
+    assert figures["none"]["wer"] == 1, "capitals count where nothing is normalized"
+    assert figures["basic"]["wer"] < 1
+    done = run_command(*command)
+    assert "RTFx" in done.stderr and "RTFx" not in done.stdout
+
+
+def test_failures_are_named_and_the_rest_is_measured(
+    triton: Any, run_command: Any, spoken: Spoken, tmp_path: Path
+) -> None:
+    empty, gone = tmp_path / "empty.wav", tmp_path / "gone.wav"
+    empty.touch()
+    bad = [(empty, "a"), (gone, "b")]
+    manifest = write_manifest(tmp_path / "m.jsonl", [*bad, *spoken[:2]], "not json", '{"audio_filepath": "x.wav"}')
+    done = run_command("bench", "--url", triton.url, "--manifest", manifest, "--json", "-")
+    figures = json.loads(done.stdout)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2
+    assert errors == [f"error: {failure}" for failure in figures["failures"]]
+    assert [failure.split(": ")[0] for failure in figures["failures"][:2]] == [f"{manifest}:5", f"{manifest}:6"]
+    assert {failure.split(": ")[0] for failure in figures["failures"][2:]} == {str(empty), str(gone)}
+    assert (figures["utterances"], figures["failed"]) == (2, 4)
+    assert figures["word_counts"]["words"] == sum(len(text.split()) for _, text in spoken[:2])
+
+
+def test_requests_that_fail_are_counted_and_named(
+    triton: Any, run_command: Any, spoken: Spoken, tmp_path: Path
+) -> None:
+    manifest = write_manifest(tmp_path / "m.jsonl", spoken[:3])
+    done = run_command(
+        "bench", "--url", triton.url, "--manifest", manifest, "--timeout", "0.0001", "--warmup", 0, "--json", "-"
+    )
+    figures = json.loads(done.stdout)
+    assert done.returncode == 2
+    assert (figures["utterances"], figures["failed"], figures["wer"], figures["latency_ms"]) == (0, 3, None, None)
+    assert {failure.split(": ")[0] for failure in figures["failures"]} == {str(path) for path, _ in spoken[:3]}
+
+
+def test_an_empty_reference_counts_insertions(triton: Any, run_command: Any, spoken: Spoken, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "m.jsonl", [(spoken[0][0], "")])
+    done = run_command("bench", "--url", triton.url, "--manifest", manifest, "--json", "-")
+    figures = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert figures["wer"] is None and figures["word_counts"]["insertions"] > 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--model", "no_such_model"), "recognizers served: "),
+        (("--manifest", "no/such/manifest.jsonl"), "no/such/manifest.jsonl"),
+        (("--manifest", __file__), "not a manifest"),
+        (("--concurrency", "0"), "--concurrency"),
+        (("--warmup", "-1"), "--warmup"),
+        (("--normalization", "nemo"), "--normalization"),
+        (("--json", "no/such/folder/out.json"), "no/such/folder"),
+        (("--url", "http://localhost:8001"), "is not host:port"),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    triton: Any, run_command: Any, demo_manifest: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    done = run_command("bench", "--url", triton.url, "--manifest", demo_manifest, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and says in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_an_absent_server_is_one_line(run_command: Any, demo_manifest: Path, absent_url: str) -> None:
+    done = run_command("bench", "--url", absent_url, "--manifest", demo_manifest)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and absent_url in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_an_interrupt_gives_the_summary_so_far(triton: Any, start_command: Any, spoken: Spoken, tmp_path: Path) -> None:
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.random.default_rng(0).integers(-3000, 3000, 16000 * 20, dtype=np.int16), 16000)
+    manifest = write_manifest(tmp_path / "m.jsonl", [spoken[0], *[(long, "noise")] * 200])
+    output = tmp_path / "out.json"
+    arguments = ("--manifest", manifest, "--concurrency", 2, "--warmup", 0, "--json", output)
+    served = requests_served(triton)
+    process = start_command("bench", "--url", triton.url, *arguments)
+    deadline = time.monotonic() + 60
+    while requests_served(triton) < served + 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "error: interrupted; " in stderr and "Traceback" not in stderr
+    assert "interrupted" in stdout and "RTFx" in stdout
+    figures = json.loads(output.read_text())
+    assert figures["interrupted"] is True
+    assert 2 <= figures["utterances"] < 201
+
+
+def requests_served(triton: Any) -> int:
+    """How many recognitions the server has answered since it started."""
+    with InferenceServerClient(triton.url) as server:
+        return int(server.get_inference_statistics(triton.model).model_stats[0].inference_stats.success.count)
+
+
+def test_without_arguments_it_measures_the_demos_commands(triton: Any, run_command: Any, spoken: Spoken) -> None:
+    done = run_command("bench", "--url", triton.url, "--json", "-")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["utterances"] == len(spoken)

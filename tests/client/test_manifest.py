@@ -1,0 +1,188 @@
+"""read_manifest and find_audio on files as people have them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from client.errors import ManifestError
+from client.manifest import Utterance, find_audio, read_manifest
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def write_wav(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.zeros(160, np.int16), 16000)
+    return path
+
+
+def test_nemo_json_lines(tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "flac" / "a.wav")
+    manifest = read_manifest(
+        write(
+            tmp_path / "m.jsonl",
+            '{"audio_filepath": "flac/a.wav", "duration": 0.01, "text": "caf\u00e9 \u2028 two"}',
+            "",
+            json.dumps({"audio_filepath": str(wav)}),
+        )
+    )
+    assert manifest.utterances == [Utterance(wav, "caf\u00e9 \u2028 two"), Utterance(wav, None)]
+    assert manifest.problems == []
+
+
+@pytest.mark.parametrize("header", ["filename,transcript", '"filename", "transcript"', "audio_filepath,text"])
+def test_csv_with_either_names(tmp_path: Path, header: str) -> None:
+    wav = write_wav(tmp_path / "a.wav")
+    path = write(tmp_path / "m.csv", header, '"a.wav","one, two"', "a.wav,")
+    assert read_manifest(path).utterances == [Utterance(wav, "one, two"), Utterance(wav, "")]
+
+
+def test_csv_from_a_spreadsheet(tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "a.wav")
+    path = tmp_path / "m.csv"
+    path.write_bytes(b"\xef\xbb\xbffilename,transcript\r\na.wav,bear\r\n")
+    assert read_manifest(path).utterances == [Utterance(wav, "bear")]
+
+
+def test_leading_folders_of_a_moved_data_set_are_dropped(tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "words" / "wavs" / "bear.wav")
+    path = write(tmp_path / "words" / "m.csv", "filename,transcript", "./data/simple_test/wavs/bear.wav,bear")
+    assert read_manifest(path).utterances == [Utterance(wav, "bear")]
+
+
+def test_the_manifest_folder_goes_before_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = write_wav(tmp_path / "set" / "both.wav")
+    write_wav(tmp_path / "both.wav")
+    write_wav(tmp_path / "here.wav")
+    path = write(tmp_path / "set" / "m.csv", "filename", "both.wav", "here.wav")
+    monkeypatch.chdir(tmp_path)
+    assert [utterance.audio for utterance in read_manifest(path).utterances] == [beside, Path("here.wav")]
+
+
+def test_audio_that_is_nowhere_is_named_beside_the_manifest(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", "filename", "gone/a.wav")
+    assert read_manifest(path).utterances == [Utterance(tmp_path / "gone" / "a.wav")]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"audio_filepath": "a.wav", "text": ', "not valid JSON"),
+        ('["a.wav", "x"]', "not a JSON object"),
+        ('{"text": "x"}', "no audio_filepath"),
+        ('{"audio_filepath": "", "text": "x"}', "no audio_filepath"),
+        ('{"audio_filepath": "a.wav"}', "no text"),
+        ('{"audio_filepath": "a.wav", "text": null}', "no text"),
+        ('{"audio_filepath": 7, "text": "x"}', "audio_filepath is 7"),
+        ('{"audio_filepath": "a.wav", "text": ["x"]}', 'text is ["x"]'),
+        ('{"audio_filepath": "a.wav", "text": "x", "offset": 3.5}', "offset"),
+    ],
+)
+def test_a_bad_line_is_named_and_costs_the_others_nothing(tmp_path: Path, line: str, says: str) -> None:
+    good = '{"audio_filepath": "a.wav", "text": "x"}'
+    path = write(tmp_path / "m.jsonl", good, line, good)
+    manifest = read_manifest(path, text_required=True)
+    assert len(manifest.utterances) == 2
+    [problem] = manifest.problems
+    assert problem.startswith(f"{path}:2: ") and says in problem and "\n" not in problem
+
+
+def test_a_bad_csv_row_is_named_by_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", "filename,transcript", 'a.wav,"two', 'lines"', ",bear", "b.wav", "c.wav,dog")
+    manifest = read_manifest(path, text_required=True)
+    assert [utterance.text for utterance in manifest.utterances] == ["two\nlines", "dog"]
+    assert [problem.split(": ")[0] for problem in manifest.problems] == [f"{path}:4", f"{path}:5"]
+
+
+def test_an_open_quote_in_a_csv_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", "filename,transcript", "a.wav,bear", 'b.wav,"dog')
+    manifest = read_manifest(path)
+    assert [utterance.text for utterance in manifest.utterances] == ["bear"]
+    assert "not valid CSV" in manifest.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"\n \n", "is empty"),
+        (b"RIFF\x00\xff\xfe\x80", "not a manifest"),
+        (b"some words\nabout audio\n", "not a manifest"),
+        (b'[{"audio_filepath": "a.wav"}]', "not a manifest"),
+        (b"filename,transcript\n", "no line after the header"),
+        (b'{\n  "audio_filepath": "a.wav"\n}\n', "m.jsonl:1: not valid JSON"),
+    ],
+)
+def test_what_is_no_manifest_is_refused_in_one_line(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(ManifestError, match=r"^[^\n]*$") as caught:
+        read_manifest(path)
+    assert str(path) in str(caught.value) and says in str(caught.value)
+
+
+def test_a_missing_manifest_and_a_folder_are_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "gone.jsonl", tmp_path):
+        with pytest.raises(ManifestError, match="cannot be read"):
+            read_manifest(path)
+
+
+def test_find_audio_takes_files_folders_and_manifests_in_order(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    expected = [write_wav(folder / name) for name in ("a.WAV", "b/c.flac", "b/d.wav")]
+    write_wav(folder / "._a.wav")
+    write(folder / "notes.txt", "not audio")
+    single = tmp_path / "gone.xyz"
+    listed = write_wav(tmp_path / "listed.wav")
+    manifest = write(tmp_path / "m.csv", "filename,transcript", "listed.wav,bear")
+    found = find_audio([single, folder, manifest])
+    assert found.utterances == [Utterance(single), *map(Utterance, expected), Utterance(listed, "bear")]
+    assert found.problems == []
+
+
+def test_find_audio_finds_every_format_it_can_be_given(tmp_path: Path) -> None:
+    for ending in ("wav", "flac", "ogg", "mp3", "aiff", "aif", "au", "w64", "caf", "opus"):
+        (tmp_path / f"a.{ending}").touch()
+    (tmp_path / "a.raw").touch()
+    assert len(find_audio([tmp_path]).utterances) == 10
+
+
+def test_find_audio_reports_an_empty_folder_and_a_bad_manifest(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    bad = write(tmp_path / "bad.json", "words")
+    good = tmp_path / "a.wav"
+    found = find_audio([empty, bad, good])
+    assert found.utterances == [Utterance(good)]
+    assert [problem.split(": ")[0] for problem in found.problems] == [str(empty), str(bad)]
+
+
+def test_entries_that_no_file_system_takes_cost_only_themselves(tmp_path: Path) -> None:
+    good = {"audio_filepath": "a.wav", "text": "a"}
+    bad = [{"audio_filepath": "x" * 5000}, {"audio_filepath": "~no-such-user/a.wav"}, {"audio_filepath": "a\0b.wav"}]
+    lines = [json.dumps(entry) for entry in (good, *bad)] + ["[" * 100_000, '{"duration": ' + "9" * 5000 + "}"]
+    file = tmp_path / "manifest.jsonl"
+    file.write_text("\n".join(lines))
+    manifest = read_manifest(file)
+    assert len(manifest.utterances) == 2
+    numbers = [problem.removeprefix(f"{file}:").partition(":")[0] for problem in manifest.problems]
+    assert numbers == ["2", "3", "5", "6"]
+    assert all(problem.count("\n") == 0 for problem in manifest.problems)
+
+
+def test_a_csv_with_an_odd_line_separator_in_a_text(tmp_path: Path) -> None:
+    file = tmp_path / "manifest.csv"
+    file.write_text("filename,transcript\na.wav,one\u2028two\nb.wav,three\n", encoding="utf-8")
+    assert [utterance.text for utterance in read_manifest(file).utterances] == ["one\u2028two", "three"]
+
+
+def test_a_path_too_long_for_a_file_is_left_to_the_reading_of_it() -> None:
+    found = find_audio(["x" * 5000])
+    assert (len(found.utterances), found.problems) == (1, [])

@@ -1,0 +1,209 @@
+"""The library against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.audio import load_audio
+from client.errors import RecognitionError, RecognizerError, ServerUnavailableError, UnknownModelError
+from client.protocol import Transcript
+from client.recognizer import AsyncRecognizer, Recognizer, list_recognizers
+from client.scoring import score
+from server.process import running_server
+
+Spoken = list[tuple[Path, str]]
+
+
+async def connect_async(model: str | None, url: str) -> None:
+    async with AsyncRecognizer(model, url):
+        pass
+
+
+def connect(kind: str, model: str | None, url: str) -> None:
+    """Connect with one of the two clients, which must refuse alike."""
+    if kind == "sync":
+        with Recognizer(model, url):
+            pass
+    else:
+        asyncio.run(connect_async(model, url))
+
+
+def assert_equal(one: Transcript, other: Transcript) -> None:
+    assert one.text == other.text
+    np.testing.assert_array_equal(one.tokens, other.tokens)
+    np.testing.assert_array_equal(one.token_times, other.token_times)
+
+
+def test_only_recognizers_are_listed_not_their_steps(triton: Any) -> None:
+    assert list_recognizers(triton.url) == [triton.model]
+
+
+def test_the_only_recognizer_need_not_be_named(triton: Any) -> None:
+    with Recognizer(url=triton.url) as recognizer:
+        assert recognizer.model.name == triton.model
+        assert len(recognizer.model.steps) == len(set(recognizer.model.steps)) >= 3
+
+
+def test_it_recognizes_speech(triton: Any, spoken: Spoken) -> None:
+    with Recognizer(triton.model, triton.url) as recognizer:
+        texts = [recognizer.transcribe(load_audio(path)).text for path, _ in spoken]
+    wer = score([text for _, text in spoken], texts).wer
+    assert wer is not None and wer < 0.3
+
+
+def test_token_times_lie_in_the_audio_and_do_not_go_back(triton: Any, spoken: Spoken) -> None:
+    samples = load_audio(spoken[0][0])
+    with Recognizer(triton.model, triton.url) as recognizer:
+        transcript = recognizer.transcribe(samples)
+        frames = transcript.token_times / recognizer.model.frame_seconds
+    assert transcript.tokens.dtype == np.int32
+    assert len(transcript.tokens) == len(transcript.token_times) > 10
+    assert transcript.tokens.min() >= 0, "the padding is cut away"
+    assert (np.diff(transcript.token_times) >= 0).all()
+    assert transcript.token_times[0] >= 0 and transcript.token_times[-1] <= len(samples) / 16000
+    np.testing.assert_allclose(frames, np.rint(frames), atol=1e-6)
+
+
+def test_token_times_follow_the_audio(triton: Any, spoken: Spoken) -> None:
+    samples = load_audio(spoken[0][0])
+    with Recognizer(triton.model, triton.url) as recognizer:
+        plain = recognizer.transcribe(samples)
+        late = recognizer.transcribe(np.concatenate([np.zeros(32000, np.int16), samples]))
+    assert late.token_times[-1] - plain.token_times[-1] == pytest.approx(2, abs=0.2)
+
+
+def test_log_probs_are_distributions_whose_best_labels_are_the_tokens(triton: Any, spoken: Spoken) -> None:
+    samples = load_audio(spoken[0][0])
+    with Recognizer(triton.model, triton.url) as recognizer:
+        plain = recognizer.transcribe(samples)
+        transcript = recognizer.transcribe(samples, log_probs=True)
+        frames = np.rint(transcript.token_times / recognizer.model.frame_seconds).astype(int)
+        nothing = recognizer.transcribe(np.zeros(0, np.int16), log_probs=True)
+    assert plain.log_probs is None
+    assert transcript.log_probs is not None and transcript.log_probs.dtype == np.float32
+    assert len(transcript.log_probs) == pytest.approx(len(samples) / 16000 / recognizer.model.frame_seconds, abs=2)
+    np.testing.assert_allclose(np.exp(transcript.log_probs).sum(axis=1), 1, atol=1e-3)
+    np.testing.assert_array_equal(transcript.log_probs.argmax(axis=1)[frames], transcript.tokens)
+    assert_equal(plain, transcript)
+    assert nothing.log_probs is not None and nothing.log_probs.shape == (0, transcript.log_probs.shape[1])
+
+
+def test_no_audio_is_no_text(triton: Any) -> None:
+    with Recognizer(triton.model, triton.url) as recognizer:
+        transcript = recognizer.transcribe(np.zeros(0, np.int16))
+    assert transcript.text == "" and len(transcript.tokens) == len(transcript.token_times) == 0
+
+
+async def test_audio_beyond_the_limit_is_refused_and_its_company_is_not(triton: Any, spoken: Spoken) -> None:
+    speech = load_audio(spoken[0][0])
+    too_long = np.resize(speech, 16000 * 1200 + 1)
+    async with AsyncRecognizer(triton.model, triton.url) as recognizer:
+        alone = await recognizer.transcribe(speech)
+        sent = [speech, too_long, speech, too_long, speech]
+        answers = await asyncio.gather(*map(recognizer.transcribe, sent), return_exceptions=True)
+    assert [isinstance(answer, RecognitionError) for answer in answers] == [False, True, False, True, False]
+    assert all("audio is longer than 1200 seconds" in str(answer) for answer in answers[1::2])
+    assert {answer.text for answer in answers[::2] if isinstance(answer, Transcript)} == {alone.text}
+
+
+@pytest.mark.parametrize(
+    ("samples", "error", "says"),
+    [
+        (np.zeros(160, np.float32), TypeError, "float32"),
+        (np.zeros(160, ">i2"), TypeError, ">i2"),
+        ([0, 1, 2], TypeError, "list"),
+        (np.zeros((1, 160), np.int16), ValueError, "(1, 160)"),
+        (np.int16(3), TypeError, "int16"),
+    ],
+)
+def test_other_samples_are_refused_before_they_are_sent(
+    triton: Any, samples: Any, error: type[Exception], says: str
+) -> None:
+    with Recognizer(triton.model, triton.url) as recognizer, pytest.raises(error) as caught:
+        recognizer.transcribe(samples)
+    assert says in str(caught.value) and "give" in str(caught.value)
+
+
+async def test_many_at_once_are_as_one_by_one(triton: Any, spoken: Spoken) -> None:
+    recordings = [load_audio(path) for path, _ in spoken]
+    with Recognizer(triton.model, triton.url) as recognizer:
+        alone = [recognizer.transcribe(samples) for samples in recordings]
+        with ThreadPoolExecutor(4) as threads:
+            threaded = list(threads.map(recognizer.transcribe, recordings))
+    async with AsyncRecognizer(triton.model, triton.url) as concurrent:
+        together = await asyncio.gather(*map(concurrent.transcribe, recordings))
+    for one, two, three in zip(alone, threaded, together, strict=True):
+        assert_equal(one, two)
+        assert_equal(one, three)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_an_absent_server_is_named(kind: str, absent_url: str) -> None:
+    with pytest.raises(ServerUnavailableError) as caught:
+        connect(kind, "any", absent_url)
+    message = str(caught.value)
+    assert absent_url in message and "start tritonserver" in message and "\n" not in message
+    with pytest.raises(ServerUnavailableError):
+        list_recognizers(absent_url)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_an_unknown_model_gives_the_known_ones(kind: str, triton: Any) -> None:
+    with pytest.raises(UnknownModelError) as caught:
+        connect(kind, "no_such_model", triton.url)
+    assert str(caught.value) == f"model no_such_model is not served; recognizers served: {triton.model}"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("suffix", ["_encoder", "_log_probs"])
+def test_a_model_of_another_kind_is_no_recognizer(kind: str, suffix: str, triton: Any) -> None:
+    with pytest.raises(UnknownModelError, match="is no recognizer") as caught:
+        connect(kind, triton.model + suffix, triton.url)
+    assert str(caught.value).endswith(f"recognizers served: {triton.model}")
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_url_with_a_scheme_is_refused(kind: str) -> None:
+    with pytest.raises(RecognizerError, match="is not host:port"):
+        connect(kind, "any", "http://localhost:8001")
+
+
+async def test_what_the_server_refuses_is_told_in_its_words(triton: Any) -> None:
+    samples = np.zeros(16000, np.int16)
+    # A model that is unloaded after the connection was made looks like this to the client.
+    with Recognizer(triton.model, triton.url) as recognizer:
+        recognizer.model = replace(recognizer.model, name="unloaded", log_probs_name=None)
+        with pytest.raises(RecognitionError, match=f"^unloaded at {triton.url}: [^\n]*unknown model[^\n]*$"):
+            recognizer.transcribe(samples)
+        with pytest.raises(RecognitionError, match="ask without log_probs"):
+            recognizer.transcribe(samples, log_probs=True)
+    async with AsyncRecognizer(triton.model, triton.url) as concurrent:
+        concurrent.model = replace(concurrent.model, name="unloaded")
+        with pytest.raises(RecognitionError, match="unknown model"):
+            await concurrent.transcribe(samples)
+
+
+def test_a_late_answer_is_an_error(triton: Any) -> None:
+    minute = np.random.default_rng(0).integers(-3000, 3000, 16000 * 60, dtype=np.int16)
+    with (
+        Recognizer(triton.model, triton.url, timeout=0.001) as recognizer,
+        pytest.raises(RecognitionError, match=r"within 0\.001 s"),
+    ):
+        recognizer.transcribe(minute)
+
+
+async def test_a_server_that_ends_fails_the_request_not_the_caller(repository: Path, triton: Any) -> None:
+    with running_server(repository) as server:
+        recognizer = await AsyncRecognizer(triton.model, url=server.grpc).__aenter__()
+    with pytest.raises(RecognitionError, match=server.grpc):
+        await recognizer.transcribe(np.zeros(160, np.int16))
+    with pytest.raises(ServerUnavailableError, match=server.grpc):
+        await recognizer.step_counters()
+    await recognizer.__aexit__(None, None, None)

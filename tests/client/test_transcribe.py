@@ -1,0 +1,146 @@
+"""The command `python client/transcribe.py` against a real server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from client.audio import load_audio
+from client.recognizer import Recognizer
+
+Spoken = list[tuple[Path, str]]
+
+
+@pytest.fixture(scope="session")
+def texts(triton: Any, spoken: Spoken) -> list[str]:
+    """What the library says of the demo's files."""
+    with Recognizer(triton.model, triton.url) as recognizer:
+        return [recognizer.transcribe(load_audio(path)).text for path, _ in spoken]
+
+
+def test_one_file_gives_its_text_alone(triton: Any, run_command: Any, spoken: Spoken, texts: list[str]) -> None:
+    done = run_command("transcribe", spoken[0][0], "--model", triton.model, "--url", triton.url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, texts[0] + "\n", "")
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 64])
+def test_several_files_keep_their_order(
+    triton: Any, run_command: Any, spoken: Spoken, texts: list[str], concurrency: int
+) -> None:
+    paths = [path for path, _ in reversed(spoken)]
+    done = run_command("transcribe", *paths, "--url", triton.url, "--concurrency", concurrency)
+    lines = [f"{path}\t{text}" for path, text in zip(paths, reversed(texts), strict=True)]
+    assert (done.returncode, done.stdout.splitlines(), done.stderr) == (0, lines, "")
+
+
+def test_a_folder_gives_its_audio_files_sorted(
+    triton: Any, run_command: Any, spoken: Spoken, texts: list[str], tmp_path: Path
+) -> None:
+    for position, name in enumerate(("b", "a")):
+        shutil.copy(spoken[position][0], tmp_path / f"{name}{spoken[position][0].suffix}")
+    done = run_command("transcribe", tmp_path, "--url", triton.url)
+    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == [texts[1], texts[0]]
+
+
+def test_another_format_and_rate_is_recognized_alike(
+    triton: Any, run_command: Any, spoken: Spoken, texts: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.wav"
+    samples = load_audio(spoken[0][0]).repeat(3)
+    soundfile.write(path, np.stack([samples, samples], axis=1), 48000, subtype="PCM_24")
+    done = run_command("transcribe", path, "--url", triton.url)
+    heard, expected = done.stdout.split(), texts[0].split()
+    assert len(set(heard) & set(expected)) > 0.7 * len(set(expected))
+
+
+def test_a_manifest_as_jsonl_to_a_file(
+    triton: Any, run_command: Any, demo_manifest: Path, spoken: Spoken, texts: list[str], tmp_path: Path
+) -> None:
+    output = tmp_path / "out.jsonl"
+    arguments = ("--url", triton.url, "--format", "jsonl", "--output", output)
+    done = run_command("transcribe", demo_manifest, *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [json.loads(line) for line in output.read_text().splitlines()] == [
+        {
+            "audio_filepath": str(path),
+            "duration": pytest.approx(soundfile.info(path).duration, abs=1e-4),
+            "text": reference,
+            "pred_text": text,
+        }
+        for (path, reference), text in zip(spoken, texts, strict=True)
+    ]
+
+
+def test_its_jsonl_is_a_manifest_again(triton: Any, run_command: Any, spoken: Spoken, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    run_command("transcribe", spoken[0][0], "--url", triton.url, "--format", "jsonl", "--output", output)
+    assert "text" not in json.loads(output.read_text()), "what is said in a bare file is not known"
+    done = run_command("transcribe", output, "--url", triton.url)
+    assert done.stdout.startswith(f"{spoken[0][0]}\t")
+
+
+def test_bad_files_cost_the_good_ones_nothing(
+    triton: Any, run_command: Any, spoken: Spoken, texts: list[str], tmp_path: Path
+) -> None:
+    empty, prose, gone = tmp_path / "empty.wav", tmp_path / "prose.wav", tmp_path / "gone.wav"
+    empty.touch()
+    prose.write_text("words about audio\n" * 10)
+    first, second = spoken[0][0], spoken[1][0]
+    done = run_command("transcribe", empty, first, prose, gone, second, "--url", triton.url)
+    assert done.returncode == 2
+    assert done.stdout.splitlines() == [f"{first}\t{texts[0]}", f"{second}\t{texts[1]}"]
+    errors = done.stderr.splitlines()
+    assert [line.split(": ")[:2] for line in errors] == [["error", str(path)] for path in (empty, prose, gone)]
+
+
+def test_what_the_server_refuses_is_named_file_by_file(triton: Any, run_command: Any, spoken: Spoken) -> None:
+    paths = [path for path, _ in spoken[:2]]
+    done = run_command("transcribe", *paths, "--url", triton.url, "--timeout", "0.0001")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [line.split(": ")[1] for line in done.stderr.splitlines()] == [str(path) for path in paths]
+
+
+def test_an_absent_server_is_one_line(run_command: Any, spoken: Spoken, absent_url: str, tmp_path: Path) -> None:
+    output = tmp_path / "kept.txt"
+    output.write_text("kept")
+    done = run_command("transcribe", spoken[0][0], "--url", absent_url, "--output", output)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and absent_url in done.stderr and done.stderr.count("\n") == 1
+    assert output.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "Missing argument"),
+        (("a.wav", "--concurrency", "0"), "--concurrency"),
+        (("a.wav", "--format", "srt"), "--format"),
+        (("a.wav", "--output", "no/such/folder/out.txt"), "no/such/folder/out.txt"),
+        (("a.wav", "--model", "no_such_model"), "no_such_model"),
+    ],
+)
+def test_bad_arguments_are_one_line(triton: Any, run_command: Any, arguments: tuple[str, ...], says: str) -> None:
+    done = run_command("transcribe", *arguments, "--url", triton.url)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and says in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_an_interrupt_keeps_what_is_done(triton: Any, start_command: Any, spoken: Spoken) -> None:
+    paths = [spoken[0][0]] * 2000
+    process = start_command("transcribe", *paths, "--url", triton.url, "--concurrency", 2, "--format", "jsonl")
+    first = [process.stdout.readline() for _ in range(3)]
+    process.send_signal(signal.SIGINT)
+    # Not communicate(), which passes by the lines that readline() has read ahead.
+    rest, stderr = process.stdout.read(), process.stderr.read()
+    assert process.wait(timeout=60) == 130
+    written = [json.loads(line) for line in [*first, *rest.splitlines()]]
+    assert 3 <= len(written) < 2000
+    assert f"error: interrupted; {len(written)} of 2000 files were transcribed" in stderr
+    assert "Traceback" not in stderr

@@ -1,0 +1,54 @@
+"""Fixtures around real tritonservers of the demo models.
+
+The tests run in two environments, since NeMo's requirements and the server's do not install
+together: tests/export_scripts and tests/training where NeMo is, the others where tritonserver is.
+`make test` runs both, and exports what the second serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, TEST_REPOSITORY
+
+from server.process import running_server
+
+
+@dataclass(frozen=True)
+class Triton:
+    """A running server: `url` is its gRPC address, `model` the recognizer of the demo."""
+
+    url: str
+    model: str
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The demo models, exported by `make test` before the tests run."""
+    if not (TEST_REPOSITORY / DEMO_CHECKPOINT.stem).exists():
+        pytest.fail(f"{TEST_REPOSITORY} holds no {DEMO_CHECKPOINT.stem}; `make test` exports it")
+    return TEST_REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def triton(repository: Path) -> Iterator[Triton]:
+    """A server of the CTC model alone."""
+    name = DEMO_CHECKPOINT.stem
+    only = ["--model-control-mode=explicit", f"--load-model={name}", f"--load-model={name}_log_probs"]
+    with running_server(repository, only) as server:
+        yield Triton(server.grpc, name)
+
+
+@pytest.fixture(scope="session")
+def triton_of_all(repository: Path) -> Iterator[str]:
+    """The gRPC address of a server of all models."""
+    with running_server(repository) as server:
+        yield server.grpc
+
+
+@pytest.fixture(scope="session")
+def demo_manifest() -> Path:
+    return DEMO_MANIFEST

@@ -1,0 +1,127 @@
+"""The check finds what a server would stumble over, in any repository."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from locations import ROOT
+from tritonclient.grpc import model_config_pb2 as triton
+
+from export_scripts.check import check_repository
+from export_scripts.graphs.audio import audio_graph
+from export_scripts.graphs.ctc import ctc_decoder_graph
+from export_scripts.graphs.text import Pieces
+from export_scripts.repository import write_model
+from export_scripts.triton_config import Serving, Stage, ensemble_config, stage_config
+
+PIECES = Pieces(("a", "b"), ("a", "b"), (True, True), frozenset())
+
+audio = stage_config(Stage("audio", audio_graph(16000), "cpu", 1), Serving(max_batch_size=8))
+decoder = stage_config(Stage("decoder", ctc_decoder_graph(PIECES), "cpu", 1), Serving(max_batch_size=8))
+ensemble = ensemble_config("whole", [audio, decoder], ("TEXT",), {})
+
+
+def copy_of(config: triton.ModelConfig) -> triton.ModelConfig:
+    copy = triton.ModelConfig()
+    copy.CopyFrom(config)
+    return copy
+
+
+def written(folder: Path, *configs: triton.ModelConfig) -> list[str]:
+    for config in configs:
+        graph = {"audio": audio_graph(16000), "decoder": ctc_decoder_graph(PIECES)}.get(config.name)
+        write_model(folder, config, graph)
+    return check_repository(folder)
+
+
+def run_check(repository: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "export_scripts/check.py", str(repository)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_what_the_export_writes_agrees(tmp_path: Path) -> None:
+    alone = ensemble_config("whole", [audio], ("SAMPLES",), {})
+    assert written(tmp_path, audio, decoder, alone) == []
+
+
+def change(config: triton.ModelConfig, how: Callable[[triton.ModelConfig], object]) -> triton.ModelConfig:
+    changed = copy_of(config)
+    how(changed)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("stage", "how", "complaint"),
+    [
+        (audio, lambda c: setattr(c.input[0], "name", "SOUND"), "input SOUND is not in the graph"),
+        (audio, lambda c: c.output[0].dims.append(3), "output SAMPLES is [-1, -1, 3] (with the batch), the graph has"),
+        (audio, lambda c: c.output[1].dims.__setitem__(0, -1), "output SAMPLES_LENGTH is [-1, -1]"),
+        (audio, lambda c: setattr(c.input[0], "data_type", triton.TYPE_FP32), "input AUDIO is TYPE_FP32"),
+        (audio, lambda c: setattr(c.input[0], "allow_ragged_batch", True), "ragged input AUDIO must be [-1]"),
+        (audio, lambda c: setattr(c, "max_batch_size", 0), "input AUDIO is [-1] (with the batch)"),
+        (decoder, lambda c: c.batch_input.pop(), "the graph's input LABELS_SHAPE is not in the configuration"),
+        (decoder, lambda c: setattr(c.batch_input[0], "data_type", triton.TYPE_INT64), "only INT32 and FP32"),
+        (decoder, lambda c: setattr(c.input[0], "allow_ragged_batch", False), "input LABELS is [-1, -1]"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_its_graph(
+    tmp_path: Path, stage: triton.ModelConfig, how: Callable[[triton.ModelConfig], object], complaint: str
+) -> None:
+    problems = written(tmp_path, change(stage, how))
+    assert any(problem.startswith(f"{stage.name}: ") and complaint in problem for problem in problems)
+
+
+def test_an_output_that_a_configuration_leaves_out_is_its_own_choice(tmp_path: Path) -> None:
+    assert written(tmp_path, change(audio, lambda c: c.output.pop())) == []
+
+
+def test_a_folder_and_a_name_that_differ(tmp_path: Path) -> None:
+    written(tmp_path, audio)
+    (tmp_path / "audio").rename(tmp_path / "sound")
+    assert check_repository(tmp_path) == ["sound: config.pbtxt names the model 'audio'"]
+
+
+@pytest.mark.parametrize(
+    ("how", "complaint"),
+    [
+        (lambda c: None, "step decoder takes LABELS, which nothing before it makes"),
+        (lambda c: setattr(c, "max_batch_size", 99), "max_batch_size 99 is more than the 8 of audio"),
+        (lambda c: setattr(c.ensemble_scheduling.step[0], "model_name", "gone"), "step gone is not in the repository"),
+        (lambda c: c.ensemble_scheduling.step[0].input_map.clear(), "step audio is not given its input AUDIO"),
+        (lambda c: c.output.add(name="NONE"), "output NONE is made by no step"),
+        (lambda c: setattr(c.input[0], "data_type", triton.TYPE_FP32), "AUDIO is TYPE_FP32 [-1], but audio has it as"),
+    ],
+)
+def test_an_ensemble_that_is_wired_wrongly(
+    tmp_path: Path, how: Callable[[triton.ModelConfig], object], complaint: str
+) -> None:
+    unfed = change(ensemble, lambda c: [c.input.pop() for _ in range(len(c.input) - 1)])
+    problems = written(tmp_path, audio, decoder, change(unfed, how))
+    assert any(complaint in problem for problem in problems)
+
+
+def test_an_ensemble_without_a_version_folder(tmp_path: Path) -> None:
+    alone = ensemble_config("whole", [audio], ("SAMPLES",), {})
+    assert written(tmp_path, audio, alone) == []
+    (tmp_path / "whole" / "1").rmdir()
+    (problem,) = check_repository(tmp_path)
+    assert problem.startswith("whole: no version folder")
+
+
+def test_the_command(tmp_path: Path) -> None:
+    nothing = run_check(tmp_path)
+    assert (nothing.returncode, nothing.stderr) == (2, f"error: {tmp_path}: holds no models\n")
+    written(tmp_path, audio)
+    whole = run_check(tmp_path)
+    assert (whole.returncode, whole.stdout) == (0, "1 models agree with their graphs and each other\n")
+    (tmp_path / "audio" / "1" / "model.onnx").write_bytes(b"no graph")
+    (tmp_path / "no_model").mkdir()
+    broken = run_check(tmp_path)
+    assert broken.returncode == 1
+    first, second = broken.stdout.splitlines()
+    assert first.startswith(f"{tmp_path / 'no_model' / 'config.pbtxt'}: ")
+    assert second.startswith("audio: 1/model.onnx: ")

@@ -1,0 +1,102 @@
+"""The encoder stage on lengths that verify's recordings do not have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import pytest
+import torch
+from nemo.collections.asr.modules import ConformerEncoder, ConvASREncoder
+from tiny_models import CTC, NEW_NEMO, block, tiny_model
+
+from export_scripts.graphs import attention
+from export_scripts.graphs.encoder import CtcEncoder, check_encoder, ctc_encoder_graph
+
+Features = npt.NDArray[np.float32]
+
+FRAME_RATE = 100
+
+
+@pytest.fixture(scope="module", params=sorted(CTC))
+def encoder(request: pytest.FixtureRequest) -> tuple[Any, ort.InferenceSession, int]:
+    """A NeMo model, its encoder stage, and its mel bands."""
+    model = tiny_model(request.param, NEW_NEMO)
+    mels = model.cfg.preprocessor.features
+    graph = ctc_encoder_graph(CtcEncoder(model.encoder, model.decoder), mels, FRAME_RATE)
+    return model, ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"]), mels
+
+
+def run(graph: ort.InferenceSession, batch: list[Features]) -> list[Features]:
+    """Each item's own log-probs; an item without frames is carried by one that is not its own."""
+    carried = [item if len(item) else np.full((1, item.shape[1]), 9, np.float32) for item in batch]
+    log_probs, lengths, labels = graph.run(
+        ["LOG_PROBS", "LABELS_LENGTH", "LABELS"],
+        {
+            "FEATURES": np.concatenate([item.ravel() for item in carried]),
+            "FEATURES_SHAPE": np.array([item.shape for item in carried], np.int32),
+            "FEATURES_LENGTH": np.array([[len(item)] for item in batch], np.int32),
+        },
+    )
+    rows = [row[: int(length)] for row, length in zip(log_probs, lengths[:, 0], strict=True)]
+    assert all((row.argmax(axis=1) == best[: len(row)]).all() for row, best in zip(rows, labels, strict=True))
+    return rows
+
+
+@torch.no_grad()
+def by_nemo(model: Any, features: Features) -> Features:
+    signal, length = torch.from_numpy(features.T[None].copy()), torch.tensor([len(features)])
+    encoded, encoded_length = model.encoder(audio_signal=signal, length=length)
+    log_probs: Features = model.decoder(encoder_output=encoded)[0, : int(encoded_length)].numpy()
+    return log_probs
+
+
+def test_from_no_frame_to_a_minute_in_one_batch(encoder: tuple[Any, ort.InferenceSession, int]) -> None:
+    model, graph, mels = encoder
+    rng = np.random.default_rng(5)
+    batch = [rng.normal(0, 1, (frames, mels)).astype(np.float32) for frames in (6000, 0, 1, 2, 9, 17, 401)]
+    together = run(graph, batch)
+    assert len(together[1]) == 0
+    for features, log_probs in zip(batch, together, strict=True):
+        if len(features):
+            truth = by_nemo(model, features)
+            assert log_probs.shape == truth.shape
+            np.testing.assert_allclose(log_probs, truth, atol=5e-3, rtol=0)
+            np.testing.assert_allclose(log_probs, run(graph, [features])[0], atol=1e-3, rtol=0)
+
+
+def test_attention_by_small_blocks_is_nemos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", 60_000)
+    model = tiny_model("conformer", NEW_NEMO)
+    mels = model.cfg.preprocessor.features
+    stage = ctc_encoder_graph(CtcEncoder(model.encoder, model.decoder), mels, FRAME_RATE)
+    graph = ort.InferenceSession(stage.SerializeToString(), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(7)
+    batch = [rng.normal(0, 1, (frames, mels)).astype(np.float32) for frames in (1500, 1490, 1420, 40)]
+    for features, log_probs in zip(batch, run(graph, batch), strict=True):
+        np.testing.assert_allclose(log_probs, by_nemo(model, features), atol=1e-3, rtol=0)
+
+
+def test_nemo_is_left_as_it_was(encoder: tuple[Any, ort.InferenceSession, int]) -> None:
+    model, _, mels = encoder
+    features = np.random.default_rng(6).normal(0, 1, (300, mels)).astype(np.float32)
+    before = by_nemo(model, features)
+    ctc_encoder_graph(CtcEncoder(model.encoder, model.decoder), mels, FRAME_RATE)
+    np.testing.assert_array_equal(by_nemo(model, features), before)
+    assert not any("forward" in vars(module) for module in model.encoder.modules())
+
+
+def test_encoders_that_cannot_be_kept_faithfully() -> None:
+    unmasked = ConvASREncoder(jasper=[block(11)], activation="relu", feat_in=64, conv_mask=False)
+    with pytest.raises(ValueError, match=r"encoder\.conv_mask is false"):
+        check_encoder(unmasked)
+    absolute = ConformerEncoder(feat_in=80, n_layers=1, d_model=32, self_attention_model="abs_pos")
+    with pytest.raises(ValueError, match=r"encoder\.self_attention_model is abs_pos; only rel_pos"):
+        check_encoder(absolute)
+    limited = ConformerEncoder(feat_in=80, n_layers=1, d_model=32, att_context_size=[40, 40])
+    with pytest.raises(ValueError, match=r"encoder\.att_context_size is \[40, 40\]; only \[-1, -1\]"):
+        check_encoder(limited)
+    with pytest.raises(ValueError, match="the encoder is a Identity"):
+        check_encoder(torch.nn.Identity())

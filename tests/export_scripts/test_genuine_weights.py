@@ -1,0 +1,91 @@
+"""NVIDIA's own weights through the encoder stage: MarbleNet has the encoder class of QuartzNet and Jasper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import pytest
+import soundfile
+import torch
+from locations import DEMO_MANIFEST, SHARED
+
+from export_scripts.graphs.encoder import RnntEncoder, check_encoder, rnnt_encoder_graph
+
+CHECKPOINT = SHARED / "nemo" / "vad_multilingual_marblenet.nemo"
+NVIDIAS_EXPORT = SHARED / "nemo" / "vad.onnx"
+TOLERANCE = 1e-4
+
+Array = npt.NDArray[np.float32]
+
+pytestmark = pytest.mark.skipif(not CHECKPOINT.exists(), reason=f"no checkpoint at {CHECKPOINT}")
+
+
+@pytest.fixture(scope="module")
+def marblenet() -> Any:
+    from nemo.collections.asr.models import EncDecClassificationModel
+
+    return EncDecClassificationModel.restore_from(str(CHECKPOINT), map_location="cpu").eval()
+
+
+@pytest.fixture(scope="module")
+def graph(marblenet: Any) -> ort.InferenceSession:
+    """The encoder stage without a head: ENCODED is the encoding itself."""
+    check_encoder(marblenet.encoder)
+    stage = rnnt_encoder_graph(RnntEncoder(marblenet.encoder, torch.nn.Identity()), mels=80, frame_rate=100)
+    return ort.InferenceSession(stage.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def speech(marblenet: Any) -> list[Array]:
+    """Features [frames, 80] of the demo's commands, of every length that they have."""
+    return [features(marblenet, path) for path in sorted(DEMO_MANIFEST.parent.glob("*.flac"))]
+
+
+@torch.no_grad()
+def features(model: Any, path: Path) -> Array:
+    samples, _ = soundfile.read(path, dtype="float32")
+    signal = torch.from_numpy(samples)[None]
+    found, length = model.preprocessor(input_signal=signal, length=torch.tensor([len(samples)]))
+    frames: Array = found[0, :, : int(length)].T.numpy()
+    return frames
+
+
+def encode(graph: ort.InferenceSession, batch: list[Array]) -> list[Array]:
+    encoded, lengths = graph.run(
+        ["ENCODED", "ENCODED_LENGTH"],
+        {
+            "FEATURES": np.concatenate([item.ravel() for item in batch]),
+            "FEATURES_SHAPE": np.array([item.shape for item in batch], np.int32),
+            "FEATURES_LENGTH": np.array([[len(item)] for item in batch], np.int32),
+        },
+    )
+    return [row[: int(length)] for row, length in zip(encoded, lengths[:, 0], strict=True)]
+
+
+@torch.no_grad()
+def test_the_encoder_is_nemos_in_company_of_other_lengths(
+    marblenet: Any, graph: ort.InferenceSession, speech: list[Array]
+) -> None:
+    for item, ours in zip(speech, encode(graph, speech), strict=True):
+        signal, length = torch.from_numpy(item.T[None].copy()), torch.tensor([len(item)])
+        nemo, nemo_length = marblenet.encoder(audio_signal=signal, length=length)
+        assert len(ours) == int(nemo_length)
+        np.testing.assert_allclose(ours, nemo[0, :, : len(ours)].T.numpy(), atol=TOLERANCE, rtol=0)
+
+
+@torch.no_grad()
+def test_the_encoder_is_nvidias_own_export_where_lengths_are_full(
+    marblenet: Any, graph: ort.InferenceSession, speech: list[Array]
+) -> None:
+    theirs = ort.InferenceSession(str(NVIDIAS_EXPORT), providers=["CPUExecutionProvider"])
+    logits = []
+    for item in speech:
+        (ours,) = encode(graph, [item])
+        own = marblenet.decoder(encoder_output=torch.from_numpy(ours.T[None].copy())).numpy()
+        logits.append(theirs.run(["logits"], {"audio_signal": item.T[None]})[0])
+        np.testing.assert_allclose(own, logits[-1], atol=TOLERANCE, rtol=0)
+    assert np.ptp(np.concatenate(logits), axis=0).min() > 0.1, "logits that do not follow the audio prove nothing"

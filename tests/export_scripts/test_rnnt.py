@@ -1,0 +1,157 @@
+"""RNNT decoding in the graph, against NeMo's greedy_batch on the same encodings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import pytest
+import torch
+from nemo.collections.asr.modules import RNNTDecoder, RNNTJoint
+from nemo.collections.asr.parts.submodules.rnnt_greedy_decoding import GreedyBatchedRNNTInfer
+
+from export_scripts.decoders import RnntDecoder
+from export_scripts.graphs.rnnt import rnnt_decoder_graph
+from export_scripts.graphs.text import Pieces
+from export_scripts.transducer import read_transducer
+
+WIDTH, PIECES = 20, 30
+LETTERS = tuple(chr(ord("a") + piece % 26) for piece in range(PIECES))
+Encoded = npt.NDArray[np.float32]
+Decoded = tuple[str, list[int], list[int]]
+"""Text, tokens and the frames where they were found."""
+
+
+class Model:
+    """Prediction network, joint and greedy search of NeMo, as its models hold them."""
+
+    def __init__(self, layers: int, activation: str, max_symbols: int) -> None:
+        torch.manual_seed(11)
+        sizes = {"pred_hidden": 16, "pred_rnn_layers": layers}
+        self.decoder: Any = RNNTDecoder(prednet=sizes, vocab_size=PIECES, blank_as_pad=True).eval()
+        jointnet = {"encoder_hidden": WIDTH, "pred_hidden": 16, "joint_hidden": 24, "activation": activation}
+        self.joint: Any = RNNTJoint(jointnet=jointnet, num_classes=PIECES, vocabulary=list(LETTERS)).eval()
+        search = GreedyBatchedRNNTInfer(self.decoder, self.joint, PIECES, max_symbols_per_step=max_symbols)
+        self.decoding: Any = type("Decoding", (), {"decoding": search, "blank_id": PIECES})()
+        with torch.no_grad():
+            self.joint.joint_net[-1].weight.mul_(9)
+            self.joint.joint_net[-1].bias.zero_()[-1] = 4.0
+
+
+@pytest.fixture(scope="module", params=[(1, "relu", 10), (1, "tanh", 2), (2, "sigmoid", 3), (3, "relu", 1)], ids=str)
+def model(request: pytest.FixtureRequest) -> Model:
+    return Model(*request.param)
+
+
+@pytest.fixture(scope="module")
+def graph(model: Model) -> ort.InferenceSession:
+    pieces = Pieces(LETTERS, LETTERS, (True,) * PIECES, frozenset())
+    proto = rnnt_decoder_graph(read_transducer(model), pieces)
+    return ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def encodings(*lengths: int) -> list[Encoded]:
+    rng = np.random.default_rng(sum(lengths))
+    return [rng.normal(0, 2, (length, WIDTH)).astype(np.float32) for length in lengths]
+
+
+@torch.no_grad()
+def projected(model: Model, encoded: Encoded) -> Encoded:
+    result: Encoded = model.joint.enc(torch.from_numpy(encoded)).numpy()
+    return result
+
+
+def decode(model: Model, graph: ort.InferenceSession, batch: Sequence[Encoded]) -> list[Decoded]:
+    rows = [projected(model, item) if len(item) else np.ones((1, 24), np.float32) for item in batch]
+    text, tokens, frames, length = graph.run(
+        ["TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH"],
+        {
+            "ENCODED": np.concatenate([row.ravel() for row in rows]),
+            "ENCODED_SHAPE": np.array([row.shape for row in rows], np.int32),
+            "ENCODED_LENGTH": np.array([[len(item)] for item in batch], np.int32),
+        },
+    )
+    return [
+        (text[row, 0], tokens[row, :count].tolist(), frames[row, :count].tolist())
+        for row, count in enumerate(length[:, 0])
+    ]
+
+
+@torch.no_grad()
+def by_nemo(model: Model, encoded: Encoded) -> Decoded:
+    (found,) = model.decoding.decoding(
+        encoder_output=torch.from_numpy(encoded.T[None].copy()), encoded_lengths=torch.tensor([len(encoded)])
+    )[0]
+    tokens = [int(token) for token in found.y_sequence]
+    return "".join(LETTERS[token] for token in tokens), tokens, [int(frame) for frame in found.timestamp]
+
+
+def test_tokens_and_frames_are_nemos(model: Model, graph: ort.InferenceSession) -> None:
+    batch = encodings(61, 5, 1, 4, 40, 2, 3, 17)
+    truth = [by_nemo(model, item) for item in batch]
+    assert sum(len(tokens) for _, tokens, _ in truth) > 40
+    most_at_a_frame = max(count for _, _, frames in truth for count in Counter(frames).values())
+    assert most_at_a_frame > 1 or model.decoding.decoding.max_symbols == 1
+    assert decode(model, graph, batch) == truth
+    assert [decode(model, graph, [item])[0] for item in batch] == truth
+
+
+def test_items_without_frames(model: Model, graph: ort.InferenceSession) -> None:
+    nothing, something = encodings(0, 30)
+    assert decode(model, graph, [nothing]) == [("", [], [])]
+    assert decode(model, graph, [nothing, something, nothing])[1] == by_nemo(model, something)
+
+
+def test_blank_all_along(model: Model) -> None:
+    with torch.no_grad():
+        model.joint.joint_net[-1].bias[-1] = 1000.0
+        pieces = Pieces(LETTERS, LETTERS, (True,) * PIECES, frozenset())
+        silent = ort.InferenceSession(rnnt_decoder_graph(read_transducer(model), pieces).SerializeToString())
+        model.joint.joint_net[-1].bias[-1] = 4.0
+    assert decode(model, silent, encodings(9, 3)) == [("", [], [])] * 2
+
+
+@pytest.mark.parametrize(("lead", "is_tie"), [(1e-4, True), (1e-2, False)])
+def test_only_a_close_choice_is_a_tie(lead: float, is_tie: bool) -> None:
+    """A second label that is all but the first; ours takes the second where NeMo takes the first."""
+    model = Model(1, "relu", 10)
+    output = model.joint.joint_net[-1]
+    (encoded,) = encodings(60)
+    first = Counter(by_nemo(model, encoded)[1]).most_common(1)[0][0]
+    second = (first + 1) % PIECES
+    with torch.no_grad():
+        output.weight[second] = output.weight[first]
+        output.bias[first] = lead
+    scores = projected(model, encoded)
+    _, tokens, frames = by_nemo(model, encoded)
+    decoder = RnntDecoder(model)
+    assert not decoder.differs_by_a_tie(scores, np.array(tokens), np.array(frames), scores), "nothing differs"
+    place = tokens.index(first)
+    ours = np.array([*tokens[:place], second, *tokens[place + 1 :]])
+    assert decoder.differs_by_a_tie(scores, ours, np.array(frames), scores) == is_tie
+
+
+@pytest.mark.parametrize(
+    ("part", "complaint"),
+    [
+        ("norm", "normalization_mode must be null"),
+        ("extra", "only plain RNNT can be exported"),
+        ("stateless", "only RNNTDecoder can be exported"),
+    ],
+)
+def test_other_transducers_are_refused(part: str, complaint: str) -> None:
+    model = Model(1, "relu", 3)
+    if part == "norm":
+        sizes = {"pred_hidden": 16, "pred_rnn_layers": 1}
+        model.decoder = RNNTDecoder(prednet=sizes, vocab_size=PIECES, normalization_mode="layer")
+    elif part == "extra":
+        jointnet = {"encoder_hidden": WIDTH, "pred_hidden": 16, "joint_hidden": 24, "activation": "relu"}
+        model.joint = RNNTJoint(jointnet=jointnet, num_classes=PIECES, num_extra_outputs=5)
+    else:
+        model.decoder = torch.nn.Identity()
+    with pytest.raises(ValueError, match=complaint):
+        read_transducer(model)

@@ -1,0 +1,9 @@
+"""The 22 published recognizers at their full size, by name."""
+
+from __future__ import annotations
+
+from conformer_models import CONFORMERS
+from convolutional_models import CONVOLUTIONAL
+from model_parts import Architecture
+
+ARCHITECTURES: dict[str, Architecture] = CONVOLUTIONAL | CONFORMERS

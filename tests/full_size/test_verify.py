@@ -1,0 +1,98 @@
+"""Which recordings and models are run, and what is remembered. Needs neither NeMo nor a server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import verify
+from architectures import ARCHITECTURES
+from records import Record, is_of, write_records
+from speech import spread
+from verify import Run, StepFailed, _step, _verified, remove_model
+
+NAME = "stt_en_citrinet_256"
+
+
+def run_in(folder: Path, recordings: int | None = None) -> Run:
+    manifest = folder / "speech.jsonl"
+    manifest.write_text("")
+    python = Path(sys.executable)
+    return Run(python, python, folder, manifest, recordings, at_once=16)
+
+
+def test_the_published_models_are_all_there() -> None:
+    transducers = [name for name, architecture in ARCHITECTURES.items() if architecture.is_transducer]
+    assert (len(ARCHITECTURES), len(transducers)) == (22, 8)
+
+
+def test_both_front_ends_are_covered_for_both_numbers_of_mels() -> None:
+    found = {(model.config["preprocessor"]["features"], model.nemo_version) for model in ARCHITECTURES.values()}
+    assert found == {(64, "1.0.0"), (64, "2.7.3"), (80, "1.0.0"), (80, "2.7.3")}
+
+
+def test_some_recordings_are_spread_over_all_lengths_in_their_order() -> None:
+    assert spread([50, 10, 40, 20, 30], 3) == [0, 1, 4]
+
+
+def test_one_recording_is_the_shortest_and_no_limit_is_all() -> None:
+    lengths = [3, 1, 2]
+    assert spread(lengths, 1) == [1]
+    assert spread(lengths, None) == spread(lengths, 5) == [0, 1, 2]
+
+
+def test_equal_lengths_are_told_apart() -> None:
+    assert spread([7] * 6, 4) == [0, 2, 3, 5]
+
+
+def test_records_of_other_recordings_are_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "alone.jsonl"
+    assert not is_of(file, ["one.flac"])
+    write_records(file, [Record("one.flac", 1.0, "a")])
+    assert is_of(file, ["one.flac"])
+    assert not is_of(file, ["one.flac", "other.flac"])
+
+
+def test_a_step_reports_its_memory_and_a_failed_one_its_name() -> None:
+    seconds, peak = _step([sys.executable, "-c", "pass"])
+    assert 0 < seconds < 60 and 1e6 < peak < 1e9
+    with pytest.raises(StepFailed, match="-c ended with code 3"):
+        _step([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_a_model_with_results_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def make_results(run: Run, name: str) -> None:
+        made.append(run.recordings)
+        run.results(name).mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(verify, "make_results", make_results)
+    assert _verified(run_in(tmp_path), NAME, clean=False) and _verified(run_in(tmp_path), NAME, clean=False)
+    assert made == [None]
+    assert _verified(run_in(tmp_path, recordings=5), NAME, clean=False)
+    assert made == [None, 5]
+
+
+def test_a_failed_model_is_kept_and_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(run: Run, name: str) -> None:
+        run.checkpoint(name).touch()
+        raise StepFailed("export.py ended with code 1")
+
+    monkeypatch.setattr(verify, "make_results", fail)
+    run = run_in(tmp_path)
+    assert not _verified(run, NAME, clean=True)
+    assert run.checkpoint(NAME).exists() and not (run.results(NAME) / "complete.json").exists()
+
+
+def test_cleaning_leaves_shared_stages_and_other_models(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    own = [f"{NAME}{suffix}" for suffix in ("", "_encoder", "_decoder", "_log_probs")]
+    others = ["audio", "mel_80_25ms_reflect_1d0b7e", f"{NAME}_gamma_0_25", f"{NAME}_gamma_0_25_encoder"]
+    for model in own + others:
+        (run.repository / model).mkdir(parents=True)
+    run.checkpoint(NAME).touch()
+    remove_model(run, NAME)
+    assert sorted(path.name for path in run.repository.iterdir()) == sorted(others)
+    assert not run.checkpoint(NAME).exists()

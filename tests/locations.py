@@ -1,0 +1,16 @@
+"""Where tests find what the project carries, what `make test` builds and what some machines have beside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+DEMO_CHECKPOINT = ROOT / "demo" / "coffee_ctc.nemo"
+RNNT_CHECKPOINT = ROOT / "demo" / "coffee_rnnt.nemo"
+DEMO_MANIFEST = ROOT / "demo" / "commands" / "manifest.jsonl"
+BUILD = ROOT / "build"
+TEST_REPOSITORY = BUILD / "test_repository"
+SHARED = Path(os.environ.get("SHARED", ROOT.parent / "shared"))
+"""Recordings and checkpoints of others, used for more tests where they are."""
+SPEECH = SHARED / "speech"

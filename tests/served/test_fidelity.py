@@ -1,0 +1,78 @@
+"""What the server says is what NeMo's transcribe() says, utterance for utterance."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from dataclasses import dataclass
+
+import jiwer
+import pytest
+from locations import BUILD, DEMO_CHECKPOINT, RNNT_CHECKPOINT
+
+from client.audio import load_audio
+from client.recognizer import AsyncRecognizer, Recognizer
+from client.server_statistics import difference
+
+CONCURRENCY = 16
+
+
+MODELS = (DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem)
+SETS = ("commands", "coffee", "read")
+"""The demo's commands, and where they are people's orders and read speech of 0.7 to 35 s."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A recording, what is said in it, and NeMo's text."""
+
+    audio: str
+    text: str
+    nemo: str
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=SETS)
+def expected(request: pytest.FixtureRequest, model: str) -> list[Expected]:
+    rows = [json.loads(line) for line in (BUILD / "nemo_transcripts.jsonl").read_text().splitlines()]
+    mine = [row for row in rows if (row["model"], row["set"]) == (model, request.param)]
+    if not mine:
+        pytest.skip(f"no recordings of '{request.param}' here")
+    return [Expected(row["audio"], row["text"], row["nemo"]) for row in mine]
+
+
+async def test_sixteen_at_once(triton_of_all: str, model: str, expected: list[Expected]) -> None:
+    slots = asyncio.Semaphore(CONCURRENCY)
+    async with AsyncRecognizer(model, triton_of_all) as recognizer:
+
+        async def transcribe(row: Expected) -> tuple[str, str]:
+            samples = load_audio(row.audio)
+            async with slots:
+                return row.audio, (await recognizer.transcribe(samples)).text
+
+        before = await recognizer.step_counters()
+        texts = dict(await asyncio.gather(*map(transcribe, random.Random(0).sample(expected, len(expected)))))
+        steps = difference(before, await recognizer.step_counters())
+    assert texts == {row.audio: row.nemo for row in expected}
+    ragged = [step for step in steps if step.model != "audio"]
+    assert len(ragged) == 3
+    for step in ragged:
+        assert step.inferences == len(expected)
+        assert step.executions < 0.6 * step.inferences, f"{step.model}: requests of different lengths share batches"
+
+
+def test_alone(triton_of_all: str, model: str, expected: list[Expected]) -> None:
+    with Recognizer(model, triton_of_all) as recognizer:
+        for row in expected[:25]:
+            assert recognizer.transcribe(load_audio(row.audio)).text == row.nemo
+
+
+def test_the_shipped_models_know_coffee_orders(expected: list[Expected], request: pytest.FixtureRequest) -> None:
+    if "read" in request.node.name:
+        pytest.skip("open English is beyond it")
+    assert jiwer.wer([row.text for row in expected], [row.nemo for row in expected]) < 0.1

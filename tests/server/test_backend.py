@@ -1,0 +1,208 @@
+"""The onnxruntime backend inside the real tritonserver: what it serves, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import small_models as small
+import tritonclient.grpc
+import tritonclient.grpc.aio
+from tritonclient.utils import InferenceServerException
+
+from server.process import Server, running_server
+
+UNUSED = """
+    parameters { key: "intra_op_thread_count" value { string_value: "1" } }
+    parameters { key: "enable_mem_arena" value { string_value: "false" } }
+"""
+
+REFUSED: dict[str, tuple[onnx.ModelProto, str, str]] = {
+    "missing_input": (
+        small.ragged_sums(),
+        small.RAGGED_SUMS[: small.RAGGED_SUMS.index("batch_input")],
+        "configuration expects 1 inputs, model provides 2",
+    ),
+    "unknown_input": (
+        small.double(),
+        small.DOUBLE.replace('"X"', '"Y"'),
+        "unexpected inference input 'Y', allowed inputs are: X",
+    ),
+    "unknown_output": (
+        small.double(),
+        small.DOUBLE.replace('"TWICE"', '"HALF"'),
+        "unexpected inference output 'HALF', allowed outputs are: TWICE",
+    ),
+    "input_type": (
+        small.double(),
+        small.DOUBLE.replace("TYPE_FP32", "TYPE_INT32", 1),
+        "configuration expects datatype TYPE_INT32 for input 'X', model provides TYPE_FP32",
+    ),
+    "ragged_but_two_dimensional": (
+        small.shout(),
+        small.SHOUT.replace("dims: [ 1 ]", "dims: [ 1 ] allow_ragged_batch: true", 1),
+        "expects model provides input with shape [-1] for ragged input 'WORD', model provides [-1, 1]",
+    ),
+    "open_output": (
+        small.ragged_sums(),
+        small.RAGGED_SUMS.replace("dims: [ 1 ]", "dims: [ -1 ]"),
+        "tensor 'SUM': the model expects 2 dimensions (shape [-1, 1])",
+    ),
+    "batch_input_of_int64": (
+        small.ragged_sums(),
+        small.RAGGED_SUMS.replace("TYPE_INT32", "TYPE_INT64"),
+        "batch input",
+    ),
+    "optional_input": (
+        small.double(),
+        small.DOUBLE.replace("dims: [ 1 ]", "dims: [ 1 ] optional: true", 1),
+        "optional input 'X' is not supported for models that support batching",
+    ),
+    "no_batch_dimension": (
+        small.model(
+            [onnx.helper.make_node("Identity", ["X"], ["Y"])],
+            [("X", onnx.TensorProto.FLOAT, [1, 2])],
+            [("Y", onnx.TensorProto.FLOAT, [1, 2])],
+            {},
+        ),
+        """
+        backend: "onnxruntime" max_batch_size: 4
+        input { name: "X" data_type: TYPE_FP32 dims: [ 2 ] }
+        output { name: "Y" data_type: TYPE_FP32 dims: [ 2 ] }
+        """,
+        "the first dimension must be -1",
+    ),
+    "bad_parameter": (
+        small.double(),
+        small.DOUBLE + 'parameters { key: "enable_mem_arena" value { string_value: "perhaps" } }',
+        "parameter enable_mem_arena is 'perhaps'",
+    ),
+    "tensorrt": (
+        small.double(),
+        small.DOUBLE
+        + 'optimization { execution_accelerators { gpu_execution_accelerator : [ { name : "tensorrt" } ] } }',
+        "this backend has no accelerator 'tensorrt'",
+    ),
+    "on_a_gpu": (
+        small.double(),
+        small.DOUBLE.replace("KIND_CPU", "KIND_GPU"),
+        "GPU",
+    ),
+    "sequences": (
+        small.double(),
+        small.DOUBLE + "sequence_batching { }",
+        "sequence batching is not implemented in this backend",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    repository = tmp_path_factory.mktemp("repository")
+    small.write(repository, "sums", small.ragged_sums(), small.RAGGED_SUMS)
+    small.write(repository, "two_instances", small.double(), small.DOUBLE.replace("count: 1", "count: 2"))
+    small.write(repository, "shout", small.shout(), small.SHOUT)
+    small.write(repository, "double", small.double(), small.DOUBLE + UNUSED)
+    small.write(repository, "completed.onnx", small.double(), None)
+    small.write(repository, "completed", small.shout(), 'backend: "onnxruntime"')
+    few = 'backend: "onnxruntime" max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 200000 }'
+    small.write(repository, "too_few_rows", small.too_few_rows(), few)
+    for name, (graph, config, _) in REFUSED.items():
+        small.write(repository, name, graph, config)
+    with running_server(repository, ["--model-control-mode=explicit"], log=repository.parent / "log") as running:
+        client = tritonclient.grpc.InferenceServerClient(running.grpc)
+        for name in ("sums", "two_instances", "shout", "double", "completed", "too_few_rows"):
+            client.load_model(name)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Any:
+    return tritonclient.grpc.InferenceServerClient(server.grpc)
+
+
+def tensor(name: str, values: Any, triton_type: str = "FP32", module: Any = tritonclient.grpc) -> Any:
+    made = module.InferInput(name, list(values.shape), triton_type)
+    made.set_data_from_numpy(values)
+    return made
+
+
+async def sums_of(server: Server, items: list[Any]) -> list[Any]:
+    """Each item's result, or the error it got, all asked for at once."""
+    async with tritonclient.grpc.aio.InferenceServerClient(server.grpc) as aio:
+        calls = [aio.infer("sums", [tensor("X", item)]) for item in items]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    return [result if isinstance(result, BaseException) else result.as_numpy("SUM") for result in results]
+
+
+def statistics(client: Any, model: str) -> tuple[int, int]:
+    (found,) = client.get_inference_statistics(model).model_stats
+    return found.inference_count, found.execution_count
+
+
+async def test_requests_of_different_lengths_run_as_one(server: Server, client: Any) -> None:
+    inferences, executions = statistics(client, "sums")
+    items = [np.full((1, length), 1.0, np.float32) for length in (3, 1, 7, 2, 5, 4, 9, 6)]
+    sums = await sums_of(server, items)
+    assert [total.tolist() for total in sums] == [[[float(item.size)]] for item in items]
+    now = statistics(client, "sums")
+    assert now[0] - inferences == 8
+    assert now[1] - executions <= 2
+
+
+async def test_a_request_of_two_items_among_others(server: Server) -> None:
+    pair = np.array([[1, 2, 3], [10, 20, 30]], np.float32)
+    one = np.array([[5, 5]], np.float32)
+    first, second, third = await sums_of(server, [one, pair, one])
+    assert second.tolist() == [[6], [60]]
+    assert first.tolist() == third.tolist() == [[10]]
+
+
+async def test_an_item_without_elements_is_refused_and_costs_the_others_nothing(server: Server) -> None:
+    good = np.array([[4, 5]], np.float32)
+    results = await sums_of(server, [good, np.zeros((1, 0), np.float32), good])
+    assert "ragged input 'X' has an item without elements" in str(results[1])
+    assert [results[0].tolist(), results[2].tolist()] == [[[9]], [[9]]]
+
+
+@pytest.mark.parametrize("words", [["soy milk"], ["", "flat white"], ["crème brûlée", "a" * 5000, "x"]])
+def test_strings(client: Any, words: list[str]) -> None:
+    values = np.array([[word.encode()] for word in words], dtype=object)
+    loud = client.infer("shout", [tensor("WORD", values, "BYTES")]).as_numpy("LOUD")
+    assert [row[0].decode() for row in loud] == [word + "!" for word in words]
+
+
+@pytest.mark.parametrize("model", ["double", "two_instances"])
+def test_reshaped_scalars(client: Any, model: str) -> None:
+    values = np.array([[1], [2.5], [-4]], np.float32)
+    assert client.infer(model, [tensor("X", values)]).as_numpy("TWICE").tolist() == [[2], [5], [-8]]
+
+
+def test_a_configuration_completed_from_the_graph(client: Any) -> None:
+    config = client.get_model_config("completed").config
+    assert config.max_batch_size == 4
+    assert [(entry.name, list(entry.dims)) for entry in (*config.input, *config.output)] == [
+        ("WORD", [1]),
+        ("LOUD", [1]),
+    ]
+    assert config.HasField("dynamic_batching")
+    loud = client.infer("completed", [tensor("WORD", np.array([[b"tea"]], dtype=object), "BYTES")])
+    assert loud.as_numpy("LOUD").tolist() == [[b"tea!"]]
+
+
+def test_a_graph_with_fewer_rows_than_items_fails_its_batch(client: Any) -> None:
+    with pytest.raises(InferenceServerException, match=r"output 'Y' has shape \[1, 1\] for a batch of 3"):
+        client.infer("too_few_rows", [tensor("X", np.ones((3, 1), np.float32))])
+    assert client.infer("too_few_rows", [tensor("X", np.ones((1, 1), np.float32))]).as_numpy("Y").tolist() == [[1]]
+
+
+@pytest.mark.parametrize("model", REFUSED)
+def test_what_the_cpp_backend_refuses_is_refused(client: Any, model: str) -> None:
+    with pytest.raises(InferenceServerException) as refusal:
+        client.load_model(model)
+    assert REFUSED[model][2] in str(refusal.value)
+    assert client.is_server_live()

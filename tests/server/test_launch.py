@@ -1,0 +1,75 @@
+"""The tritonserver command of the virtual environment."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from server import launch, python_library
+from server.python_library import LaunchError
+
+TRITONSERVER = Path(sys.prefix) / "bin" / "tritonserver"
+
+
+def test_it_takes_nvidias_flags() -> None:
+    result = subprocess.run([TRITONSERVER, "--help"], capture_output=True, text=True)
+    assert "--model-repository" in result.stdout + result.stderr
+    assert "--model-control-mode" in result.stdout + result.stderr
+
+
+def test_a_repository_that_is_not_there(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [TRITONSERVER, "--model-repository", tmp_path / "none", "--http-port=0", "--allow-grpc=0"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode != 0
+    assert "none" in result.stdout + result.stderr
+
+
+def test_backends_are_brought_together_once(tmp_path: Path) -> None:
+    triton = launch.find_triton()
+    for _ in range(2):
+        launch.assemble_backends(triton, tmp_path)
+        names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+        assert names >= {
+            "python/libtriton_python.so",
+            "python/triton_python_backend_stub",
+            "python/triton_python_backend_utils.py",
+            "onnxruntime/model.py",
+            "onnxruntime/contract.py",
+        }
+    (tmp_path / "onnxruntime" / "model.py").write_text("of an older version")
+    launch.assemble_backends(triton, tmp_path)
+    assert "class TritonPythonModel" in (tmp_path / "onnxruntime" / "model.py").read_text()
+
+
+def test_a_backend_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(LaunchError, match="can't be written: Not a directory"):
+        launch.assemble_backends(launch.find_triton(), tmp_path / "file" / "backends")
+
+
+def test_another_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with pytest.raises(LaunchError, match="runs on Linux x86_64 only, this is linux aarch64"):
+        launch.find_triton()
+
+
+def test_a_python_without_a_stub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "python_version", lambda: "3.99")
+    with pytest.raises(LaunchError, match=r"no Python backend for Python 3.99; it has .*3\.11"):
+        launch.find_triton()
+
+
+def test_a_python_without_its_shared_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: None)
+    monkeypatch.setattr(python_library, "find_library", lambda name: None)
+    with pytest.raises(LaunchError, match=r"apt-get install libpython3\."):
+        python_library.python_library_folder()
