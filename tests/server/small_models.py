@@ -19,7 +19,7 @@ RAGGED_SUMS = """
     input { name: "X" data_type: TYPE_FP32 dims: [ -1 ] allow_ragged_batch: true }
     output { name: "SUM" data_type: TYPE_FP32 dims: [ 1 ] }
     batch_input { kind: BATCH_ITEM_SHAPE target_name: "X_SHAPE" data_type: TYPE_INT32 source_input: "X" }
-    dynamic_batching { max_queue_delay_microseconds: 200000 }
+    dynamic_batching { max_queue_delay_microseconds: 2000000 }
     instance_group { count: 1 kind: KIND_CPU }
 """
 SHOUT = """

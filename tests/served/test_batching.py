@@ -1,0 +1,56 @@
+"""Requests of different lengths share a batch at every step but the first, which takes equal ones only."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT
+
+from client.audio import Samples, load_audio
+from client.recognizer import AsyncRecognizer
+from client.server_statistics import difference
+from export_scripts.triton_config import read_config
+from server.process import running_server
+
+PATIENCE_US = 20_000_000
+"""A full batch runs at once; so long only if one of its requests never comes."""
+
+
+@pytest.fixture(scope="module")
+def patient(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The gRPC address of a server whose ragged steps wait for a full batch; nothing else is changed."""
+    copy = tmp_path_factory.mktemp("patient") / "repository"
+    shutil.copytree(repository, copy)
+    for file in copy.glob("*/config.pbtxt"):
+        config = read_config(file.parent)
+        if any(tensor.allow_ragged_batch for tensor in config.input):
+            config.dynamic_batching.max_queue_delay_microseconds = PATIENCE_US
+            file.write_text(text_format.MessageToString(config))
+    with running_server(copy) as server:
+        yield server.grpc
+
+
+@pytest.mark.parametrize("model", [DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem])
+async def test_sixteen_lengths_are_one_batch(patient: str, triton_of_all: str, model: str) -> None:
+    recordings = sixteen_lengths()
+    async with AsyncRecognizer(model, triton_of_all) as alone:
+        expected = [(await alone.transcribe(samples)).text for samples in recordings]
+    async with AsyncRecognizer(model, patient) as recognizer:
+        before = await recognizer.step_counters()
+        transcripts = await asyncio.gather(*map(recognizer.transcribe, recordings))
+        steps = difference(before, await recognizer.step_counters())
+    assert [transcript.text for transcript in transcripts] == expected
+    assert len(set(expected)) > 8
+    assert [(step.inferences, step.executions) for step in steps] == [(16, 16), (16, 1), (16, 1), (16, 1)]
+
+
+def sixteen_lengths() -> list[Samples]:
+    recordings = [load_audio(file) for file in sorted(DEMO_MANIFEST.parent.glob("*.flac"))[:16]]
+    by_length = {len(samples): samples for samples in recordings}
+    assert len(by_length) == 16
+    return list(by_length.values())
