@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT
+from tritonclient.grpc import model_config_pb2 as triton_config
 
 from client.audio import Samples, load_audio
 from client.recognizer import AsyncRecognizer
 from client.server_statistics import difference
-from export_scripts.triton_config import read_config
 from server.process import running_server
 
 PATIENCE_US = 20_000_000
@@ -27,7 +27,7 @@ def patient(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     copy = tmp_path_factory.mktemp("patient") / "repository"
     shutil.copytree(repository, copy)
     for file in copy.glob("*/config.pbtxt"):
-        config = read_config(file.parent)
+        config = text_format.Parse(file.read_text(), triton_config.ModelConfig())
         if any(tensor.allow_ragged_batch for tensor in config.input):
             config.dynamic_batching.max_queue_delay_microseconds = PATIENCE_US
             file.write_text(text_format.MessageToString(config))
