@@ -7,6 +7,7 @@ together: tests/export_scripts and tests/training where NeMo is, the others wher
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ import pytest
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, TEST_REPOSITORY
 
 from server.process import running_server
+
+# Whoever starts the tests in the background of a shell has them ignore interrupts, which some of them try.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
