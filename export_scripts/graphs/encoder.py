@@ -168,6 +168,15 @@ def lengths_from_shapes(module: torch.nn.Module) -> Iterator[None]:
     A cache has the size that it had when the model was traced; longer audio would run off its end.
     """
     patched: list[tuple[torch.nn.Module, str]] = []
+    masks = _Masks()
+
+    def mask_input(self: MaskedConv1d, x: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
+        return x * masks.of(lens, x.size(2))[1]
+
+    def make_pad_mask(
+        self: SqueezeExcite, seq_lens: torch.Tensor, max_audio_length: int, device: Any = None
+    ) -> torch.Tensor:
+        return masks.of(seq_lens, max_audio_length)[0]
 
     def patch(owner: torch.nn.Module, name: str, function: Any) -> None:
         owner.__dict__[name] = MethodType(function, owner)
@@ -175,10 +184,10 @@ def lengths_from_shapes(module: torch.nn.Module) -> Iterator[None]:
 
     for child in module.modules():
         if isinstance(child, MaskedConv1d):
-            patch(child, "mask_input", _mask_input)
+            patch(child, "mask_input", mask_input)
             patch(child, "update_masked_length", _keep)
         elif isinstance(child, SqueezeExcite):
-            patch(child, "make_pad_mask", _make_pad_mask)
+            patch(child, "make_pad_mask", make_pad_mask)
             patch(child, "set_max_len", _keep)
         elif isinstance(child, ConvASREncoder):
             patch(child, "update_max_sequence_length", _keep)
@@ -200,14 +209,23 @@ def _keep(self: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
     """Leave NeMo's cache as it is."""
 
 
-def _mask_input(self: torch.nn.Module, x: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
-    return x * (torch.arange(x.size(2)).unsqueeze(0) < lens.unsqueeze(1)).unsqueeze(1)
+class _Masks:
+    """Masks of valid steps, one for all layers of a time resolution: each on its own would cost more than some layers.
 
+    Layers hand on the same tensor of lengths until one has a stride.
+    """
 
-def _make_pad_mask(
-    self: torch.nn.Module, seq_lens: torch.Tensor, max_audio_length: int, device: Any = None
-) -> torch.Tensor:
-    return (torch.arange(max_audio_length).unsqueeze(0) < seq_lens.unsqueeze(1)).unsqueeze(1)
+    def __init__(self) -> None:
+        self._made: list[tuple[torch.Tensor, int, tuple[torch.Tensor, torch.Tensor]]] = []
+
+    def of(self, lengths: torch.Tensor, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """[B, 1, steps], true and 1 where a step is valid: bool and float32."""
+        for known, known_steps, mask in self._made:
+            if known is lengths and known_steps == int(steps):
+                return mask
+        valid = (torch.arange(steps).unsqueeze(0) < lengths.unsqueeze(1)).unsqueeze(1)
+        self._made.append((lengths, int(steps), (valid, valid.to(torch.float32))))
+        return self._made[-1][2]
 
 
 def _padding_masks(
