@@ -82,6 +82,13 @@ def too_few_rows() -> onnx.ModelProto:
     return model(nodes, [("X", TensorProto.FLOAT, ["items", 1])], outputs, constants)
 
 
+def too_many_rows() -> onnx.ModelProto:
+    """X float32 [B, 1] -> Y float32 [2 * B, 1], every row twice."""
+    nodes = [helper.make_node("Concat", ["X", "X"], ["Y"], axis=0)]
+    outputs: list[Value] = [("Y", TensorProto.FLOAT, ["rows", 1])]
+    return model(nodes, [("X", TensorProto.FLOAT, ["items", 1])], outputs, {})
+
+
 def model(
     nodes: Sequence[onnx.NodeProto],
     inputs: Sequence[Value],

@@ -100,6 +100,8 @@ REFUSED: dict[str, tuple[onnx.ModelProto, str, str]] = {
     ),
 }
 
+SERVED = ("sums", "two_instances", "shout", "shout_in_threes", "double", "completed", "too_few_rows", "too_many_rows")
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -107,16 +109,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     small.write(repository, "sums", small.ragged_sums(), small.RAGGED_SUMS)
     small.write(repository, "two_instances", small.double(), small.DOUBLE.replace("count: 1", "count: 2"))
     small.write(repository, "shout", small.shout(), small.SHOUT)
+    patient = "max_batch_size: 3 dynamic_batching { max_queue_delay_microseconds: 2000000 }"
+    small.write(repository, "shout_in_threes", small.shout(), small.SHOUT.replace("max_batch_size: 8", patient))
     small.write(repository, "double", small.double(), small.DOUBLE + UNUSED)
     small.write(repository, "completed.onnx", small.double(), None)
     small.write(repository, "completed", small.shout(), 'backend: "onnxruntime"')
     few = 'backend: "onnxruntime" max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 200000 }'
     small.write(repository, "too_few_rows", small.too_few_rows(), few)
+    small.write(repository, "too_many_rows", small.too_many_rows(), few)
     for name, (graph, config, _) in REFUSED.items():
         small.write(repository, name, graph, config)
     with running_server(repository, ["--model-control-mode=explicit"], log=repository.parent / "log") as running:
         client = tritonclient.grpc.InferenceServerClient(running.grpc)
-        for name in ("sums", "two_instances", "shout", "double", "completed", "too_few_rows"):
+        for name in SERVED:
             client.load_model(name)
         yield running
 
@@ -202,6 +207,38 @@ def test_a_graph_with_fewer_rows_than_items_fails_its_batch(client: Any) -> None
     with pytest.raises(InferenceServerException, match=r"output 'Y' has shape \[1, 1\] for a batch of 3"):
         client.infer("too_few_rows", [tensor("X", np.ones((3, 1), np.float32))])
     assert client.infer("too_few_rows", [tensor("X", np.ones((1, 1), np.float32))]).as_numpy("Y").tolist() == [[1]]
+
+
+def test_a_graph_with_more_rows_than_items_fails_its_batch(client: Any) -> None:
+    """The C++ backend drops the rows that are left over; which ones those are is the graph's accident."""
+    with pytest.raises(InferenceServerException, match=r"output 'Y' has shape \[6, 1\] for a batch of 3"):
+        client.infer("too_many_rows", [tensor("X", np.ones((3, 1), np.float32))])
+
+
+@pytest.mark.parametrize(
+    ("word", "complaint"),
+    [
+        (b"la\0te", "input 'WORD' has a string with a NUL in it"),
+        (b"\xff", "input 'WORD' has a string that is not UTF-8"),
+    ],
+)
+async def test_a_string_that_cannot_be_passed_on_costs_the_others_nothing(
+    server: Server, client: Any, word: bytes, complaint: str
+) -> None:
+    inferences, executions = counted(client, "shout_in_threes")
+    async with tritonclient.grpc.aio.InferenceServerClient(server.grpc) as aio:
+        words = [np.array([[value]], dtype=object) for value in (b"tea", word, b"milk")]
+        calls = [aio.infer("shout_in_threes", [tensor("WORD", value, "BYTES")]) for value in words]
+        results: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+    assert complaint in str(results.pop(1))
+    assert [result.as_numpy("LOUD").item() for result in results] == [b"tea!", b"milk!"]
+    assert counted(client, "shout_in_threes", inferences + 2)[1] == executions + 1, "they were one batch"
+
+
+def test_two_instances_where_a_configuration_names_none(client: Any) -> None:
+    """Triton's default on a CPU."""
+    config = client.get_model_config("completed").config
+    assert [group.count for group in config.instance_group] == [2]
 
 
 @pytest.mark.parametrize("model", REFUSED)

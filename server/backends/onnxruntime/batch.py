@@ -40,13 +40,25 @@ def feeds(config: Mapping[str, Any], requests: Sequence[Mapping[str, Array]]) ->
     return result
 
 
-def has_empty_item(config: Mapping[str, Any], request: Mapping[str, Array]) -> str | None:
-    """The ragged input in which a request holds an item without elements.
+def refusal(config: Mapping[str, Any], request: Mapping[str, Array]) -> str | None:
+    """Why a request by itself is refused, whatever its company; None for one that can be run.
 
-    The C++ backend (24.10, and main of 2026-02) serves such a batch with uninitialised memory.
+    The C++ backend (24.10, and main of 2026-02) serves a batch with an empty ragged item from uninitialised memory,
+    and ends a string at its first NUL.
     """
-    ragged = (entry["name"] for entry in config.get("input", ()) if is_ragged(entry))
-    return next((name for name in ragged if request[name].size == 0), None)
+    for entry in config.get("input", ()):
+        name, values = entry["name"], request[entry["name"]]
+        if is_ragged(entry) and values.size == 0:
+            return f"ragged input '{name}' has an item without elements"
+        if entry["data_type"] == "TYPE_STRING":
+            for value in values.ravel():
+                if b"\0" in value:
+                    return f"input '{name}' has a string with a NUL in it"
+                try:
+                    value.decode()
+                except UnicodeDecodeError:
+                    return f"input '{name}' has a string that is not UTF-8"
+    return None
 
 
 def batch_input(kind: str, source: Sequence[Array]) -> Array:
@@ -84,5 +96,4 @@ def _reshape(array: Array, entry: Mapping[str, Any]) -> Array:
 
 
 def _as_text(array: Array) -> Array:
-    text = [value.decode() if isinstance(value, bytes) else value for value in array.ravel()]
-    return np.array(text, dtype=object).reshape(array.shape)
+    return np.array([value.decode() for value in array.ravel()], dtype=object).reshape(array.shape)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from batch import Array, feeds, has_empty_item, split
+from batch import Array, feeds, refusal, split
 from contract import WILDCARD, ConfigError, TensorInfo, check
 from session import model_file, open_session
 
@@ -75,8 +75,8 @@ class TritonPythonModel:
         inputs = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
         responses: dict[int, Any] = {}
         for index, request in enumerate(inputs):
-            if (name := has_empty_item(self.config, request)) is not None:
-                responses[index] = _failure(f"ragged input '{name}' has an item without elements")
+            if (reason := refusal(self.config, request)) is not None:
+                responses[index] = _failure(reason)
         alive = [index for index in range(len(requests)) if index not in responses]
         for group in [alive] if self.batching else [[index] for index in alive]:
             if group:
