@@ -27,8 +27,9 @@ NEMO_CLASSES: dict[Family, str] = {
 FRONT_ENDS: dict[Family, str] = {
     family: "64 mel, 20 ms" if family in ("quartznet", "jasper") else "80 mel, 25 ms" for family in NEMO_CLASSES
 }
-LICENCE = "as each model's page in NVIDIA's NGC catalogue says"
-"""NeMo downloads these checkpoints from there; their pages have not been read for this list."""
+CC_BY = "CC-BY-4.0"
+UNREAD = "see its NGC page"
+"""NeMo downloads these checkpoints from NVIDIA's NGC catalogue, whose pages have not been read for this list."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Model:
     """A published checkpoint.
 
     parameters: millions; word_error_rates: percent, on `measured_on`
+    licence: as the page that NVIDIA has of the same model at Hugging Face names it, where there is one
     """
 
     name: str
@@ -43,6 +45,7 @@ class Model:
     parameters: float
     word_error_rates: tuple[float, ...]
     measured_on: TestSet = "test-clean/other"
+    licence: str = UNREAD
 
     @property
     def megabytes(self) -> float:
@@ -57,10 +60,10 @@ CATALOGUE: tuple[Model, ...] = (
     Model("stt_en_citrinet_1024", "citrinet", 141.2, (3.6, 7.9)),
     Model("stt_en_citrinet_256_gamma_0_25", "citrinet", 9.8, (4.8, 10.7)),
     Model("stt_en_citrinet_512_gamma_0_25", "citrinet", 36.0, (3.9, 9.0)),
-    Model("stt_en_citrinet_1024_gamma_0_25", "citrinet", 141.2, (3.4, 7.6)),
-    Model("stt_en_conformer_ctc_small", "conformer_ctc", 13.2, (3.7, 8.1)),
+    Model("stt_en_citrinet_1024_gamma_0_25", "citrinet", 141.2, (3.4, 7.6), licence=CC_BY),
+    Model("stt_en_conformer_ctc_small", "conformer_ctc", 13.2, (3.7, 8.1), licence=CC_BY),
     Model("stt_en_conformer_ctc_medium", "conformer_ctc", 30.8, (2.6, 5.9)),
-    Model("stt_en_conformer_ctc_large", "conformer_ctc", 121.5, (2.1, 4.5)),
+    Model("stt_en_conformer_ctc_large", "conformer_ctc", 121.5, (2.1, 4.5), licence=CC_BY),
     Model("stt_en_conformer_ctc_small_ls", "conformer_ctc", 13.0, (3.4, 8.8)),
     Model("stt_en_conformer_ctc_medium_ls", "conformer_ctc", 30.5, (3.0, 7.3)),
     Model("stt_en_conformer_ctc_large_ls", "conformer_ctc", 121.5, (2.7, 6.0)),
@@ -71,7 +74,7 @@ CATALOGUE: tuple[Model, ...] = (
     Model("stt_en_contextnet_1024_mls", "contextnet", 144.9, (4.2,), "MLS test-other"),
     Model("stt_en_conformer_transducer_small", "conformer_transducer", 14.6, (2.5, 6.6)),
     Model("stt_en_conformer_transducer_medium", "conformer_transducer", 32.5, (2.1, 4.7)),
-    Model("stt_en_conformer_transducer_large", "conformer_transducer", 120.4, (1.7, 3.7)),
+    Model("stt_en_conformer_transducer_large", "conformer_transducer", 120.4, (1.7, 3.7), licence=CC_BY),
 )
 
 

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from export_scripts.catalogue import CATALOGUE, FRONT_ENDS, LICENCE, NEMO_CLASSES, select
+from export_scripts.catalogue import CATALOGUE, FRONT_ENDS, NEMO_CLASSES, select
 from export_scripts.check import check_repository
 from export_scripts.checkpoint import open_checkpoint
 from export_scripts.errors import ExportError, ParityError
@@ -36,7 +36,7 @@ from export_scripts.probes import read_probes
 from export_scripts.repository import publishing
 from export_scripts.triton_config import Serving
 
-LIST_WIDTH = 130
+LIST_WIDTH = 150
 
 
 def export(
@@ -94,6 +94,21 @@ def export(
     help="Microseconds that a request may wait for company.",
 )
 @click.option(
+    "--encoders",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Instances of the encoder, each with its own copy of the model; on a server with GPUs, so many on each. "
+    "On a CPU under load as many as cores, with one thread each, do more in all.",
+)
+@click.option(
+    "--encoder-threads",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Threads of each on a CPU; 0 takes all cores, which answers a request that is alone the soonest.",
+)
+@click.option(
     "--probes",
     type=click.Path(path_type=Path),
     help="Folder of .flac recordings on which to compare with NeMo, instead of some of the demo's.",
@@ -106,6 +121,8 @@ def main(
     repository: Path | None,
     max_batch_size: int,
     queue_delay_us: int,
+    encoders: int,
+    encoder_threads: int,
     probes: Path | None,
 ) -> None:
     if only_list:
@@ -128,7 +145,8 @@ def main(
     except ExportError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
-    failures = export_each(list(sources), repository, Serving(max_batch_size, queue_delay_us), recordings)
+    serving = Serving(max_batch_size, queue_delay_us, encoders, encoder_threads)
+    failures = export_each(list(sources), repository, serving, recordings)
     if everything or families:
         missing = f"; missing: {', '.join(failures)}" if failures else ""
         click.echo(f"{len(sources) - len(failures)} of {len(sources)} models are in {repository}{missing}")
@@ -167,9 +185,7 @@ def export_each(
 
 
 def catalogue_table() -> Table:
-    table = Table(
-        "name", "NeMo class", "front end", "parameters", "MB", "WER, NVIDIA's figures", caption=f"Licence: {LICENCE}"
-    )
+    table = Table("name", "NeMo class", "front end", "parameters", "MB", "licence", "WER, NVIDIA's figures")
     for model in CATALOGUE:
         rates = " / ".join(f"{rate:g}" for rate in model.word_error_rates)
         table.add_row(
@@ -178,6 +194,7 @@ def catalogue_table() -> Table:
             FRONT_ENDS[model.family],
             f"{model.parameters:.1f} M",
             f"{model.megabytes:.0f}",
+            model.licence,
             f"{rates} % ({model.measured_on})",
         )
     return table

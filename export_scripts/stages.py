@@ -45,11 +45,11 @@ def ensembles(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
 
 def _stages(checkpoint: Checkpoint) -> Iterator[Stage]:
     front_end, decoder = checkpoint.front_end, checkpoint.decoder
-    yield Stage("audio", audio_graph(front_end.sample_rate), device="cpu", threads=1, shared=True)
-    yield Stage(front_end.name, features_graph(front_end), device="any", threads=1, shared=True)
+    yield Stage("audio", audio_graph(front_end.sample_rate), device="cpu", shared=True)
+    yield Stage(front_end.name, features_graph(front_end), device="any", shared=True)
     encoder = decoder.encoder_graph(front_end.mels, front_end.frame_rate)
-    yield Stage(f"{checkpoint.name}_encoder", encoder, device="any", threads=0)
-    yield Stage(f"{checkpoint.name}_decoder", decoder.decoder_graph(checkpoint.pieces), device="cpu", threads=1)
+    yield Stage(f"{checkpoint.name}_encoder", encoder, device="any", encodes=True)
+    yield Stage(f"{checkpoint.name}_decoder", decoder.decoder_graph(checkpoint.pieces), device="cpu")
 
 
 def _description(checkpoint: Checkpoint) -> dict[str, str]:

@@ -32,6 +32,7 @@ TRITON_TYPES: dict[int, int] = {
 }
 WILDCARD = -1
 SHAPE_SUFFIX = "_SHAPE"
+THREADS_PARAMETER = "intra_op_thread_count"
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,14 @@ class Serving:
 
     max_batch_size: requests that a stage takes at once
     queue_delay_us: how long the dynamic batcher waits for more company, microseconds
+    encoders: instances of the encoder, which run beside each other
+    encoder_threads: of onnxruntime in each of them, on a CPU; 0 takes all cores
     """
 
     max_batch_size: int = 16
     queue_delay_us: int = 0
+    encoders: int = 1
+    encoder_threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,14 @@ class Stage:
     """One graph to be served.
 
     device: "any" takes a GPU where the server has one
-    threads: of onnxruntime on a CPU; 0 takes all cores
+    encodes: whether it does most of the work, so that its instances and threads matter; others have one each
     shared: whether other recognizers use it, so that its configuration must be the same for all
     """
 
     name: str
     graph: onnx.ModelProto
     device: Literal["cpu", "any"]
-    threads: int
+    encodes: bool = False
     shared: bool = False
 
 
@@ -86,9 +91,10 @@ def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
         config.output.add(name=value.name, data_type=data_type(value), dims=dims(value)[1:])
     config.dynamic_batching.max_queue_delay_microseconds = serving.queue_delay_us
     kind = triton.ModelInstanceGroup.KIND_CPU if stage.device == "cpu" else triton.ModelInstanceGroup.KIND_AUTO
-    config.instance_group.add(count=1, kind=kind)
-    if stage.threads:
-        config.parameters["intra_op_thread_count"].string_value = str(stage.threads)
+    config.instance_group.add(count=serving.encoders if stage.encodes else 1, kind=kind)
+    threads = serving.encoder_threads if stage.encodes else 1
+    if threads:
+        config.parameters[THREADS_PARAMETER].string_value = str(threads)
     return config
 
 

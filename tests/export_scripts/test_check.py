@@ -20,8 +20,8 @@ from export_scripts.triton_config import Serving, Stage, ensemble_config, stage_
 
 PIECES = Pieces(("a", "b"), ("a", "b"), (True, True), frozenset())
 
-audio = stage_config(Stage("audio", audio_graph(16000), "cpu", 1), Serving(max_batch_size=8))
-decoder = stage_config(Stage("decoder", ctc_decoder_graph(PIECES), "cpu", 1), Serving(max_batch_size=8))
+audio = stage_config(Stage("audio", audio_graph(16000), "cpu"), Serving(max_batch_size=8))
+decoder = stage_config(Stage("decoder", ctc_decoder_graph(PIECES), "cpu"), Serving(max_batch_size=8))
 ensemble = ensemble_config("whole", [audio, decoder], ("TEXT",), {})
 
 

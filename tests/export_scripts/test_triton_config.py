@@ -1,0 +1,30 @@
+"""How stages are run, as their configurations say it."""
+
+from __future__ import annotations
+
+import pytest
+from tritonclient.grpc import model_config_pb2 as triton
+
+from export_scripts.graphs.audio import audio_graph
+from export_scripts.triton_config import THREADS_PARAMETER, Serving, Stage, stage_config
+
+
+def run_by(config: triton.ModelConfig) -> tuple[int, str | None]:
+    """Instances, and onnxruntime's threads where they are named."""
+    threads = config.parameters[THREADS_PARAMETER].string_value if THREADS_PARAMETER in config.parameters else None
+    return config.instance_group[0].count, threads
+
+
+@pytest.mark.parametrize(
+    ("serving", "expected"),
+    [(Serving(), (1, None)), (Serving(encoders=2, encoder_threads=1), (2, "1"))],
+)
+def test_only_the_encoder_has_more_instances_and_threads(serving: Serving, expected: tuple[int, str | None]) -> None:
+    graph = audio_graph(16000)
+    assert run_by(stage_config(Stage("encoder", graph, "any", encodes=True), serving)) == expected
+    assert run_by(stage_config(Stage("decoder", graph, "cpu"), serving)) == (1, "1")
+
+
+def test_a_shared_stage_is_configured_alike_whatever_the_export() -> None:
+    stage = Stage("audio", audio_graph(16000), "cpu", shared=True)
+    assert stage_config(stage, Serving(4, 100, 2, 1)) == stage_config(stage, Serving())
