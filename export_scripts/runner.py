@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from tritonclient.grpc import model_config_pb2 as triton
 
-from export_scripts.triton_config import read_config
+from export_scripts.triton_config import THREADS_PARAMETER, read_config
 
 Item = dict[str, np.ndarray]
 
@@ -22,15 +22,10 @@ class Runner:
         self.ensemble = read_config(repository / name)
         models = [step.model_name for step in self.ensemble.ensemble_scheduling.step]
         self.configs = {model: read_config(repository / model) for model in models}
-        self.sessions = {
-            model: ort.InferenceSession(
-                str(repository / model / "1" / "model.onnx"), providers=["CPUExecutionProvider"]
-            )
-            for model in models
-        }
+        self.sessions = {model: _open(repository / model / "1" / "model.onnx", self.configs[model]) for model in models}
 
     def run(self, audio: Sequence[np.ndarray]) -> list[Item]:
-        """All tensors that the stages make, for each utterance (int16 [T]) of one mixed batch.
+        """All tensors that the ensemble names, for each utterance (int16 [T]) of one mixed batch.
 
         Each has its batch dimension, [1, ...], and the padding of the longest in the batch.
         """
@@ -38,15 +33,16 @@ class Runner:
         for step in self.ensemble.ensemble_scheduling.step:
             config = self.configs[step.model_name]
             taken = [{name: item[source] for name, source in step.input_map.items()} for item in items]
-            made = self._execute(config, taken)
+            made = self._execute(config, taken, list(step.output_map))
             for item, outputs in zip(items, made, strict=True):
                 item.update({target: outputs[name] for name, target in step.output_map.items()})
         return items
 
-    def _execute(self, config: triton.ModelConfig, items: Sequence[Item]) -> list[Item]:
+    def _execute(self, config: triton.ModelConfig, items: Sequence[Item], names: list[str]) -> list[Item]:
         ragged = any(tensor.allow_ragged_batch for tensor in config.input)
-        if not ragged and len({item[tensor.name].shape for item in items for tensor in config.input}) > 1:
-            return [self._execute(config, [item])[0] for item in items]
+        layouts = {tuple(item[tensor.name].shape for tensor in config.input) for item in items}
+        if not ragged and len(layouts) > 1:
+            return [self._execute(config, [item], names)[0] for item in items]
         feeds = {}
         for tensor in config.input:
             arrays = [item[tensor.name] for item in items]
@@ -55,8 +51,14 @@ class Runner:
         for entry in config.batch_input:
             shapes = [item[entry.source_input[0]].shape[1:] for item in items]
             feeds[entry.target_name[0]] = np.array(shapes, dtype=np.int32)
-        names = [tensor.name for tensor in config.output]
         outputs = self.sessions[config.name].run(names, feeds)
         return [
             {name: rows[row : row + 1] for name, rows in zip(names, outputs, strict=True)} for row in range(len(items))
         ]
+
+
+def _open(graph: Path, config: triton.ModelConfig) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    if THREADS_PARAMETER in config.parameters:
+        options.intra_op_num_threads = int(config.parameters[THREADS_PARAMETER].string_value)
+    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])

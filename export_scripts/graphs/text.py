@@ -40,9 +40,11 @@ def read_pieces(size: int, decode: Callable[[list[int]], str], punctuation: Iter
     """Learn the pieces of a vocabulary from the tokenizer itself.
 
     decode: NeMo's text of a list of ids, before spaces at punctuation are deleted
-    Raises ValueError where no ordinary piece is found to put others behind.
+    Raises ValueError where no ordinary piece is found to put others behind, or one can't be served.
     """
     first = [decode([piece]) for piece in range(size)]
+    if any("\0" in text for text in first):
+        raise ValueError("the vocabulary has a piece with a NUL, where Triton would end the text")
     anchor = next((piece for piece in range(size) if first[piece] and first[piece].isalpha()), None)
     if anchor is None:
         raise ValueError("the vocabulary has no piece made of letters")

@@ -136,3 +136,12 @@ def test_pieces_without_any_text_are_passed_over() -> None:
     results, tokens, _ = decode(decoder(pieces), [np.array(row, np.int32) for row in rows])
     assert results == ["a b", "a'", "b", "", "a' "]
     assert tokens[1].tolist() == [1, 4, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "complaint"),
+    [(["a", "b\0c"], "a piece with a NUL"), (["1", "-"], "no piece made of letters")],
+)
+def test_a_vocabulary_that_cannot_be_served(vocabulary: list[str], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        read_pieces(len(vocabulary), lambda ids: "".join(vocabulary[piece] for piece in ids), ())
