@@ -11,6 +11,8 @@ RNNT_CHECKPOINT = ROOT / "demo" / "coffee_rnnt.nemo"
 DEMO_MANIFEST = ROOT / "demo" / "commands" / "manifest.jsonl"
 BUILD = ROOT / "build"
 TEST_REPOSITORY = BUILD / "test_repository"
+FAMILY_REPOSITORY = BUILD / "family_repository"
+"""A tiny model of each family, with random weights."""
 SHARED = Path(os.environ.get("SHARED", ROOT.parent / "shared"))
 """Recordings and checkpoints of others, used for more tests where they are."""
 SPEECH = SHARED / "speech"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from locations import DEMO_CHECKPOINT
-from tiny_models import ARCHITECTURES, rewrite_config, tiny_model
+from tiny_models import ARCHITECTURES, save_tiny_model
 
 logging.disable(logging.ERROR)
 
@@ -21,8 +21,7 @@ def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, 
     def make(architecture: str, nemo_version: str) -> Path:
         file = folder / f"{architecture}_{nemo_version}.nemo"
         if not file.exists():
-            tiny_model(architecture, nemo_version).save_to(str(file))
-            rewrite_config(file, nemo_version=nemo_version)
+            save_tiny_model(architecture, nemo_version, file)
         return file
 
     return make

@@ -200,6 +200,12 @@ def _encode(model: Any, signal: Any) -> torch.Tensor:
     return encoded
 
 
+def save_tiny_model(architecture: str, nemo_version: str, file: Path) -> None:
+    """Write the model as if that NeMo had written it."""
+    tiny_model(architecture, nemo_version).save_to(str(file))
+    rewrite_config(file, nemo_version=nemo_version)
+
+
 def read_config(file: Path) -> Block:
     """The model_config.yaml inside a .nemo file."""
     with tarfile.open(file) as archive:

@@ -1,0 +1,29 @@
+"""Write a .nemo file of a tiny model of each family, to be exported and served.
+
+python tests/export_scripts/save_tiny_models.py FOLDER
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "training")]
+
+
+@click.command(help=__doc__)
+@click.argument("folder", type=click.Path(path_type=Path))
+def main(folder: Path) -> None:
+    logging.disable(logging.ERROR)
+    from tiny_models import ARCHITECTURES, OLD_NEMO, save_tiny_model
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for architecture in ARCHITECTURES:
+        save_tiny_model(architecture, OLD_NEMO, folder / f"tiny_{architecture}.nemo")
+
+
+if __name__ == "__main__":
+    main()
