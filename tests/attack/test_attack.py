@@ -1,0 +1,81 @@
+"""A short attack on the demo's models, and the judge of its answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+from assault import RIGHT, Outcome, assault, judge, judge_refusal
+from cases import make_cases
+from footprint import footprint
+from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT
+from numpy.typing import NDArray
+from wire import Answer
+
+from server.process import running_server
+
+REQUESTS = 500
+CASES = make_cases(np.arange(-8000, 8000, dtype=np.int16), 0)
+
+
+@pytest.fixture(scope="module")
+def outcome(repository: Path) -> Outcome:
+    models = [DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem]
+    return assault(repository, models, REQUESTS, at_once=32, manifest=DEMO_MANIFEST)[1]
+
+
+def test_no_text_changes_and_no_process_dies(outcome: Outcome) -> None:
+    assert outcome.wrong == []
+    assert outcome.deaths == 0
+    assert outcome.answered == REQUESTS
+
+
+def test_good_and_bad_were_in_company(outcome: Outcome) -> None:
+    right = {kind for (kind, became), count in outcome.counts.items() if became == RIGHT}
+    assert len(right) > 12
+    assert {"speech of 0.1 to 35 s", "no samples", "float samples"} <= right
+
+
+def test_another_text_is_wrong() -> None:
+    assert judge(CASES[0], Answer(("a",)), Answer(("a",))) == RIGHT
+    assert judge(CASES[0], Answer(("a",)), Answer(("b",))) == "text ('b',), alone ('a',)"
+
+
+def test_other_log_probs_are_wrong() -> None:
+    zeros = np.zeros((4, 3), np.float32)
+    alone = Answer(("a", "b"), (zeros, zeros))
+
+    def judged(second: NDArray[np.float32]) -> str:
+        return judge(CASES[0], alone, Answer(("a", "b"), (zeros, second)))
+
+    assert judged(zeros + np.float32(9e-4)) == RIGHT
+    assert judged(zeros + np.float32(2e-3)) == "log-probs differ by 2.0e-03 from those alone"
+    assert judged(zeros * np.float32("nan")) == "log-probs differ by nan from those alone"
+    assert judged(zeros[:3]) == "log-probs differ by inf from those alone"
+
+
+def test_only_the_due_refusal_is_right() -> None:
+    refused = next(case for case in CASES if case.kind == "float samples")
+    answered = next(case for case in CASES if case.fate == "answered")
+    code, details = grpc.StatusCode.INVALID_ARGUMENT, "inference input 'AUDIO' data-type is 'FP32'"
+    assert judge_refusal(refused, code, details) == RIGHT
+    assert judge_refusal(refused, grpc.StatusCode.INTERNAL, "out of memory") == "refused: INTERNAL: out of memory"
+    assert judge_refusal(answered, code, details).startswith("refused")
+    assert judge(refused, None, Answer(("a",))).startswith("answered")
+
+
+def test_a_process_that_dies_is_a_death(repository: Path) -> None:
+    only = ["--model-control-mode=explicit", f"--load-model={DEMO_CHECKPOINT.stem}"]
+    with running_server(repository, only) as server:
+        before = footprint(server.process.pid)
+        victim = next(iter(before.processes - {server.process.pid}))
+        os.kill(victim, signal.SIGKILL)
+        psutil.wait_procs([psutil.Process(victim)] if psutil.pid_exists(victim) else [], timeout=5)
+        after = footprint(server.process.pid)
+    assert before.memory > after.memory > 0
+    assert Outcome(footprints=[(0, before), (1, after)]).deaths == 1
