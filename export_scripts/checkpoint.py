@@ -54,6 +54,8 @@ def open_checkpoint(source: str) -> Checkpoint:
     Raises ExportError where there is no such checkpoint, it can't be read, or it is of a kind that
     can't be exported.
     """
+    if Path(source).is_dir():
+        raise ExportError(f"{source}: is a folder; name a .nemo file in it, or a pretrained model")
     is_file = source.endswith(".nemo") or Path(source).is_file()
     file = Path(source) if is_file else _download(source)
     config = _read_config(file)

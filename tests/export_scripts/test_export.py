@@ -164,13 +164,14 @@ def bad_checkpoints(
     (folder / "torn.nemo").write_bytes(whole[: len(whole) // 2])
     (folder / "classifier.nemo").write_bytes(whole)
     rewrite_config(folder / "classifier.nemo", target="nemo.collections.asr.models.EncDecClassificationModel")
-    return {path.stem: path for path in folder.iterdir()} | {"missing": folder / "missing.nemo"}
+    return {path.stem: path for path in folder.iterdir()} | {"missing": folder / "missing.nemo", "folder": folder}
 
 
 @pytest.mark.parametrize(
     ("kind", "complaint"),
     [
         ("missing", "no such file"),
+        ("folder", "is a folder; name a .nemo file in it"),
         ("text", "not a NeMo checkpoint"),
         ("other", "holds no model_config.yaml"),
         ("torn", "not a NeMo checkpoint|NeMo can't restore it"),
