@@ -40,9 +40,9 @@ def markdown(attack: Attack, outcome: Outcome) -> str:
     lines += [
         "",
         f"Log-probs: by how much they differ at most from those alone, asked for with {LOG_PROBS_SHARE:.0%} of the "
-        "requests to CTC models. What a square wave leaves empty of the spectrum holds nothing but rounding, which "
-        f"normalisation blows up; more than {ROUNDING_WITHIN:g} would be wrong, and more than "
-        f"{attack.cases[0].log_probs_within:g} elsewhere.",
+        "requests to CTC models. A full-scale square wave, which repeats exactly, has a bound of its own, "
+        f"{ROUNDING_WITHIN:g}, set after it had moved by 3.7e-3; the bound is {attack.cases[0].log_probs_within:g} "
+        "elsewhere. Why it moves is not established; rounding in mel bands that it leaves empty is likely.",
         "",
         f"Memory of all the server's processes: {_memory(outcome)}.",
         "",
