@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
 from client import cli
-from client.audio import load_audio
-from client.concurrency import map_in_order
-from client.errors import AudioError
-from client.load import LoadRun, Recording, Response, run_load, warm_up
-from client.manifest import Utterance, read_manifest
-from client.recognizer import AsyncRecognizer
-from client.report import CLOCK, Report, Setting, as_json, build_report, print_report
+from client.bench_run import BenchRun, Options
+from client.load import ClosedLoop, Load, OpenLoop
+from client.manifest import read_manifest
+from client.report import print_results
+from client.results import CLOCK, Results, as_json, build_results
 from client.scoring import NORMALIZATIONS
 
 DEMO_MANIFEST = Path(__file__).parent.parent / "demo" / "commands" / "manifest.jsonl"
-
-_FILES_READ_AT_ONCE = 4
+DEFAULT_CONCURRENCY = 16
 
 # Wide enough for the longest model names; a pipe has no width of its own.
-_WIDTH_WITHOUT_TERMINAL = 120
+_WIDTH_WITHOUT_TERMINAL = 150
 
 
 @click.command(epilog=CLOCK)
@@ -38,7 +34,61 @@ _WIDTH_WITHOUT_TERMINAL = 120
     metavar="FILE",
     help="NeMo JSON lines, or a CSV filename,transcript.  [default: the coffee orders in demo/commands]",
 )
-@cli.concurrency_option(default=16)
+@click.option(
+    "--concurrency",
+    callback=cli.number_list(click.IntRange(min=1)),
+    default="",
+    metavar="N[,N...]",
+    help="Closed loop: so many requests in flight; a list is a sweep.  [default: 16, where no --rate is given]",
+)
+@click.option(
+    "--rate",
+    callback=cli.number_list(click.FloatRange(min=0, min_open=True)),
+    default="",
+    metavar="R[,R...]",
+    help="Open loop: so many requests a second at random (Poisson) moments, whatever the server does; a list is a "
+    "sweep.",
+)
+@click.option(
+    "--requests",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Requests under each load.  [default: one for each utterance, or as many as --duration allows]",
+)
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Send for so long under each load, utterances again and again.",
+)
+@click.option(
+    "--order",
+    type=click.Choice(["shuffled", "sorted", "given"]),
+    default="shuffled",
+    show_default=True,
+    help="Of the utterances; sorted is the longest first, given the manifest's.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of order and arrivals.")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Python processes that send, where one can't keep the server busy.",
+)
+@click.option(
+    "--shared-memory",
+    is_flag=True,
+    help="The server, on this machine, reads the audio from shared memory instead of from the wire.",
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="How often to ask again where the server is not there or has no room; its time counts as latency.",
+)
 @click.option(
     "--normalization",
     type=click.Choice(list(NORMALIZATIONS)),
@@ -50,108 +100,116 @@ _WIDTH_WITHOUT_TERMINAL = 120
     "--warmup",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Requests sent before the clock starts.  [default: as many as --concurrency]",
+    help="Requests sent before the clock starts.  [default: as many as the first load has in flight]",
 )
+@click.option(
+    "--worst",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Show so many utterances with the most wrong words, with their differences.",
+)
+@click.option(
+    "--metrics-url",
+    metavar="URL",
+    help="Triton's metrics, for CPU, GPU and memory.  [default: port 8002 of the server's host]",
+)
+@click.option(
+    "--rows",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=cli.check_output,
+    help="Write each answer there as it comes, as JSON lines.",
+)
+@click.option("--resume", is_flag=True, help="Go on where the run that wrote --rows was interrupted or killed.")
 @click.option(
     "--json",
     "json_path",
     metavar="FILE|-",
-    type=click.Path(dir_okay=False, writable=True, allow_dash=True),
+    type=click.Path(dir_okay=False, writable=True, allow_dash=True, path_type=Path),
     callback=cli.check_output,
-    help="Also write the figures and a row for each utterance; - is standard output, the table then goes to stderr.",
+    help="Also write the figures and all that is needed to repeat them; - is standard output, the tables then go to "
+    "stderr.",
 )
 def bench(
-    model: str | None,
-    url: str,
-    timeout: float,
     manifest: str,
-    concurrency: int,
-    normalization: str,
+    concurrency: tuple[int, ...],
+    rate: tuple[float, ...],
+    requests: int | None,
+    duration: float | None,
     warmup: int | None,
-    json_path: str | None,
+    worst: int,
+    metrics_url: str | None,
+    rows: Path | None,
+    resume: bool,
+    json_path: Path | None,
+    **options: Any,
 ) -> int:
-    """Measure throughput, latency and word error rate of a recognizer in one closed loop over a manifest.
+    """Measure throughput, latency and word error rate of a recognizer over a manifest.
 
     An utterance that cannot be read or whose request fails gives one line on standard error; the rest is measured, and
     the exit code is 2.
     """
+    if resume and rows is None:
+        raise click.UsageError("--resume needs --rows, the file of the run to go on with")
+    normalization = options.pop("normalization")
     listed = read_manifest(manifest, text_required=True)
-    session = Session(AsyncRecognizer(model, url, timeout), concurrency, concurrency if warmup is None else warmup)
+    loads: list[Load] = [*map(ClosedLoop, concurrency), *map(OpenLoop, rate)] or [ClosedLoop(DEFAULT_CONCURRENCY)]
+    first = loads[0].concurrency if isinstance(loads[0], ClosedLoop) else DEFAULT_CONCURRENCY
+    run = BenchRun(
+        Options(
+            loads=loads,
+            requests=requests,
+            seconds=duration,
+            warmup=first if warmup is None else warmup,
+            metrics_url=metrics_url or f"http://{options['url'].rpartition(':')[0]}:8002/metrics",
+            rows=rows,
+            resume=resume,
+            **options,
+        )
+    )
     for problem in listed.problems:
-        session.fail(problem)
+        run.fail(problem)
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     interrupted = False
     try:
-        asyncio.run(session.measure(listed.utterances))
+        asyncio.run(run.measure(listed.utterances))
     except KeyboardInterrupt:
         interrupted = True
-        answered = len(session.run.responses)
-        cli.print_error(f"interrupted; {answered} of {len(listed.utterances)} utterances were answered")
-        if not answered:
+        cli.print_error(f"interrupted; {run.answered} requests were answered")
+        if not run.answered:
             return cli.EXIT_INTERRUPTED
-    setting = Setting(session.recognizer.model.name, url, manifest, concurrency, normalization)
-    publish(build_report(setting, session.run, session.failures, interrupted), json_path)
-    return cli.EXIT_INTERRUPTED if interrupted else cli.EXIT_PROBLEM if session.failures else cli.EXIT_OK
+    setting = {
+        "started": started,
+        "flags": {name: _plain(value) for name, value in click.get_current_context().params.items()},
+        "manifest": manifest,
+        "normalization": normalization,
+        **run.setting(),
+    }
+    results = build_results(setting, run.runs, run.recordings, run.problems, interrupted)
+    publish(results, worst, json_path)
+    return cli.EXIT_INTERRUPTED if interrupted else cli.EXIT_PROBLEM if results.failures else cli.EXIT_OK
 
 
-@dataclass
-class Session:
-    """One run of the command; holds what is measured so far, so that an interrupt loses none of it."""
-
-    recognizer: AsyncRecognizer
-    concurrency: int
-    warmup: int
-    run: LoadRun = field(default_factory=LoadRun)
-    failures: list[str] = field(default_factory=list)
-
-    def fail(self, line: str) -> None:
-        """Note and print one utterance that has no result."""
-        self.failures.append(line)
-        cli.print_error(line)
-
-    async def measure(self, utterances: Sequence[Utterance]) -> None:
-        """Connect, read all audio, warm up, then run the closed loop."""
-        async with self.recognizer:
-            with cli.progress_bar() as progress:
-                reading = progress.add_task("reading audio", total=len(utterances))
-                recordings = []
-                async with aclosing(map_in_order(self._read, utterances, _FILES_READ_AT_ONCE)) as results:
-                    async for recording in results:
-                        progress.advance(reading)
-                        if recording is not None:
-                            recordings.append(recording)
-                if not recordings:
-                    return
-                await warm_up(self.recognizer, recordings, self.warmup, self.concurrency)
-                sending = progress.add_task("recognizing", total=len(recordings))
-
-                def on_response(response: Response) -> None:
-                    progress.advance(sending)
-                    if response.error is not None:
-                        self.fail(f"{response.recording.utterance.name}: {response.error}")
-
-                await run_load(self.recognizer, recordings, self.concurrency, self.run, on_response)
-
-    async def _read(self, utterance: Utterance) -> Recording | None:
-        try:
-            return Recording(utterance, await asyncio.to_thread(load_audio, utterance.audio))
-        except AudioError as error:
-            self.fail(str(error))
-            return None
-
-
-def publish(report: Report, json_path: str | None) -> None:
-    """Print the table, and write the JSON where it was asked for."""
-    console = Console(stderr=json_path == "-")
+def publish(results: Results, worst: int, json_path: Path | None) -> None:
+    """Print the tables, and write the JSON where it was asked for."""
+    to_stdout = json_path == Path("-")
+    console = Console(stderr=to_stdout)
     if not console.is_terminal:
         console.width = _WIDTH_WITHOUT_TERMINAL
-    print_report(report, console)
+    print_results(results, worst, console)
     if json_path is None:
         return
-    text = json.dumps(as_json(report), indent=2, ensure_ascii=False)
-    if json_path == "-":
+    text = json.dumps(as_json(results, worst), indent=2, ensure_ascii=False)
+    if to_stdout:
         click.echo(text)
     else:
-        Path(json_path).write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+        json_path.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
 
 
 if __name__ == "__main__":

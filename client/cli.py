@@ -80,7 +80,22 @@ def concurrency_option(default: int) -> Callable[[Command], Command]:
     )
 
 
-def check_output(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
+def number_list(
+    each: Callable[[str, click.Parameter, click.Context], float],
+) -> Callable[[click.Context, click.Parameter, str], tuple[float, ...]]:
+    """An option's callback: numbers with commas between them, each within that range; an empty text is none."""
+
+    def convert(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
+        parts = (part.strip() for part in text.split(","))
+        return tuple(each(part, parameter, context) for part in parts if part)
+
+    return convert
+
+
+PathLike = TypeVar("PathLike", str, Path)
+
+
+def check_output(context: click.Context, parameter: click.Parameter, path: PathLike | None) -> PathLike | None:
     """An option's callback: refuse a file to write whose folder does not exist, before the work and not after it."""
     if path is not None and not Path(path).parent.is_dir():
         raise click.BadParameter(f"the folder of {path} does not exist; make it first")

@@ -29,6 +29,14 @@ class RecognitionError(RecognizerError):
     """One request failed; others may go through."""
 
 
+class DeadlineExceededError(RecognitionError):
+    """A request that had no answer within the time it was given."""
+
+
+class UnavailableError(RecognitionError):
+    """A request that the server was not there for, or had no room for; asked again later it may go through."""
+
+
 def one_line(message: object) -> str:
     """The text of `message` with every run of whitespace, line breaks too, as one space."""
     return " ".join(str(message).split())

@@ -1,95 +1,108 @@
-"""A closed loop of requests: a fixed number in flight, the next one sent as one comes back."""
+"""What requests are sent, and when: a closed loop of so many in flight, or an open loop of so many a second."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import cycle, islice
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
+from typing import Literal, TypeAlias
 
-from client.audio import Samples, seconds
-from client.errors import RecognitionError, RecognizerError
-from client.manifest import Utterance
-from client.recognizer import AsyncRecognizer
-from client.server_statistics import StepStatistics, difference
+Order = Literal["shuffled", "sorted", "given"]
 
 
 @dataclass(frozen=True)
-class Recording:
-    """An utterance with its audio in memory: int16 samples [T] at 16 kHz."""
+class ClosedLoop:
+    """So many requests in flight, the next one sent as one comes back."""
 
-    utterance: Utterance
-    samples: Samples
+    concurrency: int
 
     @property
-    def duration(self) -> float:
-        """Seconds."""
-        return seconds(self.samples)
+    def name(self) -> str:
+        return f"{self.concurrency} in flight"
+
+    def part(self, number: int, parts: int) -> int:
+        """How many of them one of several senders keeps in flight."""
+        return self.concurrency // parts + (number < self.concurrency % parts)
 
 
 @dataclass(frozen=True)
-class Response:
-    """What came back for one recording: a text, or the error in its place."""
+class OpenLoop:
+    """Requests at random moments, `rate` a second on average whatever the server does: a Poisson process."""
 
-    recording: Recording
-    text: str
-    latency: float
-    """Seconds from sending the request to having its answer."""
-    error: str | None = None
+    rate: float
 
-
-@dataclass
-class LoadRun:
-    """All that one run measured; filled while it goes, so that an interrupted run keeps what it has."""
-
-    responses: list[Response] = field(default_factory=list)
-    """In the order they came back."""
-    wall_seconds: float = 0.0
-    steps: list[StepStatistics] = field(default_factory=list)
-    """By the server's own counters; empty where it could not be asked any more."""
+    @property
+    def name(self) -> str:
+        return f"{self.rate:g} a second"
 
 
-async def run_load(
-    recognizer: AsyncRecognizer,
-    recordings: Sequence[Recording],
-    concurrency: int,
-    run: LoadRun,
-    on_response: Callable[[Response], None],
-) -> None:
-    """Send every recording once, `concurrency` in flight, and fill `run`, also when it is cancelled halfway."""
-    before = await recognizer.step_counters()
-    waiting = iter(recordings)
-    start = time.perf_counter()
-    tasks = [asyncio.ensure_future(_send_all(recognizer, waiting, run, on_response)) for _ in range(concurrency)]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        run.wall_seconds = time.perf_counter() - start
-        try:
-            run.steps = difference(before, await recognizer.step_counters())
-        except RecognizerError:
-            # The server went away; each request that it left unanswered already says so.
-            run.steps = []
+Load: TypeAlias = ClosedLoop | OpenLoop
 
 
-async def warm_up(recognizer: AsyncRecognizer, recordings: Sequence[Recording], count: int, concurrency: int) -> None:
-    """Send `count` requests whose results are dropped, so that the measured ones meet a server that has run before."""
-    # Errors are dropped too: what fails here fails again, and is reported, when it is measured.
-    await run_load(recognizer, list(islice(cycle(recordings), count)), concurrency, LoadRun(), lambda response: None)
+@dataclass(frozen=True)
+class Request:
+    """One request of a run. `due`: seconds after the start at which an open loop sends it."""
+
+    number: int
+    recording: int
+    due: float
 
 
-async def _send_all(
-    recognizer: AsyncRecognizer, waiting: Iterator[Recording], run: LoadRun, on_response: Callable[[Response], None]
-) -> None:
-    """One of the senders: takes the next recording that no other has taken."""
-    for recording in waiting:
-        sent = time.perf_counter()
-        text, error = "", None
-        try:
-            text = (await recognizer.transcribe(recording.samples)).text
-        except RecognitionError as failure:
-            error = str(failure)
-        response = Response(recording, text, time.perf_counter() - sent, error)
-        run.responses.append(response)
-        on_response(response)
+@dataclass(frozen=True)
+class Plan:
+    """All requests of one run; the same ones, at the same moments, for the same seed.
+
+    Recordings are numbered; each pass over them has every one once. A run ends after so many `requests` or so many
+    `seconds`, whichever comes first; one of them is given.
+    """
+
+    load: Load
+    recordings: tuple[int, ...]
+    """In the order of one pass."""
+    shuffled: bool
+    seed: int
+    requests: int | None = None
+    seconds: float | None = None
+    answered: frozenset[int] = frozenset()
+    """Numbers of requests that an earlier session has the answers of."""
+
+    @property
+    def remaining(self) -> int | None:
+        """Requests to be sent; None where only time ends the run."""
+        if self.requests is None:
+            return None
+        return self.requests - sum(number < self.requests for number in self.answered)
+
+    def part(self, part: int, parts: int) -> Iterator[Request]:
+        """Every `parts`th request, from `part` on. Those of all parts together are all requests."""
+        moments = random.Random(f"{self.seed} moments")
+        due = 0.0
+        numbers = (number for number in count() if number not in self.answered)
+        for place, number in enumerate(numbers):
+            if self.requests is not None and number >= self.requests:
+                return
+            if isinstance(self.load, OpenLoop):
+                due += moments.expovariate(self.load.rate)
+                if self.seconds is not None and due > self.seconds:
+                    return
+            if place % parts == part:
+                yield Request(number, self._recording(number), due)
+
+    def _recording(self, number: int) -> int:
+        passed, place = divmod(number, len(self.recordings))
+        if self.shuffled:
+            return _shuffled(self.recordings, f"{self.seed} {passed}")[place]
+        return self.recordings[place]
+
+
+@lru_cache(maxsize=4)
+def _shuffled(recordings: tuple[int, ...], seed: str) -> list[int]:
+    return random.Random(seed).sample(recordings, len(recordings))
+
+
+def ordered(durations: list[float], order: Order) -> tuple[int, ...]:
+    """The numbers of recordings of those durations in the order of one pass; `sorted` is the longest first."""
+    numbers = range(len(durations))
+    return tuple(sorted(numbers, key=lambda number: -durations[number]) if order == "sorted" else numbers)

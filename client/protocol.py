@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from client.audio import SAMPLE_RATE, Samples
-from client.errors import RecognitionError, RecognizerError, ServerUnavailableError, UnknownModelError, one_line
+from client.errors import (
+    DeadlineExceededError,
+    RecognitionError,
+    RecognizerError,
+    ServerUnavailableError,
+    UnavailableError,
+    UnknownModelError,
+    one_line,
+)
 
 Answer = TypeVar("Answer")
 Call: TypeAlias = tuple[str, dict[str, Any]]
@@ -41,6 +49,20 @@ class ServedModel:
     """The models that a request passes, in the order the ensemble lists them."""
     log_probs_name: str | None
     """The model to ask for log probabilities as well; None where the server has none."""
+    parity_id: str | None = None
+    """Names the comparison with NeMo that this very export passed; None where the export left none."""
+
+
+@dataclass(frozen=True)
+class SharedSamples:
+    """Int16 samples [count] at 16 kHz that the server reads from a region of shared memory, not from the wire.
+
+    `offset`: where they begin in the region, in bytes.
+    """
+
+    region: str
+    offset: int
+    count: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,25 +78,34 @@ class Transcript:
     """Log probability of each label in each encoder frame [frames, labels]; None unless it was asked for."""
 
 
-def request(model: ServedModel, samples: Samples, log_probs: bool, timeout: float) -> dict[str, Any]:
+def request(model: ServedModel, samples: Samples | SharedSamples, log_probs: bool, timeout: float) -> dict[str, Any]:
     """The arguments of `infer` for int16 samples [T] and a time limit in seconds.
 
     Raises TypeError for samples of another type, ValueError for another shape, and RecognitionError where the server
     has no log probabilities of this model to give.
     """
+    if log_probs and model.log_probs_name is None:
+        raise RecognitionError(f"the server has no {model.name}{_LOG_PROBS_SUFFIX}; ask without log_probs")
+    audio = _audio_input(samples)
+    names = _OUTPUTS + _LOG_PROB_OUTPUTS if log_probs else _OUTPUTS
+    outputs = [triton.InferRequestedOutput(name) for name in names]
+    name = model.log_probs_name if log_probs else model.name
+    return {"model_name": name, "inputs": [audio], "outputs": outputs, "client_timeout": timeout}
+
+
+def _audio_input(samples: Samples | SharedSamples) -> Any:
+    if isinstance(samples, SharedSamples):
+        audio = triton.InferInput("AUDIO", [1, samples.count], "INT16")
+        audio.set_shared_memory(samples.region, samples.count * np.int16().itemsize, samples.offset)
+        return audio
     if not isinstance(samples, np.ndarray) or samples.dtype != np.int16:
         got = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__
         raise TypeError(f"samples are {got}; give a numpy array of int16 at 16 kHz, e.g. client.audio.load_audio(path)")
     if samples.ndim != 1:
         raise ValueError(f"samples have the shape {samples.shape}; give one channel, shape [T]")
-    if log_probs and model.log_probs_name is None:
-        raise RecognitionError(f"the server has no {model.name}{_LOG_PROBS_SUFFIX}; ask without log_probs")
     audio = triton.InferInput("AUDIO", [1, len(samples)], "INT16")
     audio.set_data_from_numpy(samples[np.newaxis])
-    names = _OUTPUTS + _LOG_PROB_OUTPUTS if log_probs else _OUTPUTS
-    outputs = [triton.InferRequestedOutput(name) for name in names]
-    name = model.log_probs_name if log_probs else model.name
-    return {"model_name": name, "inputs": [audio], "outputs": outputs, "client_timeout": timeout}
+    return audio
 
 
 def read_response(model: ServedModel, result: Any, log_probs: bool) -> Transcript:
@@ -121,6 +152,11 @@ def find_recognizers() -> Calls[list[str]]:
     return sorted((yield from _recognizers((yield "get_model_repository_index", {}))))
 
 
+def one_call(method: str, arguments: dict[str, Any]) -> Calls[Any]:
+    """The answer to a single call."""
+    return (yield method, arguments)
+
+
 def explain(error: InferenceServerException, url: str, timeout: float) -> RecognizerError:
     """The error to raise for what Triton's client raised while it talked to `url`."""
     reason = one_line(error.message())
@@ -137,8 +173,11 @@ def explain(error: InferenceServerException, url: str, timeout: float) -> Recogn
 def explain_request(error: InferenceServerException, model: ServedModel, url: str, timeout: float) -> RecognitionError:
     """The error to raise for one failed recognition."""
     if error.status() == "StatusCode.DEADLINE_EXCEEDED":
-        return RecognitionError(f"no answer from {model.name} at {url} within {timeout:g} s; allow a longer timeout")
-    return RecognitionError(f"{model.name} at {url}: {one_line(error.message())}")
+        return DeadlineExceededError(
+            f"no answer from {model.name} at {url} within {timeout:g} s; allow a longer timeout"
+        )
+    kind = UnavailableError if error.status() == "StatusCode.UNAVAILABLE" else RecognitionError
+    return kind(f"{model.name} at {url}: {one_line(error.message())}")
 
 
 def _is_ready(entry: Any) -> bool:
@@ -170,16 +209,26 @@ def _describe(config: Any, index: Any) -> ServedModel | None:
     steps = tuple(step.model_name for step in config.ensemble_scheduling.step)
     twin = config.name + _LOG_PROBS_SUFFIX
     has_twin = any(entry.name == twin and _is_ready(entry) for entry in index.models)
-    return ServedModel(config.name, _parameter(config, "frame_seconds"), steps, twin if has_twin else None)
+    return ServedModel(
+        name=config.name,
+        frame_seconds=_parameter(config, "frame_seconds"),
+        steps=steps,
+        log_probs_name=twin if has_twin else None,
+        parity_id=_text_parameter(config, "parity_id") or None,
+    )
 
 
 def _parameter(config: Any, name: str) -> float:
-    text = config.parameters[name].string_value if name in config.parameters else ""
+    text = _text_parameter(config, name)
     try:
         return float(text)
     except ValueError:
         problem = f"parameter {name} of model {config.name} is {text!r}, not a number"
         raise RecognizerError(f"{problem}; export the model again") from None
+
+
+def _text_parameter(config: Any, name: str) -> str:
+    return str(config.parameters[name].string_value) if name in config.parameters else ""
 
 
 def _only(models: list[ServedModel]) -> ServedModel:

@@ -9,6 +9,7 @@ AsyncRecognizer is the same for asyncio.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -23,11 +24,13 @@ from client.protocol import (
     Answer,
     Calls,
     ServedModel,
+    SharedSamples,
     Transcript,
     explain,
     explain_request,
     find_recognizer,
     find_recognizers,
+    one_call,
     read_response,
     request,
 )
@@ -110,8 +113,8 @@ class AsyncRecognizer:
         self._name = model
         self._client: Any = None
 
-    async def transcribe(self, samples: Samples, log_probs: bool = False) -> Transcript:
-        """As Recognizer.transcribe."""
+    async def transcribe(self, samples: Samples | SharedSamples, log_probs: bool = False) -> Transcript:
+        """As Recognizer.transcribe; samples may also lie in a region that `share` has told the server of."""
         try:
             result = await self._client.infer(**request(self.model, samples, log_probs, self.timeout))
         except InferenceServerException as error:
@@ -123,17 +126,48 @@ class AsyncRecognizer:
 
         Where others keep the server busy, so that the counters never rest, those after a second of waiting.
         """
+        return await self._settled(self.model.steps)
+
+    async def counters(self) -> server_statistics.Snapshot:
+        """As step_counters, with those of the recognizer as a whole before its steps'."""
+        return await self._settled((self.model.name, *self.model.steps))
+
+    async def _settled(self, names: Sequence[str]) -> server_statistics.Snapshot:
         # Triton counts a batch only after it has sent the answers, so the last ones may still be missing.
-        counters = await self._snapshot()
+        counters = await self._snapshot(names)
         for _ in range(_SETTLE_TRIES):
             await asyncio.sleep(_SETTLE_SECONDS)
-            earlier, counters = counters, await self._snapshot()
+            earlier, counters = counters, await self._snapshot(names)
             if counters == earlier:
                 break
         return counters
 
-    async def _snapshot(self) -> server_statistics.Snapshot:
-        return await _ask_async(self._client, self.url, server_statistics.snapshot(self.model.steps))
+    async def _snapshot(self, names: Sequence[str]) -> server_statistics.Snapshot:
+        return await _ask_async(self._client, self.url, server_statistics.snapshot(names))
+
+    async def is_live(self) -> bool:
+        """Whether the server still answers."""
+        try:
+            return bool(await self._client.is_server_live(client_timeout=_QUESTION_TIMEOUT))
+        except InferenceServerException:
+            return False
+
+    async def server_version(self) -> str:
+        """Name and version of the server, as it tells them."""
+        metadata = await _ask_async(self._client, self.url, one_call("get_server_metadata", {}))
+        return f"{metadata.name} {metadata.version}"
+
+    async def share(self, region: str, key: str, byte_size: int) -> None:
+        """Have the server map POSIX shared memory `key` (with its leading slash) of this machine as `region`.
+
+        Raises RecognizerError where it can't, as on another machine.
+        """
+        arguments = {"name": region, "key": key, "byte_size": byte_size}
+        await _ask_async(self._client, self.url, one_call("register_system_shared_memory", arguments))
+
+    async def unshare(self, region: str) -> None:
+        """Have the server forget a region."""
+        await _ask_async(self._client, self.url, one_call("unregister_system_shared_memory", {"name": region}))
 
     async def __aenter__(self) -> AsyncRecognizer:
         # Made here, not in __init__: a gRPC channel belongs to the event loop that is running when it is made.

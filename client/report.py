@@ -1,148 +1,186 @@
-"""What a benchmark run amounts to: the figures, as a table for people and as JSON for programs."""
+"""The results of a benchmark run as tables for people."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from client.load import LoadRun, Response
-from client.scoring import NORMALIZATIONS, Score, score
+from client.results import BUSY_CLIENT, CLOCK, KNEE, SATURATED, LoadFigures, Results, worst
+from client.scoring import NORMALIZATIONS, ErrorCounts, Rate, alignment
 from client.server_statistics import StepStatistics
+from client.server_usage import Level
 
-PERCENTILES = (50, 95, 99)
-
-CLOCK = "The clock runs from the first request to the last answer; audio files are read before it starts."
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What was asked of whom."""
-
-    model: str
-    url: str
-    manifest: str
-    concurrency: int
-    normalization: str
+_LATE_MS = 20.0
+"""An open loop that sends its requests later than this says so."""
+_SHORT_SECONDS = 5.0
+"""A load that was measured for less says so."""
 
 
-@dataclass(frozen=True)
-class Report:
-    """The figures of one run. Failed utterances count nowhere but in `failures`."""
-
-    setting: Setting
-    interrupted: bool
-    audio_seconds: float
-    wall_seconds: float
-    latency_ms: dict[str, float] | None
-    """Percentiles by name (p50, ...); None where nothing was answered."""
-    score: Score
-    steps: Sequence[StepStatistics]
-    answered: Sequence[Response]
-    failures: Sequence[str]
-    """One line for each utterance without a result."""
-
-    @property
-    def rtfx(self) -> float:
-        """Seconds of audio recognized in a second of wall time."""
-        return self.audio_seconds / self.wall_seconds if self.wall_seconds else 0.0
-
-
-def build_report(setting: Setting, run: LoadRun, failures: Sequence[str], interrupted: bool) -> Report:
-    """Score a run. `failures`: one line for each utterance that has no result, of whatever cause."""
-    answered = [response for response in run.responses if response.error is None]
-    references = [response.recording.utterance.text or "" for response in answered]
-    return Report(
-        setting=setting,
-        interrupted=interrupted,
-        audio_seconds=sum(response.recording.duration for response in answered),
-        wall_seconds=run.wall_seconds,
-        latency_ms=_percentiles([response.latency * 1000 for response in answered]),
-        score=score(references, [response.text for response in answered], setting.normalization),
-        steps=run.steps,
-        answered=answered,
-        failures=failures,
-    )
+def print_results(results: Results, most_worst: int, console: Console) -> None:
+    """Print the tables, and under them what a reader must know to compare them with others."""
+    setting = results.setting
+    title = f"{setting['model']} at {setting['url']}"
+    if results.interrupted:
+        title += ", interrupted"
+    if len(results.loads) == 1:
+        console.print(_one_load(title, results, results.loads[0]))
+    else:
+        console.print(_accuracy(title, results))
+        console.print(_sweep(results.loads))
+    shown = max(results.loads, key=lambda load: load.rtfx, default=None)
+    if shown and shown.steps:
+        console.print(_steps_table(shown))
+    for scored in worst(results, most_worst):
+        drawn = alignment(scored.pair) if scored.pair.reference else f"HYP: {scored.pair.hypothesis}"
+        console.print(
+            f"{scored.audio}: {scored.pair.words.errors} wrong", soft_wrap=True, highlight=False, markup=False
+        )
+        console.print(drawn, soft_wrap=True, highlight=False, markup=False)
+    for sentence in _remarks(results):
+        console.print(escape(sentence), soft_wrap=True, highlight=False)
 
 
-def as_json(report: Report) -> dict[str, Any]:
-    """The report as JSON values, with a row for each answered utterance in the order of the answers."""
-    return {
-        **dataclasses.asdict(report.setting),
-        "normalization_statement": NORMALIZATIONS[report.setting.normalization].statement,
-        "interrupted": report.interrupted,
-        "utterances": len(report.answered),
-        "failed": len(report.failures),
-        "audio_seconds": report.audio_seconds,
-        "wall_seconds": report.wall_seconds,
-        "rtfx": report.rtfx,
-        "latency_ms": report.latency_ms,
-        "wer": report.score.wer,
-        "word_counts": dataclasses.asdict(report.score),
-        "steps": [dataclasses.asdict(step) for step in report.steps],
-        "failures": list(report.failures),
-        "rows": [_row(response) for response in report.answered],
+def _one_load(title: str, results: Results, load: LoadFigures) -> Table:
+    table = _figures_table(f"{title}, {load.name}")
+    rows = {
+        "utterances": f"{results.utterances}",
+        "failed": _failed(results, results.loads),
+        "audio": f"{load.audio_seconds:.1f} s",
+        "wall": f"{load.wall_seconds:.2f} s",
+        "RTFx": f"{load.rtfx:.1f}",
+        "requests": f"{load.requests_per_second:.2f} a second",
+        "latency": _latency_text(load),
+        **_rates(results),
+        **_machine(load),
     }
-
-
-def print_report(report: Report, console: Console) -> None:
-    """Print the table, and under it what a reader must know to compare it with another."""
-    setting, words = report.setting, report.score
-    errors = f"{words.substitutions} sub, {words.insertions} ins, {words.deletions} del in {words.words} words"
-    figures = {
-        "utterances": f"{len(report.answered)}",
-        "failed": f"{len(report.failures)}",
-        "audio": f"{report.audio_seconds:.1f} s",
-        "wall": f"{report.wall_seconds:.2f} s",
-        "RTFx": f"{report.rtfx:.1f}",
-        "latency": _latency_text(report.latency_ms),
-        "WER": f"{words.wer:.2%}  ({errors})" if words.wer is not None else f"undefined  ({errors})",
-    }
-    title = f"{setting.model} at {setting.url}, {setting.concurrency} in flight"
-    table = Table(title=f"{title}, interrupted" if report.interrupted else title, title_justify="left")
-    table.add_column("figure")
-    table.add_column("value")
-    for name, value in figures.items():
+    for name, value in rows.items():
         table.add_row(name, value)
-    console.print(table)
-    if report.steps:
-        console.print(_steps_table(report.steps))
-    for sentence in (CLOCK, NORMALIZATIONS[setting.normalization].statement):
-        console.print(sentence, soft_wrap=True, highlight=False)
-
-
-def _steps_table(steps: Sequence[StepStatistics]) -> Table:
-    table = Table(title="steps, by the server's own counters", title_justify="left")
-    table.add_column("step", overflow="fold")
-    for heading in ("requests", "batches", "mean batch", "queue ms", "compute ms"):
-        table.add_column(heading, justify="right")
-    for step in steps:
-        means = (step.mean_batch_size, step.queue_ms, step.compute_ms)
-        cells = ["-" if mean is None else f"{mean:.2f}" for mean in means]
-        table.add_row(step.model, str(step.inferences), str(step.executions), *cells)
     return table
 
 
-def _percentiles(latencies: Sequence[float]) -> dict[str, float] | None:
-    if not latencies:
-        return None
-    return {f"p{rank}": float(np.percentile(latencies, rank)) for rank in PERCENTILES}
-
-
-def _latency_text(latency_ms: dict[str, float] | None) -> str:
-    return ", ".join(f"{name} {value:.0f} ms" for name, value in (latency_ms or {}).items()) or "-"
-
-
-def _row(response: Response) -> dict[str, Any]:
-    return {
-        "audio": response.recording.utterance.name,
-        "duration": response.recording.duration,
-        "reference": response.recording.utterance.text,
-        "text": response.text,
-        "latency_ms": response.latency * 1000,
+def _accuracy(title: str, results: Results) -> Table:
+    table = _figures_table(title)
+    rows = {
+        "utterances": f"{results.utterances}",
+        "failed": _failed(results, results.loads),
+        **_rates(results),
     }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _figures_table(title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("figure")
+    table.add_column("value")
+    return table
+
+
+def _failed(results: Results, loads: Sequence[LoadFigures]) -> str:
+    deadlines = sum(load.deadlines_exceeded for load in loads)
+    retries = sum(load.retries for load in loads)
+    more = [f"{deadlines} by deadline" if deadlines else "", f"{retries} retries" if retries else ""]
+    return ", ".join([str(len(results.failures)), *filter(None, more)])
+
+
+def _rates(results: Results) -> dict[str, str]:
+    found = results.score
+    return {
+        "WER": _rate_text(found.wer, found.words, "words"),
+        "CER": _rate_text(found.cer, found.characters, "characters"),
+    }
+
+
+def _rate_text(rate: Rate, counts: ErrorCounts, unit: str) -> str:
+    errors = f"{counts.substitutions} sub, {counts.insertions} ins, {counts.deletions} del in {counts.total} {unit}"
+    if rate.value is None or rate.interval is None:
+        return f"undefined  ({errors})"
+    low, high = rate.interval
+    return f"{rate.value:.2%}  ({errors}; 95 % interval {low:.2%} to {high:.2%})"
+
+
+def _latency_text(load: LoadFigures) -> str:
+    latencies = load.latency_ms or {}
+    return ", ".join(f"{name} {latencies[name]:.0f} ms" for name in ("p50", "p95", "p99") if name in latencies) or "-"
+
+
+def _machine(load: LoadFigures) -> dict[str, str]:
+    """What the server's machine was busy with, by Triton's metrics."""
+    if load.usage is None:
+        return {}
+    rows = {}
+    if load.usage.cpu:
+        rows["CPU"] = _share(load.usage.cpu)
+    if load.usage.memory_bytes:
+        rows["memory"] = f"{load.usage.memory_bytes.highest / 2**30:.2f} GiB at most, in use on the server's machine"
+    for gpu in load.usage.gpus:
+        memory = f", {gpu.memory_bytes.highest / 2**30:.2f} GiB at most" if gpu.memory_bytes else ""
+        rows[f"GPU {gpu.uuid[:12]}"] = (_share(gpu.busy) if gpu.busy else "-") + memory
+    return rows
+
+
+def _share(level: Level) -> str:
+    return f"{level.mean:.0%} busy, {level.highest:.0%} at most"
+
+
+def _sweep(loads: Sequence[LoadFigures]) -> Table:
+    table = Table(title="by load", title_justify="left")
+    table.add_column("load")
+    for heading in ("answered", "failed", "RTFx", "a second", "p50 ms", "p95 ms", "p99 ms", "mean batch"):
+        table.add_column(heading, justify="right")
+    for load in loads:
+        latencies = load.latency_ms or {}
+        cells = [f"{latencies[name]:.0f}" if name in latencies else "-" for name in ("p50", "p95", "p99")]
+        batch = "-" if load.mean_batch_size is None else f"{load.mean_batch_size:.2f}"
+        rates = (f"{load.rtfx:.1f}", f"{load.requests_per_second:.2f}")
+        table.add_row(load.name, str(load.answered), str(load.failed), *rates, *cells, batch)
+    return table
+
+
+def _steps_table(load: LoadFigures) -> Table:
+    table = Table(title=f"steps with {load.name}, by the server's own counters", title_justify="left")
+    table.add_column("step", overflow="fold")
+    for heading in ("requests", "batches", "mean batch", "queue ms", "input ms", "infer ms", "output ms"):
+        table.add_column(heading, justify="right")
+    table.add_column("batches by size", overflow="fold")
+    for step in load.steps:
+        means = (step.mean_batch_size, step.queue_ms, step.input_ms, step.infer_ms, step.output_ms)
+        cells = ["-" if mean is None else f"{mean:.2f}" for mean in means]
+        table.add_row(step.model, str(step.inferences), str(step.executions), *cells, _histogram(step))
+    return table
+
+
+def _histogram(step: StepStatistics) -> str:
+    return " ".join(f"{size}:{count}" for size, count in sorted(step.batch_sizes.items()))
+
+
+def _remarks(results: Results) -> Iterator[str]:
+    if any(load.wall_seconds < _SHORT_SECONDS for load in results.loads):
+        yield f"Measured for less than {_SHORT_SECONDS:g} s; figures are steadier with a longer --duration."
+    for load in results.loads:
+        if load.client_busy is not None and load.client_busy > BUSY_CLIENT:
+            yield (
+                f"{load.name}: a sending process computed {load.client_busy:.0%} of the time, so the client may be the "
+                "limit; try more --processes, or --shared-memory on the server's machine."
+            )
+        if load.late_ms is not None and load.late_ms > _LATE_MS:
+            yield f"{load.name}: the 95th percentile of requests was sent {load.late_ms:.0f} ms late; see --processes."
+        if not load.counters_complete:
+            yield f"{load.name}: the server's counters lack a session that was killed or whose server went away."
+    if results.changed_texts:
+        yield f"Texts that changed between answers: {len(results.changed_texts)}, {results.changed_texts[0]} the first."
+    if results.saturation:
+        yield f"Saturation, {SATURATED:.0%} of the sweep's highest throughput: {results.saturation.name}."
+    if results.knee:
+        yield (
+            f"Knee, the highest rate with a 95th percentile of latency within {KNEE:g} times that of the lowest rate: "
+            f"{results.knee.name}."
+        )
+    if results.setting.get("metrics_problem"):
+        yield str(results.setting["metrics_problem"])
+    yield CLOCK
+    yield NORMALIZATIONS[results.setting["normalization"]].statement

@@ -6,8 +6,9 @@ library.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 from client.protocol import Calls
@@ -22,14 +23,30 @@ class Counters:
     inferences: int = 0
     executions: int = 0
     requests: int = 0
+    request_ns: int = 0
+    """From taking a request to having its answer."""
     queue_ns: int = 0
-    compute_ns: int = 0
+    input_ns: int = 0
+    infer_ns: int = 0
+    output_ns: int = 0
+    batches: Mapping[int, int] = field(default_factory=dict)
+    """Executions by the size of their batch."""
 
     def __add__(self, other: Counters) -> Counters:
-        return Counters(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return self._combined(other, 1)
 
     def __sub__(self, other: Counters) -> Counters:
-        return Counters(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return self._combined(other, -1)
+
+    def _combined(self, other: Counters, sign: int) -> Counters:
+        numbers = [name for name in (entry.name for entry in fields(self)) if name != "batches"]
+        batches = Counter(self.batches)
+        for size, count in other.batches.items():
+            batches[size] += sign * count
+        return Counters(
+            **{name: getattr(self, name) + sign * getattr(other, name) for name in numbers},
+            batches={size: batches[size] for size in sorted(batches) if batches[size]},
+        )
 
 
 Snapshot: TypeAlias = Mapping[str, Counters]
@@ -38,40 +55,70 @@ Snapshot: TypeAlias = Mapping[str, Counters]
 
 @dataclass(frozen=True)
 class StepStatistics:
-    """What one step did during a run. The three means are None where it did nothing."""
+    """What one step did during a run. The means are None where it did nothing.
+
+    Milliseconds are means over requests; a request has the times of the batch that it was in.
+    """
 
     model: str
     inferences: int
     executions: int
     mean_batch_size: float | None
+    request_ms: float | None
+    """All of its time in the step: the four that follow, and what lies between them."""
     queue_ms: float | None
-    """Mean wait of a request in the step's queue."""
-    compute_ms: float | None
-    """Mean time a request was being computed, its batch's input and output handling included."""
+    input_ms: float | None
+    """Bringing the batch's inputs together."""
+    infer_ms: float | None
+    output_ms: float | None
+    batch_sizes: Mapping[int, int]
+    """Executions by the size of their batch."""
 
 
-def snapshot(steps: Sequence[str]) -> Calls[Snapshot]:
+def snapshot(models: Sequence[str]) -> Calls[Snapshot]:
     """Ask the server for the counters of the named models, summed over versions."""
     counters = {}
-    for step in steps:
-        answer = yield "get_inference_statistics", {"model_name": step}
-        counters[step] = sum(map(_read, answer.model_stats), Counters())
+    for model in models:
+        answer = yield "get_inference_statistics", {"model_name": model}
+        counters[model] = sum(map(_read, answer.model_stats), Counters())
     return counters
 
 
+def spent(before: Snapshot, after: Snapshot) -> Snapshot:
+    """What was counted between two snapshots of the same models; other clients' requests count as well."""
+    return {model: after[model] - before[model] for model in before}
+
+
+def together(first: Snapshot, second: Snapshot) -> Snapshot:
+    """The sum of what was counted at two times."""
+    return {model: first.get(model, Counters()) + second.get(model, Counters()) for model in {**first, **second}}
+
+
+def summary(counted: Snapshot) -> list[StepStatistics]:
+    """The figures of each model, in the order given."""
+    return [_summary(model, counters) for model, counters in counted.items()]
+
+
 def difference(before: Snapshot, after: Snapshot) -> list[StepStatistics]:
-    """What happened between two snapshots of the same steps; other clients' requests count as well."""
-    return [_summary(step, after[step] - before[step]) for step in before]
+    """The figures between two snapshots of the same models."""
+    return summary(spent(before, after))
 
 
-def _summary(step: str, spent: Counters) -> StepStatistics:
+def _summary(model: str, counted: Counters) -> StepStatistics:
+    def mean_ms(nanoseconds: int) -> float | None:
+        return nanoseconds / counted.requests / _NANOSECONDS_PER_MS if counted.requests else None
+
     return StepStatistics(
-        model=step,
-        inferences=spent.inferences,
-        executions=spent.executions,
-        mean_batch_size=spent.inferences / spent.executions if spent.executions else None,
-        queue_ms=spent.queue_ns / spent.requests / _NANOSECONDS_PER_MS if spent.requests else None,
-        compute_ms=spent.compute_ns / spent.requests / _NANOSECONDS_PER_MS if spent.requests else None,
+        model=model,
+        inferences=counted.inferences,
+        executions=counted.executions,
+        mean_batch_size=counted.inferences / counted.executions if counted.executions else None,
+        request_ms=mean_ms(counted.request_ns),
+        queue_ms=mean_ms(counted.queue_ns),
+        input_ms=mean_ms(counted.input_ns),
+        infer_ms=mean_ms(counted.infer_ns),
+        output_ms=mean_ms(counted.output_ns),
+        batch_sizes=counted.batches,
     )
 
 
@@ -82,6 +129,10 @@ def _read(stats: Any) -> Counters:
         inferences=stats.inference_count,
         executions=stats.execution_count,
         requests=times.success.count,
+        request_ns=times.success.ns,
         queue_ns=times.queue.ns,
-        compute_ns=times.compute_input.ns + times.compute_infer.ns + times.compute_output.ns,
+        input_ns=times.compute_input.ns,
+        infer_ns=times.compute_infer.ns,
+        output_ns=times.compute_output.ns,
+        batches={batch.batch_size: batch.compute_infer.count for batch in stats.batch_stats},
     )

@@ -23,9 +23,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @dataclass(frozen=True)
 class Triton:
-    """A running server: `url` is its gRPC address, `model` the recognizer of the demo."""
+    """A running server: `url` is its gRPC address, `metrics` the URL of its metrics, `model` the demo's recognizer."""
 
     url: str
+    metrics: str
     model: str
 
 
@@ -43,7 +44,7 @@ def triton(repository: Path) -> Iterator[Triton]:
     name = DEMO_CHECKPOINT.stem
     only = ["--model-control-mode=explicit", f"--load-model={name}", f"--load-model={name}_log_probs"]
     with running_server(repository, only) as server:
-        yield Triton(server.grpc, name)
+        yield Triton(server.grpc, f"http://{server.metrics}/metrics", name)
 
 
 @pytest.fixture(scope="session")

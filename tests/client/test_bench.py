@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import time
@@ -12,44 +13,54 @@ import jiwer
 import numpy as np
 import pytest
 import soundfile
+from bench_files import Spoken, answers, write_manifest
 from tritonclient.grpc import InferenceServerClient
-
-Spoken = list[tuple[Path, str]]
-
-
-def write_manifest(path: Path, spoken: Spoken, *more_lines: str) -> Path:
-    lines = [json.dumps({"audio_filepath": str(audio), "text": text}) for audio, text in spoken]
-    path.write_text("\n".join([*lines, *more_lines]) + "\n")
-    return path
 
 
 @pytest.fixture(scope="session")
 def benched(triton: Any, run_command: Any, demo_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One run over the demo's manifest: the finished process and its JSON."""
-    path = tmp_path_factory.mktemp("bench") / "out.json"
-    arguments = ("--manifest", demo_manifest, "--concurrency", 8, "--json", path)
-    done = run_command("bench", "--model", triton.model, "--url", triton.url, *arguments)
-    return done, json.loads(path.read_text())
+    folder = tmp_path_factory.mktemp("bench")
+    files = ("--json", folder / "out.json", "--rows", folder / "rows.jsonl")
+    arguments = ("--manifest", demo_manifest, "--concurrency", 8, "--worst", 2, *files)
+    done = run_command(
+        "bench", "--model", triton.model, "--url", triton.url, "--metrics-url", triton.metrics, *arguments
+    )
+    return done, json.loads((folder / "out.json").read_text()), answers(folder / "rows.jsonl")
 
 
 def test_a_whole_manifest_succeeds(triton: Any, benched: Any, spoken: Spoken) -> None:
-    done, figures = benched
+    done, figures, _ = benched
     assert (done.returncode, done.stderr) == (0, "")
-    assert (figures["model"], figures["url"], figures["concurrency"]) == (triton.model, triton.url, 8)
-    assert (figures["utterances"], figures["failed"], figures["failures"]) == (len(spoken), 0, [])
+    assert (figures["model"], figures["url"]) == (triton.model, triton.url)
+    assert [load["load"] for load in figures["loads"]] == [{"concurrency": 8}]
+    assert (figures["utterances"], figures["failures"], figures["changed_texts"]) == (len(spoken), [], [])
     assert figures["interrupted"] is False
 
 
+def test_the_json_tells_all_that_is_needed_to_repeat_it(benched: Any, repository: Path, demo_manifest: Path) -> None:
+    _, figures, _ = benched
+    parity = (repository / figures["model"] / "1" / "parity.json").read_bytes()
+    assert figures["parity_id"] == hashlib.sha256(parity).hexdigest()[:16]
+    assert figures["server"].startswith("triton 2.")
+    assert figures["manifest"] == str(demo_manifest)
+    assert figures["flags"]["seed"] == 0 and figures["flags"]["concurrency"] == [8]
+    assert figures["machine"]["cores"] >= 1 and figures["machine"]["memory_bytes"] > 2**30
+    assert {"python", "tritonclient", "numpy", "jiwer"} <= set(figures["versions"])
+    assert figures["dataset"]["utterances"] == figures["utterances"]
+    assert len(figures["dataset"]["sha256"]) == 64
+
+
 def test_rtfx_is_audio_seconds_over_wall_seconds(benched: Any, spoken: Spoken) -> None:
-    _, figures = benched
+    (figures,) = benched[1]["loads"]
     seconds = sum(soundfile.info(path).duration for path, _ in spoken)
     assert figures["audio_seconds"] == pytest.approx(seconds, rel=1e-3)
     assert figures["rtfx"] == pytest.approx(seconds / figures["wall_seconds"], rel=1e-3)
 
 
 def test_latencies_fit_the_wall_clock(benched: Any) -> None:
-    _, figures = benched
-    latencies = [row["latency_ms"] for row in figures["rows"]]
+    (figures,), rows = benched[1]["loads"], benched[2]
+    latencies = [1000 * (row["answered"] - row["due"]) for row in rows]
     percentiles = figures["latency_ms"]
     assert percentiles["p50"] <= percentiles["p95"] <= percentiles["p99"] <= max(latencies)
     assert percentiles["p50"] == pytest.approx(np.median(latencies))
@@ -58,40 +69,64 @@ def test_latencies_fit_the_wall_clock(benched: Any) -> None:
     assert 4 < busy <= 8.001
 
 
+def test_latency_is_what_the_server_itself_counts(benched: Any) -> None:
+    (figures,) = benched[1]["loads"]
+    in_server = figures["recognizer"]["request_ms"]
+    assert in_server < figures["latency_ms"]["mean"] < 1.25 * in_server + 20
+    assert figures["recognizer"]["inferences"] == figures["answered"]
+
+
 def test_wer_is_that_of_the_rows(benched: Any, spoken: Spoken) -> None:
-    _, figures = benched
-    assert {(row["audio"], row["reference"]) for row in figures["rows"]} == {(str(path), text) for path, text in spoken}
-    references, texts = zip(*((row["reference"], row["text"]) for row in figures["rows"]), strict=True)
+    _, figures, rows = benched
+    assert {(row["audio"], row["reference"]) for row in rows} == {(str(path), text) for path, text in spoken}
+    references, texts = zip(*((row["reference"], row["text"]) for row in rows), strict=True)
     expected = jiwer.process_words(list(references), list(texts))
     assert figures["wer"] == pytest.approx(expected.wer)
     assert figures["wer"] < 0.3
-    assert figures["word_counts"]["words"] == sum(len(text.split()) for _, text in spoken)
-    assert figures["word_counts"]["substitutions"] == expected.substitutions
+    assert figures["wer_interval"][0] <= figures["wer"] <= figures["wer_interval"][1]
+    assert figures["cer"] == pytest.approx(jiwer.cer(list(references), list(texts)))
+    assert figures["words"]["total"] == sum(len(text.split()) for _, text in spoken)
+    assert figures["words"]["substitutions"] == expected.substitutions
+
+
+def test_the_worst_utterances_come_with_their_differences(benched: Any) -> None:
+    done, figures, _ = benched
+    assert len(figures["worst"]) == 2
+    assert figures["worst"][0]["errors"] >= figures["worst"][1]["errors"] > 0
+    for utterance in figures["worst"]:
+        assert utterance["alignment"].startswith("REF: ") and utterance["alignment"] in done.stdout
+        marks = utterance["alignment"].splitlines()[2].split()
+        assert len(marks) == utterance["errors"] and set(marks) <= {"S", "D", "I"}
 
 
 def test_each_step_served_each_utterance_once(benched: Any, spoken: Spoken) -> None:
-    _, figures = benched
+    (figures,) = benched[1]["loads"]
     assert len(figures["steps"]) >= 3
     for step in figures["steps"]:
         assert step["inferences"] == len(spoken), "warm-up requests are not counted"
         assert step["mean_batch_size"] == pytest.approx(len(spoken) / step["executions"])
-        assert step["queue_ms"] >= 0 and step["compute_ms"] > 0
+        assert sum(step["batch_sizes"].values()) == step["executions"]
+        assert sum(int(size) * count for size, count in step["batch_sizes"].items()) == len(spoken)
+        parts = [step[part] for part in ("queue_ms", "input_ms", "infer_ms", "output_ms")]
+        assert min(parts) >= 0 and step["infer_ms"] > 0
+        assert sum(parts) <= step["request_ms"] * 1.01
     assert max(step["mean_batch_size"] for step in figures["steps"]) > 1, "requests share batches"
 
 
 def test_the_table_shows_the_figures(triton: Any, benched: Any) -> None:
-    done, figures = benched
-    words = figures["word_counts"]
+    done, figures, _ = benched
+    (load,), words = figures["loads"], figures["words"]
     for shown in (
         f"{triton.model} at {triton.url}, 8 in flight",
-        f"{figures['rtfx']:.1f}",
+        f"{load['rtfx']:.1f}",
         f"{figures['wer']:.2%}",
-        f"{words['substitutions']} sub, {words['insertions']} ins, {words['deletions']} del in {words['words']} words",
-        f"p95 {figures['latency_ms']['p95']:.0f} ms",
+        f"{figures['cer']:.2%}",
+        f"{words['substitutions']} sub, {words['insertions']} ins, {words['deletions']} del in {words['total']} words",
+        f"p95 {load['latency_ms']['p95']:.0f} ms",
         figures["normalization_statement"],
         "audio files are read before it starts",
-        *(step["model"] for step in figures["steps"]),
-        *(f"{step['mean_batch_size']:.2f}" for step in figures["steps"]),
+        *(step["model"] for step in load["steps"]),
+        *(f"{step['mean_batch_size']:.2f}" for step in load["steps"]),
     ):
         assert shown in done.stdout
 
@@ -120,8 +155,8 @@ def test_failures_are_named_and_the_rest_is_measured(
     assert errors == [f"error: {failure}" for failure in figures["failures"]]
     assert [failure.split(": ")[0] for failure in figures["failures"][:2]] == [f"{manifest}:5", f"{manifest}:6"]
     assert {failure.split(": ")[0] for failure in figures["failures"][2:]} == {str(empty), str(gone)}
-    assert (figures["utterances"], figures["failed"]) == (2, 4)
-    assert figures["word_counts"]["words"] == sum(len(text.split()) for _, text in spoken[:2])
+    assert (figures["utterances"], len(figures["failures"])) == (2, 4)
+    assert figures["words"]["total"] == sum(len(text.split()) for _, text in spoken[:2])
 
 
 def test_requests_that_fail_are_counted_and_named(
@@ -133,7 +168,9 @@ def test_requests_that_fail_are_counted_and_named(
     )
     figures = json.loads(done.stdout)
     assert done.returncode == 2
-    assert (figures["utterances"], figures["failed"], figures["wer"], figures["latency_ms"]) == (0, 3, None, None)
+    (load,) = figures["loads"]
+    assert (figures["utterances"], figures["wer"], load["latency_ms"]) == (0, None, None)
+    assert (load["failed"], load["deadlines_exceeded"]) == (3, 3)
     assert {failure.split(": ")[0] for failure in figures["failures"]} == {str(path) for path, _ in spoken[:3]}
 
 
@@ -142,7 +179,7 @@ def test_an_empty_reference_counts_insertions(triton: Any, run_command: Any, spo
     done = run_command("bench", "--url", triton.url, "--manifest", manifest, "--json", "-")
     figures = json.loads(done.stdout)
     assert done.returncode == 0
-    assert figures["wer"] is None and figures["word_counts"]["insertions"] > 3
+    assert figures["wer"] is None and figures["words"]["insertions"] > 3
 
 
 @pytest.mark.parametrize(
@@ -152,6 +189,12 @@ def test_an_empty_reference_counts_insertions(triton: Any, run_command: Any, spo
         (("--manifest", "no/such/manifest.jsonl"), "no/such/manifest.jsonl"),
         (("--manifest", __file__), "not a manifest"),
         (("--concurrency", "0"), "--concurrency"),
+        (("--concurrency", "4,x"), "--concurrency"),
+        (("--rate", "0"), "--rate"),
+        (("--duration", "-1"), "--duration"),
+        (("--resume",), "--rows"),
+        (("--resume", "--rows", "no_such_rows.jsonl"), "no_such_rows.jsonl"),
+        (("--resume", "--rows", __file__), "holds no rows of a run"),
         (("--warmup", "-1"), "--warmup"),
         (("--normalization", "nemo"), "--normalization"),
         (("--json", "no/such/folder/out.json"), "no/such/folder"),

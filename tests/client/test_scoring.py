@@ -1,45 +1,49 @@
-"""WER against examples counted by hand, and against jiwer."""
+"""WER and CER against examples counted by hand, against jiwer, and their intervals against theory."""
 
 import random
 
 import jiwer
 import pytest
 
-from client.scoring import NORMALIZATIONS, Score, score
+from client.scoring import NORMALIZATIONS, ErrorCounts, Rate, alignment, score
 
 
 @pytest.mark.parametrize(
     ("reference", "hypothesis", "expected"),
     [
-        ("a b c", "a b c", Score(1, 3, 3, 0, 0, 0)),
-        ("a b c", "a x c", Score(1, 3, 2, 1, 0, 0)),
-        ("a b c", "a c", Score(1, 3, 2, 0, 0, 1)),
-        ("a b c", "a b b c", Score(1, 3, 3, 0, 1, 0)),
-        ("a b c", "", Score(1, 3, 0, 0, 0, 3)),
-        ("", "a b", Score(1, 0, 0, 0, 2, 0)),
-        ("", "", Score(1, 0, 0, 0, 0, 0)),
-        (" ", "a", Score(1, 0, 0, 0, 1, 0)),
+        ("a b c", "a b c", ErrorCounts(3, 0, 0, 0)),
+        ("a b c", "a x c", ErrorCounts(2, 1, 0, 0)),
+        ("a b c", "a c", ErrorCounts(2, 0, 0, 1)),
+        ("a b c", "a b b c", ErrorCounts(3, 0, 1, 0)),
+        ("a b c", "", ErrorCounts(0, 0, 0, 3)),
+        ("", "a b", ErrorCounts(0, 0, 2, 0)),
+        ("", "", ErrorCounts(0, 0, 0, 0)),
+        (" ", "a", ErrorCounts(0, 0, 1, 0)),
     ],
 )
-def test_counts_of_one_pair(reference: str, hypothesis: str, expected: Score) -> None:
-    assert score([reference], [hypothesis]) == expected
+def test_counts_of_one_pair(reference: str, hypothesis: str, expected: ErrorCounts) -> None:
+    assert score([reference], [hypothesis]).words == expected
+
+
+def test_characters_of_one_pair() -> None:
+    assert score(["a bc d"], ["a bd"]).characters == ErrorCounts(4, 0, 0, 2)
+    assert score([""], ["a b"]).characters == ErrorCounts(0, 0, 3, 0)
 
 
 def test_wer_is_over_all_words_not_a_mean_over_utterances() -> None:
     result = score(["a", "a b c d e f g h i"], ["x", "a b c d e f g h i"])
-    assert result.wer == pytest.approx(0.1)
+    assert result.wer.value == pytest.approx(0.1)
 
 
 def test_an_empty_reference_among_others_counts_its_insertions() -> None:
     result = score(["a b", ""], ["a b", "x y z"])
-    assert result == Score(2, 2, 2, 0, 3, 0)
-    assert result.wer == pytest.approx(1.5)
+    assert result.words == ErrorCounts(2, 0, 3, 0)
+    assert result.wer.value == pytest.approx(1.5)
 
 
 def test_without_reference_words_there_is_no_wer() -> None:
-    assert score([], []) == Score(0, 0, 0, 0, 0, 0)
-    assert score([], []).wer is None
-    assert score([""], ["a"]).wer is None
+    for result in (score([], []), score([""], ["a"])):
+        assert (result.wer, result.cer) == (Rate(None, None), Rate(None, None))
 
 
 def test_unequal_numbers_of_texts_are_refused() -> None:
@@ -47,19 +51,54 @@ def test_unequal_numbers_of_texts_are_refused() -> None:
         score(["a", "b"], ["a"])
 
 
-def test_agrees_with_jiwer_on_random_texts() -> None:
+def random_texts() -> tuple[list[str], list[str]]:
+    """References and hypotheses of few different words, so that they have much in common."""
     source = random.Random(0)
     references = [" ".join(source.choices("abcd", k=source.randint(1, 12))) for _ in range(200)]
     hypotheses = [" ".join(source.choices("abcd", k=source.randint(0, 12))) for _ in range(200)]
-    expected = jiwer.process_words(references, hypotheses)
+    return references, hypotheses
+
+
+def test_agrees_with_jiwer_on_random_texts() -> None:
+    references, hypotheses = random_texts()
     result = score(references, hypotheses)
-    assert result.wer == pytest.approx(expected.wer)
-    assert (result.substitutions, result.insertions, result.deletions, result.hits) == (
-        expected.substitutions,
-        expected.insertions,
-        expected.deletions,
-        expected.hits,
-    )
+    for found, expected in (
+        (result.words, jiwer.process_words(references, hypotheses)),
+        (result.characters, jiwer.process_characters(references, hypotheses)),
+    ):
+        counts = ErrorCounts(expected.hits, expected.substitutions, expected.insertions, expected.deletions)
+        assert found == counts
+    assert result.wer.value == pytest.approx(jiwer.wer(references, hypotheses))
+    assert result.cer.value == pytest.approx(jiwer.cer(references, hypotheses))
+
+
+def test_the_interval_is_that_of_the_binomial_where_errors_are_independent() -> None:
+    source = random.Random(1)
+    references = ["a"] * 2000
+    hypotheses = ["x" if source.random() < 0.1 else "a" for _ in references]
+    wer = score(references, hypotheses).wer
+    assert wer.value is not None and wer.interval is not None
+    half = 1.96 * (wer.value * (1 - wer.value) / len(references)) ** 0.5
+    assert wer.interval == pytest.approx((wer.value - half, wer.value + half), abs=0.25 * half)
+
+
+def test_the_interval_covers_the_rate_of_all_speech_as_often_as_it_says() -> None:
+    """Drawn from a world with a WER of 20 %, where errors come in bursts: whole utterances are wrong."""
+    source, covered = random.Random(2), 0
+    for _ in range(100):
+        wrong = [source.random() < 0.2 for _ in range(150)]
+        interval = score(["a b c d e"] * 150, ["v w x y z" if bad else "a b c d e" for bad in wrong]).wer.interval
+        assert interval is not None
+        covered += interval[0] <= 0.2 <= interval[1]
+    assert covered >= 88
+
+
+def test_an_alignment_marks_each_error_under_its_word() -> None:
+    (pair,) = score(["send the red cup"], ["send a red cup now"]).pairs
+    reference, hypothesis, marks = alignment(pair).splitlines()
+    assert reference.split() == ["REF:", "send", "the", "red", "cup", "***"]
+    assert hypothesis.split() == ["HYP:", "send", "a", "red", "cup", "now"]
+    assert [marks[column] for column in (reference.index("the") + 2, len(marks) - 1)] == ["S", "I"]
 
 
 @pytest.mark.parametrize(
@@ -80,13 +119,13 @@ def test_normalizations(normalization: str, text: str, expected: str) -> None:
 
 
 def test_normalization_applies_to_both_sides() -> None:
-    assert score(["Hello, world!"], ["hello world"], "none").substitutions == 2
-    assert score(["Hello, world!"], ["hello world"], "basic").wer == 0
-    assert score(["hello world"], ["HELLO - world."], "basic").wer == 0
+    assert score(["Hello, world!"], ["hello world"], "none").words.substitutions == 2
+    assert score(["Hello, world!"], ["hello world"], "basic").wer.value == 0
+    assert score(["hello world"], ["HELLO - world."], "basic").wer.value == 0
 
 
 def test_a_reference_that_normalizes_to_nothing() -> None:
-    assert score(["...", "a"], ["uh oh", "a"], "basic") == Score(2, 1, 1, 0, 2, 0)
+    assert score(["...", "a"], ["uh oh", "a"], "basic").words == ErrorCounts(1, 0, 2, 0)
 
 
 @pytest.mark.parametrize("name", NORMALIZATIONS)

@@ -1,0 +1,96 @@
+"""One load put on the server, and all that was measured meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+
+from client.errors import RecognizerError
+from client.load import Load, Plan
+from client.recognizer import AsyncRecognizer
+from client.recording import Response
+from client.sending import Effort, OnResponse, Senders
+from client.server_statistics import Snapshot, spent
+from client.server_usage import Monitor, Usage
+
+
+@dataclass(frozen=True)
+class Session:
+    """One stretch of sending; a run that was interrupted and resumed has several.
+
+    wall_seconds: from the first request to the last answer
+    counted: by the server, of the recognizer and then of each step; empty where it could not be asked any more
+    client_cpu_seconds: of each sending process
+    """
+
+    wall_seconds: float
+    counted: Snapshot = field(default_factory=dict)
+    usage: Usage | None = None
+    client_cpu_seconds: tuple[float, ...] = ()
+    server_gone: bool = False
+
+
+@dataclass
+class LoadRun:
+    """All that was measured under one load; filled while it goes, so that an interrupted run keeps what it has."""
+
+    load: Load
+    responses: list[Response] = field(default_factory=list)
+    """In the order they came back."""
+    sessions: list[Session] = field(default_factory=list)
+
+    @property
+    def wall_seconds(self) -> float:
+        return sum(session.wall_seconds for session in self.sessions)
+
+
+async def measure(
+    recognizer: AsyncRecognizer,
+    senders: Senders,
+    plan: Plan,
+    run: LoadRun,
+    on_response: OnResponse = lambda response: None,
+    monitor: Monitor | None = None,
+) -> None:
+    """Send the plan's requests and fill `run`, also when this is cancelled halfway."""
+
+    def note(response: Response) -> None:
+        run.responses.append(response)
+        on_response(response)
+
+    before = await recognizer.counters()
+    effort, answered_before = Effort(), len(run.responses)
+    started = time.monotonic()
+    try:
+        async with AsyncExitStack() as stack:
+            if monitor is not None:
+                await stack.enter_async_context(monitor.watching())
+            effort = await senders.run(plan, note)
+    finally:
+        last = max((response.answered for response in run.responses[answered_before:]), default=0.0)
+        session = Session(
+            wall_seconds=last or time.monotonic() - started,
+            usage=monitor.usage() if monitor else None,
+            client_cpu_seconds=effort.cpu_seconds,
+            server_gone=effort.server_gone,
+        )
+        try:
+            counted = spent(before, await recognizer.counters())
+        except RecognizerError:
+            # The server went away; each request that it left unanswered already says so.
+            counted = {}
+        run.sessions.append(replace(session, counted=counted))
+
+
+async def warm_up(senders: Senders, load: Load, recordings: int, requests: int) -> None:
+    """Send requests whose results are dropped, so that the measured ones meet a server that has run before."""
+    # Errors are dropped too: what fails here fails again, and is reported, when it is measured.
+    if requests:
+        plan = Plan(load, tuple(range(recordings)), shuffled=False, seed=0, requests=requests)
+        await senders.run(plan, lambda response: None)
+
+
+def failures(responses: Sequence[Response]) -> list[Response]:
+    return [response for response in responses if response.error is not None]

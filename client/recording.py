@@ -1,0 +1,56 @@
+"""Recordings in memory, and what came back for them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from client.audio import Samples, seconds
+from client.manifest import Utterance
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An utterance with its audio in memory: int16 samples [T] at 16 kHz."""
+
+    utterance: Utterance
+    samples: Samples
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return seconds(self.samples)
+
+
+@dataclass(frozen=True)
+class Response:
+    """What came back for one request: a text, or the error in its place.
+
+    Moments are seconds after the start of the run. `due` is when the request was to be sent; a closed loop sends each
+    as soon as it may.
+    """
+
+    number: int
+    recording: int
+    text: str
+    due: float
+    sent: float
+    answered: float
+    attempts: int = 1
+    error: str | None = None
+    deadline_exceeded: bool = False
+
+    @property
+    def latency(self) -> float:
+        """Seconds from when the request was due to its answer, so that a late sender hides nothing."""
+        return self.answered - self.due
+
+
+def digest(recordings: Iterable[Recording]) -> str:
+    """SHA-256 of references and samples in their order: equal where the same speech is measured, whatever its files."""
+    found = hashlib.sha256()
+    for recording in recordings:
+        text = (recording.utterance.text or "").encode()
+        found.update(f"{len(text)} {len(recording.samples)}\n".encode() + text + recording.samples.tobytes())
+    return found.hexdigest()

@@ -1,0 +1,260 @@
+"""What a benchmark run amounts to: its figures, and as JSON all that is needed to repeat it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from client import server_statistics
+from client.load import OpenLoop
+from client.measurement import LoadRun, failures
+from client.recording import Recording, Response
+from client.scoring import NORMALIZATIONS, Pair, Score, alignment, score
+from client.server_statistics import StepStatistics
+from client.server_usage import Usage
+
+PERCENTILES = (50, 90, 95, 99)
+SATURATED = 0.95
+"""A concurrency saturates the server where it reaches this share of the highest throughput of its sweep."""
+KNEE = 2.0
+"""The knee of a sweep over rates is the highest one before the 95th percentile of latency is so many times that of the
+lowest rate."""
+BUSY_CLIENT = 0.9
+"""A sending process that computes for a larger share of the time may itself be what limits the throughput."""
+
+CLOCK = (
+    "The clock runs from the first request to the last answer; audio files are read before it starts. Latency counts "
+    "from when a request was due."
+)
+
+
+@dataclass(frozen=True)
+class LoadFigures:
+    """The figures of one load. Requests that failed count nowhere but in `failed` and `deadlines_exceeded`.
+
+    latency_ms: mean, percentiles (p50, ...) and max; None where nothing was answered
+    retries: attempts beyond the first of each request
+    late_ms: 95th percentile of how late an open loop sent its requests; None for a closed loop
+    client_busy: the share of the time that the busiest sending process computed; None where it was killed
+    counters_complete: whether `recognizer` and `steps` cover every session of sending
+    """
+
+    load: Mapping[str, float]
+    name: str
+    answered: int
+    failed: int
+    deadlines_exceeded: int
+    retries: int
+    audio_seconds: float
+    wall_seconds: float
+    latency_ms: Mapping[str, float] | None
+    late_ms: float | None
+    client_busy: float | None
+    counters_complete: bool
+    recognizer: StepStatistics | None
+    steps: Sequence[StepStatistics]
+    usage: Usage | None
+
+    @property
+    def rtfx(self) -> float:
+        """Seconds of audio recognized in a second of wall time."""
+        return self.audio_seconds / self.wall_seconds if self.wall_seconds else 0.0
+
+    @property
+    def requests_per_second(self) -> float:
+        return self.answered / self.wall_seconds if self.wall_seconds else 0.0
+
+    @property
+    def mean_batch_size(self) -> float | None:
+        """Of the step that computes longest."""
+        busy = [step for step in self.steps if step.infer_ms is not None]
+        return max(busy, key=lambda step: step.infer_ms or 0.0).mean_batch_size if busy else None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An utterance's first answer and its errors."""
+
+    audio: str
+    pair: Pair
+
+
+@dataclass(frozen=True)
+class Results:
+    """All loads of a run, and the accuracy over the first answer of each utterance.
+
+    setting: what was asked of whom, with which versions on which machine; JSON values
+    changed_texts: utterances that another answer had another text for
+    failures: one line for each utterance or request without a result
+    """
+
+    setting: Mapping[str, Any]
+    loads: Sequence[LoadFigures]
+    utterances: int
+    score: Score
+    scored: Sequence[Scored]
+    changed_texts: Sequence[str]
+    failures: Sequence[str]
+    interrupted: bool
+
+    @property
+    def saturation(self) -> LoadFigures | None:
+        """The lowest concurrency that saturates the server; None without a sweep over concurrencies."""
+        closed = [load for load in self.loads if "concurrency" in load.load and load.answered]
+        highest = max((load.rtfx for load in closed), default=0.0)
+        enough = [load for load in closed if load.rtfx >= SATURATED * highest]
+        return min(enough, key=lambda load: load.load["concurrency"]) if len(closed) > 1 else None
+
+    @property
+    def knee(self) -> LoadFigures | None:
+        """The highest rate before latency rises (see KNEE); None without a sweep over rates."""
+        loads = [load for load in self.loads if "rate" in load.load and load.latency_ms]
+        ascending = sorted(loads, key=lambda load: load.load["rate"])
+        if len(ascending) < 2:
+            return None
+        knee = ascending[0]
+        for load in ascending[1:]:
+            if p95(load) > KNEE * p95(ascending[0]) or load.failed:
+                break
+            knee = load
+        return knee
+
+
+def p95(load: LoadFigures) -> float:
+    """Milliseconds; infinite where nothing was answered."""
+    return load.latency_ms["p95"] if load.latency_ms else float("inf")
+
+
+def build_results(
+    setting: Mapping[str, Any],
+    runs: Sequence[LoadRun],
+    recordings: Sequence[Recording],
+    problems: Sequence[str],
+    interrupted: bool,
+) -> Results:
+    """Score what was measured. `problems`: one line for each utterance that no request was sent for, and why."""
+    first: dict[int, str] = {}
+    changed: set[int] = set()
+    failed: list[str] = [*problems]
+    for response in (response for run in runs for response in run.responses):
+        if response.error is not None:
+            failed.append(failure_line(recordings, response))
+        elif first.setdefault(response.recording, response.text) != response.text:
+            changed.add(response.recording)
+    answered = sorted(first)
+    utterances = [recordings[number].utterance for number in answered]
+    found = score(
+        [utterance.text or "" for utterance in utterances],
+        [first[number] for number in answered],
+        setting["normalization"],
+    )
+    return Results(
+        setting=setting,
+        loads=[_figures(run, recordings) for run in runs if run.sessions],
+        utterances=len(answered),
+        score=found,
+        scored=[Scored(utterance.name, pair) for utterance, pair in zip(utterances, found.pairs, strict=True)],
+        changed_texts=[recordings[number].utterance.name for number in sorted(changed)],
+        failures=failed,
+        interrupted=interrupted,
+    )
+
+
+def failure_line(recordings: Sequence[Recording], response: Response) -> str:
+    """The line that tells of a request that failed."""
+    return f"{recordings[response.recording].utterance.name}: {response.error}"
+
+
+def worst(results: Results, most: int) -> list[Scored]:
+    """The utterances with the most wrong words, at most so many of them."""
+    wrong = [scored for scored in results.scored if scored.pair.words.errors]
+    return sorted(wrong, key=lambda scored: (-scored.pair.words.errors, scored.audio))[:most]
+
+
+def as_json(results: Results, most_worst: int) -> dict[str, Any]:
+    """The results as JSON values."""
+    found = results.score
+    return {
+        **results.setting,
+        "normalization_statement": NORMALIZATIONS[results.setting["normalization"]].statement,
+        "interrupted": results.interrupted,
+        "utterances": results.utterances,
+        "wer": found.wer.value,
+        "wer_interval": found.wer.interval,
+        "cer": found.cer.value,
+        "cer_interval": found.cer.interval,
+        "words": {**dataclasses.asdict(found.words), "total": found.words.total},
+        "characters": {**dataclasses.asdict(found.characters), "total": found.characters.total},
+        "changed_texts": list(results.changed_texts),
+        "loads": [_load_json(load) for load in results.loads],
+        "saturation": results.saturation.name if results.saturation else None,
+        "knee": results.knee.name if results.knee else None,
+        "worst": [
+            {
+                "audio": scored.audio,
+                "errors": scored.pair.words.errors,
+                "alignment": alignment(scored.pair) if scored.pair.reference else scored.pair.hypothesis,
+            }
+            for scored in worst(results, most_worst)
+        ],
+        "failures": list(results.failures),
+    }
+
+
+def _load_json(load: LoadFigures) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(load),
+        "rtfx": load.rtfx,
+        "requests_per_second": load.requests_per_second,
+        "mean_batch_size": load.mean_batch_size,
+    }
+
+
+def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
+    answered = [response for response in run.responses if response.error is None]
+    failed = failures(run.responses)
+    counted: server_statistics.Snapshot = {}
+    for session in run.sessions:
+        counted = server_statistics.together(counted, session.counted)
+    models = server_statistics.summary(counted)
+    late = [response.sent - response.due for response in run.responses]
+    is_open = isinstance(run.load, OpenLoop)
+    usages = [session.usage for session in run.sessions if session.usage]
+    return LoadFigures(
+        load={"rate": run.load.rate} if isinstance(run.load, OpenLoop) else {"concurrency": run.load.concurrency},
+        name=run.load.name,
+        answered=len(answered),
+        failed=len(failed),
+        deadlines_exceeded=sum(response.deadline_exceeded for response in failed),
+        retries=sum(response.attempts - 1 for response in run.responses),
+        audio_seconds=sum(recordings[response.recording].duration for response in answered),
+        wall_seconds=run.wall_seconds,
+        latency_ms=_latencies([1000 * response.latency for response in answered]),
+        late_ms=float(np.percentile(late, 95)) * 1000 if is_open and late else None,
+        client_busy=_client_busy(run),
+        counters_complete=all(session.counted for session in run.sessions),
+        recognizer=models[0] if models else None,
+        steps=models[1:],
+        usage=usages[-1] if usages else None,
+    )
+
+
+def _client_busy(run: LoadRun) -> float | None:
+    shares = [
+        seconds / session.wall_seconds
+        for session in run.sessions
+        for seconds in session.client_cpu_seconds
+        if session.wall_seconds
+    ]
+    return max(shares, default=None)
+
+
+def _latencies(latencies: Sequence[float]) -> dict[str, float] | None:
+    if not latencies:
+        return None
+    percentiles = {f"p{rank}": float(np.percentile(latencies, rank)) for rank in PERCENTILES}
+    return {"mean": float(np.mean(latencies)), **percentiles, "max": max(latencies)}

@@ -1,0 +1,130 @@
+"""Sends the requests of a plan: in this process or, where one Python process is not enough, in several."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from client.audio import Samples
+from client.errors import DeadlineExceededError, RecognitionError, UnavailableError
+from client.load import ClosedLoop, Plan, Request
+from client.protocol import SharedSamples
+from client.recognizer import AsyncRecognizer
+from client.recording import Response
+
+OnResponse = Callable[[Response], None]
+
+_FIRST_RETRY_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What sending took. `cpu_seconds`: of each sending process; `server_gone`: whether the server left in mid-run."""
+
+    cpu_seconds: tuple[float, ...] = ()
+    server_gone: bool = False
+
+
+class Senders(Protocol):
+    """Whoever sends a plan's requests."""
+
+    async def run(self, plan: Plan, on_response: OnResponse) -> Effort:
+        """Send them all; report each answer as it comes."""
+
+
+@dataclass
+class LocalSenders:
+    """This process alone."""
+
+    recognizer: AsyncRecognizer
+    audio: Sequence[Samples | SharedSamples]
+    retries: int = 0
+
+    async def run(self, plan: Plan, on_response: OnResponse) -> Effort:
+        """As Senders.run."""
+        before = time.process_time()
+        part = PlanPart(self.recognizer, self.audio, self.retries, time.monotonic(), on_response)
+        gone = await part.send(plan, 0, 1)
+        return Effort((time.process_time() - before,), gone)
+
+
+@dataclass
+class PlanPart:
+    """One process's part of a plan. `start`: on the machine's monotonic clock, shared by all parts."""
+
+    recognizer: AsyncRecognizer
+    audio: Sequence[Samples | SharedSamples]
+    retries: int
+    start: float
+    on_response: OnResponse
+    server_gone: bool = field(default=False, init=False)
+
+    async def send(self, plan: Plan, part: int, parts: int) -> bool:
+        """Send it; returns whether the server went away, which ends a run early."""
+        requests = plan.part(part, parts)
+        await self._until(0.0)
+        if isinstance(plan.load, ClosedLoop):
+            senders = plan.load.part(part, parts)
+            tasks = [asyncio.ensure_future(self._keep_sending(requests, plan.seconds)) for _ in range(senders)]
+        else:
+            tasks = [asyncio.ensure_future(self._send_when_due(requests))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return self.server_gone
+
+    async def _keep_sending(self, requests: Iterator[Request], seconds: float | None) -> None:
+        """One of the senders of a closed loop: takes the next request that no other has taken."""
+        while not self.server_gone and (seconds is None or self._now() < seconds):
+            request = next(requests, None)
+            if request is None:
+                return
+            await self._send(request, self._now())
+
+    async def _send_when_due(self, requests: Iterator[Request]) -> None:
+        in_flight: list[asyncio.Future[None]] = []
+        try:
+            for request in requests:
+                await self._until(request.due)
+                if self.server_gone:
+                    break
+                in_flight.append(asyncio.ensure_future(self._send(request, request.due)))
+            await asyncio.gather(*in_flight)
+        finally:
+            for sending in in_flight:
+                sending.cancel()
+
+    async def _send(self, request: Request, due: float) -> None:
+        sent, attempts = self._now(), 0
+        text, error, deadline_exceeded = "", None, False
+        while True:
+            attempts += 1
+            try:
+                text = (await self.recognizer.transcribe(self.audio[request.recording])).text
+            except UnavailableError as failure:
+                if attempts <= self.retries:
+                    await asyncio.sleep(_FIRST_RETRY_SECONDS * 2 ** (attempts - 1))
+                    continue
+                error = str(failure)
+                self.server_gone = self.server_gone or not await self.recognizer.is_live()
+            except RecognitionError as failure:
+                error, deadline_exceeded = str(failure), isinstance(failure, DeadlineExceededError)
+            break
+        self.on_response(
+            Response(
+                request.number, request.recording, text, due, sent, self._now(), attempts, error, deadline_exceeded
+            )
+        )
+
+    def _now(self) -> float:
+        return time.monotonic() - self.start
+
+    async def _until(self, moment: float) -> None:
+        wait = moment - self._now()
+        if wait > 0:
+            await asyncio.sleep(wait)

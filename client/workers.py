@@ -1,0 +1,120 @@
+"""Sends a plan's requests from several processes, for servers that one Python process can't keep busy."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import signal
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from types import TracebackType
+
+from client.errors import ClientError
+from client.load import Plan
+from client.recognizer import AsyncRecognizer
+from client.recording import Response
+from client.sending import Effort, OnResponse, PlanPart
+from client.shared_audio import Block, SharedAudio
+
+_LEAD_SECONDS = 0.05
+"""Between handing out a plan and its start, so that all processes begin together."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What each process connects to and sends. `region`: the server's name of the block, None to send over the wire."""
+
+    model: str
+    url: str
+    timeout: float
+    block: Block
+    region: str | None
+    retries: int
+
+
+@dataclass(frozen=True)
+class _Task:
+    plan: Plan
+    part: int
+    parts: int
+    start: float
+
+
+class WorkerSenders:
+    """So many processes, each with a connection of its own, for as long as a `with` lasts."""
+
+    def __init__(self, target: Target, processes: int) -> None:
+        # Not forked: gRPC does not survive that.
+        context = multiprocessing.get_context("spawn")
+        self._workers: list[tuple[SpawnProcess, Connection]] = []
+        for _ in range(processes):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(target, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            self._workers.append((process, ours))
+
+    async def run(self, plan: Plan, on_response: OnResponse) -> Effort:
+        """As Senders.run. Raises ClientError where a process ends on its own."""
+        await asyncio.gather(*(self._receive(worker) for worker in self._workers))
+        start, parts = time.monotonic() + _LEAD_SECONDS, len(self._workers)
+        for part, (_, connection) in enumerate(self._workers):
+            connection.send(_Task(plan, part, parts, start))
+        efforts = await asyncio.gather(*(self._collect(worker, on_response) for worker in self._workers))
+        spent = tuple(seconds for effort in efforts for seconds in effort.cpu_seconds)
+        return Effort(spent, any(effort.server_gone for effort in efforts))
+
+    async def _collect(self, worker: tuple[SpawnProcess, Connection], on_response: OnResponse) -> Effort:
+        while True:
+            message = await self._receive(worker)
+            if isinstance(message, Effort):
+                return message
+            assert isinstance(message, Response)
+            on_response(message)
+
+    @staticmethod
+    async def _receive(worker: tuple[SpawnProcess, Connection]) -> object:
+        process, connection = worker
+        try:
+            return await asyncio.to_thread(connection.recv)
+        except (EOFError, OSError) as error:
+            process.join(timeout=1)
+            raise ClientError(
+                f"a sending process ended with code {process.exitcode}; its error stands above"
+            ) from error
+
+    def __enter__(self) -> WorkerSenders:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for process, _ in self._workers:
+            process.terminate()
+        for process, connection in self._workers:
+            process.join()
+            connection.close()
+
+
+def _work(target: Target, connection: Connection) -> None:
+    # An interrupt from the terminal reaches every process; the one that started this one decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with SharedAudio.attached(target.block) as audio:
+        asyncio.run(_serve(target, audio, connection))
+
+
+async def _serve(target: Target, audio: SharedAudio, connection: Connection) -> None:
+    recordings = target.block.regions(target.region) if target.region else list(audio.samples())
+    async with AsyncRecognizer(target.model, target.url, target.timeout) as recognizer:
+        while True:
+            connection.send(None)  # Ready for a plan.
+            try:
+                task: _Task = await asyncio.to_thread(connection.recv)
+            except EOFError:
+                return
+            before = time.process_time()
+            part = PlanPart(recognizer, recordings, target.retries, task.start, connection.send)
+            gone = await part.send(task.plan, task.part, task.parts)
+            connection.send(Effort((time.process_time() - before,), gone))

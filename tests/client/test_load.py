@@ -1,0 +1,75 @@
+"""Plans: which requests, in which order, when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.load import ClosedLoop, OpenLoop, Plan, ordered
+
+
+def plan(recordings: int = 5, **changes: Any) -> Plan:
+    whole = Plan(ClosedLoop(2), tuple(range(recordings)), shuffled=True, seed=0, requests=recordings)
+    return replace(whole, **changes)
+
+
+@given(st.integers(1, 7), st.integers(1, 40), st.integers(1, 4), st.sets(st.integers(0, 45)), st.booleans())
+def test_the_parts_are_the_plan(recordings: int, requests: int, parts: int, answered: set[int], is_open: bool) -> None:
+    load = OpenLoop(3.0) if is_open else ClosedLoop(2)
+    whole = plan(recordings, load=load, requests=requests, answered=frozenset(answered))
+    sent = [request for part in range(parts) for request in whole.part(part, parts)]
+    assert sorted(request.number for request in sent) == [n for n in range(requests) if n not in answered]
+    assert len(sent) == whole.remaining
+    assert sorted(sent, key=lambda request: request.number) == list(whole.part(0, 1))
+
+
+@given(st.integers(1, 9), st.integers(1, 4))
+def test_each_pass_has_each_recording_once(recordings: int, passes: int) -> None:
+    numbers = [request.recording for request in plan(recordings, requests=recordings * passes).part(0, 1)]
+    for start in range(0, len(numbers), recordings):
+        assert sorted(numbers[start : start + recordings]) == list(range(recordings))
+
+
+def test_passes_are_shuffled_each_in_its_own_way_and_the_same_for_a_seed() -> None:
+    numbers = [request.recording for request in plan(50, requests=100).part(0, 1)]
+    assert numbers[:50] != numbers[50:] and numbers[:50] != list(range(50))
+    assert numbers == [request.recording for request in plan(50, requests=100).part(0, 1)]
+    assert numbers != [request.recording for request in plan(50, requests=100, seed=1).part(0, 1)]
+
+
+def test_an_order_that_is_kept() -> None:
+    assert ordered([2.0, 9.0, 4.0], "sorted") == (1, 2, 0)
+    assert ordered([2.0, 9.0, 4.0], "given") == (0, 1, 2)
+    kept = replace(plan(), recordings=(1, 2, 0), shuffled=False, requests=4)
+    assert [request.recording for request in kept.part(0, 1)] == [1, 2, 0, 1]
+
+
+def test_arrivals_are_a_poisson_process() -> None:
+    moments = [request.due for request in plan(load=OpenLoop(20.0), requests=4000).part(0, 1)]
+    gaps = np.diff([0.0, *moments])
+    assert np.mean(gaps) == pytest.approx(1 / 20, rel=0.05)
+    # An exponential distribution's deviation is its mean, and it is that much below its mean so often.
+    assert np.std(gaps) == pytest.approx(1 / 20, rel=0.1)
+    assert np.mean(gaps < 1 / 20) == pytest.approx(1 - np.exp(-1), abs=0.03)
+
+
+def test_time_bounds_an_open_loop() -> None:
+    moments = [request.due for request in plan(load=OpenLoop(50.0), requests=None, seconds=4.0).part(0, 1)]
+    assert 100 < len(moments) < 300 and moments[-1] <= 4.0
+
+
+def test_without_a_number_of_requests_a_closed_loop_goes_on() -> None:
+    endless = plan(3, requests=None, seconds=1.0)
+    assert endless.remaining is None
+    assert len(list(islice(endless.part(0, 1), 100))) == 100
+
+
+@pytest.mark.parametrize(("concurrency", "parts"), [(1, 1), (5, 2), (2, 3), (16, 4)])
+def test_senders_share_the_concurrency(concurrency: int, parts: int) -> None:
+    assert sum(ClosedLoop(concurrency).part(part, parts) for part in range(parts)) == concurrency

@@ -1,0 +1,66 @@
+"""Saturation and knee of sweeps, and what is counted of answers that come again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.load import ClosedLoop, Load, OpenLoop
+from client.manifest import Utterance
+from client.measurement import LoadRun, Session
+from client.recording import Recording, Response, digest
+from client.results import Results, build_results
+
+SETTING = {"normalization": "basic"}
+
+
+def run_of(load: Load, latency: float, wall: float = 1.0, texts: tuple[str, ...] = ("a",) * 10) -> LoadRun:
+    responses = [
+        Response(number, number % 2, text, due=0.0, sent=0.0, answered=latency) for number, text in enumerate(texts)
+    ]
+    return LoadRun(load, responses, [Session(wall)])
+
+
+def results_of(*runs: LoadRun) -> Results:
+    recordings = [Recording(Utterance(Path(f"{number}.wav"), "a"), np.zeros(16000, np.int16)) for number in range(2)]
+    return build_results(SETTING, runs, recordings, [], interrupted=False)
+
+
+def test_saturation_is_the_lowest_concurrency_with_nearly_the_highest_throughput() -> None:
+    runs = [run_of(ClosedLoop(1), 0.1, 2.0), run_of(ClosedLoop(4), 0.1, 1.02), run_of(ClosedLoop(16), 0.1, 1.0)]
+    found = results_of(*runs).saturation
+    assert found is not None and found.load == {"concurrency": 4}
+    assert results_of(runs[0]).saturation is None
+
+
+def test_the_knee_is_the_last_rate_before_latency_rises() -> None:
+    latencies = {1.0: 0.1, 2.0: 0.11, 4.0: 0.19, 8.0: 0.25, 16.0: 0.1}
+    runs = [run_of(OpenLoop(rate), latency) for rate, latency in latencies.items()]
+    found = results_of(*reversed(runs)).knee
+    assert found is not None and found.load == {"rate": 4.0}
+    assert results_of(runs[0]).knee is None
+
+
+def test_rates_come_from_wall_time_and_latencies_from_when_requests_were_due() -> None:
+    (load,) = results_of(run_of(OpenLoop(5.0), 0.25, wall=2.0)).loads
+    assert load.rtfx == pytest.approx(5.0) and load.requests_per_second == pytest.approx(5.0)
+    assert load.latency_ms is not None and load.latency_ms["p50"] == pytest.approx(250)
+
+
+def test_an_utterance_counts_once_and_a_text_that_changes_is_noticed() -> None:
+    found = results_of(run_of(ClosedLoop(1), 0.1, texts=("a", "b", "a", "c")))
+    assert found.utterances == 2 and found.score.words.total == 2
+    assert found.score.wer.value == 0.5, "the first answer is the one that is scored"
+    assert found.changed_texts == ["1.wav"]
+
+
+def test_the_digest_is_of_speech_and_texts() -> None:
+    def recording(text: str, *samples: int) -> Recording:
+        return Recording(Utterance(Path("0.wav"), text), np.array(samples, np.int16))
+
+    pair = [recording("a", 1, 2), recording("b", 3)]
+    assert digest(pair) == digest([recording("a", 1, 2), recording("b", 3)])
+    others = ([*reversed(pair)], pair[:1], [recording("a", 1), recording("b", 2, 3)], [recording("", 1, 2), pair[1]])
+    assert len({digest(one) for one in (pair, *others)}) == 5
