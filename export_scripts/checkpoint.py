@@ -37,8 +37,9 @@ GREEDY = ("greedy", "greedy_batch")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A recognizer restored from a checkpoint, on the CPU and in evaluation mode."""
+    """A recognizer restored from a checkpoint file, on the CPU and in evaluation mode."""
 
+    file: Path
     name: str
     model_class: str
     nemo_version: str | None
@@ -71,6 +72,7 @@ def open_checkpoint(source: str) -> Checkpoint:
     try:
         check_encoder(model.encoder)
         return Checkpoint(
+            file=file,
             name=model_name(file.stem if is_file else source),
             model_class=model_class,
             nemo_version=None if version is None else str(version),

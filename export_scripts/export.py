@@ -67,7 +67,7 @@ def export(
         report("compares with NeMo")
         parity = verify(checkpoint, folder, probes)
         for ensemble in ensembles(checkpoint):
-            parity.write(folder / ensemble / "1")
+            parity.publish(folder / ensemble)
         return parity.summary()
 
 

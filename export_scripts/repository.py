@@ -14,10 +14,10 @@ from pathlib import Path
 from types import FrameType
 
 import onnx
-from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
 
 from export_scripts.errors import ExportError
+from export_scripts.triton_config import write_config
 
 JOURNAL = "published.json"
 
@@ -57,7 +57,7 @@ def write_model(folder: Path, config: triton.ModelConfig, graph: onnx.ModelProto
     version.mkdir(parents=True)
     if graph is not None:
         (version / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
-    (folder / config.name / "config.pbtxt").write_text(text_format.MessageToString(config))
+    write_config(folder / config.name, config)
 
 
 def _publish(repository: Path, work: Path) -> None:

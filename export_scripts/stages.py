@@ -61,4 +61,6 @@ def _description(checkpoint: Checkpoint) -> dict[str, str]:
         "frame_seconds": f"{frame_seconds:g}",
         "nemo_class": checkpoint.model_class,
         "nemo_version": checkpoint.nemo_version or "unknown",
+        "parameters": str(sum(weights.numel() for weights in checkpoint.model.parameters())),
+        "checkpoint_bytes": str(checkpoint.file.stat().st_size),
     }

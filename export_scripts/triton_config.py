@@ -30,6 +30,7 @@ TRITON_TYPES: dict[int, int] = {
     TensorProto.DOUBLE: triton.TYPE_FP64,
     TensorProto.STRING: triton.TYPE_STRING,
 }
+CONFIG = "config.pbtxt"
 WILDCARD = -1
 SHAPE_SUFFIX = "_SHAPE"
 THREADS_PARAMETER = "intra_op_thread_count"
@@ -127,9 +128,14 @@ def ensemble_config(
     return config
 
 
+def write_config(folder: Path, config: triton.ModelConfig) -> None:
+    """Write the configuration into a model's folder."""
+    (folder / CONFIG).write_text(text_format.MessageToString(config))
+
+
 def read_config(folder: Path) -> triton.ModelConfig:
     """The configuration in a model's folder. Raises ExportError naming the file."""
-    file = folder / "config.pbtxt"
+    file = folder / CONFIG
     try:
         return text_format.Parse(file.read_text(), triton.ModelConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:

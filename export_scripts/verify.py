@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Iterator, Sequence
@@ -19,12 +20,15 @@ from export_scripts.graphs.text import text_graph
 from export_scripts.reference import Reference, reference
 from export_scripts.runner import Item, Runner
 from export_scripts.stages import log_probs_ensemble
+from export_scripts.triton_config import read_config, write_config
 
 FEATURES_TOLERANCE = 2e-3
 SCORES_TOLERANCE = 5e-2
 """Convolutions with batch normalisation spread rounding to some 1e-3; a mask that is missing moves scores by more."""
 RANDOM_SEQUENCES = 200
 REPORT = "parity.json"
+ID_LENGTH = 16
+"""Hexadecimal digits of the report's SHA-256 by which results name the export that they were measured on."""
 
 
 @dataclass
@@ -39,6 +43,7 @@ class Parity:
     """
 
     model: str
+    checkpoint_sha256: str
     nemo_class: str
     checkpoint_nemo_version: str | None
     front_end: str
@@ -56,8 +61,13 @@ class Parity:
     token_sequences: int = 0
     mismatches: list[str] = field(default_factory=list)
 
-    def write(self, folder: Path) -> None:
-        (folder / REPORT).write_text(json.dumps(asdict(self), indent=2) + "\n")
+    def publish(self, folder: Path) -> None:
+        """Leave this report with the ensemble in `folder`, and its id in the configuration, where clients see it."""
+        report = json.dumps(asdict(self), indent=2) + "\n"
+        (folder / "1" / REPORT).write_text(report)
+        config = read_config(folder)
+        config.parameters["parity_id"].string_value = hashlib.sha256(report.encode()).hexdigest()[:ID_LENGTH]
+        write_config(folder, config)
 
     def summary(self) -> str:
         return (
@@ -79,6 +89,7 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Sequence[np.ndarray
     packages = ("nemo_toolkit", "torch", "onnx", "onnxruntime")
     parity = Parity(
         model=checkpoint.name,
+        checkpoint_sha256=hashlib.sha256(checkpoint.file.read_bytes()).hexdigest(),
         nemo_class=checkpoint.model_class,
         checkpoint_nemo_version=checkpoint.nemo_version,
         front_end=checkpoint.front_end.name,
