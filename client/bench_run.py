@@ -221,6 +221,7 @@ class BenchRun:
         return {
             "model": served.name,
             "parity_id": served.parity_id,
+            "random_weights": served.random_weights,
             "url": self.options.url,
             "server": self.server,
             "machine": machine(),

@@ -51,6 +51,8 @@ class ServedModel:
     """The model to ask for log probabilities as well; None where the server has none."""
     parity_id: str | None = None
     """Names the comparison with NeMo that this very export passed; None where the export left none."""
+    random_weights: bool = False
+    """Whether it was exported from a checkpoint that says that it was never trained."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,7 @@ def _describe(config: Any, index: Any) -> ServedModel | None:
         steps=steps,
         log_probs_name=twin if has_twin else None,
         parity_id=_text_parameter(config, "parity_id") or None,
+        random_weights=_text_parameter(config, "weights") == "random",
     )
 
 

@@ -159,6 +159,8 @@ def _histogram(step: StepStatistics) -> str:
 
 
 def _remarks(results: Results) -> Iterator[str]:
+    if results.setting["random_weights"]:
+        yield "This model has random weights: its speed is that of the architecture, its texts mean nothing."
     if any(load.wall_seconds < _SHORT_SECONDS for load in results.loads):
         yield f"Measured for less than {_SHORT_SECONDS:g} s; figures are steadier with a longer --duration."
     for load in results.loads:

@@ -33,6 +33,8 @@ KINDS: dict[str, Literal["ctc", "rnnt"]] = {
 }
 """NeMo's classes that can be exported, and what they have behind the encoder."""
 GREEDY = ("greedy", "greedy_batch")
+RANDOM_WEIGHTS = "random_weights"
+"""Key of a checkpoint's config that is true where the model was never trained, so that nobody takes it for one."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Checkpoint:
     name: str
     model_class: str
     nemo_version: str | None
+    random_weights: bool
     model: ASRModel
     front_end: FrontEnd
     pieces: Pieces
@@ -76,6 +79,7 @@ def open_checkpoint(source: str) -> Checkpoint:
             name=model_name(file.stem if is_file else source),
             model_class=model_class,
             nemo_version=None if version is None else str(version),
+            random_weights=bool(config.get(RANDOM_WEIGHTS)),
             model=model,
             front_end=_front_end(model, edges_of(version)),
             pieces=_pieces(model),

@@ -63,4 +63,5 @@ def _description(checkpoint: Checkpoint) -> dict[str, str]:
         "nemo_version": checkpoint.nemo_version or "unknown",
         "parameters": str(sum(weights.numel() for weights in checkpoint.model.parameters())),
         "checkpoint_bytes": str(checkpoint.file.stat().st_size),
+        "weights": "random" if checkpoint.random_weights else "trained",
     }

@@ -17,6 +17,8 @@ from architectures import ARCHITECTURES
 from model_parts import Architecture
 from speech import read_recordings
 
+from export_scripts.checkpoint import RANDOM_WEIGHTS
+
 SEED = 0
 CALIBRATION = Path(__file__).parent.parent.parent / "demo" / "commands" / "manifest.jsonl"
 CALIBRATION_RECORDINGS = 11
@@ -60,7 +62,7 @@ def build(architecture: Architecture, nemo_version: str, folder: Path) -> Any:
     from nemo.collections.asr import models
     from omegaconf import OmegaConf
 
-    config = architecture.config | {"nemo_version": nemo_version}
+    config = architecture.config | {"nemo_version": nemo_version, RANDOM_WEIGHTS: True}
     if architecture.pieces:
         from tokenizer import train_tokenizer
 
