@@ -1,12 +1,15 @@
 # Two virtual environments, because NeMo's requirements and tritonserver's do not install together:
-# .venv/export writes model repositories, .venv/serve has the server and the client.
+# .venv/export writes model repositories, .venv/serve has the server and the client. A third, .venv/peers, has the
+# packages that benchmarks and their tests measure beside them.
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 EXPORT := .venv/export/bin
 SERVE := .venv/serve/bin
+PEERS := .venv/peers/bin
 EXPORT_READY := .venv/export/.installed
 SERVE_READY := .venv/serve/.installed
+PEERS_READY := .venv/peers/.installed
 CHECKPOINTS := demo/coffee_ctc.nemo demo/coffee_rnnt.nemo
 TEST_REPOSITORY := build/test_repository
 FAMILY_REPOSITORY := build/family_repository
@@ -33,7 +36,7 @@ SPEECH_SETS := $(or $(foreach set,read/manifest.jsonl coffee/test.jsonl,\
 VERIFY = $(SERVE)/python tests/full_size/verify.py --manifest $(MANIFEST) \
 	--export-python $(EXPORT)/python --serve-python $(SERVE)/python
 
-.PHONY: help install demo test lint format attack benchmark-batching verify-full verify-all clean
+.PHONY: help install peers demo test lint format attack benchmark-batching verify-full verify-all clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -53,11 +56,18 @@ $(SERVE_READY): pyproject.toml constraints/serve.txt
 	$(SERVE)/python -m server.launch --assemble-only
 	touch $@
 
+peers: $(PEERS_READY) ## the packages that benchmarks measure beside ours
+
+$(PEERS_READY): pyproject.toml constraints/peers.txt
+	$(PYTHON) -m venv .venv/peers
+	$(PEERS)/pip install -q -c constraints/peers.txt -e '.[peers]'
+	touch $@
+
 demo: install ## export a checkpoint, serve it, transcribe and measure
 	$(EXPORT)/python export_scripts/export.py demo/coffee_ctc.nemo --repository model_repository
 	$(SERVE)/python demo/run.py
 
-test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed ## all tests
+test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(PEERS_READY) ## all tests
 	$(EXPORT)/python -m pytest tests/export_scripts tests/training
 	$(SERVE)/python -m pytest tests/server tests/client tests/served tests/attack tests/benchmark tests/full_size
 
@@ -90,7 +100,7 @@ attack: install $(TEST_REPOSITORY)/.exported ## 10,000 good and bad requests at 
 		--out docs/attack.md
 
 benchmark-batching: install $(BATCHING)/.exported ## ways to batch mixed lengths, into docs/batching.md; a quarter of an hour
-	$(SERVE)/python benchmark/batching/run.py $(BATCHING)/$(BATCHING_MODEL).nemo --repository $(BATCHING)/repository \
+	$(SERVE)/python -m benchmark.batching.run $(BATCHING)/$(BATCHING_MODEL).nemo --repository $(BATCHING)/repository \
 		$(SPEECH_SETS:%=--speech %) --note "$(BATCHING_NOTE)" --out docs/batching.md
 
 # As if the installed NeMo had written it, which reads every checkpoint with its own front end.

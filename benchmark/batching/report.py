@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from ways import Measured
+
+from benchmark.systems.system import Measured
 
 ABSENT = "-"
+NEMO = "NeMo's transcribe()"
+"""The way whose texts are held to be right."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Sweep:
     audio_seconds: of all recordings together
     padding: of each way, the share of silence added; the first way is ours
     passes: a round each, by way
+    not_run: of each way that isn't measured, why
     """
 
     speech: str
@@ -29,15 +33,11 @@ class Sweep:
     at_once: int
     padding: dict[str, float | None]
     passes: list[dict[str, Measured]]
+    not_run: dict[str, str] = field(default_factory=dict)
 
     @property
     def ours(self) -> str:
         return next(iter(self.padding))
-
-    @property
-    def truth(self) -> str:
-        """The last way: NeMo itself."""
-        return list(self.padding)[-1]
 
     def rtfx(self, way: str) -> float:
         """Seconds of audio a second, the median of all rounds."""
@@ -52,11 +52,13 @@ class Sweep:
         latencies = [latency for one in self.passes for latency in one[way].latencies]
         return float(np.percentile(latencies, rank)) if latencies else None
 
-    def equal_texts(self, way: str) -> int:
-        """Recordings with NeMo's text in every round."""
+    def equal_texts(self, way: str) -> int | None:
+        """Recordings with NeMo's text in every round; None where NeMo isn't measured."""
+        if NEMO not in self.padding:
+            return None
         return sum(
             all(one[way].texts[audio] == text for one in self.passes)
-            for audio, text in self.passes[0][self.truth].texts.items()
+            for audio, text in self.passes[0][NEMO].texts.items()
         )
 
 
@@ -80,6 +82,7 @@ def markdown(model: str, note: str, sweeps: Sequence[Sweep], chart_name: str) ->
             "| way | RTFx | ours is | p50 ms | p95 ms | recordings a batch | padding | texts |",
             "| --- | --- | --- | --- | --- | --- | --- | --- |",
             *(f"| {' | '.join(_cells(sweep, way))} |" for way in sweep.padding),
+            *(f"| {way} | not run: {reason} | | | | | | |" for way, reason in sweep.not_run.items()),
             "",
         ]
     return "\n".join(lines)
@@ -89,6 +92,7 @@ def _cells(sweep: Sweep, way: str) -> list[str]:
     ratios, padding = sweep.ratios(way), sweep.padding[way]
     batches = [one[way].mean_batch for one in sweep.passes]
     known = [batch for batch in batches if batch is not None]
+    equal = sweep.equal_texts(way)
     return [
         way,
         f"{sweep.rtfx(way):.0f}",
@@ -96,7 +100,7 @@ def _cells(sweep: Sweep, way: str) -> list[str]:
         *(_milliseconds(sweep.latency(way, rank)) for rank in (50, 95)),
         f"{statistics.median(known):.1f}" if known else ABSENT,
         ABSENT if padding is None else f"{padding:.0%}",
-        f"{sweep.equal_texts(way)}/{sweep.recordings}",
+        ABSENT if equal is None else f"{equal}/{sweep.recordings}",
     ]
 
 

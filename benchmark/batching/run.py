@@ -1,6 +1,6 @@
 """Recordings of mixed lengths: our served models beside other ways to batch them, in one run.
 
-    python benchmark/batching/run.py CHECKPOINT --repository R --speech read=read/manifest.jsonl --out docs/batching.md
+    python -m benchmark.batching.run CHECKPOINT --repository R --speech read=read/manifest.jsonl --out docs/batching.md
 
 R holds the export of CHECKPOINT. Runs where tritonserver is; NeMo runs by --nemo-python. All ways get the same
 recordings in turn, in so many rounds, many at once and one at a time; ratios are taken round by round. The
@@ -9,22 +9,24 @@ chart goes beside the table, as .svg.
 
 from __future__ import annotations
 
-import random
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
-from report import Sweep, chart, markdown
 from rich.console import Console
 from rich.progress import Progress
-from variants import an_encoder_a_core, equal_shapes_only, without_batcher, write_variant
-from ways import InProcess, Measured, Nemo, Served, Way
 
-from client.audio import load_audio
-from client.load import Recording
-from client.manifest import read_manifest
+from benchmark.batching.report import NEMO, Sweep, chart, markdown
+from benchmark.batching.variants import an_encoder_a_core, equal_shapes_only, without_batcher, write_variant
+from benchmark.systems.in_process import InProcess
+from benchmark.systems.process import Process, peer_command
+from benchmark.systems.recordings import read_recordings
+from benchmark.systems.served import Served
+from benchmark.systems.system import Measured, System, start
+from client.errors import ClientError
+from client.recording import Recording
 from server.process import running_server
 
 PAD_TO_SECONDS = 10
@@ -53,37 +55,30 @@ def main(
     with Progress(console=Console(stderr=True)) as progress:
         for entry in sets:
             name, _, manifest = entry.partition("=")
-            recordings = read_recordings(Path(manifest))
-            with all_ways(checkpoint, repository, recordings, nemo_python) as ways:
+            try:
+                recordings = read_recordings(Path(manifest))
+            except ClientError as error:
+                raise click.ClickException(str(error)) from error
+            with all_ways(checkpoint, repository, recordings, nemo_python) as (ways, not_run):
                 for load in (at_once, 1):
-                    task = progress.add_task(f"{name}, {load} at once", total=rounds * len(ways))
+                    task = progress.add_task(f"{name}, {load} at once", total=rounds)
                     passes = []
                     for _ in range(rounds):
                         passes.append(measure(ways, recordings, load))
-                        progress.advance(task, len(ways))
+                        progress.advance(task)
                     audio = sum(recording.duration for recording in recordings)
-                    sweeps.append(
-                        Sweep(name, len(recordings), audio, load, {way.name: way.padding for way in ways}, passes)
-                    )
+                    padding = {way.name: way.padding for way in ways}
+                    sweeps.append(Sweep(name, len(recordings), audio, load, padding, passes, not_run))
     out.write_text(markdown(checkpoint.stem, note, sweeps, out.with_suffix(".svg").name))
     chart(sweeps, out.with_suffix(".svg"))
     click.echo(out.read_text())
 
 
-def read_recordings(manifest: Path) -> list[Recording]:
-    """In random order, as clients ask."""
-    listed = read_manifest(manifest)
-    if listed.problems:
-        raise click.ClickException(listed.problems[0])
-    recordings = [Recording(utterance, load_audio(utterance.audio)) for utterance in listed.utterances]
-    return random.Random(0).sample(recordings, len(recordings))
-
-
 @contextmanager
 def all_ways(
     checkpoint: Path, repository: Path, recordings: Sequence[Recording], nemo_python: Path
-) -> Iterator[list[Way]]:
-    """All ways, warmed up: the first is ours, the last is NeMo."""
+) -> Iterator[tuple[list[System], dict[str, str]]]:
+    """All ways, warmed up, the first of which is ours; and of those that don't run, why not."""
     model = checkpoint.stem
     with ExitStack() as stack:
         variants = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -96,19 +91,18 @@ def all_ways(
             server = stack.enter_context(running_server(folder, only))
             return Served(name, model, server.grpc, recordings, pad_to)
 
-        ways: list[Way] = [
+        ways = [
             served("served, any lengths in a batch", repository),
             InProcess(repository, model),
             served("served, an encoder a core", variants / "encoders"),
             served(f"served, clients pad to {PAD_TO_SECONDS} s", variants / "padded", PAD_TO_SECONDS),
             served("served, no batches", variants / "unbatched"),
-            stack.enter_context(Nemo(nemo_python, checkpoint, recordings)),
+            Process(NEMO, peer_command(nemo_python, "nemo", checkpoint), recordings),
         ]
-        measure(ways, recordings, 2)
-        yield ways
+        yield start(ways, recordings, stack)
 
 
-def measure(ways: Sequence[Way], recordings: Sequence[Recording], at_once: int) -> dict[str, Measured]:
+def measure(ways: Sequence[System], recordings: Sequence[Recording], at_once: int) -> dict[str, Measured]:
     """Each way once, in turn."""
     return {way.name: way.measure(recordings, at_once) for way in ways}
 

@@ -1,4 +1,4 @@
-"""The ways that are measured side by side: each serves the same models, and the report says what was measured."""
+"""The ways to serve the same models: each gives the same text, and changes only what it says."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT
-from report import Sweep, chart, markdown
-from run import read_recordings
 from tritonclient.grpc import model_config_pb2 as triton
-from variants import Change, an_encoder_a_core, equal_shapes_only, without_batcher, write_variant
-from ways import InProcess, Measured, Served, mean_batch
 
+from benchmark.batching.variants import (
+    Change,
+    an_encoder_a_core,
+    equal_shapes_only,
+    without_batcher,
+    write_variant,
+)
+from benchmark.systems.recordings import read_recordings
 from export_scripts.check import check_repository
 from export_scripts.runner import Runner
 from export_scripts.triton_config import THREADS_PARAMETER, read_config
-from server.process import running_server
 
 RECORDINGS = read_recordings(DEMO_MANIFEST)[:6]
 
@@ -57,36 +60,3 @@ def test_an_encoder_a_core_changes_the_encoder_only(repository: Path, tmp_path: 
     assert encoder.instance_group[0].count == len(os.sched_getaffinity(0))
     assert encoder.parameters[THREADS_PARAMETER].string_value == "1"
     assert all(config == read_config(repository / name) for name, config in configs.items())
-
-
-def test_clients_pad_to_whole_multiples(repository: Path, tmp_path: Path) -> None:
-    model = DEMO_CHECKPOINT.stem
-    write_variant(repository, model, tmp_path, equal_shapes_only)
-    with running_server(tmp_path) as server:
-        way = Served("padded", model, server.grpc, RECORDINGS, pad_to=10)
-        measured = way.measure(RECORDINGS, 4)
-    spoken = sum(recording.duration for recording in RECORDINGS)
-    assert way.padding == pytest.approx(10 * len(RECORDINGS) / spoken - 1), "all are shorter than 10 s"
-    assert set(measured.texts) == {recording.utterance.name for recording in RECORDINGS}
-    assert len(measured.latencies) == len(RECORDINGS) and measured.seconds > 0
-
-
-def test_in_process_all_at_once_and_one_by_one(repository: Path) -> None:
-    way = InProcess(repository, DEMO_CHECKPOINT.stem)
-    together, alone = way.measure(RECORDINGS, 32), way.measure(RECORDINGS, 1)
-    assert together.texts == alone.texts
-    assert (together.latencies, len(alone.latencies)) == ([], len(RECORDINGS))
-    assert (together.mean_batch, alone.mean_batch, mean_batch(40, 16)) == (len(RECORDINGS), 1, 40 / 3)
-
-
-def test_the_report_takes_ratios_round_by_round(tmp_path: Path) -> None:
-    passes = [
-        {"ours": Measured(1.0, {"a": "x", "b": "y"}, [0.1, 0.3], 2.0), "NeMo": Measured(3.0, {"a": "x", "b": "z"})},
-        {"ours": Measured(2.0, {"a": "x", "b": "y"}, [0.1, 0.3], 2.0), "NeMo": Measured(8.0, {"a": "x", "b": "z"})},
-    ]
-    sweep = Sweep("read", 2, 12.0, 32, {"ours": None, "NeMo": None}, passes)
-    text = markdown("model", "A note.", [sweep], "chart.svg")
-    assert "| ours | 9 |  | 200 | 300 | 2.0 | - | 1/2 |" in text
-    assert "| NeMo | 3 | 3.50 (3.00 to 4.00) | - | - | - | - | 2/2 |" in text
-    chart([sweep], tmp_path / "chart.svg")
-    assert "<svg" in (tmp_path / "chart.svg").read_text()

@@ -1,0 +1,1 @@
+"""Ways to batch recordings of mixed lengths, side by side."""

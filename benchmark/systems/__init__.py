@@ -1,0 +1,1 @@
+"""Systems that turn recordings into text, behind one interface, to be measured side by side."""

@@ -1,0 +1,30 @@
+"""The table and chart of the ways to batch say what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmark.batching.report import NEMO, Sweep, chart, markdown
+from benchmark.systems.system import Measured
+
+PASSES = [
+    {"ours": Measured(1.0, {"a": "x", "b": "y"}, [0.1, 0.3], 2.0), NEMO: Measured(3.0, {"a": "x", "b": "z"})},
+    {"ours": Measured(2.0, {"a": "x", "b": "y"}, [0.1, 0.3], 2.0), NEMO: Measured(8.0, {"a": "x", "b": "z"})},
+]
+
+
+def test_ratios_are_taken_round_by_round(tmp_path: Path) -> None:
+    sweep = Sweep("read", 2, 12.0, 32, {"ours": None, NEMO: None}, PASSES)
+    text = markdown("model", "A note.", [sweep], "chart.svg")
+    assert "| ours | 9 |  | 200 | 300 | 2.0 | - | 1/2 |" in text
+    assert f"| {NEMO} | 3 | 3.50 (3.00 to 4.00) | - | - | - | - | 2/2 |" in text
+    chart([sweep], tmp_path / "chart.svg")
+    assert "<svg" in (tmp_path / "chart.svg").read_text()
+
+
+def test_a_way_that_is_not_run_says_why(tmp_path: Path) -> None:
+    sweep = Sweep("read", 2, 12.0, 32, {"ours": None}, PASSES, {NEMO: "no package nemo"})
+    text = markdown("model", "A note.", [sweep], "chart.svg")
+    assert "| ours | 9 |  | 200 | 300 | 2.0 | - | - |" in text
+    assert f"| {NEMO} | not run: no package nemo | | | | | | |" in text
+    chart([sweep], tmp_path / "chart.svg")

@@ -1,0 +1,84 @@
+"""Our own systems: served and in this process; and how those that can't run are told from those that do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from locations import DEMO_CHECKPOINT, DEMO_MANIFEST
+
+from benchmark.batching.variants import equal_shapes_only, write_variant
+from benchmark.systems.errors import NotRun
+from benchmark.systems.in_process import InProcess
+from benchmark.systems.recordings import by_length, read_recordings
+from benchmark.systems.served import Served
+from benchmark.systems.system import Measured, System, mean_batch, start
+from client.errors import ManifestError
+from client.recording import Recording
+from server.process import running_server
+
+RECORDINGS = read_recordings(DEMO_MANIFEST)[:6]
+
+
+def test_clients_pad_to_whole_multiples(repository: Path, tmp_path: Path) -> None:
+    model = DEMO_CHECKPOINT.stem
+    write_variant(repository, model, tmp_path, equal_shapes_only)
+    with running_server(tmp_path) as server:
+        system = Served("padded", model, server.grpc, RECORDINGS, pad_to=10)
+        measured = system.measure(RECORDINGS, 4)
+    spoken = sum(recording.duration for recording in RECORDINGS)
+    assert system.padding == pytest.approx(10 * len(RECORDINGS) / spoken - 1), "all are shorter than 10 s"
+    assert set(measured.texts) == {recording.utterance.name for recording in RECORDINGS}
+    assert len(measured.latencies) == len(RECORDINGS) and measured.seconds > 0
+
+
+def test_in_process_all_at_once_and_one_by_one(repository: Path) -> None:
+    system = InProcess(repository, DEMO_CHECKPOINT.stem)
+    together, alone = system.measure(RECORDINGS, 32), system.measure(RECORDINGS, 1)
+    assert together.texts == alone.texts
+    assert (together.latencies, len(alone.latencies)) == ([], len(RECORDINGS))
+    assert (together.mean_batch, alone.mean_batch, mean_batch(40, 16)) == (len(RECORDINGS), 1, 40 / 3)
+
+
+def test_a_server_that_is_not_there_is_not_run() -> None:
+    with pytest.raises(NotRun, match="localhost:1"):
+        Served("gone", DEMO_CHECKPOINT.stem, "localhost:1", RECORDINGS).measure(RECORDINGS, 1)
+
+
+class Broken(System):
+    """Starts, and can't transcribe."""
+
+    name = "broken"
+    left = False
+
+    def __exit__(self, *failure: object) -> None:
+        self.left = True
+
+    def measure(self, recordings: Sequence[Recording], at_once: int) -> Measured:
+        raise NotRun("it is broken")
+
+
+def test_those_that_do_not_run_cost_the_others_nothing(repository: Path) -> None:
+    broken, ours = Broken(), InProcess(repository, DEMO_CHECKPOINT.stem)
+    with ExitStack() as stack:
+        running, not_run = start([broken, ours], RECORDINGS, stack)
+        assert broken.left
+    assert (running, not_run) == ([ours], {"broken": "it is broken"})
+
+
+def test_recordings_come_in_random_order_and_by_length() -> None:
+    recordings = read_recordings(DEMO_MANIFEST)
+    lengths = [len(recording.samples) for recording in recordings]
+    assert lengths != sorted(lengths)
+    assert [len(recording.samples) for recording in by_length(recordings)] == sorted(lengths)
+    again = [recording.utterance.name for recording in RECORDINGS]
+    assert [recording.utterance.name for recording in recordings[:6]] == again, "the same order each time"
+
+
+def test_a_manifest_with_a_bad_line_is_refused(tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text(DEMO_MANIFEST.read_text().splitlines()[0] + "\n{}\n")
+    with pytest.raises(ManifestError, match=r"manifest\.jsonl:2: no audio_filepath"):
+        read_recordings(manifest)

@@ -1,0 +1,115 @@
+"""Both ends of the lines that a benchmark and a package's process send each other."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from locations import DEMO_MANIFEST, ROOT
+
+from benchmark.systems.errors import NotRun
+from benchmark.systems.process import Process, peer_command
+from benchmark.systems.recordings import read_recordings
+
+PEERS_PYTHON = ROOT / ".venv" / "peers" / "bin" / "python"
+RECORDINGS = read_recordings(DEMO_MANIFEST)[:2]
+READY = json.dumps({"ready": "it 1.0", "batches": True})
+
+
+def answers(lines: list[str]) -> list[dict[str, Any]]:
+    """Of a real worker, to these lines of its standard input."""
+    command = peer_command(PEERS_PYTHON, "pocketsphinx")
+    ended = subprocess.run(command, input="\n".join([*lines, ""]), capture_output=True, text=True)
+    return [json.loads(line) for line in ended.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("line", ["", "no JSON", "[]", '{"file": []}'])
+def test_a_worker_wants_its_files_first(line: str) -> None:
+    assert answers([line, "1"]) == [{"reason": 'the first line is not {"files": [audio files]} in JSON'}]
+
+
+def test_a_worker_outlives_lines_that_it_does_not_understand() -> None:
+    files = json.dumps({"files": [RECORDINGS[0].utterance.name]})
+    ready, zero, word, found = answers([files, "0", "many", "1"])
+    assert ready["ready"].startswith("pocketsphinx 5.") and ready["batches"] is False
+    assert zero == {"reason": "'0' is no number of recordings to take at a time"}
+    assert word == {"reason": "'many' is no number of recordings to take at a time"}
+    assert found["seconds"] > 0 and len(found["texts"]) == 1
+
+
+def test_what_libraries_print_does_not_mix_with_answers() -> None:
+    code = """
+import os
+from benchmark.systems.worker import take_standard_output
+answer = take_standard_output()
+print("noise")
+os.write(1, b"more noise\\n")
+answer({"texts": []})
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout == '{"texts": []}\n'
+    assert "noise" in ended.stderr and "more noise" in ended.stderr
+
+
+def saying(*lines: str, then: str = "") -> Process:
+    """A process that takes a line before it gives each of its own."""
+    code = f"for line in {lines!r}: input(); print(line, flush=True)\n{then}"
+    return Process("it", [sys.executable, "-c", code], RECORDINGS)
+
+
+@pytest.mark.parametrize(
+    ("process", "reason"),
+    [
+        (saying("hello"), "^its process answered 'hello', which is no JSON object$"),
+        (saying("[1]"), r"^its process answered '\[1\]', which is no JSON object$"),
+        (saying("{}"), "^its process answered without ready of type str$"),
+        (saying('{"reason": "two\\nlines"}'), "^two lines$"),
+        (saying(), "^its process ended with code 0: it said nothing$"),
+        (saying(then="import sys; sys.exit('no memory')"), "^its process ended with code 1: no memory$"),
+        (Process("it", ["nowhere/python"], RECORDINGS), "^nowhere/python: No such file or directory; make this env"),
+    ],
+)
+def test_a_process_that_does_not_get_ready_is_not_run(process: Process, reason: str) -> None:
+    with pytest.raises(NotRun, match=reason):
+        process.__enter__()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ('{"seconds": 1.0}', "^its process answered without texts of type list$"),
+        ('{"texts": ["a", "b"]}', "^its process answered without seconds of type float$"),
+        ('{"seconds": 1.0, "texts": ["a"]}', "^its process answered with 1 texts for 2 recordings$"),
+        ('{"reason": "MemoryError: "}', "^MemoryError:"),
+    ],
+)
+def test_a_pass_that_is_not_whole_is_not_run(answer: str, reason: str) -> None:
+    with saying(READY, answer) as process, pytest.raises(NotRun, match=reason):
+        process.measure(RECORDINGS, 1)
+
+
+def test_a_process_is_measured_by_its_own_clock() -> None:
+    with saying(READY, '{"seconds": 2.5, "texts": ["short", "long"]}') as process:
+        measured = process.measure(RECORDINGS, 32)
+    by_length = sorted(RECORDINGS, key=lambda recording: recording.duration)
+    assert measured.texts == dict(zip((one.utterance.name for one in by_length), ("short", "long"), strict=True))
+    assert (measured.seconds, measured.mean_batch, process.version) == (2.5, 2, "it 1.0")
+
+
+def test_what_a_process_started_ends_with_it(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    code = f"import subprocess; open({str(child)!r}, 'w').write(str(subprocess.Popen(['sleep', '60']).pid)); input()"
+    with saying(READY, then=code):
+        while not (child.exists() and child.read_text()):
+            time.sleep(0.01)
+    number = int(child.read_text())
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(number) and psutil.Process(number).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
