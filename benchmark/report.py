@@ -1,0 +1,78 @@
+"""The command that turns results into pages: `python -m benchmark.report RESULTS --out FOLDER`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from jinja2 import Environment, PackageLoader
+
+from benchmark.reporting.charts import all_charts
+from benchmark.reporting.gather import gather
+from benchmark.reporting.tables import Table, all_tables, markdown
+from client import cli
+
+TITLE = "NeMo recognizers served by Triton: speed, latency and word error rate"
+NAME = "report"
+
+
+@click.command()
+@click.argument("results", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", required=True, metavar="FOLDER", type=click.Path(file_okay=False, path_type=Path))
+def run(results: Path, out: Path) -> int:
+    """Write FOLDER/report.md, report.html (one file, no network needed) and report.json from a folder of results.
+
+    Tables and charts are drawn from report.json's values alone; report.html holds them too.
+    """
+    report = gather(results)
+    tables, charts = all_tables(report), all_charts(report)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{NAME}.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name, (_, svg) in charts.items():
+        (out / f"{name}.svg").write_text(svg, encoding="utf-8")
+    (out / f"{NAME}.md").write_text(_markdown(report, tables, charts), encoding="utf-8")
+    (out / f"{NAME}.html").write_text(_page(report, tables, charts), encoding="utf-8")
+    click.echo(f"{out / NAME}.html")
+    return cli.EXIT_OK
+
+
+def introduction(report: dict[str, Any]) -> str:
+    """What was measured on, in one paragraph."""
+    measured = report["served"] or report["comparisons"]
+    if not measured:
+        return ""
+    machine, versions = measured[0]["machine"], measured[0]["versions"]
+    server = measured[0].get("server", "")
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    memory = machine["memory_bytes"] / 2**30
+    return (
+        f"Measured on {machine['cores']} cores of {machine['processor']}, {memory:.0f} GiB, {machine['system']}; "
+        f"server {server}; {packages}. The method page of the project (docs/method.md) says what is measured where."
+    )
+
+
+def _markdown(report: dict[str, Any], tables: list[Table], charts: dict[str, tuple[str, str]]) -> str:
+    drawn = [f"![{title}]({name}.svg)" for name, (title, _) in charts.items()]
+    return "\n\n".join([f"# {TITLE}", introduction(report), *drawn, *map(markdown, tables)]).rstrip() + "\n"
+
+
+def _page(report: dict[str, Any], tables: list[Table], charts: dict[str, tuple[str, str]]) -> str:
+    environment = Environment(loader=PackageLoader("benchmark.reporting", ""), autoescape=True)
+    worst = [
+        {"model": run["model"], **one} for run in report["served"] if not run["random_weights"] for one in run["worst"]
+    ]
+    return environment.get_template("page.html.j2").render(
+        title=TITLE,
+        introduction=introduction(report),
+        charts=[{"title": title, "svg": svg} for title, svg in charts.values()],
+        tables=tables,
+        worst=worst,
+        # Inside a script element only this sequence could end it.
+        values=json.dumps(report, ensure_ascii=False).replace("</", "<\\/"),
+    )
+
+
+if __name__ == "__main__":
+    cli.run(run)

@@ -1,0 +1,160 @@
+"""A folder of results as one report: JSON values, from which tables and charts are drawn and nothing else."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmark import engines
+from benchmark.compare import NEMO, OURS
+from benchmark.results_folder import ResultsError, read_json
+from benchmark.score import SCORES
+from export_scripts.catalogue import CATALOGUE, NEMO_CLASSES
+
+Json = dict[str, Any]
+
+PUBLISHED_SOURCE = "NeMo's documentation, docs/source/asr/data/scores/en"
+
+
+def gather(results: Path) -> Json:
+    """Raises ResultsError where something in the folder can't be read, or it holds nothing measured."""
+    scores = read_json(results / SCORES)
+    measured = [read_json(file) for file in sorted(results.glob("*/model.json"))]
+    if not measured:
+        raise ResultsError(f"{results}: holds no model.json; measure with benchmark.run")
+    served = list(_served(results))
+    comparisons = [_comparison(read_json(file), scores) for file in sorted(results.glob("*/*/compared.json"))]
+    return {
+        "normalization": scores["normalization"],
+        "published_source": PUBLISHED_SOURCE,
+        "models": [*_measured_models(measured, served, scores), *_unmeasured_models(measured)],
+        "served": served,
+        "comparisons": comparisons,
+        "scores": scores["scores"],
+        "engines": {
+            "source": engines.SOURCE,
+            "measure": engines.MEASURE,
+            "published": [asdict(engine) for engine in engines.ENGINES],
+            "measured": [row for row in scores["scores"] if row["dataset"] == engines.WORDS],
+        },
+    }
+
+
+def _served(results: Path) -> Iterator[Json]:
+    """Closed and open loops of each model on each data set."""
+    for file in sorted(results.glob("*/*/closed.json")):
+        closed, opened = read_json(file), file.with_name("open.json")
+        yield {
+            **{key: closed[key] for key in ("model", "parity_id", "random_weights", "server", "machine", "versions")},
+            "started": closed["started"],
+            "dataset": {"name": closed["dataset_name"], **closed["dataset"]},
+            "closed": closed["loads"],
+            "saturation": closed["saturation"],
+            "open": read_json(opened)["loads"] if opened.exists() else [],
+            "knee": read_json(opened)["knee"] if opened.exists() else None,
+            "changed_texts": len(closed["changed_texts"]),
+            "failures": len(closed["failures"]),
+            "worst": closed["worst"],
+        }
+
+
+def _measured_models(measured: list[Json], served: list[Json], scores: Json) -> Iterator[Json]:
+    """A row for each model and data set."""
+    for model in measured:
+        for run in served:
+            if run["model"] == model["name"]:
+                dataset = run["dataset"]["name"]
+                yield {
+                    **_known(model["name"], model["nemo_class"]),
+                    **{key: model[key] for key in ("random_weights", "parameters", "checkpoint_bytes", "onnx_bytes")},
+                    "dataset": dataset,
+                    **_rates(scores, model["name"], dataset),
+                    **_speed(run),
+                }
+
+
+def _unmeasured_models(measured: list[Json]) -> Iterator[Json]:
+    """What is known of the rest of the 22."""
+    names = {model["name"] for model in measured}
+    for model in CATALOGUE:
+        if model.name not in names:
+            yield {**_known(model.name, NEMO_CLASSES[model.family]), "dataset": None}
+
+
+def _known(name: str, nemo_class: str) -> Json:
+    found = next((model for model in CATALOGUE if model.name == name), None)
+    published = None
+    if found:
+        published = {
+            "wer_percent": list(found.word_error_rates),
+            "measured_on": found.measured_on,
+            "million_parameters": found.parameters,
+        }
+    return {"model": name, "family": found.family if found else nemo_class, "published": published}
+
+
+def _rates(scores: Json, model: str, dataset: str, system: str = OURS) -> Json:
+    for row in scores["scores"]:
+        if (row["model"], row["dataset"], row["system"]) == (model, dataset, system):
+            return {key: row.get(key) for key in ("wer", "wer_interval", "cer", "cer_interval")}
+    return {"wer": None, "wer_interval": None, "cer": None, "cer_interval": None}
+
+
+def _speed(run: Json) -> Json:
+    """The highest throughput, and latency there and for a request that is alone."""
+    fastest = max(run["closed"], key=lambda load: load["rtfx"])
+    alone = min(run["closed"], key=lambda load: load["load"]["concurrency"])
+    return {
+        "rtfx": fastest["rtfx"],
+        "rtfx_at": fastest["load"]["concurrency"],
+        "latency_ms": {key: fastest["latency_ms"][key] for key in ("p50", "p95")},
+        "latency_alone_ms": {key: alone["latency_ms"][key] for key in ("p50", "p95")},
+        "alone_at": alone["load"]["concurrency"],
+    }
+
+
+def _comparison(compared: Json, scores: Json) -> Json:
+    """Systems beside ours: speed, ratios by round, error rate, and how many texts are NeMo's."""
+    by_name = {system["name"]: system for system in compared["systems"]}
+    ours, nemo = by_name.get(OURS), by_name.get(NEMO)
+    dataset = compared["dataset"]["name"]
+    return {
+        "model": compared["model"],
+        "random_weights": compared["random_weights"],
+        "dataset": compared["dataset"],
+        "at_once": compared["conditions"]["at_once"],
+        "rounds": compared["conditions"]["rounds"],
+        "machine": compared["machine"],
+        "versions": compared["versions"],
+        "not_run": compared["not_run"],
+        "systems": [
+            {
+                "name": system["name"],
+                "version": system["version"],
+                "own_model": system["own_model"],
+                "rtfx": compared["audio_seconds"] / statistics.median(system["seconds"]),
+                "rtfx_by_round": [compared["audio_seconds"] / seconds for seconds in system["seconds"]],
+                "ours_is_times": _ratios(system, ours),
+                "mean_batch": system["mean_batch"],
+                "texts_as_nemo": _equal(system["texts"], nemo["texts"]) if nemo else None,
+                "texts": len(system["texts"]),
+                "changed_texts": system["changed_texts"],
+                **_rates(scores, compared["model"], dataset, system["name"]),
+            }
+            for system in compared["systems"]
+        ],
+    }
+
+
+def _ratios(system: Json, ours: Json | None) -> Json | None:
+    if ours is None:
+        return None
+    ratios = [theirs / own for theirs, own in zip(system["seconds"], ours["seconds"], strict=True)]
+    return {"median": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)}
+
+
+def _equal(texts: Mapping[str, str], others: Mapping[str, str]) -> int:
+    return sum(others[audio] == text for audio, text in texts.items())
