@@ -36,7 +36,22 @@ SPEECH_SETS := $(or $(foreach set,read/manifest.jsonl coffee/test.jsonl,\
 VERIFY = $(SERVE)/python tests/full_size/verify.py --manifest $(MANIFEST) \
 	--export-python $(EXPORT)/python --serve-python $(SERVE)/python
 
-.PHONY: help install peers demo test lint format attack benchmark-batching verify-full verify-all clean
+REPORT := build/report
+REPORT_RESULTS := $(REPORT)/results
+SPEECH := ../shared/speech
+# Orders for the models that know them, read speech of all lengths for the others, SpeechLoop's words for its table.
+ORDERS := $(firstword $(wildcard $(SPEECH)/coffee/test.jsonl) demo/commands/manifest.jsonl)
+WORDS := $(wildcard $(SPEECH)/words/simple_test.csv)
+COMPARED := $(basename $(notdir $(CHECKPOINTS))) stt_en_citrinet_256 stt_en_conformer_ctc_small
+COMPARE = $(SERVE)/python -m benchmark.compare --repository $(REPORT)/repository --out $(REPORT_RESULTS) \
+	--export-python $(EXPORT)/python --peers-python $(PEERS)/python
+RNNT_PEERS := --checkpoint demo/coffee_rnnt.nemo --peer-models $(REPORT)/peer_models/coffee_rnnt
+# A peer with a model of its own need not transcribe each set more than once.
+SLOW := --without pocketsphinx --without faster_whisper
+PERF_ANALYZER := build/perf_analyzer
+PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvidia_pytriton.libs))
+
+.PHONY: report report-served report-compared perf-analyzer sclite help install peers demo test lint format attack benchmark-batching verify-full verify-all clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -102,6 +117,67 @@ attack: install $(TEST_REPOSITORY)/.exported ## 10,000 good and bad requests at 
 benchmark-batching: install $(BATCHING)/.exported ## ways to batch mixed lengths, into docs/batching.md; a quarter of an hour
 	$(SERVE)/python -m benchmark.batching.run $(BATCHING)/$(BATCHING_MODEL).nemo --repository $(BATCHING)/repository \
 		$(SPEECH_SETS:%=--speech %) --note "$(BATCHING_NOTE)" --out docs/batching.md
+
+report: report-served report-compared sclite ## speed, latency, WER of seven models beside peers, into docs/report; about an hour
+	$(SERVE)/python -m benchmark.score $(REPORT_RESULTS)
+	$(SERVE)/python -m benchmark.report $(REPORT_RESULTS) --out docs/report
+
+report-served: $(REPORT)/repository/.exported $(REPORT)/data/.prepared
+	$(SERVE)/python -m benchmark.run 'coffee_*' --repository $(REPORT)/repository --data $(REPORT)/data/orders \
+		--out $(REPORT_RESULTS)
+	$(SERVE)/python -m benchmark.run 'stt_en_*' --repository $(REPORT)/repository --data $(REPORT)/data/read \
+		--out $(REPORT_RESULTS)
+
+report-compared: $(REPORT)/repository/.exported $(REPORT)/data/.prepared $(COMPARED:%=$(REPORT)/peer_models/%/.written) $(PEERS_READY)
+	$(COMPARE) coffee_rnnt $(RNNT_PEERS) --data $(REPORT)/data/orders
+	$(COMPARE) coffee_ctc --checkpoint demo/coffee_ctc.nemo --peer-models $(REPORT)/peer_models/coffee_ctc \
+		--data $(REPORT)/data/orders $(SLOW)
+	$(COMPARE) stt_en_citrinet_256 --checkpoint $(REPORT)/stt_en_citrinet_256.nemo \
+		--peer-models $(REPORT)/peer_models/stt_en_citrinet_256 --data $(REPORT)/data/read
+	$(COMPARE) stt_en_conformer_ctc_small --checkpoint $(REPORT)/stt_en_conformer_ctc_small.nemo \
+		--peer-models $(REPORT)/peer_models/stt_en_conformer_ctc_small --data $(REPORT)/data/read $(SLOW)
+	$(if $(WORDS),$(COMPARE) coffee_rnnt $(RNNT_PEERS) --data $(REPORT)/data/words)
+
+$(REPORT)/data/.prepared: $(ORDERS) $(MANIFEST) $(WORDS) | install
+	$(SERVE)/python -m benchmark.prepare orders=$(ORDERS) read=$(MANIFEST) $(WORDS:%=words=%) --out $(@D)
+	touch $@
+
+# As if the installed NeMo had written it, which reads every checkpoint with its own front end.
+$(REPORT)/stt_en_%.nemo: $(wildcard tests/full_size/*.py) | install
+	rm -f $@
+	$(EXPORT)/python tests/full_size/make_checkpoint.py stt_en_$* --nemo-version 2.7.3 --out $@
+
+$(REPORT)/repository/.exported: $(CHECKPOINTS) $(FULL_SIZE:%=$(REPORT)/%.nemo) $(EXPORT_CODE)
+	rm -rf $(@D)
+	$(EXPORT)/python export_scripts/export.py $(CHECKPOINTS) $(FULL_SIZE:%=$(REPORT)/%.nemo) --repository $(@D)
+	touch $@
+
+$(REPORT)/peer_models/coffee_%/.written: demo/coffee_%.nemo benchmark/systems/peer_models.py | install
+	$(EXPORT)/python -m benchmark.systems.peer_models $< --out $(@D)
+	touch $@
+
+$(REPORT)/peer_models/stt_en_%/.written: $(REPORT)/stt_en_%.nemo benchmark/systems/peer_models.py | install
+	$(EXPORT)/python -m benchmark.systems.peer_models $< --out $(@D)
+	touch $@
+
+perf-analyzer: $(PERF_ANALYZER)/.installed $(REPORT)/repository/.exported $(REPORT)/data/.prepared ## bench.py beside Triton's perf_analyzer
+	LD_LIBRARY_PATH=$(abspath $(PERF_ANALYZER)/lib):$(PYTRITON_LIBS) $(SERVE)/python -m benchmark.perf_analyzer \
+		stt_en_citrinet_256 --repository $(REPORT)/repository --manifest $(REPORT)/data/read/manifest.jsonl \
+		--out $(PERF_ANALYZER) --concurrency 8 --rate 5 --perf-analyzer $(PERF_ANALYZER)/bin/perf_analyzer
+
+# A client package for Linux that carries perf_analyzer; two of its libraries are among the server's.
+$(PERF_ANALYZER)/.installed: | install
+	$(SERVE)/pip install -q --no-deps --upgrade --target $(@D) --platform manylinux1_x86_64 --only-binary=:all: \
+		tritonclient==2.51.0
+	mkdir -p $(@D)/lib
+	ln -sf $(PYTRITON_LIBS)/libb64-*.so.0d $(@D)/lib/libb64.so.0d
+	ln -sf $(PYTRITON_LIBS)/libcudart-*.so.12* $(@D)/lib/libcudart.so.12
+	touch $@
+
+sclite: ## NIST's scorer, on Debian and Ubuntu, where one may install it
+	@test -x /usr/lib/sctk/bin/sclite || command -v sclite > /dev/null \
+		|| { apt-get update -qq && apt-get install -y -qq sctk; } > /dev/null 2>&1 \
+		|| echo "sclite is not here and can't be installed (package sctk): scores come without its second opinion"
 
 # As if the installed NeMo had written it, which reads every checkpoint with its own front end.
 $(BATCHING)/.exported: $(wildcard tests/full_size/*.py) $(EXPORT_CODE) | install

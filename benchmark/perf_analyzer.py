@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,15 +20,19 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.model_control import EXPLICIT
 from benchmark.systems.recordings import read_recordings
 from client import cli
 from client.errors import ClientError
 from client.load import OpenLoop, Plan
 from client.recognizer import DEFAULT_URL
 from client.recording import Recording
+from server.process import running_server
 
 BENCH = Path(__file__).parent.parent / "client" / "bench.py"
-INPUT, INTERVALS = "perf_analyzer_input.json", "perf_analyzer_intervals.txt"
+INPUT, INTERVALS, PROFILE = "perf_analyzer_input.json", "perf_analyzer_intervals.txt", "perf_analyzer_profile.json"
+MANIFEST = "manifest.jsonl"
+"""What bench.py gets: the recordings in the order of perf_analyzer's input."""
 _FIGURES = {
     "mean_ms": re.compile(r"Avg latency: (\d+) usec"),
     "p50_ms": re.compile(r"p50 latency: (\d+) usec"),
@@ -64,11 +69,16 @@ class Load:
 @click.command()
 @click.argument("model")
 @click.option("--manifest", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--url", default=DEFAULT_URL, show_default=True, metavar="HOST:PORT")
+@click.option("--url", default=DEFAULT_URL, show_default=True, metavar="HOST:PORT", help="The server.")
+@click.option(
+    "--repository",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Ask a server of our own of these models instead.",
+)
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="For the input files.")
 @click.option("--concurrency", type=click.IntRange(1), help="Closed loop.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Open loop, requests a second.")
-@click.option("--passes", type=click.IntRange(1), default=10, show_default=True, help="Over the recordings.")
+@click.option("--passes", type=click.IntRange(1), default=5, show_default=True, help="Over the recordings.")
 @click.option(
     "--perf-analyzer", "program", metavar="PATH", help="Run it, in turn with bench.py, and print both. Linux only."
 )
@@ -77,6 +87,7 @@ def run(
     model: str,
     manifest: Path,
     url: str,
+    repository: Path | None,
     out: Path,
     concurrency: int | None,
     rate: float | None,
@@ -84,26 +95,34 @@ def run(
     program: str | None,
     rounds: int,
 ) -> int:
-    """Write perf_analyzer's input of mixed lengths, and print its command line for the load.
+    """Write perf_analyzer's input of mixed lengths, and print its command line for each load.
 
     With --perf-analyzer both tools run in turn, in so many rounds, with the same recordings in the same order and, in
     an open loop, at the same moments.
     """
-    if (concurrency is None) == (rate is None):
-        raise click.UsageError("give one of --concurrency and --rate")
+    if concurrency is None and rate is None:
+        raise click.UsageError("give --concurrency, --rate or both")
     recordings = read_recordings(manifest)
-    load = Load(concurrency, rate, passes * len(recordings))
+    requests = passes * len(recordings)
+    loads = [Load(concurrency, None, requests)] if concurrency else []
+    loads += [Load(None, rate, requests)] if rate else []
     out.mkdir(parents=True, exist_ok=True)
     write_input(recordings, out / INPUT)
-    if rate:
-        write_intervals(rate, load.requests, out / INTERVALS)
-    command = [program or "perf_analyzer", *arguments(model, url, load, out)]
-    click.echo(shlex.join(command))
-    if program:
-        shuffled = write_manifest(recordings, out / "manifest.jsonl")
-        profile = out / "perf_analyzer_profile.json"
-        found = [(ask_perf_analyzer(command, profile), ask_bench(model, url, load, shuffled)) for _ in range(rounds)]
-        Console(width=100).print(_table(load, found))
+    write_manifest(recordings, out / MANIFEST)
+    with ExitStack() as stack:
+        if repository:
+            url = stack.enter_context(running_server(repository, [EXPLICIT, f"--load-model={model}"])).grpc
+        for load in loads:
+            if load.rate:
+                write_intervals(load.rate, requests, out / INTERVALS)
+            command = [program or "perf_analyzer", *arguments(model, url, load, out)]
+            click.echo(shlex.join(command))
+            if program:
+                found = [
+                    (ask_perf_analyzer(command, out / PROFILE), ask_bench(model, url, load, out / MANIFEST))
+                    for _ in range(rounds)
+                ]
+                Console(width=100).print(_table(load, found))
     return cli.EXIT_OK
 
 
@@ -129,14 +148,13 @@ def write_intervals(rate: float, requests: int, file: Path) -> None:
     file.write_text("".join(f"{max(round(gap * 1e6), 1)}\n" for gap in gaps))
 
 
-def write_manifest(recordings: Sequence[Recording], file: Path) -> Path:
+def write_manifest(recordings: Sequence[Recording], file: Path) -> None:
     """The recordings in the order of perf_analyzer's input."""
     lines = [
         json.dumps({"audio_filepath": str(recording.utterance.audio.resolve()), "text": recording.utterance.text or ""})
         for recording in recordings
     ]
     file.write_text("\n".join(lines) + "\n")
-    return file
 
 
 def arguments(model: str, url: str, load: Load, folder: Path) -> list[str]:
@@ -166,8 +184,8 @@ def requests_per_second(profile: Path) -> float:
     half a second or more.
     """
     requests = json.loads(profile.read_text())["experiments"][0]["requests"]
-    first = min(request["timestamp"] for request in requests)
-    last = max(moment for request in requests for moment in request["response_timestamps"])
+    first: int = min(request["timestamp"] for request in requests)
+    last: int = max(moment for request in requests for moment in request["response_timestamps"])
     return len(requests) / (last - first) * 1e9
 
 

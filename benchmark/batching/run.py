@@ -20,6 +20,7 @@ from rich.progress import Progress
 
 from benchmark.batching.report import NEMO, Sweep, chart, markdown
 from benchmark.batching.variants import an_encoder_a_core, equal_shapes_only, without_batcher, write_variant
+from benchmark.systems.errors import NotRun
 from benchmark.systems.in_process import InProcess
 from benchmark.systems.process import Process, peer_command
 from benchmark.systems.recordings import read_recordings
@@ -103,8 +104,17 @@ def all_ways(
 
 
 def measure(ways: Sequence[System], recordings: Sequence[Recording], at_once: int) -> dict[str, Measured]:
-    """Each way once, in turn."""
-    return {way.name: way.measure(recordings, at_once) for way in ways}
+    """Each way once, in turn.
+
+    Raises ClickException where one that was warmed up fails now: ratios are of whole rounds.
+    """
+    measured = {}
+    for way in ways:
+        try:
+            measured[way.name] = way.measure(recordings, at_once)
+        except NotRun as reason:
+            raise click.ClickException(f"{way.name}: {reason}") from reason
+    return measured
 
 
 if __name__ == "__main__":

@@ -176,7 +176,8 @@ def comparison(compared: Json) -> Table:
         f"{compared['at_once']} at once, {compared['machine']['cores']} cores for everyone; all systems in turn in "
         f"{compared['rounds']} rounds of one run. RTFx is the median; 'ours is' says how many times as fast ours is, "
         "round by round: median (lowest to highest). Those that have all recordings at hand take them sorted by "
-        "length; the server's clients do not. Peers run the same weights, save those marked * with a model of their own.",
+        "length; the server's clients do not. Peers run the same weights, save those marked *, which have a model of "
+        "their own.",
     )
 
 
