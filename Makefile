@@ -82,7 +82,7 @@ demo: install ## export a checkpoint, serve it, transcribe and measure
 	$(EXPORT)/python export_scripts/export.py demo/coffee_ctc.nemo --repository model_repository
 	$(SERVE)/python demo/run.py
 
-test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(PEERS_READY) ## all tests
+test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(PEERS_READY) $(PERF_ANALYZER)/.installed sclite ## all tests
 	$(EXPORT)/python -m pytest tests/export_scripts tests/training
 	$(SERVE)/python -m pytest tests/server tests/client tests/served tests/attack tests/benchmark tests/full_size
 
@@ -161,9 +161,9 @@ $(REPORT)/peer_models/stt_en_%/.written: $(REPORT)/stt_en_%.nemo benchmark/syste
 	touch $@
 
 perf-analyzer: $(PERF_ANALYZER)/.installed $(REPORT)/repository/.exported $(REPORT)/data/.prepared ## bench.py beside Triton's perf_analyzer
-	LD_LIBRARY_PATH=$(abspath $(PERF_ANALYZER)/lib):$(PYTRITON_LIBS) $(SERVE)/python -m benchmark.perf_analyzer \
+	$(SERVE)/python -m benchmark.perf_analyzer \
 		stt_en_citrinet_256 --repository $(REPORT)/repository --manifest $(REPORT)/data/read/manifest.jsonl \
-		--out $(PERF_ANALYZER) --concurrency 8 --rate 5 --perf-analyzer $(PERF_ANALYZER)/bin/perf_analyzer
+		--out $(PERF_ANALYZER) --concurrency 8 --rate 5 --perf-analyzer $(PERF_ANALYZER)/run
 
 # A client package for Linux that carries perf_analyzer; two of its libraries are among the server's.
 $(PERF_ANALYZER)/.installed: | install
@@ -172,6 +172,9 @@ $(PERF_ANALYZER)/.installed: | install
 	mkdir -p $(@D)/lib
 	ln -sf $(PYTRITON_LIBS)/libb64-*.so.0d $(@D)/lib/libb64.so.0d
 	ln -sf $(PYTRITON_LIBS)/libcudart-*.so.12* $(@D)/lib/libcudart.so.12
+	printf '#!/bin/sh\nLD_LIBRARY_PATH=%s:%s exec %s "$$@"\n' $(abspath $(@D)/lib) $(PYTRITON_LIBS) \
+		$(abspath $(@D)/bin/perf_analyzer) > $(@D)/run
+	chmod +x $(@D)/run
 	touch $@
 
 sclite: ## NIST's scorer, on Debian and Ubuntu, where one may install it

@@ -22,7 +22,7 @@ def main() -> int:
         options = ["--model", MODEL, "--url", server.grpc]
         for command in (
             ["client/transcribe.py", *recordings, *options],
-            ["client/bench.py", *options],
+            ["client/bench.py", *options, "--metrics-url", f"http://{server.metrics}/metrics", "--duration", "10"],
         ):
             print(f"\n$ python {' '.join(command)}", flush=True)
             code = subprocess.run([sys.executable, *command], cwd=ROOT).returncode

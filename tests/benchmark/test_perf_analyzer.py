@@ -1,0 +1,68 @@
+"""Triton's own perf_analyzer with the input that we write for it."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmark_results import RunModule
+from locations import BUILD, DEMO_MANIFEST
+
+from benchmark.perf_analyzer import Load, PerfAnalyzerError, ask_perf_analyzer, write_intervals
+from client.audio import load_audio
+from client.load import OpenLoop, Plan
+from client.manifest import read_manifest
+from client.recognizer import Recognizer
+
+PROGRAM = BUILD / "perf_analyzer" / "run"
+UTTERANCES = len(DEMO_MANIFEST.read_text().splitlines())
+
+
+@pytest.mark.parametrize("load", [("--concurrency", 4), ("--rate", 40)])
+def test_both_tools_put_the_same_load_on_the_server(
+    triton: Any, run_module: RunModule, tmp_path: Path, load: tuple[str, int]
+) -> None:
+    flags = ("--manifest", DEMO_MANIFEST, "--url", triton.url, "--out", tmp_path, "--passes", 2, "--rounds", 1)
+    done = run_module("perf_analyzer", triton.model, *flags, *load, "--perf-analyzer", PROGRAM)
+    assert (done.returncode, done.stderr) == (0, "")
+    profile = json.loads((tmp_path / "perf_analyzer_profile.json").read_text())
+    texts = [
+        outputs["TEXT"] for request in profile["experiments"][0]["requests"] for outputs in request["response_outputs"]
+    ]
+    with Recognizer(triton.model, triton.url) as recognizer:
+        ours = [recognizer.transcribe(load_audio(one.audio)).text for one in read_manifest(DEMO_MANIFEST).utterances]
+    assert sorted(texts) == sorted(2 * ours)
+    for figure in ("requests a second", "latency mean, ms", "the server's own mean, ms", "client's mean / server's"):
+        assert figure in done.stdout
+
+
+def test_without_the_program_its_command_line_is_printed(run_module: RunModule, tmp_path: Path) -> None:
+    flags = ("--manifest", DEMO_MANIFEST, "--out", tmp_path, "--concurrency", 3, "--rate", 2.5)
+    done = run_module("perf_analyzer", "coffee_ctc", *flags)
+    closed, opened = done.stdout.splitlines()
+    assert closed.startswith("perf_analyzer -m coffee_ctc -i grpc") and "--concurrency-range 3" in closed
+    assert "--request-intervals" in opened and f"--request-count {5 * UTTERANCES}" in opened
+    lengths = [
+        entry["AUDIO"]["shape"] for entry in json.loads((tmp_path / "perf_analyzer_input.json").read_text())["data"]
+    ]
+    assert len({length for (length,) in lengths}) > UTTERANCES / 2
+
+
+def test_an_open_loop_has_bench_pys_moments(tmp_path: Path) -> None:
+    write_intervals(5.0, 100, tmp_path / "intervals.txt")
+    gaps = [int(line) / 1e6 for line in (tmp_path / "intervals.txt").read_text().splitlines()]
+    plan = Plan(OpenLoop(5.0), (0, 1), shuffled=True, seed=0, requests=100)
+    moments = [0.0, *(request.due for request in plan.part(0, 1))]
+    assert gaps == pytest.approx([later - earlier for earlier, later in pairwise(moments)], abs=1e-6)
+
+
+def test_a_program_without_figures_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(PerfAnalyzerError, match="false ended with code 1 and no figures"):
+        ask_perf_analyzer(["false"], tmp_path / "profile.json")
+
+
+def test_a_load_is_named_by_what_it_is() -> None:
+    assert Load(8, None, 10).name == "8 in flight" and Load(None, 2.5, 10).name == "2.5 a second"

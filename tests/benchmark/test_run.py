@@ -1,0 +1,141 @@
+"""Models under load, one at a time, through a real server; and beside other systems."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmark_results import Measured, RunModule
+from locations import ROOT
+from tritonclient.grpc import InferenceServerClient
+
+from benchmark.model_control import EXPLICIT, loaded
+from benchmark.models import read_models
+from benchmark.run import CONCURRENCIES, RATES_OF_CAPACITY
+from client.errors import ServerUnavailableError
+from server.process import running_server
+
+MODELS = ("coffee_ctc", "coffee_rnnt")
+
+
+def read(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_model_has_closed_loops_and_open_ones_up_to_its_capacity(measured: Measured, model: str) -> None:
+    assert (measured.run.returncode, measured.run.stderr) == (0, "")
+    closed, opened = (read(measured.results / model / "demo" / f"{kind}.json") for kind in ("closed", "open"))
+    assert [load["load"] for load in closed["loads"]] == [{"concurrency": number} for number in CONCURRENCIES]
+    assert all(load["answered"] % 22 == 0 and load["answered"] for load in closed["loads"])
+    capacity = max(load["requests_per_second"] for load in closed["loads"])
+    rates = [load["load"]["rate"] for load in opened["loads"]]
+    assert rates == pytest.approx([share * capacity for share in RATES_OF_CAPACITY], rel=0.01)
+    assert closed["model"] == opened["model"] == model
+    assert closed["parity_id"] and not closed["random_weights"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_sizes_are_those_of_the_files(measured: Measured, repository: Path, model: str) -> None:
+    found = read(measured.results / model / "model.json")
+    assert found["checkpoint_bytes"] == (ROOT / "demo" / f"{model}.nemo").stat().st_size
+    own = sum((repository / f"{model}_{stage}" / "1" / "model.onnx").stat().st_size for stage in ("encoder", "decoder"))
+    assert own < found["onnx_bytes"] < 2 * own
+    # ONNX holds each of them in four bytes, save what is folded or shared.
+    assert 2 < own / found["parameters"] < 8
+
+
+def test_what_is_measured_is_not_measured_again(measured: Measured, run_module: RunModule, repository: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in measured.results.rglob("*.json")}
+    shared = ("--repository", repository, "--data", measured.data, "--out", measured.results)
+    done = run_module("run", "coffee_*", *shared, "--seconds", 0.5)
+    assert (done.returncode, done.stdout.count("measured already")) == (0, 2)
+    changed = {file.name for file, moment in before.items() if file.stat().st_mtime_ns != moment}
+    assert changed <= {"model.json"}
+
+
+def test_a_killed_run_goes_on(measured: Measured, repository: Path, run_module: RunModule, tmp_path: Path) -> None:
+    flags = ["coffee_ctc", "--repository", str(repository), "--data", str(measured.data), "--out", str(tmp_path)]
+    flags += ["--seconds", "1"]
+    process = subprocess.Popen([sys.executable, "-m", "benchmark.run", *flags], cwd=ROOT, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("closed_*.rows.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (rows,) = tmp_path.rglob("closed_*.rows.jsonl")
+    assert not list(tmp_path.rglob("closed.json"))
+    pilot = read(tmp_path / "coffee_ctc" / "demo" / "pilot.json")
+    assert run_module("run", *flags).returncode == 0
+    closed = read(tmp_path / "coffee_ctc" / "demo" / "closed.json")
+    assert closed["rows"] == rows.name
+    assert read(tmp_path / "coffee_ctc" / "demo" / "pilot.json") == pilot
+    answers = [row for row in map(json.loads, rows.read_text().splitlines()) if "number" in row]
+    assert len({(row["load"], row["number"]) for row in answers}) == len(answers)
+    assert len(answers) == sum(load["answered"] for load in closed["loads"])
+
+
+def test_a_model_is_gone_before_the_next_comes(repository: Path) -> None:
+    with running_server(repository, [EXPLICIT]) as server, InferenceServerClient(server.grpc) as client:
+
+        def ready() -> set[str]:
+            return {model.name for model in client.get_model_repository_index().models if model.state == "READY"}
+
+        for model in MODELS:
+            with loaded(server.grpc, model):
+                found = ready()
+                assert {model, f"{model}_encoder", "audio"} <= found
+                assert not any(other in name for other in MODELS for name in found if other != model)
+            assert ready() == set()
+
+
+def test_a_server_without_model_control_is_named(repository: Path) -> None:
+    with (
+        running_server(repository) as server,
+        pytest.raises(ServerUnavailableError, match=EXPLICIT),
+        loaded(server.grpc, "coffee_ctc"),
+    ):
+        pass
+
+
+def test_recognizers_of_a_repository(repository: Path) -> None:
+    assert [model.name for model in read_models(repository)] == list(MODELS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": "stt_*"}, "stt_*: fits no model"),
+        ({"data": ROOT / "docs"}, "holds no dataset.json"),
+        ({"repository": ROOT / "docs"}, "holds no recognizer"),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    measured: Measured, repository: Path, run_module: RunModule, tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    given = {"model": "coffee_ctc", "repository": repository, "data": measured.data} | changes
+    flags = ("--repository", given["repository"], "--data", given["data"], "--out", tmp_path)
+    done = run_module("run", given["model"], *flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and says in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_systems_are_compared_round_by_round(measured: Measured) -> None:
+    assert measured.compare.returncode == 0
+    found = read(measured.results / "coffee_rnnt" / "demo" / "compared.json")
+    systems = {system["name"]: system for system in found["systems"]}
+    assert list(systems) == ["served by Triton (ours)", "in process, sorted by length", "NeMo transcribe()"]
+    assert found["not_run"] == {"onnx-asr": "no model", "faster-whisper": "no model"}
+    texts = systems["NeMo transcribe()"]["texts"]
+    assert len(texts) == 22
+    for system in systems.values():
+        assert len(system["seconds"]) == 2 and min(system["seconds"]) > 0
+        assert system["texts"] == texts and system["changed_texts"] == 0
