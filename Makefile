@@ -43,6 +43,7 @@ SPEECH := ../shared/speech
 ORDERS := $(firstword $(wildcard $(SPEECH)/coffee/test.jsonl) demo/commands/manifest.jsonl)
 WORDS := $(wildcard $(SPEECH)/words/simple_test.csv)
 COMPARED := $(basename $(notdir $(CHECKPOINTS))) stt_en_citrinet_256 stt_en_conformer_ctc_small
+RUN = $(SERVE)/python -m benchmark.run --repository $(REPORT)/repository --out $(REPORT_RESULTS)
 COMPARE = $(SERVE)/python -m benchmark.compare --repository $(REPORT)/repository --out $(REPORT_RESULTS) \
 	--export-python $(EXPORT)/python --peers-python $(PEERS)/python
 RNNT_PEERS := --checkpoint demo/coffee_rnnt.nemo --peer-models $(REPORT)/peer_models/coffee_rnnt
@@ -51,6 +52,8 @@ SLOW := --without pocketsphinx --without faster_whisper
 PERF_ANALYZER := build/perf_analyzer
 PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvidia_pytriton.libs))
 
+# Two measurements at once would measure each other.
+.NOTPARALLEL:
 .PHONY: report report-served report-compared perf-analyzer sclite help install peers demo test lint format attack benchmark-batching verify-full verify-all clean
 
 help: ## show this list
@@ -123,10 +126,8 @@ report: report-served report-compared sclite ## speed, latency, WER of seven mod
 	$(SERVE)/python -m benchmark.report $(REPORT_RESULTS) --out docs/report
 
 report-served: $(REPORT)/repository/.exported $(REPORT)/data/.prepared
-	$(SERVE)/python -m benchmark.run 'coffee_*' --repository $(REPORT)/repository --data $(REPORT)/data/orders \
-		--out $(REPORT_RESULTS)
-	$(SERVE)/python -m benchmark.run 'stt_en_*' --repository $(REPORT)/repository --data $(REPORT)/data/read \
-		--out $(REPORT_RESULTS)
+	code=0; $(RUN) 'coffee_*' --data $(REPORT)/data/orders || code=$$?; \
+		$(RUN) 'stt_en_*' --data $(REPORT)/data/read || code=$$?; exit $$code
 
 report-compared: $(REPORT)/repository/.exported $(REPORT)/data/.prepared $(COMPARED:%=$(REPORT)/peer_models/%/.written) $(PEERS_READY)
 	$(COMPARE) coffee_rnnt $(RNNT_PEERS) --data $(REPORT)/data/orders

@@ -15,8 +15,9 @@ from rich.progress import Progress
 from benchmark.dataset import MANIFEST, Description
 from benchmark.model_control import EXPLICIT
 from benchmark.models import Model, read_models
-from benchmark.results_folder import is_measured, write_json
+from benchmark.results_folder import is_measured, read_json, write_json
 from benchmark.run import choose, describe
+from benchmark.serving import serving
 from benchmark.systems.errors import NotRun
 from benchmark.systems.in_process import InProcess
 from benchmark.systems.process import Process, peer_command
@@ -26,7 +27,6 @@ from benchmark.systems.system import Measured, System, start
 from client import cli
 from client.environment import machine, versions
 from client.recording import Recording
-from server.process import running_server
 
 OURS = "served by Triton (ours)"
 NEMO = "NeMo transcribe()"
@@ -85,10 +85,13 @@ def compare(
     }
     if is_measured(file, conditions):
         click.echo(f"{chosen.name} on {description.name}: compared already")
+        for name, reason in read_json(file)["not_run"].items():
+            click.echo(f"{name}: not run: {reason}; with that mended, remove {file} to compare again")
         return cli.EXIT_OK
+    write_json(out / chosen.name / "model.json", asdict(chosen))
     recordings = read_recordings(folder / MANIFEST)
     with ExitStack() as stack:
-        server = stack.enter_context(running_server(repository, [EXPLICIT, f"--load-model={chosen.name}"]))
+        server = stack.enter_context(serving(repository, [EXPLICIT, f"--load-model={chosen.name}"]))
         systems: list[System] = [
             Served(OURS, chosen.name, server.grpc, recordings),
             InProcess(repository, chosen.name),

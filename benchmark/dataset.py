@@ -63,11 +63,16 @@ def write_dataset(
     """
     folder.mkdir(parents=True, exist_ok=True)
     problems: list[str] = []
+    listed: set[Path] = set()
     files: list[Path] = []
     lines: list[str] = []
     total = 0.0
     for utterance in utterances:
         try:
+            if utterance.audio in listed:
+                # Results are told apart by their audio.
+                raise AudioError(f"{utterance.audio}: is listed twice; only its first text is kept")
+            listed.add(utterance.audio)
             duration = seconds(load_audio(utterance.audio))
         except AudioError as error:
             problems.append(str(error))

@@ -26,22 +26,33 @@ def loaded(url: str, model: str) -> Iterator[None]:
     """
     client = triton.InferenceServerClient(url)
     try:
+        before = _present(client)
+        client.load_model(model, client_timeout=_LOAD_SECONDS)
         try:
-            client.load_model(model, client_timeout=_LOAD_SECONDS)
-        except InferenceServerException as error:
-            reason = one_line(error.message())
-            raise ServerUnavailableError(f"{url} does not load {model} ({reason}); it needs {EXPLICIT}") from error
-        yield
-        client.unload_model(model, unload_dependents=True)
-        _wait_until_gone(client)
+            yield
+        finally:
+            client.unload_model(model, unload_dependents=True)
+            _wait_until_gone(client, before)
+    except InferenceServerException as error:
+        reason = one_line(error.message())
+        raise ServerUnavailableError(
+            f"{url} does not load and unload {model} ({reason}); it needs {EXPLICIT}"
+        ) from error
     finally:
         client.close()
 
 
-def _wait_until_gone(client: triton.InferenceServerClient) -> None:
+def _present(client: triton.InferenceServerClient) -> set[str]:
+    """Models that take up room."""
+    models = client.get_model_repository_index().models
+    return {model.name for model in models if model.state in ("READY", "UNLOADING")}
+
+
+def _wait_until_gone(client: triton.InferenceServerClient, before: set[str]) -> None:
     """Unloading goes on after the call returned; what is still loaded would share machine and memory with the next."""
     deadline = time.monotonic() + _UNLOAD_SECONDS
-    while any(model.state in ("READY", "UNLOADING") for model in client.get_model_repository_index().models):
+    while _present(client) - before:
         if time.monotonic() > deadline:
-            raise ServerUnavailableError("models are still loaded two minutes after they were told to go")
+            left = ", ".join(sorted(_present(client) - before))
+            raise ServerUnavailableError(f"still loaded {_UNLOAD_SECONDS:.0f} s after they were told to go: {left}")
         time.sleep(0.2)

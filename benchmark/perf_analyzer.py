@@ -21,13 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.model_control import EXPLICIT
+from benchmark.serving import serving
 from benchmark.systems.recordings import read_recordings
 from client import cli
 from client.errors import ClientError
 from client.load import OpenLoop, Plan
 from client.recognizer import DEFAULT_URL
 from client.recording import Recording
-from server.process import running_server
 
 BENCH = Path(__file__).parent.parent / "client" / "bench.py"
 INPUT, INTERVALS, PROFILE = "perf_analyzer_input.json", "perf_analyzer_intervals.txt", "perf_analyzer_profile.json"
@@ -111,7 +111,7 @@ def run(
     write_manifest(recordings, out / MANIFEST)
     with ExitStack() as stack:
         if repository:
-            url = stack.enter_context(running_server(repository, [EXPLICIT, f"--load-model={model}"])).grpc
+            url = stack.enter_context(serving(repository, [EXPLICIT, f"--load-model={model}"])).grpc
         for load in loads:
             if load.rate:
                 write_intervals(load.rate, requests, out / INTERVALS)

@@ -29,7 +29,7 @@ def run(results: Path, out: Path) -> int:
     report = gather(results)
     tables, charts = all_tables(report), all_charts(report)
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"{NAME}.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / f"{NAME}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     for name, (_, svg) in charts.items():
         (out / f"{name}.svg").write_text(svg, encoding="utf-8")
     (out / f"{NAME}.md").write_text(_markdown(report, tables, charts), encoding="utf-8")
@@ -40,17 +40,16 @@ def run(results: Path, out: Path) -> int:
 
 def introduction(report: dict[str, Any]) -> str:
     """What was measured on, in one paragraph."""
-    measured = report["served"] or report["comparisons"]
-    if not measured:
-        return ""
-    machine, versions = measured[0]["machine"], measured[0]["versions"]
-    server = measured[0].get("server", "")
-    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
-    memory = machine["memory_bytes"] / 2**30
-    return (
-        f"Measured on {machine['cores']} cores of {machine['processor']}, {memory:.0f} GiB, {machine['system']}; "
-        f"server {server}; {packages}. The method page of the project (docs/method.md) says what is measured where."
-    )
+    # As texts, so that what was measured on the same machine with the same versions is said once.
+    machines = {_machine(one): None for one in [*report["served"], *report["comparisons"]]}
+    return f"Measured on {'; and on '.join(machines)}. docs/method.md says what is measured where."
+
+
+def _machine(measured: dict[str, Any]) -> str:
+    machine = measured["machine"]
+    memory = f"{machine['memory_bytes'] / 2**30:.0f} GiB"
+    packages = ", ".join(f"{name} {version}" for name, version in measured["versions"].items())
+    return f"{machine['cores']} cores of {machine['processor']}, {memory}, {machine['system']} with {packages}"
 
 
 def _markdown(report: dict[str, Any], tables: list[Table], charts: dict[str, tuple[str, str]]) -> str:
@@ -69,8 +68,8 @@ def _page(report: dict[str, Any], tables: list[Table], charts: dict[str, tuple[s
         charts=[{"title": title, "svg": svg} for title, svg in charts.values()],
         tables=tables,
         worst=worst,
-        # Inside a script element only this sequence could end it.
-        values=json.dumps(report, ensure_ascii=False).replace("</", "<\\/"),
+        # Inside a script element a "<" may end it or begin a comment.
+        values=json.dumps(report).replace("<", "\\u003c"),
     )
 
 

@@ -18,7 +18,8 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Write all of the file or nothing, whatever interrupts; its folder is made."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    # Escaped beyond ASCII: names of files and texts need not be valid Unicode.
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.rename(file)
 
 

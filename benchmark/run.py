@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,24 +21,37 @@ from benchmark.dataset import DESCRIPTION, MANIFEST, Description, read_descripti
 from benchmark.model_control import EXPLICIT, loaded
 from benchmark.models import Model, RepositoryError, read_models
 from benchmark.results_folder import ResultsError, is_measured, read_json, write_json
+from benchmark.serving import serving
 from client import cli
 from client.errors import ClientError
-from server.process import running_server
+from client.server_usage import default_metrics_url
 
 BENCH = Path(__file__).parent.parent / "client" / "bench.py"
-CONCURRENCIES = (1, 4, 16, 32)
-RATES_OF_CAPACITY = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
+CONCURRENCIES = "1,4,16,32"
+COMPARED_AT = 16
+"""The concurrency by which models are compared; it is measured in rounds, at different times."""
+MORE_ROUNDS = ("round_2", "round_3")
+LAST = MORE_ROUNDS[-1]
+RATES_OF_CAPACITY = (0.25, 0.5, 0.75, 1.0)
 """Rates of the open loops, as shares of the requests a second that the server answers in a closed loop."""
+OPEN_REQUESTS = 100
+"""Requests at each rate, at least, lest a percentile be that of a handful."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is the same for all models. `seconds`: how long each load is put on the server, about."""
+    """What is the same for all models.
+
+    seconds: how long each closed loop lasts, about
+    flags: more of bench.py's own
+    """
 
     url: str
     metrics_url: str
     out: Path
     seconds: float
+    concurrencies: str
+    flags: tuple[str, ...]
 
 
 @click.command()
@@ -67,8 +81,10 @@ class Settings:
     type=click.FloatRange(min=0.1),
     default=10.0,
     show_default=True,
-    help="How long each load lasts, about; each utterance is asked for at least once.",
+    help="How long each closed loop lasts, about; under each load each utterance is asked for at least once.",
 )
+@click.option("--concurrency", "concurrencies", default=CONCURRENCIES, show_default=True, help="Of the closed loops.")
+@click.option("--bench", "flags", default="", metavar="FLAGS", help="More flags of bench.py, e.g. '--processes 4'.")
 @click.option(
     "--url",
     metavar="HOST:PORT",
@@ -81,6 +97,8 @@ def run(
     datasets: tuple[Path, ...],
     out: Path,
     seconds: float,
+    concurrencies: str,
+    flags: str,
     url: str | None,
     metrics_url: str | None,
 ) -> int:
@@ -94,9 +112,10 @@ def run(
     code = cli.EXIT_OK
     with ExitStack() as stack:
         if url is None:
-            server = stack.enter_context(running_server(repository, [EXPLICIT]))
+            server = stack.enter_context(serving(repository, [EXPLICIT]))
             url, metrics_url = server.grpc, f"http://{server.metrics}/metrics"
-        settings = Settings(url, metrics_url or f"http://{url.rpartition(':')[0]}:8002/metrics", out, seconds)
+        metrics_url = metrics_url or default_metrics_url(url)
+        settings = Settings(url, metrics_url, out, seconds, concurrencies, tuple(shlex.split(flags)))
         for model in models:
             write_json(out / model.name / "model.json", asdict(model))
             try:
@@ -130,7 +149,7 @@ def _measure(model: Model, datasets: Sequence[tuple[Path, Description]], setting
     missing = [
         (folder, description, conditions)
         for folder, description, conditions in wanted
-        if not is_measured(_file(settings, model, description, "open"), conditions)
+        if not is_measured(_file(settings, model, description, LAST), conditions)
     ]
     if not missing:
         click.echo(f"{model.name}: measured already")
@@ -148,28 +167,51 @@ def _conditions(model: Model, description: Description, settings: Settings) -> d
         "manifest_sha256": description.manifest_sha256,
         "audio_sha256": description.audio_sha256,
         "seconds": settings.seconds,
-        "concurrencies": list(CONCURRENCIES),
+        "concurrencies": settings.concurrencies,
         "rates_of_capacity": list(RATES_OF_CAPACITY),
+        "flags": list(settings.flags),
     }
 
 
 def _put_loads(
     model: Model, folder: Path, description: Description, conditions: dict[str, Any], settings: Settings
 ) -> int:
-    """A pass to warm up and to see the speed, then closed loops, then open ones; the exit code of the worst."""
-    utterances = description.utterances
-    pilot, code = _bench(model, folder, description, conditions, settings, "pilot", ["--concurrency", "16"])
-    if not pilot["utterances"]:
-        raise ResultsError(f"on {description.name}: no utterance was answered; see the lines above")
-    passes = math.ceil(settings.seconds * pilot["loads"][0]["requests_per_second"] / utterances)
-    closed_flags = ["--concurrency", ",".join(map(str, CONCURRENCIES)), "--requests", str(passes * utterances)]
-    closed, closed_code = _bench(model, folder, description, conditions, settings, "closed", closed_flags)
-    capacity = max(load["requests_per_second"] for load in closed["loads"])
+    """A pass to see the speed, closed loops, open ones, and more rounds of one closed loop; the worst exit code.
+
+    Raises ResultsError where the server answers nothing.
+    """
+    code = cli.EXIT_OK
+
+    def bench(kind: str, *flags: str) -> dict[str, Any]:
+        nonlocal code
+        measured, ended = _bench(model, folder, description, conditions, settings, kind, flags)
+        code = max(code, ended)
+        return measured
+
+    pilot = bench("pilot", "--concurrency", str(COMPARED_AT))
+    closed_requests = str(_whole_passes(settings.seconds * fastest(pilot)["requests_per_second"], description))
+    closed = bench("closed", "--concurrency", settings.concurrencies, "--requests", closed_requests)
+    capacity = fastest(closed)["requests_per_second"]
     # Rounded, so that a run that goes on asks for the same rates to the letter.
     rates = ",".join(f"{share * capacity:.3g}" for share in RATES_OF_CAPACITY)
-    open_flags = ["--rate", rates, "--duration", f"{settings.seconds:g}"]
-    _, open_code = _bench(model, folder, description, conditions, settings, "open", open_flags)
-    return max(code, closed_code, open_code)
+    open_requests = str(_whole_passes(max(settings.seconds * capacity / 2, OPEN_REQUESTS), description))
+    bench("open", "--rate", rates, "--requests", open_requests)
+    for kind in MORE_ROUNDS:
+        bench(kind, "--concurrency", str(COMPARED_AT), "--requests", closed_requests)
+    return code
+
+
+def _whole_passes(requests: float, description: Description) -> int:
+    """At least so many requests, each utterance equally often."""
+    return max(math.ceil(requests / description.utterances), 1) * description.utterances
+
+
+def fastest(measured: dict[str, Any]) -> dict[str, Any]:
+    """The load with the highest throughput. Raises ResultsError where none was answered."""
+    load: dict[str, Any] = max(measured["loads"], key=lambda load: load["rtfx"])
+    if not load["answered"]:
+        raise ResultsError(f"on {measured['dataset_name']}: no utterance was answered; see the lines above")
+    return load
 
 
 def _bench(
@@ -187,7 +229,8 @@ def _bench(
     """
     file = _file(settings, model, description, kind)
     if is_measured(file, conditions):
-        return read_json(file), cli.EXIT_OK
+        measured = read_json(file)
+        return measured, cli.EXIT_PROBLEM if measured["failures"] else cli.EXIT_OK
     file.parent.mkdir(parents=True, exist_ok=True)
     # Named by what is measured, so that rows of something else are neither gone on with nor in the way.
     digest = hashlib.sha256(json.dumps([conditions, list(flags)]).encode()).hexdigest()[:8]
@@ -195,7 +238,7 @@ def _bench(
     fresh.unlink(missing_ok=True)
     command = [sys.executable, str(BENCH), "--model", model.name, "--url", settings.url]
     command += ["--metrics-url", settings.metrics_url, "--manifest", str(folder / MANIFEST)]
-    command += ["--rows", str(rows), "--json", str(fresh), "--worst", "5", *flags]
+    command += ["--rows", str(rows), "--json", str(fresh), "--worst", "5", *settings.flags, *flags]
     click.echo(f"{model.name} on {description.name}: {' '.join(flags)}")
     # Its tables are for those who ask for one model; here they go to the report.
     ended = subprocess.run([*command, "--resume"] if rows.exists() else command, stdout=subprocess.DEVNULL)
@@ -203,8 +246,8 @@ def _bench(
         raise ResultsError(f"no figures on {description.name}: bench.py ended with code {ended.returncode}")
     measured = {"conditions": conditions, "dataset_name": description.name, "rows": rows.name, **read_json(fresh)}
     fresh.unlink()
-    if ended.returncode not in (cli.EXIT_OK, cli.EXIT_PROBLEM) or not measured["loads"]:
-        raise ResultsError(f"on {description.name}: interrupted; run this again to go on")
+    if not measured["complete"]:
+        raise ResultsError(f"on {description.name}: cut short; run this again to go on")
     write_json(file, measured)
     return measured, ended.returncode
 

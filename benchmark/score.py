@@ -9,19 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from benchmark.compare import OURS
 from benchmark.results_folder import ResultsError, read_json, write_json
-from benchmark.sclite import count_words, find_sclite
+from benchmark.sclite import ScliteError, count_words, find_sclite
 from client import cli
 from client.scoring import NORMALIZATIONS, ErrorCounts, Score, score
 
 SCORES = "scores.json"
-
-# Wide enough for the longest names; a pipe has no width of its own.
-_WIDTH_WITHOUT_TERMINAL = 150
 
 
 @dataclass(frozen=True)
@@ -49,14 +45,8 @@ def run(results: Path, normalization: str) -> int:
     if not rows:
         raise ResultsError(f"{results}: holds nothing to score; measure with benchmark.run or benchmark.compare")
     write_json(results / SCORES, {"normalization": normalization, "scores": rows})
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDTH_WITHOUT_TERMINAL
-    console.print(_table(rows))
-    disagreeing = [row["system"] for row in rows if sclite_agrees(row) is False]
-    for system in disagreeing:
-        cli.print_error(f"{system}: sclite counts more errors, see {results / SCORES}")
-    return cli.EXIT_PROBLEM if disagreeing else cli.EXIT_OK
+    cli.console().print(_table(rows))
+    return cli.EXIT_OK
 
 
 def read_texts(results: Path) -> Iterator[Texts]:
@@ -82,8 +72,7 @@ def read_texts(results: Path) -> Iterator[Texts]:
 
 
 def _answers(file: Path) -> list[dict[str, Any]]:
-    lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
     return [row for row in rows if row.get("error", "") is None]
 
 
@@ -103,7 +92,11 @@ def _scored(texts: Texts, normalization: str, trn: Path) -> dict[str, Any]:
     sclite = find_sclite()
     if sclite:
         folder = trn / texts.dataset / texts.model / "".join(c if c.isalnum() else "_" for c in texts.system)
-        row["sclite"] = asdict(count_words(sclite, found.pairs, folder))
+        try:
+            row["sclite"] = asdict(count_words(sclite, found.pairs, folder))
+        except ScliteError as error:
+            # A second opinion that is missing costs nobody the first.
+            cli.print_error(error)
     return row | {
         "wer": found.wer.value,
         "wer_interval": found.wer.interval,
@@ -117,8 +110,8 @@ def _scored(texts: Texts, normalization: str, trn: Path) -> dict[str, Any]:
 def sclite_agrees(row: Mapping[str, Any]) -> bool | None:
     """Whether sclite counts as many errors in as many words; None where it was not asked.
 
-    Which of them are substitutions may differ: where alignments have equally many errors, sclite's weights choose
-    another one.
+    It need not: sclite looks for the alignment of the least weight, where a substitution weighs 4 and an insertion or
+    deletion 3, and that may have more errors than the fewest possible, which jiwer counts.
     """
     if row["sclite"] is None:
         return None
@@ -140,7 +133,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         else:
             low, high = row["wer_interval"]
             cells = [f"{row['wer']:.2%}", f"{low:.2%} to {high:.2%}", f"{row['cer']:.2%}"]
-        agrees = {True: "yes", False: "NO", None: "-"}[sclite_agrees(row)]
+        agrees = {True: "yes", False: "more", None: "-"}[sclite_agrees(row)]
         table.add_row(row["system"], row["model"], row["dataset"], *cells, agrees)
     return table
 

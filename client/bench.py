@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from client import cli
 from client.bench_run import BenchRun, Options
+from client.errors import ClientError, one_line
 from client.load import ClosedLoop, Load, OpenLoop
 from client.manifest import read_manifest
 from client.report import print_results
@@ -21,9 +21,6 @@ from client.scoring import NORMALIZATIONS
 
 DEMO_MANIFEST = Path(__file__).parent.parent / "demo" / "commands" / "manifest.jsonl"
 DEFAULT_CONCURRENCY = 16
-
-# Wide enough for the longest model names; a pipe has no width of its own.
-_WIDTH_WITHOUT_TERMINAL = 150
 
 
 @click.command(epilog=CLOCK)
@@ -163,7 +160,7 @@ def bench(
             requests=requests,
             seconds=duration,
             warmup=first if warmup is None else warmup,
-            metrics_url=metrics_url or f"http://{options['url'].rpartition(':')[0]}:8002/metrics",
+            metrics_url=metrics_url,
             rows=rows,
             resume=resume,
             **options,
@@ -180,6 +177,11 @@ def bench(
         cli.print_error(f"interrupted; {run.answered} requests were answered")
         if not run.answered:
             return cli.EXIT_INTERRUPTED
+    except (ClientError, OSError) as error:
+        # What was measured before is worth more than the error that ended it.
+        if not run.answered:
+            raise
+        run.fail(one_line(error))
     setting = {
         "started": started,
         "flags": {name: _plain(value) for name, value in click.get_current_context().params.items()},
@@ -187,7 +189,7 @@ def bench(
         "normalization": normalization,
         **run.setting(),
     }
-    results = build_results(setting, run.runs, run.recordings, run.problems, interrupted)
+    results = build_results(setting, run.runs, run.recordings, run.problems, run.complete)
     publish(results, worst, json_path)
     return cli.EXIT_INTERRUPTED if interrupted else cli.EXIT_PROBLEM if results.failures else cli.EXIT_OK
 
@@ -195,17 +197,14 @@ def bench(
 def publish(results: Results, worst: int, json_path: Path | None) -> None:
     """Print the tables, and write the JSON where it was asked for."""
     to_stdout = json_path == Path("-")
-    console = Console(stderr=to_stdout)
-    if not console.is_terminal:
-        console.width = _WIDTH_WITHOUT_TERMINAL
-    print_results(results, worst, console)
+    print_results(results, worst, cli.console(stderr=to_stdout))
     if json_path is None:
         return
-    text = json.dumps(as_json(results, worst), indent=2, ensure_ascii=False)
+    text = json.dumps(as_json(results, worst), indent=2)
     if to_stdout:
         click.echo(text)
     else:
-        json_path.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+        json_path.write_text(text + "\n", encoding="utf-8")
 
 
 def _plain(value: object) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from client.recognizer import AsyncRecognizer
 from client.recording import Recording, Response, digest
 from client.results import failure_line
 from client.sending import LocalSenders, Senders
-from client.server_usage import Monitor
+from client.server_usage import Monitor, default_metrics_url
 from client.shared_audio import SharedAudio
 from client.workers import Target, WorkerSenders
 
@@ -49,7 +49,7 @@ class Options:
     shared_memory: bool
     retries: int
     warmup: int
-    metrics_url: str
+    metrics_url: str | None
     rows: Path | None
     resume: bool
 
@@ -60,19 +60,21 @@ class BenchRun:
 
     runs: one for each load that was begun
     problems: a line for each utterance that no request was sent for
+    complete: whether every load was put on the server to its end
     """
 
     options: Options
     recordings: list[Recording] = field(default_factory=list)
     runs: list[LoadRun] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    complete: bool = False
     server: str = ""
     dataset: str = ""
 
     def __post_init__(self) -> None:
         options = self.options
         self.recognizer = AsyncRecognizer(options.model, options.url, options.timeout)
-        self.monitor = Monitor(options.metrics_url)
+        self.monitor = Monitor(options.metrics_url or default_metrics_url(options.url))
 
     def fail(self, line: str) -> None:
         """Note and print an utterance that has no result."""
@@ -98,9 +100,12 @@ class BenchRun:
                         stack.callback(journal.close)
                     async with self._senders() as senders:
                         await warm_up(senders, self.options.loads[0], len(self.recordings), self.options.warmup)
-                        for load in self.options.loads:
+                        for place, load in enumerate(self.options.loads):
                             if not await self._put(load, senders, journal, progress):
+                                for later in self.options.loads[place + 1 :]:
+                                    self.fail(f"{later.name}: not begun, since the server went away")
                                 return
+                        self.complete = True
 
     async def _read_all(self, utterances: Sequence[Utterance], progress: Progress) -> None:
         reading = progress.add_task("reading audio", total=len(utterances))
@@ -151,7 +156,7 @@ class BenchRun:
             return
         with SharedAudio.holding(samples) as audio:
             # Two of these commands may run beside each other.
-            region = f"bench_{os.getpid()}" if options.shared_memory else None
+            region = f"bench_{uuid.uuid4()}" if options.shared_memory else None
             if region:
                 await self.recognizer.share(region, audio.block.key, audio.block.byte_size)
             try:

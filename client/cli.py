@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,8 @@ EXIT_OK = 0
 EXIT_PROBLEM = 2
 EXIT_INTERRUPTED = 130
 
+_WIDTH_WITHOUT_TERMINAL = 150
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -28,6 +32,8 @@ def run(command: click.Command) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # File names need not be valid text; they are printed as the bytes that they are.
             stream.reconfigure(errors="surrogateescape")
+    # Whoever ends a long run by SIGTERM, as schedulers do, wants what it has as much as who types Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     try:
         sys.exit(command.main(standalone_mode=False))
     except click.Abort:
@@ -83,11 +89,14 @@ def concurrency_option(default: int) -> Callable[[Command], Command]:
 def number_list(
     each: Callable[[str, click.Parameter, click.Context], float],
 ) -> Callable[[click.Context, click.Parameter, str], tuple[float, ...]]:
-    """An option's callback: numbers with commas between them, each within that range; an empty text is none."""
+    """An option's callback: different numbers with commas between them, each within a range; an empty text is none."""
 
     def convert(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
         parts = (part.strip() for part in text.split(","))
-        return tuple(each(part, parameter, context) for part in parts if part)
+        numbers = tuple(each(part, parameter, context) for part in parts if part)
+        if len(set(numbers)) < len(numbers):
+            raise click.BadParameter(f"{text} has a number twice; each is measured once")
+        return numbers
 
     return convert
 
@@ -96,10 +105,22 @@ PathLike = TypeVar("PathLike", str, Path)
 
 
 def check_output(context: click.Context, parameter: click.Parameter, path: PathLike | None) -> PathLike | None:
-    """An option's callback: refuse a file to write whose folder does not exist, before the work and not after it."""
-    if path is not None and not Path(path).parent.is_dir():
-        raise click.BadParameter(f"the folder of {path} does not exist; make it first")
+    """An option's callback: refuse a file that can't be written where it would be, before the work and not after it."""
+    if path is not None:
+        folder = Path(path).parent
+        if not folder.is_dir():
+            raise click.BadParameter(f"the folder of {path} does not exist; make it first")
+        if not os.access(folder, os.W_OK):
+            raise click.BadParameter(f"the folder of {path} can't be written; choose another")
     return path
+
+
+def console(stderr: bool = False) -> Console:
+    """For tables: as wide as the terminal, or wide enough for the longest model names where there is none."""
+    found = Console(stderr=stderr)
+    if not found.is_terminal:
+        found.width = _WIDTH_WITHOUT_TERMINAL
+    return found
 
 
 def progress_bar(visible: bool = True) -> Progress:

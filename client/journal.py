@@ -28,13 +28,18 @@ class Journal:
     """The file of one run, open for appending. `recordings` are those that its answers are about."""
 
     def __init__(self, path: Path, recordings: Sequence[Recording]) -> None:
+        self._path = path
         self._recordings = recordings
-        self._file = path.open("a", encoding="utf-8", errors="surrogateescape")
+        self._file = path.open("a", encoding="utf-8")
 
     @classmethod
     def begin(cls, path: Path, header: Mapping[str, Any], recordings: Sequence[Recording]) -> Journal:
-        """A new file; one that is there is replaced."""
-        path.write_text(_line(header), encoding="utf-8")
+        """A new file. Raises JournalError where there is one: its rows may be hours of work."""
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(_line(header))
+        except FileExistsError as error:
+            raise JournalError(f"{path}: is there already; go on with it by --resume, or remove it") from error
         return cls(path, recordings)
 
     @classmethod
@@ -54,7 +59,7 @@ class Journal:
             )
         kept = [row for row in rows if "session" in row or row["error"] is None]
         whole = path.with_name(f".{path.name}.partial")
-        whole.write_text("".join(map(_line, [written, *kept])), encoding="utf-8", errors="surrogateescape")
+        whole.write_text("".join(map(_line, [written, *kept])), encoding="utf-8")
         whole.rename(path)
         journal = cls(path, recordings)
         runs = [_load_run(load, kept) for load in loads]
@@ -86,22 +91,29 @@ class Journal:
         self._file.close()
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        self._file.write(_line(row))
-        self._file.flush()
+        try:
+            self._file.write(_line(row))
+            self._file.flush()
+        except OSError as error:
+            raise JournalError(
+                f"{self._path}: cannot be written ({error.strerror}); make room, then --resume"
+            ) from error
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    return json.dumps(row) + "\n"
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The header and the whole rows."""
     try:
-        content = path.read_text(encoding="utf-8", errors="surrogateescape")
+        content = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise JournalError(f"{path}: holds no rows of a run; name another file, or leave out --resume") from error
     except OSError as error:
         raise JournalError(f"{path}: cannot be read ({error.strerror}); run without --resume to begin it") from error
     # What follows the last line end was being written when the run was killed.
-    lines = content.split("\n")[:-1]
+    lines = content.split("\n")[:-1]  # Not splitlines(), which knows more line ends than JSON does.
     try:
         header, *rows = [json.loads(line) for line in lines]
         if not all("load" in row and ("session" in row or "number" in row) for row in rows) or "load" in header:
@@ -136,6 +148,7 @@ def _session(row: Mapping[str, Any]) -> Session:
         counted=counted,
         usage=_usage(row["usage"]) if row["usage"] else None,
         client_cpu_seconds=tuple(row["client_cpu_seconds"]),
+        loop_lag_seconds=tuple(row["loop_lag_seconds"]),
         server_gone=row["server_gone"],
     )
 

@@ -23,12 +23,14 @@ class Session:
     wall_seconds: from the first request to the last answer
     counted: by the server, of the recognizer and then of each step; empty where it could not be asked any more
     client_cpu_seconds: of each sending process
+    loop_lag_seconds: of each, the 95th percentile of how late it got the CPU
     """
 
     wall_seconds: float
     counted: Snapshot = field(default_factory=dict)
     usage: Usage | None = None
     client_cpu_seconds: tuple[float, ...] = ()
+    loop_lag_seconds: tuple[float, ...] = ()
     server_gone: bool = False
 
 
@@ -74,6 +76,7 @@ async def measure(
             wall_seconds=last or time.monotonic() - started,
             usage=monitor.usage() if monitor else None,
             client_cpu_seconds=effort.cpu_seconds,
+            loop_lag_seconds=effort.loop_lag_seconds,
             server_gone=effort.server_gone,
         )
         try:

@@ -51,6 +51,7 @@ def digest(recordings: Iterable[Recording]) -> str:
     """SHA-256 of references and samples in their order: equal where the same speech is measured, whatever its files."""
     found = hashlib.sha256()
     for recording in recordings:
-        text = (recording.utterance.text or "").encode()
+        # JSON can say half a surrogate pair, which UTF-8 has no bytes for.
+        text = (recording.utterance.text or "").encode(errors="surrogatepass")
         found.update(f"{len(text)} {len(recording.samples)}\n".encode() + text + recording.samples.tobytes())
     return found.hexdigest()

@@ -23,8 +23,8 @@ def print_results(results: Results, most_worst: int, console: Console) -> None:
     """Print the tables, and under them what a reader must know to compare them with others."""
     setting = results.setting
     title = f"{setting['model']} at {setting['url']}"
-    if results.interrupted:
-        title += ", interrupted"
+    if not results.complete:
+        title += ", incomplete"
     if len(results.loads) == 1:
         console.print(_one_load(title, results, results.loads[0]))
     else:
@@ -34,11 +34,8 @@ def print_results(results: Results, most_worst: int, console: Console) -> None:
     if shown and shown.steps:
         console.print(_steps_table(shown))
     for scored in worst(results, most_worst):
-        drawn = alignment(scored.pair) if scored.pair.reference else f"HYP: {scored.pair.hypothesis}"
-        console.print(
-            f"{scored.audio}: {scored.pair.words.errors} wrong", soft_wrap=True, highlight=False, markup=False
-        )
-        console.print(drawn, soft_wrap=True, highlight=False, markup=False)
+        said = f"{scored.audio}: {scored.pair.words.errors} wrong\n{alignment(scored.pair)}"
+        console.print(said, soft_wrap=True, highlight=False, markup=False)
     for sentence in _remarks(results):
         console.print(escape(sentence), soft_wrap=True, highlight=False)
 
@@ -171,6 +168,13 @@ def _remarks(results: Results) -> Iterator[str]:
             )
         if load.late_ms is not None and load.late_ms > _LATE_MS:
             yield f"{load.name}: the 95th percentile of requests was sent {load.late_ms:.0f} ms late; see --processes."
+        if load.loop_lag_ms is not None and load.loop_lag_ms > _LATE_MS:
+            yield (
+                f"{load.name}: the client got the CPU {load.loop_lag_ms:.0f} ms late (95th percentile) and may be the "
+                "limit; give it cores of its own."
+            )
+        if load.sessions > 1:
+            yield f"{load.name}: measured in {load.sessions} sessions; CPU and memory are the last one's."
         if not load.counters_complete:
             yield f"{load.name}: the server's counters lack a session that was killed or whose server went away."
     if results.changed_texts:
@@ -179,8 +183,8 @@ def _remarks(results: Results) -> Iterator[str]:
         yield f"Saturation, {SATURATED:.0%} of the sweep's highest throughput: {results.saturation.name}."
     if results.knee:
         yield (
-            f"Knee, the highest rate with a 95th percentile of latency within {KNEE:g} times that of the lowest rate: "
-            f"{results.knee.name}."
+            f"Knee, the last rate before the 95th percentile of latency exceeds {KNEE:g} times that of the lowest: "
+            f"{results.knee}."
         )
     if results.setting.get("metrics_problem"):
         yield str(results.setting["metrics_problem"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ PERCENTILES = (50, 90, 95, 99)
 SATURATED = 0.95
 """A concurrency saturates the server where it reaches this share of the highest throughput of its sweep."""
 KNEE = 2.0
-"""The knee of a sweep over rates is the highest one before the 95th percentile of latency is so many times that of the
-lowest rate."""
+"""The knee of a sweep over rates is the last one before the 95th percentile of latency exceeds so many times that of
+the lowest rate."""
 BUSY_CLIENT = 0.9
 """A sending process that computes for a larger share of the time may itself be what limits the throughput."""
 
@@ -40,6 +41,8 @@ class LoadFigures:
     retries: attempts beyond the first of each request
     late_ms: 95th percentile of how late an open loop sent its requests; None for a closed loop
     client_busy: the share of the time that the busiest sending process computed; None where it was killed
+    loop_lag_ms: 95th percentile of how late a sending process got the CPU when it was due; None where it was killed
+    sessions: of sending; more than one where a run was resumed
     counters_complete: whether `recognizer` and `steps` cover every session of sending
     """
 
@@ -54,6 +57,8 @@ class LoadFigures:
     latency_ms: Mapping[str, float] | None
     late_ms: float | None
     client_busy: float | None
+    loop_lag_ms: float | None
+    sessions: int
     counters_complete: bool
     recognizer: StepStatistics | None
     steps: Sequence[StepStatistics]
@@ -99,7 +104,8 @@ class Results:
     scored: Sequence[Scored]
     changed_texts: Sequence[str]
     failures: Sequence[str]
-    interrupted: bool
+    complete: bool
+    """Whether every request that was planned was sent."""
 
     @property
     def saturation(self) -> LoadFigures | None:
@@ -110,21 +116,22 @@ class Results:
         return min(enough, key=lambda load: load.load["concurrency"]) if len(closed) > 1 else None
 
     @property
-    def knee(self) -> LoadFigures | None:
-        """The highest rate before latency rises (see KNEE); None without a sweep over rates."""
-        loads = [load for load in self.loads if "rate" in load.load and load.latency_ms]
-        ascending = sorted(loads, key=lambda load: load.load["rate"])
-        if len(ascending) < 2:
+    def knee(self) -> str | None:
+        """The last rate before latency rises (see KNEE) or a request fails; None without a sweep over rates.
+
+        A sweep that does not have the knee between two of its rates only says on which side of them it is.
+        """
+        loads = sorted((load for load in self.loads if "rate" in load.load), key=lambda load: load.load["rate"])
+        if len(loads) < 2:
             return None
-        knee = ascending[0]
-        for load in ascending[1:]:
-            if p95(load) > KNEE * p95(ascending[0]) or load.failed:
-                break
-            knee = load
-        return knee
+        limit = KNEE * _p95(loads[0])
+        steady = list(takewhile(lambda load: load.failed == 0 and _p95(load) <= limit, loads))
+        if len(steady) == len(loads):
+            return f"above {loads[-1].name}"
+        return steady[-1].name if len(steady) > 1 else f"below {loads[1].name}"
 
 
-def p95(load: LoadFigures) -> float:
+def _p95(load: LoadFigures) -> float:
     """Milliseconds; infinite where nothing was answered."""
     return load.latency_ms["p95"] if load.latency_ms else float("inf")
 
@@ -134,7 +141,7 @@ def build_results(
     runs: Sequence[LoadRun],
     recordings: Sequence[Recording],
     problems: Sequence[str],
-    interrupted: bool,
+    complete: bool,
 ) -> Results:
     """Score what was measured. `problems`: one line for each utterance that no request was sent for, and why."""
     first: dict[int, str] = {}
@@ -160,7 +167,7 @@ def build_results(
         scored=[Scored(utterance.name, pair) for utterance, pair in zip(utterances, found.pairs, strict=True)],
         changed_texts=[recordings[number].utterance.name for number in sorted(changed)],
         failures=failed,
-        interrupted=interrupted,
+        complete=complete,
     )
 
 
@@ -181,7 +188,7 @@ def as_json(results: Results, most_worst: int) -> dict[str, Any]:
     return {
         **results.setting,
         "normalization_statement": NORMALIZATIONS[results.setting["normalization"]].statement,
-        "interrupted": results.interrupted,
+        "complete": results.complete,
         "utterances": results.utterances,
         "wer": found.wer.value,
         "wer_interval": found.wer.interval,
@@ -192,12 +199,12 @@ def as_json(results: Results, most_worst: int) -> dict[str, Any]:
         "changed_texts": list(results.changed_texts),
         "loads": [_load_json(load) for load in results.loads],
         "saturation": results.saturation.name if results.saturation else None,
-        "knee": results.knee.name if results.knee else None,
+        "knee": results.knee,
         "worst": [
             {
                 "audio": scored.audio,
                 "errors": scored.pair.words.errors,
-                "alignment": alignment(scored.pair) if scored.pair.reference else scored.pair.hypothesis,
+                "alignment": alignment(scored.pair),
             }
             for scored in worst(results, most_worst)
         ],
@@ -236,6 +243,8 @@ def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
         latency_ms=_latencies([1000 * response.latency for response in answered]),
         late_ms=float(np.percentile(late, 95)) * 1000 if is_open and late else None,
         client_busy=_client_busy(run),
+        loop_lag_ms=max((1000 * lag for session in run.sessions for lag in session.loop_lag_seconds), default=None),
+        sessions=len(run.sessions),
         counters_complete=all(session.counted for session in run.sessions),
         recognizer=models[0] if models else None,
         steps=models[1:],

@@ -131,6 +131,8 @@ def score(references: Sequence[str], hypotheses: Sequence[str], normalization: s
 
 def alignment(pair: Pair) -> str:
     """The words of the pair one under the other, with what differs marked below: S, D or I."""
+    if not pair.reference.split():
+        return f"REF:\nHYP: {pair.hypothesis}"
     drawn = jiwer.visualize_alignment(
         jiwer.process_words(pair.reference, pair.hypothesis), show_measures=False, skip_correct=False
     )

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from client.audio import Samples
 from client.errors import DeadlineExceededError, RecognitionError, UnavailableError
 from client.load import ClosedLoop, Plan, Request
@@ -18,13 +20,20 @@ from client.recording import Response
 OnResponse = Callable[[Response], None]
 
 _FIRST_RETRY_SECONDS = 0.1
+_LAG_INTERVAL_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
 class Effort:
-    """What sending took. `cpu_seconds`: of each sending process; `server_gone`: whether the server left in mid-run."""
+    """What sending took.
+
+    cpu_seconds: of each sending process
+    loop_lag_seconds: of each, the 95th percentile of how late it got the CPU when it was due
+    server_gone: whether the server left in mid-run
+    """
 
     cpu_seconds: tuple[float, ...] = ()
+    loop_lag_seconds: tuple[float, ...] = ()
     server_gone: bool = False
 
 
@@ -45,10 +54,16 @@ class LocalSenders:
 
     async def run(self, plan: Plan, on_response: OnResponse) -> Effort:
         """As Senders.run."""
-        before = time.process_time()
         part = PlanPart(self.recognizer, self.audio, self.retries, time.monotonic(), on_response)
-        gone = await part.send(plan, 0, 1)
-        return Effort((time.process_time() - before,), gone)
+        return await part.send(plan, 0, 1)
+
+
+async def _note_lags(lags: list[float]) -> None:
+    """How late this process gets the CPU: each time it was to wake and did so later, by so many seconds."""
+    while True:
+        due = time.monotonic() + _LAG_INTERVAL_SECONDS
+        await asyncio.sleep(_LAG_INTERVAL_SECONDS)
+        lags.append(time.monotonic() - due)
 
 
 @dataclass
@@ -62,10 +77,13 @@ class PlanPart:
     on_response: OnResponse
     server_gone: bool = field(default=False, init=False)
 
-    async def send(self, plan: Plan, part: int, parts: int) -> bool:
-        """Send it; returns whether the server went away, which ends a run early."""
+    async def send(self, plan: Plan, part: int, parts: int) -> Effort:
+        """Send it, or as much of it as there is a server for."""
         requests = plan.part(part, parts)
         await self._until(0.0)
+        cpu = time.process_time()
+        lags: list[float] = []
+        watching = asyncio.ensure_future(_note_lags(lags))
         if isinstance(plan.load, ClosedLoop):
             senders = plan.load.part(part, parts)
             tasks = [asyncio.ensure_future(self._keep_sending(requests, plan.seconds)) for _ in range(senders)]
@@ -74,9 +92,10 @@ class PlanPart:
         try:
             await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
+            for task in (*tasks, watching):
                 task.cancel()
-        return self.server_gone
+        lag = float(np.percentile(lags, 95)) if lags else 0.0
+        return Effort((time.process_time() - cpu,), (lag,), self.server_gone)
 
     async def _keep_sending(self, requests: Iterator[Request], seconds: float | None) -> None:
         """One of the senders of a closed loop: takes the next request that no other has taken."""
@@ -88,12 +107,19 @@ class PlanPart:
 
     async def _send_when_due(self, requests: Iterator[Request]) -> None:
         in_flight: list[asyncio.Future[None]] = []
+        failed: list[asyncio.Future[None]] = []
+
+        def note(sending: asyncio.Future[None]) -> None:
+            if not sending.cancelled() and sending.exception():
+                failed.append(sending)
+
         try:
             for request in requests:
                 await self._until(request.due)
-                if self.server_gone:
+                if self.server_gone or failed:
                     break
                 in_flight.append(asyncio.ensure_future(self._send(request, request.due)))
+                in_flight[-1].add_done_callback(note)
             await asyncio.gather(*in_flight)
         finally:
             for sending in in_flight:

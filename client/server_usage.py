@@ -7,8 +7,11 @@ import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from client.errors import one_line
 
 _INTERVAL_SECONDS = 1.0
 _ANSWER_SECONDS = 5.0
@@ -68,14 +71,17 @@ class Monitor:
                 await asking
 
     async def _keep_asking(self) -> None:
-        while self.problem is None:
+        while True:
             try:
                 sample = await asyncio.to_thread(_read, self.url)
                 # Triton's gauges are zero until it has looked at its machine for the first time.
                 if sample.get((_MEMORY, ""), 1.0):
                     self._samples.append(sample)
-            except (OSError, ValueError) as error:
-                self.problem = f"no metrics at {self.url} ({error}); see --metrics-url"
+                    self.problem = None
+            except (OSError, HTTPException, ValueError) as error:
+                # One that is late, as on a machine that is busy, is no reason to give up.
+                if not self._samples:
+                    self.problem = f"no metrics at {self.url} ({one_line(error)}); see --metrics-url"
             await asyncio.sleep(_INTERVAL_SECONDS)
 
     def usage(self) -> Usage | None:
@@ -95,6 +101,11 @@ class Monitor:
     def _level(self, metric: str, gpu: str = "") -> Level | None:
         values: Sequence[float] = [sample[metric, gpu] for sample in self._samples if (metric, gpu) in sample]
         return Level(sum(values) / len(values), max(values)) if values else None
+
+
+def default_metrics_url(url: str) -> str:
+    """Where a server with its gRPC endpoint at `url` (host:port) has its metrics unless told otherwise."""
+    return f"http://{url.rpartition(':')[0]}:8002/metrics"
 
 
 def _read(url: str) -> dict[tuple[str, str], float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from types import TracebackType
 import numpy as np
 
 from client.audio import Samples
+from client.errors import ClientError
 from client.protocol import SharedSamples
 
+_WHERE = "/dev/shm"
 _ITEM_BYTES = np.dtype(np.int16).itemsize
 
 
@@ -59,9 +62,17 @@ class SharedAudio:
 
     @classmethod
     def holding(cls, recordings: Sequence[Samples]) -> SharedAudio:
-        """A new block with int16 recordings [T] laid end to end."""
+        """A new block with int16 recordings [T] laid end to end. Raises ClientError where there is no room for it."""
         counts = tuple(map(len, recordings))
-        memory = SharedMemory(create=True, size=Block("", counts).byte_size)
+        size = Block("", counts).byte_size
+        free = shutil.disk_usage(_WHERE).free
+        if size > free:
+            # Linux gives the block all the same, and ends the process that writes beyond what there is.
+            raise ClientError(
+                f"{_WHERE} has {free / 1e6:.0f} MB free, the audio takes {size / 1e6:.0f} MB; make it larger (in a "
+                "container --shm-size), or use one process without --shared-memory"
+            )
+        memory = SharedMemory(create=True, size=size)
         made = cls(memory, Block(memory.name, counts), owned=True)
         for there, samples in zip(made.samples(), recordings, strict=True):
             there[:] = samples

@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -49,6 +50,7 @@ class WorkerSenders:
         # Not forked: gRPC does not survive that.
         context = multiprocessing.get_context("spawn")
         self._workers: list[tuple[SpawnProcess, Connection]] = []
+        self._threads = ThreadPoolExecutor(processes)
         for _ in range(processes):
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(target, theirs), daemon=True)
@@ -62,9 +64,17 @@ class WorkerSenders:
         start, parts = time.monotonic() + _LEAD_SECONDS, len(self._workers)
         for part, (_, connection) in enumerate(self._workers):
             connection.send(_Task(plan, part, parts, start))
-        efforts = await asyncio.gather(*(self._collect(worker, on_response) for worker in self._workers))
-        spent = tuple(seconds for effort in efforts for seconds in effort.cpu_seconds)
-        return Effort(spent, any(effort.server_gone for effort in efforts))
+        try:
+            efforts = await asyncio.gather(*(self._collect(worker, on_response) for worker in self._workers))
+        except BaseException:
+            # What they would still send must not be counted as this run's.
+            self._end()
+            raise
+        return Effort(
+            tuple(seconds for effort in efforts for seconds in effort.cpu_seconds),
+            tuple(seconds for effort in efforts for seconds in effort.loop_lag_seconds),
+            any(effort.server_gone for effort in efforts),
+        )
 
     async def _collect(self, worker: tuple[SpawnProcess, Connection], on_response: OnResponse) -> Effort:
         while True:
@@ -74,11 +84,10 @@ class WorkerSenders:
             assert isinstance(message, Response)
             on_response(message)
 
-    @staticmethod
-    async def _receive(worker: tuple[SpawnProcess, Connection]) -> object:
+    async def _receive(self, worker: tuple[SpawnProcess, Connection]) -> object:
         process, connection = worker
         try:
-            return await asyncio.to_thread(connection.recv)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, connection.recv)
         except (EOFError, OSError) as error:
             process.join(timeout=1)
             raise ClientError(
@@ -91,11 +100,16 @@ class WorkerSenders:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._end()
+        self._threads.shutdown()
+        for _, connection in self._workers:
+            connection.close()
+
+    def _end(self) -> None:
         for process, _ in self._workers:
             process.terminate()
-        for process, connection in self._workers:
+        for process, _ in self._workers:
             process.join()
-            connection.close()
 
 
 def _work(target: Target, connection: Connection) -> None:
@@ -114,7 +128,5 @@ async def _serve(target: Target, audio: SharedAudio, connection: Connection) -> 
                 task: _Task = await asyncio.to_thread(connection.recv)
             except EOFError:
                 return
-            before = time.process_time()
             part = PlanPart(recognizer, recordings, target.retries, task.start, connection.send)
-            gone = await part.send(task.plan, task.part, task.parts)
-            connection.send(Effort((time.process_time() - before,), gone))
+            connection.send(await part.send(task.plan, task.part, task.parts))

@@ -44,23 +44,25 @@ def all_charts(report: Json) -> dict[str, tuple[str, str]]:
 
 
 def error_and_speed(report: Json) -> Figure | None:
-    """Systems that were measured side by side, by data set, with the Pareto front of each."""
+    """Systems that were measured side by side, by run, with the Pareto front of each."""
     points: dict[str, list[tuple[float, float, str]]] = {}
     for compared in report["comparisons"]:
-        for system in compared["systems"]:
-            if system["wer"] is not None:
-                name = system["name"] if system["own_model"] else f"{system['name']}, {compared['model']}"
-                found = points.setdefault(compared["dataset"]["name"], [])
-                found.append((system["rtfx"], 100 * system["wer"], name))
+        scored = [system for system in compared["systems"] if system["wer"] is not None]
+        if len(scored) > 1:
+            # A panel for each run: speeds of different runs are not to be held against each other.
+            title = f"{compared['model']} and others, {compared['dataset']['name']}"
+            points[title] = [(system["rtfx"], 100 * system["wer"], system["name"]) for system in scored]
     if not points:
         return None
     figure, axes = _grid(len(points), columns=2, height=4.2)
-    for panel, (dataset, found) in zip(axes, points.items(), strict=False):
+    for panel, (title, found) in zip(axes, points.items(), strict=False):
         for number, (speed, error, name) in enumerate(found):
             panel.plot(speed, error, MARKERS[number % len(MARKERS)], label=name)
         front = pareto_front([(speed, error) for speed, error, _ in found])
         panel.plot(*zip(*front, strict=True), color="0.5", linewidth=1, zorder=0, label="Pareto front")
-        panel.set(title=dataset, xlabel="RTFx, seconds of audio a second", ylabel="WER, %", xscale="log")
+        panel.set(title=title, xlabel="RTFx, seconds of audio a second", ylabel="WER, %", xscale="log")
+        # Linear below 1 %, so that it has a zero; peers with a model of their own may be far above.
+        panel.set_yscale("symlog", linthresh=1)
         panel.set_ylim(bottom=0)
         panel.legend(frameon=False, fontsize=7)
     return figure

@@ -11,6 +11,7 @@ from typing import Any
 from benchmark import engines
 from benchmark.compare import NEMO, OURS
 from benchmark.results_folder import ResultsError, read_json
+from benchmark.run import COMPARED_AT, MORE_ROUNDS
 from benchmark.score import SCORES
 from export_scripts.catalogue import CATALOGUE, NEMO_CLASSES
 
@@ -47,33 +48,46 @@ def _served(results: Path) -> Iterator[Json]:
     """Closed and open loops of each model on each data set."""
     for file in sorted(results.glob("*/*/closed.json")):
         closed, opened = read_json(file), file.with_name("open.json")
+        rounds = [
+            closed,
+            *(read_json(more) for more in (file.with_name(f"{k}.json") for k in MORE_ROUNDS) if more.exists()),
+        ]
+        sweep = (
+            read_json(opened) if opened.exists() else {"loads": [], "knee": None, "changed_texts": [], "failures": []}
+        )
         yield {
             **{key: closed[key] for key in ("model", "parity_id", "random_weights", "server", "machine", "versions")},
             "started": closed["started"],
             "dataset": {"name": closed["dataset_name"], **closed["dataset"]},
             "closed": closed["loads"],
+            "compared": [
+                load for one in rounds for load in one["loads"] if load["load"] == {"concurrency": COMPARED_AT}
+            ],
             "saturation": closed["saturation"],
-            "open": read_json(opened)["loads"] if opened.exists() else [],
-            "knee": read_json(opened)["knee"] if opened.exists() else None,
-            "changed_texts": len(closed["changed_texts"]),
-            "failures": len(closed["failures"]),
+            "open": sweep["loads"],
+            "knee": sweep["knee"],
+            "changed_texts": sum(len(one["changed_texts"]) for one in (*rounds, sweep)),
+            "failures": sum(len(one["failures"]) for one in (*rounds, sweep)),
             "worst": closed["worst"],
         }
 
 
 def _measured_models(measured: list[Json], served: list[Json], scores: Json) -> Iterator[Json]:
-    """A row for each model and data set."""
+    """A row for each model and data set; one without data where a model has no figures."""
     for model in measured:
-        for run in served:
-            if run["model"] == model["name"]:
-                dataset = run["dataset"]["name"]
-                yield {
-                    **_known(model["name"], model["nemo_class"]),
-                    **{key: model[key] for key in ("random_weights", "parameters", "checkpoint_bytes", "onnx_bytes")},
-                    "dataset": dataset,
-                    **_rates(scores, model["name"], dataset),
-                    **_speed(run),
-                }
+        sizes = {key: model[key] for key in ("random_weights", "parameters", "checkpoint_bytes", "onnx_bytes")}
+        runs = [run for run in served if run["model"] == model["name"] and run["compared"]]
+        for run in runs:
+            dataset = run["dataset"]["name"]
+            yield {
+                **_known(model["name"], model["nemo_class"]),
+                **sizes,
+                "dataset": dataset,
+                **_rates(scores, model["name"], dataset),
+                **_speed(run),
+            }
+        if not runs:
+            yield {**_known(model["name"], model["nemo_class"]), **sizes, "dataset": None}
 
 
 def _unmeasured_models(measured: list[Json]) -> Iterator[Json]:
@@ -104,15 +118,18 @@ def _rates(scores: Json, model: str, dataset: str, system: str = OURS) -> Json:
 
 
 def _speed(run: Json) -> Json:
-    """The highest throughput, and latency there and for a request that is alone."""
-    fastest = max(run["closed"], key=lambda load: load["rtfx"])
+    """Throughput at one concurrency, the same for all models, in rounds; latency there and for a request alone."""
+    by_speed = sorted(run["compared"], key=lambda load: load["rtfx"])
+    middle = by_speed[len(by_speed) // 2]
     alone = min(run["closed"], key=lambda load: load["load"]["concurrency"])
     return {
-        "rtfx": fastest["rtfx"],
-        "rtfx_at": fastest["load"]["concurrency"],
-        "latency_ms": {key: fastest["latency_ms"][key] for key in ("p50", "p95")},
-        "latency_alone_ms": {key: alone["latency_ms"][key] for key in ("p50", "p95")},
-        "alone_at": alone["load"]["concurrency"],
+        "rtfx": middle["rtfx"],
+        "rtfx_by_round": [load["rtfx"] for load in run["compared"]],
+        "concurrency": COMPARED_AT,
+        "latency_ms": middle["latency_ms"],
+        "latency_alone_ms": alone["latency_ms"] if alone["load"]["concurrency"] == 1 else None,
+        "saturation": run["saturation"],
+        "knee": run["knee"],
     }
 
 

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.compare import OURS
+from benchmark.compare import OURS, OWN_MODELS
+from benchmark.run import COMPARED_AT
 from benchmark.score import sclite_agrees
+from client.results import KNEE, SATURATED
 from client.scoring import NORMALIZATIONS
 
 Json = dict[str, Any]
 
 NONE = "-"
 MB = 1e6
-AGREEMENT = {True: "the same", False: "differs", None: NONE}
+AGREEMENT = {True: "as many errors", False: "more errors", None: NONE}
 LOAD_HEADINGS = ("RTFx", "answered/s", "p50 ms", "p95 ms", "p99 ms", "mean batch", "CPU", "failed")
 
 
@@ -37,14 +39,29 @@ def all_tables(report: Json) -> list[Table]:
 
 def models(report: Json) -> Table:
     """The table of models: sizes, error rates, speed."""
-    headings = ["model", "family", "weights", "parameters, M", "checkpoint MB", "ONNX MB", "data", "WER"]
-    headings += ["published WER", "RTFx", "at once", "p50 ms", "p95 ms", "alone: p50 ms", "p95 ms"]
     return Table(
         "Models",
-        headings,
+        [
+            "model",
+            "family",
+            "weights",
+            "parameters, M",
+            "checkpoint MB",
+            "ONNX MB",
+            "data",
+            "WER",
+            "published WER",
+            f"RTFx, {COMPARED_AT} at once",
+            "p50 ms",
+            "p95 ms",
+            "alone: p50 ms",
+            "p95 ms",
+            "knee",
+        ],
         [_model_row(model) for model in report["models"]],
-        "Measured through the server: RTFx (seconds of audio a second) at the concurrency with the highest, latency "
-        "there and with one request in flight. ONNX: all stages of the model, those that it shares with others too. "
+        f"Measured through the server. RTFx (seconds of audio a second): median of rounds with {COMPARED_AT} requests "
+        "in flight (lowest to highest round), at different times of the run; latency in the median round, and of a "
+        "request that is alone. Knee: see open loops. ONNX: all stages of the model, also those that it shares. "
         "A model with random weights has the speed of its architecture and no WER; its figures are of no published "
         f"model. Published WERs are NVIDIA's, from {report['published_source']}, on the sets named; they were not "
         "measured here. Models without data were not measured.",
@@ -55,11 +72,10 @@ def _model_row(model: Json) -> list[str]:
     published = model["published"]
     known = published["million_parameters"] if published else None
     parameters = model.get("parameters")
-    weights = "" if model["dataset"] is None else "random" if model["random_weights"] else "trained"
     row = [
         model["model"],
         model["family"],
-        weights,
+        "" if "random_weights" not in model else "random" if model["random_weights"] else "trained",
         number(parameters / 1e6 if parameters else known, 1),
         number(_megabytes(model.get("checkpoint_bytes")), 1),
         number(_megabytes(model.get("onnx_bytes")), 1),
@@ -69,9 +85,18 @@ def _model_row(model: Json) -> list[str]:
     ]
     if model["dataset"] is None:
         return row + [NONE] * 6
-    here, alone = model["latency_ms"], model["latency_alone_ms"]
-    speed = [number(model["rtfx"], 1), str(model["rtfx_at"]), number(here["p50"]), number(here["p95"])]
-    return row + speed + [number(alone["p50"]), number(alone["p95"])]
+    rounds = model["rtfx_by_round"]
+    return [
+        *row,
+        f"{number(model['rtfx'], 1)} ({number(min(rounds), 1)} to {number(max(rounds), 1)})",
+        *(_latency(model["latency_ms"], name) for name in ("p50", "p95")),
+        *(_latency(model["latency_alone_ms"], name) for name in ("p50", "p95")),
+        model["knee"] or NONE,
+    ]
+
+
+def _latency(latencies: Json | None, name: str) -> str:
+    return number(latencies[name]) if latencies else NONE
 
 
 def _published(published: Json | None) -> str:
@@ -103,8 +128,15 @@ def closed_loops(report: Json) -> Table:
             for load in run["closed"]
         ],
         "So many requests in flight, the next one sent as one comes back. Mean batch: of the step that computes "
-        "longest. CPU: of all cores of the machine, the client's share included, by Triton's metrics.",
+        "longest. CPU: of all cores of the machine, the client's share included, by Triton's metrics. "
+        f"{_saturations(report)} Texts that were not the same under every load: "
+        f"{sum(run['changed_texts'] for run in report['served'])}.",
     )
+
+
+def _saturations(report: Json) -> str:
+    found = [f"{run['model']} {run['saturation']}" for run in report["served"] if run["saturation"]]
+    return f"The lowest concurrency with {SATURATED:.0%} of the highest throughput: {', '.join(found) or NONE}."
 
 
 def open_loops(report: Json) -> Table:
@@ -124,7 +156,8 @@ def open_loops(report: Json) -> Table:
             for load in run["open"]
         ],
         "Requests at random moments (a Poisson process) whatever the server does; latency counts from when a request "
-        "was due. Knee: the highest rate whose p95 is within twice that of the lowest rate.",
+        f"was due. Knee: the last rate before the p95 exceeds {KNEE:g} times that of the lowest rate, where the sweep "
+        "has it between two of its rates.",
     )
 
 
@@ -213,7 +246,7 @@ def accuracy(report: Json) -> Table:
             for row in scored
         ],
         f"{NORMALIZATIONS[report['normalization']].statement} Corpus rates with 95 % intervals by a bootstrap over "
-        "utterances. sclite: whether NIST's program counts as many errors.",
+        "utterances. sclite: whether NIST's program counts as many errors; its weights may have more.",
     )
 
 
@@ -227,7 +260,7 @@ def engines(report: Json) -> Table:
     rows += [
         [
             row["system"],
-            row["model"] if not _own(row) else "its own",
+            "its own" if row["system"] in OWN_MODELS.values() else row["model"],
             "offline",
             number(row["mean_capped_wer"], 4),
             "here",
@@ -243,10 +276,6 @@ def engines(report: Json) -> Table:
         "this report. The coffee models know 55 words, few of them among these: their rows show the pipeline, not "
         "what NeMo's published models do.",
     )
-
-
-def _own(row: Json) -> bool:
-    return row["system"] in ("pocketsphinx", "faster-whisper")
 
 
 def rate(value: float | None, interval: Sequence[float] | None) -> str:

@@ -6,8 +6,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark.systems.errors import NotRun
 from benchmark.systems.recordings import by_length
 from benchmark.systems.system import OFFLINE_BATCH, Measured, System, mean_batch
+from client.errors import one_line
 from client.recording import Recording
 from export_scripts.runner import Runner
 
@@ -18,7 +20,16 @@ class InProcess(System):
     name = "in process, sorted by length"
 
     def __init__(self, repository: Path, model: str) -> None:
-        self.runner = Runner(repository, model)
+        self.repository = repository
+        self.model = model
+
+    def __enter__(self) -> InProcess:
+        try:
+            self.runner = Runner(self.repository, self.model)
+        except Exception as error:
+            # onnxruntime raises classes of its own, none of them public.
+            raise NotRun(one_line(error)) from error
+        return self
 
     def measure(self, recordings: Sequence[Recording], at_once: int) -> Measured:
         size = min(at_once, OFFLINE_BATCH)

@@ -374,6 +374,14 @@ def test_a_nemo_manifest_with_bad_lines(tmp_path: Path, capsys: pytest.CaptureFi
     assert entries(tmp_path / "sets" / "own") == [expected]
 
 
+def test_a_recording_that_is_listed_twice_counts_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = write_own_set(tmp_path / "words", '"./data/set/wavs/bear.flac","another"')
+    assert run(f"words={manifest}", "--out", tmp_path / "sets") == 2
+    (twice,) = errors(capsys)
+    assert "bear.flac: is listed twice" in twice
+    assert [entry["text"] for entry in entries(tmp_path / "sets" / "words")] == ["bear", "Ant"]
+
+
 def test_a_set_without_one_good_recording_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = tmp_path / "m.csv"
     manifest.write_text("filename,transcript\ngone.wav,bear\n")

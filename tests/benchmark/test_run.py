@@ -18,7 +18,7 @@ from tritonclient.grpc import InferenceServerClient
 
 from benchmark.model_control import EXPLICIT, loaded
 from benchmark.models import read_models
-from benchmark.run import CONCURRENCIES, RATES_OF_CAPACITY
+from benchmark.run import COMPARED_AT, CONCURRENCIES, MORE_ROUNDS, RATES_OF_CAPACITY
 from client.errors import ServerUnavailableError
 from server.process import running_server
 
@@ -33,11 +33,17 @@ def read(file: Path) -> Any:
 def test_each_model_has_closed_loops_and_open_ones_up_to_its_capacity(measured: Measured, model: str) -> None:
     assert (measured.run.returncode, measured.run.stderr) == (0, "")
     closed, opened = (read(measured.results / model / "demo" / f"{kind}.json") for kind in ("closed", "open"))
-    assert [load["load"] for load in closed["loads"]] == [{"concurrency": number} for number in CONCURRENCIES]
-    assert all(load["answered"] % 22 == 0 and load["answered"] for load in closed["loads"])
+    assert [load["load"] for load in closed["loads"]] == [
+        {"concurrency": int(number)} for number in CONCURRENCIES.split(",")
+    ]
+    for load in (*closed["loads"], *opened["loads"]):
+        assert load["answered"] and load["answered"] % 22 == 0, "each utterance equally often"
     capacity = max(load["requests_per_second"] for load in closed["loads"])
     rates = [load["load"]["rate"] for load in opened["loads"]]
     assert rates == pytest.approx([share * capacity for share in RATES_OF_CAPACITY], rel=0.01)
+    for kind in MORE_ROUNDS:
+        (load,) = read(measured.results / model / "demo" / f"{kind}.json")["loads"]
+        assert load["load"] == {"concurrency": COMPARED_AT}
     assert closed["model"] == opened["model"] == model
     assert closed["parity_id"] and not closed["random_weights"]
 
@@ -95,6 +101,44 @@ def test_a_model_is_gone_before_the_next_comes(repository: Path) -> None:
                 assert {model, f"{model}_encoder", "audio"} <= found
                 assert not any(other in name for other in MODELS for name in found if other != model)
             assert ready() == set()
+
+
+def test_a_model_that_fails_is_unloaded_like_any_other(repository: Path) -> None:
+    with running_server(repository, [EXPLICIT]) as server, InferenceServerClient(server.grpc) as client:
+        with pytest.raises(ValueError), loaded(server.grpc, "coffee_ctc"):
+            raise ValueError("in the middle of a measurement")
+        assert not [model for model in client.get_model_repository_index().models if model.state == "READY"]
+
+
+def test_models_that_were_there_before_stay(repository: Path) -> None:
+    with (
+        running_server(repository, [EXPLICIT, "--load-model=coffee_ctc"]) as server,
+        InferenceServerClient(server.grpc) as client,
+    ):
+        with loaded(server.grpc, "coffee_rnnt"):
+            assert client.is_model_ready("coffee_rnnt")
+        assert client.is_model_ready("coffee_ctc") and not client.is_model_ready("coffee_rnnt")
+
+
+def test_a_run_cut_short_is_no_result(
+    measured: Measured, repository: Path, run_module: RunModule, tmp_path: Path
+) -> None:
+    flags = ("coffee_ctc", "--repository", repository, "--data", measured.data, "--out", tmp_path, "--seconds", 1)
+    with running_server(repository, [EXPLICIT]) as server:
+        command = [sys.executable, "-m", "benchmark.run", *map(str, flags), "--url", server.grpc]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.rglob("closed_*.rows.jsonl")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        server.process.kill()
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2 and "Traceback" not in stderr
+    assert "error: coffee_ctc: " in stderr
+    assert not list(tmp_path.rglob("closed.json"))
+    assert run_module("run", *flags).returncode == 0
+    closed = read(tmp_path / "coffee_ctc" / "demo" / "closed.json")
+    assert closed["complete"] and closed["failures"] == []
 
 
 def test_a_server_without_model_control_is_named(repository: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_whole_manifest_succeeds(triton: Any, benched: Any, spoken: Spoken) ->
     assert (figures["model"], figures["url"]) == (triton.model, triton.url)
     assert [load["load"] for load in figures["loads"]] == [{"concurrency": 8}]
     assert (figures["utterances"], figures["failures"], figures["changed_texts"]) == (len(spoken), [], [])
-    assert figures["interrupted"] is False
+    assert figures["complete"] is True
 
 
 def test_the_json_tells_all_that_is_needed_to_repeat_it(benched: Any, repository: Path, demo_manifest: Path) -> None:
@@ -190,6 +190,8 @@ def test_an_empty_reference_counts_insertions(triton: Any, run_command: Any, spo
         (("--manifest", __file__), "not a manifest"),
         (("--concurrency", "0"), "--concurrency"),
         (("--concurrency", "4,x"), "--concurrency"),
+        (("--concurrency", "4,8,4"), "twice"),
+        (("--rows", __file__), "is there already"),
         (("--rate", "0"), "--rate"),
         (("--duration", "-1"), "--duration"),
         (("--resume",), "--rows"),
@@ -215,24 +217,29 @@ def test_an_absent_server_is_one_line(run_command: Any, demo_manifest: Path, abs
     assert done.stderr.startswith("error: ") and absent_url in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_an_interrupt_gives_the_summary_so_far(triton: Any, start_command: Any, spoken: Spoken, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_interrupt_gives_the_summary_so_far(
+    triton: Any, start_command: Any, spoken: Spoken, tmp_path: Path, number: signal.Signals, processes: int
+) -> None:
     long = tmp_path / "long.wav"
     soundfile.write(long, np.random.default_rng(0).integers(-3000, 3000, 16000 * 20, dtype=np.int16), 16000)
     manifest = write_manifest(tmp_path / "m.jsonl", [spoken[0], *[(long, "noise")] * 200])
     output = tmp_path / "out.json"
     arguments = ("--manifest", manifest, "--concurrency", 2, "--warmup", 0, "--json", output)
+    arguments = (*arguments, "--processes", processes)
     served = requests_served(triton)
     process = start_command("bench", "--url", triton.url, *arguments)
     deadline = time.monotonic() + 60
     while requests_served(triton) < served + 4 and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "error: interrupted; " in stderr and "Traceback" not in stderr
-    assert "interrupted" in stdout and "RTFx" in stdout
+    assert "incomplete" in stdout and "RTFx" in stdout
     figures = json.loads(output.read_text())
-    assert figures["interrupted"] is True
+    assert figures["complete"] is False
     assert 2 <= figures["utterances"] < 201
 
 
