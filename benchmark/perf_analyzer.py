@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +24,7 @@ from benchmark.serving import serving
 from benchmark.systems.recordings import read_recordings
 from client import cli
 from client.errors import ClientError
-from client.load import OpenLoop, Plan
+from client.load import ClosedLoop, Load, OpenLoop, Plan
 from client.recognizer import DEFAULT_URL
 from client.recording import Recording
 
@@ -51,19 +50,6 @@ _SHOWN = {
 
 class PerfAnalyzerError(ClientError):
     """perf_analyzer gave no figures."""
-
-
-@dataclass(frozen=True)
-class Load:
-    """What both tools put on the server: one of a closed and an open loop."""
-
-    concurrency: int | None
-    rate: float | None
-    requests: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.concurrency} in flight" if self.concurrency else f"{self.rate:g} a second"
 
 
 @click.command()
@@ -104,8 +90,8 @@ def run(
         raise click.UsageError("give --concurrency, --rate or both")
     recordings = read_recordings(manifest)
     requests = passes * len(recordings)
-    loads = [Load(concurrency, None, requests)] if concurrency else []
-    loads += [Load(None, rate, requests)] if rate else []
+    loads: list[Load] = [ClosedLoop(concurrency)] if concurrency else []
+    loads += [OpenLoop(rate)] if rate else []
     out.mkdir(parents=True, exist_ok=True)
     write_input(recordings, out / INPUT)
     write_manifest(recordings, out / MANIFEST)
@@ -113,16 +99,16 @@ def run(
         if repository:
             url = stack.enter_context(serving(repository, [EXPLICIT, f"--load-model={model}"])).grpc
         for load in loads:
-            if load.rate:
+            if isinstance(load, OpenLoop):
                 write_intervals(load.rate, requests, out / INTERVALS)
-            command = [program or "perf_analyzer", *arguments(model, url, load, out)]
+            command = [program or "perf_analyzer", *arguments(model, url, load, requests, out)]
             click.echo(shlex.join(command))
             if program:
                 found = [
-                    (ask_perf_analyzer(command, out / PROFILE), ask_bench(model, url, load, out / MANIFEST))
+                    (ask_perf_analyzer(command, out / PROFILE), ask_bench(model, url, load, requests, out / MANIFEST))
                     for _ in range(rounds)
                 ]
-                Console(width=100).print(_table(load, found))
+                Console(width=100).print(_table(f"{load.name}, {requests} requests", found))
     return cli.EXIT_OK
 
 
@@ -157,22 +143,25 @@ def write_manifest(recordings: Sequence[Recording], file: Path) -> None:
     file.write_text("\n".join(lines) + "\n")
 
 
-def arguments(model: str, url: str, load: Load, folder: Path) -> list[str]:
+def arguments(model: str, url: str, load: Load, requests: int, folder: Path) -> list[str]:
     """perf_analyzer's command line, without its name."""
     shared = ["-m", model, "-i", "grpc", "-u", url, "--async", "--input-data", str(folder / INPUT)]
-    shared += ["--request-count", str(load.requests)]
-    if load.concurrency:
+    shared += ["--request-count", str(requests)]
+    if isinstance(load, ClosedLoop):
         return [*shared, "--concurrency-range", str(load.concurrency)]
     return [*shared, "--request-intervals", str(folder / INTERVALS)]
 
 
 def ask_perf_analyzer(command: Sequence[str], profile: Path) -> dict[str, float]:
     """Its figures of one run, whose requests it writes to `profile`. Raises PerfAnalyzerError where it has none."""
+    # It refuses a file that is there.
+    profile.unlink(missing_ok=True)
     ended = subprocess.run([*command, "--profile-export-file", str(profile)], capture_output=True, text=True)
     found = {name: pattern.search(ended.stdout) for name, pattern in _FIGURES.items()}
     if not all(found.values()):
-        last = (ended.stderr.strip() or ended.stdout.strip() or "no output").splitlines()[-1]
-        raise PerfAnalyzerError(f"{command[0]} ended with code {ended.returncode} and no figures: {last}")
+        # What is wrong stands first; all of its options follow.
+        first = (ended.stderr.strip() or ended.stdout.strip() or "no output").splitlines()[0]
+        raise PerfAnalyzerError(f"{command[0]} ended with code {ended.returncode} and no figures: {first}")
     milliseconds = {name: float(match[1]) / 1000 for name, match in found.items() if match}
     return {"requests_per_second": requests_per_second(profile), **milliseconds}
 
@@ -189,13 +178,13 @@ def requests_per_second(profile: Path) -> float:
     return len(requests) / (last - first) * 1e9
 
 
-def ask_bench(model: str, url: str, load: Load, manifest: Path) -> dict[str, float]:
+def ask_bench(model: str, url: str, load: Load, requests: int, manifest: Path) -> dict[str, float]:
     """The same figures of one run of client/bench.py. Raises PerfAnalyzerError where it has none."""
-    flags = ["--concurrency", str(load.concurrency)] if load.concurrency else ["--rate", str(load.rate)]
+    flags = ["--concurrency", str(load.concurrency)] if isinstance(load, ClosedLoop) else ["--rate", str(load.rate)]
     with TemporaryDirectory() as folder:
         result = Path(folder) / "bench.json"
         command = [sys.executable, str(BENCH), "--model", model, "--url", url, "--manifest", str(manifest), *flags]
-        command += ["--requests", str(load.requests), "--order", "given", "--json", str(result)]
+        command += ["--requests", str(requests), "--order", "given", "--json", str(result)]
         ended = subprocess.run(command, stdout=subprocess.DEVNULL)
         if ended.returncode:
             raise PerfAnalyzerError(f"bench.py ended with code {ended.returncode}; its error stands above")
@@ -210,7 +199,7 @@ def ask_bench(model: str, url: str, load: Load, manifest: Path) -> dict[str, flo
     }
 
 
-def _table(load: Load, rounds: Sequence[tuple[dict[str, float], dict[str, float]]]) -> Table:
+def _table(what: str, rounds: Sequence[tuple[dict[str, float], dict[str, float]]]) -> Table:
     for pair in rounds:
         for figures in pair:
             figures["client_over_server"] = figures["mean_ms"] / figures["server_mean_ms"]
@@ -219,7 +208,7 @@ def _table(load: Load, rounds: Sequence[tuple[dict[str, float], dict[str, float]
         "perf_analyzer",
         "bench.py",
         "bench.py / perf_analyzer",
-        title=f"{load.name}, {load.requests} requests: medians of {len(rounds)} rounds",
+        title=f"{what}: medians of {len(rounds)} rounds",
         title_justify="left",
     )
     for name, shown in _SHOWN.items():

@@ -188,10 +188,12 @@ def _put_loads(
         code = max(code, ended)
         return measured
 
-    pilot = bench("pilot", "--concurrency", str(COMPARED_AT))
-    closed_requests = str(_whole_passes(settings.seconds * fastest(pilot)["requests_per_second"], description))
+    pilot = fastest(bench("pilot", "--concurrency", str(COMPARED_AT))["loads"])
+    if not pilot["answered"]:
+        raise ResultsError(f"on {description.name}: no utterance was answered; see the lines above")
+    closed_requests = str(_whole_passes(settings.seconds * pilot["requests_per_second"], description))
     closed = bench("closed", "--concurrency", settings.concurrencies, "--requests", closed_requests)
-    capacity = fastest(closed)["requests_per_second"]
+    capacity = fastest(closed["loads"])["requests_per_second"]
     # Rounded, so that a run that goes on asks for the same rates to the letter.
     rates = ",".join(f"{share * capacity:.3g}" for share in RATES_OF_CAPACITY)
     open_requests = str(_whole_passes(max(settings.seconds * capacity / 2, OPEN_REQUESTS), description))
@@ -206,12 +208,14 @@ def _whole_passes(requests: float, description: Description) -> int:
     return max(math.ceil(requests / description.utterances), 1) * description.utterances
 
 
-def fastest(measured: dict[str, Any]) -> dict[str, Any]:
-    """The load with the highest throughput. Raises ResultsError where none was answered."""
-    load: dict[str, Any] = max(measured["loads"], key=lambda load: load["rtfx"])
-    if not load["answered"]:
-        raise ResultsError(f"on {measured['dataset_name']}: no utterance was answered; see the lines above")
-    return load
+def fastest(loads: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The load with the highest throughput, of bench.py's JSON."""
+    return max(loads, key=lambda load: load["rtfx"])
+
+
+def compared_load(loads: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The load at COMPARED_AT; the one with the highest throughput where that was not among them."""
+    return next((load for load in loads if load["load"] == {"concurrency": COMPARED_AT}), fastest(loads))
 
 
 def _bench(

@@ -116,7 +116,11 @@ def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     lines = content.split("\n")[:-1]  # Not splitlines(), which knows more line ends than JSON does.
     try:
         header, *rows = [json.loads(line) for line in lines]
-        if not all("load" in row and ("session" in row or "number" in row) for row in rows) or "load" in header:
+        if (
+            not isinstance(header, dict)
+            or not all("load" in row and ("session" in row or "number" in row) for row in rows)
+            or "load" in header
+        ):
             raise ValueError
     except (ValueError, TypeError) as error:
         raise JournalError(f"{path}: holds no rows of a run; name another file, or leave out --resume") from error

@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.reporting.tables import fastest
+from benchmark.run import compared_load
 
 Json = dict[str, Any]
 
@@ -63,7 +63,7 @@ def error_and_speed(report: Json) -> Figure | None:
         panel.set(title=title, xlabel="RTFx, seconds of audio a second", ylabel="WER, %", xscale="log")
         # Linear below 1 %, so that it has a zero; peers with a model of their own may be far above.
         panel.set_yscale("symlog", linthresh=1)
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, max(2 * max(error for _, error, _ in found), 1))
         panel.legend(frameon=False, fontsize=7)
     return figure
 
@@ -131,7 +131,7 @@ def batch_sizes(report: Json) -> Figure | None:
     """A bar for each model: the share of requests that the encoder took in batches of each size."""
     bars = []
     for run in report["served"]:
-        encoders = [step for step in fastest(run)["steps"] if stage_of(step["model"]) == "encoder"]
+        encoders = [step for step in compared_load(run["closed"])["steps"] if stage_of(step["model"]) == "encoder"]
         if encoders:
             sizes = {int(size): count for size, count in encoders[0]["batch_sizes"].items()}
             bars.append((f"{run['model']}, {run['dataset']['name']}", sizes))
@@ -157,7 +157,9 @@ def batch_sizes(report: Json) -> Figure | None:
 
 def stage_times(report: Json) -> Figure | None:
     """A bar for each model: a request's mean time in each stage's queue and computation."""
-    bars = [(f"{run['model']}, {run['dataset']['name']}", fastest(run)["steps"]) for run in report["served"]]
+    bars = [
+        (f"{run['model']}, {run['dataset']['name']}", compared_load(run["closed"])["steps"]) for run in report["served"]
+    ]
     bars = [(name, steps) for name, steps in bars if steps]
     if not bars:
         return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.compare import OURS, OWN_MODELS
-from benchmark.run import COMPARED_AT
+from benchmark.run import COMPARED_AT, compared_load
 from benchmark.score import sclite_agrees
 from client.results import KNEE, SATURATED
 from client.scoring import NORMALIZATIONS
@@ -175,7 +175,7 @@ def _load_cells(load: Json) -> list[str]:
 
 
 def stages(report: Json) -> Table:
-    """Where a request's time goes at the highest throughput."""
+    """Where a request's time goes under the load that models are compared by."""
     return Table(
         "Stages",
         ["model", "data", "stage", "mean batch", "queue ms", "input ms", "infer ms", "output ms"],
@@ -183,17 +183,11 @@ def stages(report: Json) -> Table:
             [run["model"], run["dataset"]["name"], step["model"], number(step["mean_batch_size"], 2)]
             + [number(step[part], 2) for part in ("queue_ms", "input_ms", "infer_ms", "output_ms")]
             for run in report["served"]
-            for step in fastest(run)["steps"]
+            for step in compared_load(run["closed"])["steps"]
         ],
-        "By Triton's own counters, at the concurrency with the highest throughput: means over requests, each of which "
-        "has the times of the batch that it was in.",
+        f"By Triton's own counters, with {COMPARED_AT} requests in flight: means over requests, each of which has the "
+        "times of the batch that it was in.",
     )
-
-
-def fastest(run: Json) -> Json:
-    """The closed loop with the highest throughput."""
-    found: Json = max(run["closed"], key=lambda load: load["rtfx"])
-    return found
 
 
 def comparison(compared: Json) -> Table:

@@ -11,7 +11,7 @@ import pytest
 from benchmark_results import RunModule
 from locations import BUILD, DEMO_MANIFEST
 
-from benchmark.perf_analyzer import Load, PerfAnalyzerError, ask_perf_analyzer, write_intervals
+from benchmark.perf_analyzer import PerfAnalyzerError, ask_perf_analyzer, write_intervals
 from client.audio import load_audio
 from client.load import OpenLoop, Plan
 from client.manifest import read_manifest
@@ -25,7 +25,7 @@ UTTERANCES = len(DEMO_MANIFEST.read_text().splitlines())
 def test_both_tools_put_the_same_load_on_the_server(
     triton: Any, run_module: RunModule, tmp_path: Path, load: tuple[str, int]
 ) -> None:
-    flags = ("--manifest", DEMO_MANIFEST, "--url", triton.url, "--out", tmp_path, "--passes", 2, "--rounds", 1)
+    flags = ("--manifest", DEMO_MANIFEST, "--url", triton.url, "--out", tmp_path, "--passes", 2, "--rounds", 2)
     done = run_module("perf_analyzer", triton.model, *flags, *load, "--perf-analyzer", PROGRAM)
     assert (done.returncode, done.stderr) == (0, "")
     profile = json.loads((tmp_path / "perf_analyzer_profile.json").read_text())
@@ -62,7 +62,3 @@ def test_an_open_loop_has_bench_pys_moments(tmp_path: Path) -> None:
 def test_a_program_without_figures_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(PerfAnalyzerError, match="false ended with code 1 and no figures"):
         ask_perf_analyzer(["false"], tmp_path / "profile.json")
-
-
-def test_a_load_is_named_by_what_it_is() -> None:
-    assert Load(8, None, 10).name == "8 in flight" and Load(None, 2.5, 10).name == "2.5 a second"

@@ -226,8 +226,7 @@ def test_an_interrupt_gives_the_summary_so_far(
     soundfile.write(long, np.random.default_rng(0).integers(-3000, 3000, 16000 * 20, dtype=np.int16), 16000)
     manifest = write_manifest(tmp_path / "m.jsonl", [spoken[0], *[(long, "noise")] * 200])
     output = tmp_path / "out.json"
-    arguments = ("--manifest", manifest, "--concurrency", 2, "--warmup", 0, "--json", output)
-    arguments = (*arguments, "--processes", processes)
+    arguments = ("--manifest", manifest, "--concurrency", 2, "--warmup", 0, "--json", output, "--processes", processes)
     served = requests_served(triton)
     process = start_command("bench", "--url", triton.url, *arguments)
     deadline = time.monotonic() + 60

@@ -28,3 +28,11 @@ async def test_absent_metrics_are_named(absent_url: str) -> None:
         await asyncio.sleep(0.5)
     assert monitor.usage() is None
     assert monitor.problem is not None and absent_url in monitor.problem and "--metrics-url" in monitor.problem
+
+
+async def test_a_port_that_speaks_another_language_is_named(triton: Any) -> None:
+    monitor = Monitor(f"http://{triton.url}/metrics")
+    async with monitor.watching():
+        await asyncio.sleep(0.5)
+    assert monitor.usage() is None
+    assert monitor.problem is not None and triton.url in monitor.problem

@@ -1,0 +1,94 @@
+"""Rows of a run: what is kept, what is refused, what a disk without room does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.journal import Journal, JournalError
+from client.load import ClosedLoop, OpenLoop
+from client.manifest import Utterance
+from client.measurement import Session
+from client.recording import Recording, Response
+from client.server_statistics import Counters
+from client.server_usage import GpuUsage, Level, Usage
+
+HEADER = {"model": "coffee_ctc", "seed": 0}
+LOAD = ClosedLoop(4)
+RECORDINGS = [Recording(Utterance(Path("one.wav"), "half a pair \ud83d \u2028 and a line"), np.zeros(160, np.int16))]
+RESPONSE = Response(0, 0, "text", due=0.0, sent=0.1, answered=0.4, attempts=2)
+SESSION = Session(
+    wall_seconds=1.5,
+    counted={"encoder": Counters(3, 2, 3, 9, 1, 2, 3, 4, {1: 1, 2: 1})},
+    usage=Usage(2, Level(0.5, 0.9), None, (GpuUsage("GPU-1", Level(0.1, 0.2), Level(1e9, 2e9), None),)),
+    client_cpu_seconds=(0.25, 0.5),
+    loop_lag_seconds=(0.01, 0.02),
+)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """One answer, one failure and the session that they belong to."""
+    path = tmp_path / "rows.jsonl"
+    journal = Journal.begin(path, HEADER, RECORDINGS)
+    journal.answer(LOAD, RESPONSE)
+    journal.answer(LOAD, Response(1, 0, "", 0.0, 0.0, 0.5, error="refused"))
+    journal.session(LOAD, SESSION)
+    journal.close()
+    return path
+
+
+def test_what_was_written_is_read_again_without_the_failures(rows: Path) -> None:
+    journal, (run, other) = Journal.resume(rows, HEADER, RECORDINGS, [LOAD, OpenLoop(2.0)])
+    journal.close()
+    assert run.responses == [RESPONSE]
+    assert run.sessions == [SESSION]
+    assert (other.responses, other.sessions) == ([], [])
+    kept = [json.loads(line) for line in rows.read_text().split("\n") if line]
+    assert [row.get("number") for row in kept] == [None, 0, None]
+    assert kept[1]["reference"] == RECORDINGS[0].utterance.text
+
+
+def test_answers_of_a_killed_session_end_with_the_last_of_them(rows: Path) -> None:
+    with rows.open("a") as file:
+        for number in (2, 3):
+            row = json.loads(rows.read_text().split("\n")[1]) | {"number": number, "answered": 7.0 + number}
+            file.write(json.dumps(row) + "\n")
+        file.write('{"load": "4 in fl')
+    for _ in range(2):
+        journal, (run,) = Journal.resume(rows, HEADER, RECORDINGS, [LOAD])
+        journal.close()
+        assert [response.number for response in run.responses] == [0, 2, 3]
+        assert [session.wall_seconds for session in run.sessions] == [1.5, 10.0]
+
+
+def test_rows_that_are_there_are_not_written_over(rows: Path) -> None:
+    content = rows.read_bytes()
+    with pytest.raises(JournalError, match="is there already"):
+        Journal.begin(rows, HEADER, RECORDINGS)
+    assert rows.read_bytes() == content
+
+
+def test_rows_of_another_run_are_refused_and_left_alone(rows: Path) -> None:
+    content = rows.read_bytes()
+    with pytest.raises(JournalError, match="another seed;"):
+        Journal.resume(rows, HEADER | {"seed": 1}, RECORDINGS, [LOAD])
+    assert rows.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\n", b"[]\n", b"{}\n[1]\n", b'{"load": "x"}\n', b"{}\nnot JSON\n"])
+def test_a_file_that_is_no_journal_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(JournalError, match="holds no rows of a run"):
+        Journal.resume(path, HEADER, RECORDINGS, [LOAD])
+    assert path.read_bytes() == content
+
+
+def test_a_full_disk_is_one_line_that_names_the_file() -> None:
+    journal = Journal(Path("/dev/full"), RECORDINGS)
+    with pytest.raises(JournalError, match=r"/dev/full: cannot be written \(No space left on device\)"):
+        journal.answer(LOAD, RESPONSE)

@@ -1,0 +1,90 @@
+"""Senders: what ends them early, and what they tell of the client itself."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.audio import Samples, load_audio
+from client.errors import ClientError
+from client.load import ClosedLoop, Load, OpenLoop, Plan
+from client.measurement import LoadRun, measure
+from client.recognizer import AsyncRecognizer
+from client.recording import Response
+from client.sending import LocalSenders, Senders
+from client.shared_audio import SharedAudio
+from client.workers import Target, WorkerSenders
+
+Spoken = list[tuple[Path, str]]
+
+
+@pytest.fixture
+def audio(spoken: Spoken) -> list[Samples]:
+    return [load_audio(path) for path, _ in spoken[:4]]
+
+
+def plan(load: Load, requests: int = 400) -> Plan:
+    return Plan(load, (0, 1, 2, 3), shuffled=False, seed=0, requests=requests)
+
+
+async def fails_at_the_first_answer(senders: Senders, load: Load) -> float:
+    """Seconds until the senders gave up, of a plan that lasts 20 s or more."""
+
+    def full_disk(response: Response) -> None:
+        raise ClientError("no room")
+
+    started = time.monotonic()
+    with pytest.raises(ClientError, match="no room"):
+        await senders.run(plan(load), full_disk)
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("load", [ClosedLoop(1), OpenLoop(20.0)])
+async def test_an_error_ends_the_run_and_not_only_one_request(triton: Any, audio: list[Samples], load: Load) -> None:
+    async with AsyncRecognizer(triton.model, triton.url) as recognizer:
+        assert await fails_at_the_first_answer(LocalSenders(recognizer, audio), load) < 10
+    with SharedAudio.holding(audio) as shared:
+        target = Target(triton.model, triton.url, 60.0, shared.block, None, 0)
+        with WorkerSenders(target, 2) as senders:
+            assert await fails_at_the_first_answer(senders, load) < 15
+
+
+async def test_each_process_tells_what_it_took(triton: Any, audio: list[Samples]) -> None:
+    run = LoadRun(ClosedLoop(2))
+    async with AsyncRecognizer(triton.model, triton.url) as recognizer:
+        with SharedAudio.holding(audio) as shared:
+            target = Target(triton.model, triton.url, 60.0, shared.block, None, 0)
+            with WorkerSenders(target, 2) as senders:
+                await measure(recognizer, senders, plan(run.load, 40), run)
+    (session,) = run.sessions
+    assert len(session.client_cpu_seconds) == len(session.loop_lag_seconds) == 2
+    assert all(0 < seconds < session.wall_seconds * 2 for seconds in session.client_cpu_seconds)
+    assert all(0 <= lag < session.wall_seconds for lag in session.loop_lag_seconds)
+    assert session.counted[triton.model].inferences == len(run.responses) == 40
+
+
+async def test_a_loop_that_does_not_get_the_cpu_is_late(triton: Any, audio: list[Samples]) -> None:
+    def slow(response: Response) -> None:
+        time.sleep(0.1)
+
+    async with AsyncRecognizer(triton.model, triton.url) as recognizer:
+        effort = await LocalSenders(recognizer, audio).run(plan(ClosedLoop(2), 10), slow)
+    assert effort.loop_lag_seconds[0] > 0.05
+
+
+def test_shared_audio_is_the_audio(audio: list[Samples]) -> None:
+    with SharedAudio.holding([*audio, np.zeros(0, np.int16)]) as shared, SharedAudio.attached(shared.block) as other:
+        for there, samples in zip(other.samples(), [*audio, np.zeros(0, np.int16)], strict=True):
+            assert np.array_equal(there, samples)
+        del there
+
+
+def test_audio_that_shared_memory_has_no_room_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Filling the machine's own shared memory could end other programs.
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    with pytest.raises(ClientError, match="/dev/shm has 0 MB free, the audio takes"):
+        SharedAudio.holding([np.zeros(1000, np.int16)])
