@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
@@ -30,6 +31,7 @@ from client.recording import Recording
 
 OURS = "served by Triton (ours)"
 NEMO = "NeMo transcribe()"
+PEERS = ("onnx_asr", "sherpa_onnx", "pocketsphinx", "faster_whisper")
 OWN_MODELS = {"pocketsphinx": "pocketsphinx", "faster_whisper": "faster-whisper"}
 """Peers that bring a model of their own, by adapter; all others run the weights of the model that is compared."""
 
@@ -50,7 +52,7 @@ OWN_MODELS = {"pocketsphinx": "pocketsphinx", "faster_whisper": "faster-whisper"
 @click.option("--out", required=True, metavar="RESULTS", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--at-once", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--without", multiple=True, metavar="PEER", help="A peer to leave out, e.g. pocketsphinx.")
+@click.option("--without", multiple=True, type=click.Choice(PEERS), help="A peer to leave out; may be given again.")
 @click.option("--export-python", default=".venv/export/bin/python", type=click.Path(path_type=Path))
 @click.option("--peers-python", default=".venv/peers/bin/python", type=click.Path(path_type=Path))
 def compare(
@@ -97,20 +99,21 @@ def compare(
             InProcess(repository, chosen.name),
             Process(NEMO, peer_command(export_python, "nemo", checkpoint), recordings),
         ]
-        models = {
-            "onnx_asr": peer_models and peer_models / "onnx_asr",
-            "sherpa_onnx": peer_models and peer_models / "sherpa_onnx",
-            "pocketsphinx": None,
-            "faster_whisper": whisper,
-        }
-        for peer, path in models.items():
+        models = {"faster_whisper": whisper, "pocketsphinx": None}
+        for peer in PEERS:
             if peer not in without:
+                path = models.get(peer, peer_models and peer_models / peer)
                 name = OWN_MODELS.get(peer, peer.replace("_", "-"))
                 systems.append(Process(name, peer_command(peers_python, peer, path), recordings))
         running, not_run = start(systems, recordings, stack)
         passes = _rounds(running, recordings, at_once, rounds, not_run, f"{chosen.name} on {description.name}")
     found = _result(chosen, description, recordings, running, passes, not_run)
     write_json(file, {"conditions": conditions, **found})
+    for system in found["systems"]:
+        click.echo(f"{system['name']}: RTFx {found['audio_seconds'] / median(system['seconds']):.1f}")
+    for name, reason in not_run.items():
+        click.echo(f"{name}: not run: {reason}")
+    click.echo(file)
     return cli.EXIT_OK
 
 

@@ -83,7 +83,14 @@ class Settings:
     show_default=True,
     help="How long each closed loop lasts, about; under each load each utterance is asked for at least once.",
 )
-@click.option("--concurrency", "concurrencies", default=CONCURRENCIES, show_default=True, help="Of the closed loops.")
+@click.option(
+    "--concurrency",
+    "concurrencies",
+    default=CONCURRENCIES,
+    show_default=True,
+    callback=cli.number_list(click.IntRange(min=1)),
+    help=f"Of the closed loops; {COMPARED_AT}, by which models are compared, is always among them.",
+)
 @click.option("--bench", "flags", default="", metavar="FLAGS", help="More flags of bench.py, e.g. '--processes 4'.")
 @click.option(
     "--url",
@@ -97,7 +104,7 @@ def run(
     datasets: tuple[Path, ...],
     out: Path,
     seconds: float,
-    concurrencies: str,
+    concurrencies: tuple[int, ...],
     flags: str,
     url: str | None,
     metrics_url: str | None,
@@ -115,7 +122,8 @@ def run(
             server = stack.enter_context(serving(repository, [EXPLICIT]))
             url, metrics_url = server.grpc, f"http://{server.metrics}/metrics"
         metrics_url = metrics_url or default_metrics_url(url)
-        settings = Settings(url, metrics_url, out, seconds, concurrencies, tuple(shlex.split(flags)))
+        listed = ",".join(map(str, sorted({*concurrencies, COMPARED_AT})))
+        settings = Settings(url, metrics_url, out, seconds, listed, tuple(shlex.split(flags)))
         for model in models:
             write_json(out / model.name / "model.json", asdict(model))
             try:
@@ -214,8 +222,8 @@ def fastest(loads: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def compared_load(loads: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The load at COMPARED_AT; the one with the highest throughput where that was not among them."""
-    return next((load for load in loads if load["load"] == {"concurrency": COMPARED_AT}), fastest(loads))
+    """The load that models are compared by, of the closed loops in bench.py's JSON."""
+    return next(load for load in loads if load["load"] == {"concurrency": COMPARED_AT})
 
 
 def _bench(

@@ -174,7 +174,8 @@ def bench(
         asyncio.run(run.measure(listed.utterances))
     except KeyboardInterrupt:
         interrupted = True
-        cli.print_error(f"interrupted; {run.answered} requests were answered")
+        go_on = "; --resume goes on" if rows else ""
+        cli.print_error(f"interrupted; {run.answered} requests were answered{go_on}")
         if not run.answered:
             return cli.EXIT_INTERRUPTED
     except (ClientError, OSError) as error:

@@ -18,7 +18,7 @@ from client.concurrency import map_in_order
 from client.environment import machine, versions
 from client.errors import AudioError
 from client.journal import Journal
-from client.load import Load, Order, Plan, ordered
+from client.load import ClosedLoop, Load, Order, Plan, ordered
 from client.manifest import Utterance
 from client.measurement import LoadRun, measure, warm_up
 from client.protocol import SharedSamples
@@ -180,7 +180,7 @@ class BenchRun:
             run = LoadRun(load)
             self.runs.append(run)
         plan = self._plan(run)
-        if plan.remaining == 0 or (self.options.seconds and run.wall_seconds >= self.options.seconds):
+        if plan.remaining == 0 or (plan.seconds is not None and plan.seconds <= 0):
             return True
         sending = progress.add_task(load.name, total=plan.remaining)
 
@@ -203,7 +203,9 @@ class BenchRun:
 
     def _plan(self, run: LoadRun) -> Plan:
         options = self.options
-        seconds = options.seconds - run.wall_seconds if options.seconds else None
+        seconds = options.seconds
+        if seconds and isinstance(run.load, ClosedLoop):
+            seconds -= run.wall_seconds
         everything = None if options.seconds else len(self.recordings)
         return Plan(
             load=run.load,

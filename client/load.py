@@ -29,7 +29,11 @@ class ClosedLoop:
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """Requests at random moments, `rate` a second on average whatever the server does: a Poisson process."""
+    """Requests at random moments, `rate` a second whatever the server does: a Poisson process.
+
+    Of that process those runs are drawn that have as many arrivals as they should, which are uniform in time; others
+    would offer another rate than they are named by. The same seed gives every rate the same pattern, stretched.
+    """
 
     rate: float
 
@@ -55,7 +59,7 @@ class Plan:
     """All requests of one run; the same ones, at the same moments, for the same seed.
 
     Recordings are numbered; each pass over them has every one once. A run ends after so many `requests` or so many
-    `seconds`, whichever comes first; one of them is given.
+    `seconds`, whichever comes first; one of them is given. An open loop has as many arrivals as its rate has in them.
     """
 
     load: Load
@@ -71,24 +75,39 @@ class Plan:
     @property
     def remaining(self) -> int | None:
         """Requests to be sent; None where only time ends the run."""
-        if self.requests is None:
-            return None
-        return self.requests - sum(number < self.requests for number in self.answered)
+        total = self._total
+        return None if total is None else total - sum(number < total for number in self.answered)
+
+    @property
+    def _total(self) -> int | None:
+        """Requests of the whole run, those answered before too; None where only time ends it."""
+        if not isinstance(self.load, OpenLoop) or self.seconds is None:
+            return self.requests
+        arrivals = max(round(self.load.rate * self.seconds), 1)
+        return arrivals if self.requests is None else min(arrivals, self.requests)
 
     def part(self, part: int, parts: int) -> Iterator[Request]:
         """Every `parts`th request, from `part` on. Those of all parts together are all requests."""
-        moments = random.Random(f"{self.seed} moments")
-        due = 0.0
+        total, moments = self._total, self._moments()
         numbers = (number for number in count() if number not in self.answered)
+        start = None
         for place, number in enumerate(numbers):
-            if self.requests is not None and number >= self.requests:
+            if total is not None and number >= total:
                 return
-            if isinstance(self.load, OpenLoop):
-                due += moments.expovariate(self.load.rate)
-                if self.seconds is not None and due > self.seconds:
-                    return
+            due = 0.0
+            if moments is not None:
+                # A run that goes on does so where it was, not at the beginning of the pattern.
+                start = start if start is not None else moments[number - 1] if number else 0.0
+                due = moments[number] - start
             if place % parts == part:
                 yield Request(number, self._recording(number), due)
+
+    def _moments(self) -> list[float] | None:
+        """When an open loop's requests are due, those answered before too; None for a closed loop."""
+        if not isinstance(self.load, OpenLoop) or self._total is None:
+            return None
+        generator, seconds = random.Random(f"{self.seed} moments"), self._total / self.load.rate
+        return sorted(generator.uniform(0, seconds) for _ in range(self._total))
 
     def _recording(self, number: int) -> int:
         passed, place = divmod(number, len(self.recordings))

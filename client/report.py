@@ -15,7 +15,7 @@ from client.server_usage import Level
 
 _LATE_MS = 20.0
 """An open loop that sends its requests later than this says so."""
-_SHORT_SECONDS = 5.0
+_SHORT_SECONDS = 4.0
 """A load that was measured for less says so."""
 
 
@@ -43,6 +43,7 @@ def print_results(results: Results, most_worst: int, console: Console) -> None:
 def _one_load(title: str, results: Results, load: LoadFigures) -> Table:
     table = _figures_table(f"{title}, {load.name}")
     rows = {
+        "manifest": str(results.setting["manifest"]),
         "utterances": f"{results.utterances}",
         "failed": _failed(results, results.loads),
         "audio": f"{load.audio_seconds:.1f} s",
@@ -61,6 +62,7 @@ def _one_load(title: str, results: Results, load: LoadFigures) -> Table:
 def _accuracy(title: str, results: Results) -> Table:
     table = _figures_table(title)
     rows = {
+        "manifest": str(results.setting["manifest"]),
         "utterances": f"{results.utterances}",
         "failed": _failed(results, results.loads),
         **_rates(results),

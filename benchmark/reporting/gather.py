@@ -22,7 +22,13 @@ PUBLISHED_SOURCE = "NeMo's documentation, docs/source/asr/data/scores/en"
 
 def gather(results: Path) -> Json:
     """Raises ResultsError where something in the folder can't be read, or it holds nothing measured."""
+    if not (results / SCORES).exists():
+        raise ResultsError(f"{results}: holds no {SCORES}; run python -m benchmark.score first")
     scores = read_json(results / SCORES)
+    scored_at = (results / SCORES).stat().st_mtime
+    texts = [*results.glob("*/*/closed.json"), *results.glob("*/*/compared.json")]
+    if any(file.stat().st_mtime > scored_at for file in texts):
+        raise ResultsError(f"{results / SCORES}: is older than what was measured; run python -m benchmark.score again")
     measured = [read_json(file) for file in sorted(results.glob("*/model.json"))]
     if not measured:
         raise ResultsError(f"{results}: holds no model.json; measure with benchmark.run")

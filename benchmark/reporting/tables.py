@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.compare import OURS, OWN_MODELS
+from benchmark.engines import WORDS
 from benchmark.run import COMPARED_AT, compared_load
 from benchmark.score import sclite_agrees
 from client.results import KNEE, SATURATED
@@ -267,8 +268,8 @@ def engines(report: Json) -> Table:
         ["engine", "model", "runs", "mean WER", "measured"],
         rows,
         f"Published: {found['source']}. {found['measure']}. Measured here: the same mean, after the normalisation of "
-        "this report. The coffee models know 55 words, few of them among these: their rows show the pipeline, not "
-        "what NeMo's published models do.",
+        f"this report, on the data set prepared as {WORDS}=simple_test.csv. The coffee models know 55 words, few of them "
+        "among these: their rows show the pipeline, not what NeMo's published models do.",
     )
 
 

@@ -170,6 +170,17 @@ def test_speechloops_mean_is_over_utterances_and_capped() -> None:
     assert mean_capped_wer(score([], [])) is None
 
 
+def test_scores_older_than_the_results_are_refused(measured: Measured, run_module: RunModule, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(measured.results, results)
+    (results / "coffee_ctc" / "demo" / "closed.json").touch()
+    done = run_module("report", results, "--out", tmp_path / "pages")
+    assert done.returncode == 2 and "run python -m benchmark.score again" in done.stderr
+    (results / "scores.json").unlink()
+    done = run_module("report", results, "--out", tmp_path / "pages")
+    assert done.returncode == 2 and "run python -m benchmark.score first" in done.stderr
+
+
 def test_results_that_are_none_are_one_line(run_module: RunModule, tmp_path: Path) -> None:
     for command in (("score", tmp_path), ("report", tmp_path, "--out", tmp_path)):
         done = run_module(*command)

@@ -53,15 +53,39 @@ def test_an_order_that_is_kept() -> None:
 def test_arrivals_are_a_poisson_process() -> None:
     moments = [request.due for request in plan(load=OpenLoop(20.0), requests=4000).part(0, 1)]
     gaps = np.diff([0.0, *moments])
-    assert np.mean(gaps) == pytest.approx(1 / 20, rel=0.05)
     # An exponential distribution's deviation is its mean, and it is that much below its mean so often.
     assert np.std(gaps) == pytest.approx(1 / 20, rel=0.1)
     assert np.mean(gaps < 1 / 20) == pytest.approx(1 - np.exp(-1), abs=0.03)
 
 
+@pytest.mark.parametrize("requests", [10, 58, 104, 1000])
+@pytest.mark.parametrize("rate", [0.5, 40.0])
+def test_an_open_loop_offers_the_rate_that_it_is_named_by(requests: int, rate: float) -> None:
+    moments = [request.due for request in plan(load=OpenLoop(rate), requests=requests).part(0, 1)]
+    assert len(moments) == requests
+    assert 0.6 * requests / rate < moments[-1] <= requests / rate
+    fewer = [moment for moment in moments if moment <= requests / rate / 2]
+    assert len(fewer) == pytest.approx(requests / 2, abs=4 * requests**0.5)
+
+
+def test_every_rate_has_the_same_pattern() -> None:
+    slow, fast = ([request.due for request in plan(load=OpenLoop(rate)).part(0, 1)] for rate in (2.0, 8.0))
+    assert slow == pytest.approx([4 * moment for moment in fast])
+
+
+def test_an_open_loop_goes_on_where_it_was() -> None:
+    whole = plan(load=OpenLoop(5.0), requests=40)
+    moments = [request.due for request in whole.part(0, 1)]
+    rest = list(replace(whole, answered=frozenset(range(25))).part(0, 1))
+    assert [request.number for request in rest] == list(range(25, 40))
+    assert [request.due for request in rest] == pytest.approx([moment - moments[24] for moment in moments[25:]])
+
+
 def test_time_bounds_an_open_loop() -> None:
-    moments = [request.due for request in plan(load=OpenLoop(50.0), requests=None, seconds=4.0).part(0, 1)]
-    assert 100 < len(moments) < 300 and moments[-1] <= 4.0
+    timed = plan(load=OpenLoop(50.0), requests=None, seconds=4.0)
+    moments = [request.due for request in timed.part(0, 1)]
+    assert len(moments) == timed.remaining == 200 and moments[-1] <= 4.0
+    assert replace(timed, requests=30).remaining == 30
 
 
 def test_without_a_number_of_requests_a_closed_loop_goes_on() -> None:
