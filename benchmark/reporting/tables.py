@@ -268,8 +268,8 @@ def engines(report: Json) -> Table:
         ["engine", "model", "runs", "mean WER", "measured"],
         rows,
         f"Published: {found['source']}. {found['measure']}. Measured here: the same mean, after the normalisation of "
-        f"this report, on the data set prepared as {WORDS}=simple_test.csv. The coffee models know 55 words, few of them "
-        "among these: their rows show the pipeline, not what NeMo's published models do.",
+        f"this report, on the data set prepared as {WORDS}=simple_test.csv. The coffee models know 55 words, few of "
+        "them among these: their rows show the pipeline, not what NeMo's published models do.",
     )
 
 
