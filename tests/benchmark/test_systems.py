@@ -35,11 +35,16 @@ def test_clients_pad_to_whole_multiples(repository: Path, tmp_path: Path) -> Non
 
 
 def test_in_process_all_at_once_and_one_by_one(repository: Path) -> None:
-    system = InProcess(repository, DEMO_CHECKPOINT.stem)
-    together, alone = system.measure(RECORDINGS, 32), system.measure(RECORDINGS, 1)
+    with InProcess(repository, DEMO_CHECKPOINT.stem) as system:
+        together, alone = system.measure(RECORDINGS, 32), system.measure(RECORDINGS, 1)
     assert together.texts == alone.texts
     assert (together.latencies, len(alone.latencies)) == ([], len(RECORDINGS))
     assert (together.mean_batch, alone.mean_batch, mean_batch(40, 16)) == (len(RECORDINGS), 1, 40 / 3)
+
+
+def test_a_repository_without_the_model_is_not_run(tmp_path: Path) -> None:
+    with pytest.raises(NotRun, match="no_such_model"), InProcess(tmp_path, "no_such_model"):
+        pass
 
 
 def test_a_server_that_is_not_there_is_not_run() -> None:
