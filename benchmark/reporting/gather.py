@@ -134,7 +134,6 @@ def _speed(run: Json) -> Json:
         "concurrency": COMPARED_AT,
         "latency_ms": middle["latency_ms"],
         "latency_alone_ms": alone["latency_ms"] if alone["load"]["concurrency"] == 1 else None,
-        "saturation": run["saturation"],
         "knee": run["knee"],
     }
 
