@@ -24,6 +24,8 @@ class Model:
     """One recognizer. Sizes are in bytes; None where the export (an older one) did not note it.
 
     onnx_bytes: of all its stages, those that it shares with others too
+    precision: of its encoder
+    words_compared, words_changed: NeMo's words of the probes, and edits that make of them what this export gives
     """
 
     name: str
@@ -34,6 +36,9 @@ class Model:
     parameters: int | None
     checkpoint_bytes: int | None
     onnx_bytes: int
+    precision: str = "fp32"
+    words_compared: int | None = None
+    words_changed: int | None = None
 
 
 def read_models(repository: Path) -> list[Model]:
@@ -60,6 +65,9 @@ def _read(folder: Path) -> Iterator[Model]:
         parameters=_number(parameters.get("parameters")),
         checkpoint_bytes=_number(parameters.get("checkpoint_bytes")),
         onnx_bytes=sum(file.stat().st_size for step in steps for file in (folder.parent / step).rglob("*.onnx")),
+        precision=parameters.get("precision", "fp32"),
+        words_compared=_number(parameters.get("words_compared")),
+        words_changed=_number(parameters.get("words_changed")),
     )
 
 

@@ -229,6 +229,7 @@ class BenchRun:
             "model": served.name,
             "parity_id": served.parity_id,
             "random_weights": served.random_weights,
+            "precision": served.precision,
             "url": self.options.url,
             "server": self.server,
             "machine": machine(),

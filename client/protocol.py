@@ -53,6 +53,8 @@ class ServedModel:
     """Names the comparison with NeMo that this very export passed; None where the export left none."""
     random_weights: bool = False
     """Whether it was exported from a checkpoint that says that it was never trained."""
+    precision: str = "fp32"
+    """In which its encoder computes; exports that do not say so are fp32."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,7 @@ def _describe(config: Any, index: Any) -> ServedModel | None:
         log_probs_name=twin if has_twin else None,
         parity_id=_text_parameter(config, "parity_id") or None,
         random_weights=_text_parameter(config, "weights") == "random",
+        precision=_text_parameter(config, "precision") or "fp32",
     )
 
 

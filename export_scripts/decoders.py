@@ -14,7 +14,14 @@ import onnx
 import torch
 
 from export_scripts.graphs.ctc import ctc_decoder_graph
-from export_scripts.graphs.encoder import CtcEncoder, RnntEncoder, ctc_encoder_graph, rnnt_encoder_graph
+from export_scripts.graphs.encoder import (
+    Conversion,
+    CtcEncoder,
+    RnntEncoder,
+    ctc_encoder_graph,
+    rnnt_encoder_graph,
+    unchanged,
+)
 from export_scripts.graphs.rnnt import rnnt_decoder_graph
 from export_scripts.graphs.text import Pieces
 from export_scripts.transducer import read_transducer
@@ -39,7 +46,7 @@ class Decoder(ABC):
         self.model = model
 
     @abstractmethod
-    def encoder_graph(self, mels: int, frame_rate: int) -> onnx.ModelProto: ...
+    def encoder_graph(self, mels: int, frame_rate: int, convert: Conversion = unchanged) -> onnx.ModelProto: ...
 
     @abstractmethod
     def decoder_graph(self, pieces: Pieces) -> onnx.ModelProto: ...
@@ -58,8 +65,8 @@ class CtcDecoder(Decoder):
 
     scores, length, scores_are_asked_for = "LOG_PROBS", "LABELS_LENGTH", True
 
-    def encoder_graph(self, mels: int, frame_rate: int) -> onnx.ModelProto:
-        return ctc_encoder_graph(CtcEncoder(self.model.encoder, self.model.decoder), mels, frame_rate)
+    def encoder_graph(self, mels: int, frame_rate: int, convert: Conversion = unchanged) -> onnx.ModelProto:
+        return ctc_encoder_graph(CtcEncoder(self.model.encoder, self.model.decoder), mels, frame_rate, convert)
 
     def decoder_graph(self, pieces: Pieces) -> onnx.ModelProto:
         return ctc_decoder_graph(pieces)
@@ -88,8 +95,8 @@ class RnntDecoder(Decoder):
         super().__init__(model)
         self.transducer = read_transducer(model)
 
-    def encoder_graph(self, mels: int, frame_rate: int) -> onnx.ModelProto:
-        return rnnt_encoder_graph(RnntEncoder(self.model.encoder, self.model.joint.enc), mels, frame_rate)
+    def encoder_graph(self, mels: int, frame_rate: int, convert: Conversion = unchanged) -> onnx.ModelProto:
+        return rnnt_encoder_graph(RnntEncoder(self.model.encoder, self.model.joint.enc), mels, frame_rate, convert)
 
     def decoder_graph(self, pieces: Pieces) -> onnx.ModelProto:
         return rnnt_decoder_graph(self.transducer, pieces)

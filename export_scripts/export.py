@@ -8,8 +8,8 @@ checkpoint's name, compared with NeMo on a set of recordings before it is publis
 anything fails, nothing. One that fails does not stop the others.
 
 Exit code 0 where all were exported; 2 where a CHECKPOINT can't be read or exported or the repository
-can't be written; 1 where one does not give NeMo's results, or one of --all or of a --family is missing;
-130 where interrupted.
+can't be written; 1 where one does not give NeMo's results, or changes more words than its precision may,
+or one of --all or of a --family is missing; 130 where interrupted.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -30,9 +31,10 @@ from rich.table import Table
 
 from export_scripts.catalogue import CATALOGUE, FRONT_ENDS, NEMO_CLASSES, select
 from export_scripts.check import check_repository
-from export_scripts.checkpoint import open_checkpoint
+from export_scripts.checkpoint import model_name, open_checkpoint
 from export_scripts.errors import ExportError, ParityError
-from export_scripts.probes import read_probes
+from export_scripts.precision import FP32, MAX_WORD_CHANGE, PRECISIONS, Precision, PrecisionName
+from export_scripts.probes import DEMO_COMMANDS, read_probes, read_recordings
 from export_scripts.repository import publishing
 from export_scripts.triton_config import Serving
 
@@ -45,27 +47,31 @@ def export(
     serving: Serving,
     probes: Sequence[np.ndarray],
     report: Callable[[str], None] = lambda _: None,
+    precision: Precision = FP32,
+    suffix: str = "",
 ) -> str:
     """Export one checkpoint and publish it; returns a line that sums up its parity with NeMo.
 
-    probes: int16 recordings to compare on; report: called with the name of each part of the work as it begins
+    probes: int16 recordings to compare on; report: called with the name of each part of the work as it begins;
+    suffix: added to the checkpoint's name
     Raises ExportError, and leaves the repository as it was, where anything fails.
     """
     with publishing(repository) as folder:
         report("loads NeMo and the checkpoint")
         checkpoint = open_checkpoint(source)
+        checkpoint = replace(checkpoint, name=model_name(checkpoint.name + suffix))
         # Both import NeMo and PyTorch, which take half a minute that a wrong argument need not cost.
         from export_scripts.stages import ensembles, write_recognizer
         from export_scripts.verify import verify
 
         report("writes the stages")
-        write_recognizer(folder, checkpoint, serving)
+        write_recognizer(folder, checkpoint, serving, precision)
         known = set(check_repository(repository))
         problems = [problem for problem in check_repository(repository, folder) if problem not in known]
         if problems:
             raise ExportError(f"{source}: does not fit the repository: {'; '.join(problems)}")
         report("compares with NeMo")
-        parity = verify(checkpoint, folder, probes)
+        parity = verify(checkpoint, folder, probes, precision)
         for ensemble in ensembles(checkpoint):
             parity.publish(folder / ensemble)
         return parity.summary()
@@ -111,8 +117,30 @@ def export(
 @click.option(
     "--probes",
     type=click.Path(path_type=Path),
-    help="Folder of .flac recordings on which to compare with NeMo, instead of some of the demo's.",
+    help="Folder of .flac recordings, or manifest, on which to compare with NeMo, instead of some of the demo's.",
 )
+@click.option(
+    "--precision",
+    "precision_name",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="Of the encoder: fp16 halves its size and is for GPUs; int8 is for CPUs.",
+)
+@click.option(
+    "--max-word-change",
+    type=click.FloatRange(0),
+    metavar="SHARE",
+    help="NeMo's words of the probes that fp16 or int8 may change, else nothing is published.  "
+    f"[default: {MAX_WORD_CHANGE['fp16']} for fp16, {MAX_WORD_CHANGE['int8']} for int8]",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="Folder of .flac recordings, or manifest, from which int8 learns the ranges of activations, instead of "
+    "the probes.",
+)
+@click.option("--name-suffix", default="", metavar="TEXT", help="Added to the names, as _int8 in coffee_ctc_int8.")
 def main(
     checkpoints: tuple[str, ...],
     everything: bool,
@@ -124,10 +152,18 @@ def main(
     encoders: int,
     encoder_threads: int,
     probes: Path | None,
+    precision_name: PrecisionName,
+    max_word_change: float | None,
+    calibration: Path | None,
+    name_suffix: str,
 ) -> None:
     if only_list:
         Console(width=LIST_WIDTH).print(catalogue_table())
         return
+    if max_word_change is not None and precision_name == "fp32":
+        raise click.UsageError("--max-word-change is for --precision fp16 and int8; in fp32 texts are NeMo's.")
+    if calibration is not None and precision_name != "int8":
+        raise click.UsageError("--calibration is for --precision int8.")
     if repository is None:
         raise click.UsageError("Missing option '--repository'.")
     sources, unfitting = select(checkpoints, families, everything)
@@ -139,14 +175,17 @@ def main(
     logging.disable(logging.ERROR)
     warnings.simplefilter("ignore")
     try:
-        recordings = read_probes(probes)
+        # A share of words is told from many of them.
+        recordings = read_probes(probes) if precision_name == "fp32" else read_probes(probes, most=None)
+        bound = MAX_WORD_CHANGE[precision_name] if max_word_change is None else max_word_change
+        precision = Precision(precision_name, bound, read_recordings(calibration or probes or DEMO_COMMANDS))
         with publishing(repository):
             pass  # A repository that can't be written is known before NeMo is loaded.
     except ExportError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
     serving = Serving(max_batch_size, queue_delay_us, encoders, encoder_threads)
-    failures = export_each(list(sources), repository, serving, recordings)
+    failures = export_each(list(sources), repository, serving, recordings, precision, name_suffix)
     if everything or families:
         missing = f"; missing: {', '.join(failures)}" if failures else ""
         click.echo(f"{len(sources) - len(failures)} of {len(sources)} models are in {repository}{missing}")
@@ -155,7 +194,12 @@ def main(
 
 
 def export_each(
-    sources: Sequence[str], repository: Path, serving: Serving, probes: Sequence[np.ndarray]
+    sources: Sequence[str],
+    repository: Path,
+    serving: Serving,
+    probes: Sequence[np.ndarray],
+    precision: Precision = FP32,
+    suffix: str = "",
 ) -> dict[str, Exception]:
     """Export one after the other, each freed before the next is opened; returns what failed, and why."""
     console = Console(stderr=True)
@@ -167,7 +211,7 @@ def export_each(
                 def report(part: str, status: Status = status, source: str = source) -> None:
                     status.update(f"{source}: {part}")
 
-                summary = export(source, repository, serving, probes, report)
+                summary = export(source, repository, serving, probes, report, precision, suffix)
             click.echo(summary)
         except ExportError as error:
             click.echo(f"error: {error}", err=True)

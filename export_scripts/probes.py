@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,16 +16,42 @@ DEMO_COMMANDS = Path(__file__).parent.parent / "demo" / "commands"
 ENOUGH = 6
 
 
-def read_probes(folder: Path | None) -> list[np.ndarray]:
-    """int16 recordings at 16 kHz: a folder's, or by default some of the demo's; and what is made of them.
+def read_probes(source: Path | None, most: int | None = ENOUGH) -> list[np.ndarray]:
+    """int16 recordings at 16 kHz of a folder or a manifest, by default `most` of the demo's, and what is made of them.
 
     Raises ExportError where there are none, or one is of another kind.
     """
-    files = sorted((folder or DEMO_COMMANDS).glob("*.flac"))
-    if not files:
-        raise ExportError(f"{folder or DEMO_COMMANDS}: holds no .flac recordings; give a folder of some by --probes")
-    recordings = [_read(file) for file in (files if folder else files[:ENOUGH])]
+    recordings = read_recordings(source) if source else read_recordings(DEMO_COMMANDS)[:most]
     return [*recordings, *_made_of(recordings)]
+
+
+def read_recordings(source: Path) -> list[np.ndarray]:
+    """int16 [T] at 16 kHz of each .flac file of a folder, or of each line of a manifest (NeMo's JSON lines).
+
+    Raises ExportError, naming the file, where there are none or one can't be used.
+    """
+    return [_read(file) for file in (_flac_files(source) if source.is_dir() else _listed(source))]
+
+
+def _flac_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.flac"))
+    if not files:
+        raise ExportError(f"{folder}: holds no .flac recordings; give a folder of some, or a manifest")
+    return files
+
+
+def _listed(manifest: Path) -> list[Path]:
+    try:
+        lines = manifest.read_text(encoding="utf-8").splitlines()
+        entries = [json.loads(line) for line in lines if line.strip()]
+        files = [manifest.parent / entry["audio_filepath"] for entry in entries]
+    except OSError as error:
+        raise ExportError(f"{manifest}: {error.strerror}; give a folder of .flac recordings, or a manifest") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise ExportError(f"{manifest}: not NeMo's JSON lines, an object with audio_filepath on each") from error
+    if not files:
+        raise ExportError(f"{manifest}: lists no recordings")
+    return files
 
 
 def _read(file: Path) -> np.ndarray:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from export_scripts.checkpoint import Checkpoint
+from export_scripts.conversion import conversion
 from export_scripts.graphs.audio import audio_graph
 from export_scripts.graphs.features import features_graph
+from export_scripts.precision import FP32, Precision
 from export_scripts.repository import write_model
 from export_scripts.triton_config import Serving, Stage, ensemble_config, stage_config
 
@@ -19,18 +22,18 @@ def log_probs_ensemble(name: str) -> str:
     return f"{name}_log_probs"
 
 
-def write_recognizer(folder: Path, checkpoint: Checkpoint, serving: Serving) -> None:
+def write_recognizer(folder: Path, checkpoint: Checkpoint, serving: Serving, precision: Precision = FP32) -> None:
     """Write the stages and the ensemble `checkpoint.name`, and of a CTC model one with log-probs, into `folder`.
 
     Two, because Triton asks a step for every output that its ensemble names, wanted or not: in one,
     each request would pay for copying log-probs that few ask for.
     """
     configs = []
-    for stage in _stages(checkpoint):
+    for stage in _stages(checkpoint, precision):
         config = stage_config(stage, serving)
         write_model(folder, config, stage.graph)
         configs.append(config)
-    description = _description(checkpoint)
+    description = _description(checkpoint, precision)
     for name, outputs in ensembles(checkpoint).items():
         write_model(folder, ensemble_config(name, configs, outputs, description), graph=None)
 
@@ -43,16 +46,19 @@ def ensembles(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
     return result
 
 
-def _stages(checkpoint: Checkpoint) -> Iterator[Stage]:
+def _stages(checkpoint: Checkpoint, precision: Precision) -> Iterator[Stage]:
     front_end, decoder = checkpoint.front_end, checkpoint.decoder
     yield Stage("audio", audio_graph(front_end.sample_rate), device="cpu", shared=True)
     yield Stage(front_end.name, features_graph(front_end), device="any", shared=True)
-    encoder = decoder.encoder_graph(front_end.mels, front_end.frame_rate)
-    yield Stage(f"{checkpoint.name}_encoder", encoder, device="any", encodes=True)
+    convert = conversion(precision, front_end)
+    encoder = decoder.encoder_graph(front_end.mels, front_end.frame_rate, convert)
+    # onnxruntime computes in 8 bits on CPUs only.
+    device: Literal["cpu", "any"] = "cpu" if precision.name == "int8" else "any"
+    yield Stage(f"{checkpoint.name}_encoder", encoder, device=device, encodes=True)
     yield Stage(f"{checkpoint.name}_decoder", decoder.decoder_graph(checkpoint.pieces), device="cpu")
 
 
-def _description(checkpoint: Checkpoint) -> dict[str, str]:
+def _description(checkpoint: Checkpoint, precision: Precision) -> dict[str, str]:
     """What a client may want to know of the model."""
     front_end = checkpoint.front_end
     frame_seconds = front_end.hop_length / front_end.sample_rate * checkpoint.model.encoder.subsampling_factor
@@ -64,4 +70,5 @@ def _description(checkpoint: Checkpoint) -> dict[str, str]:
         "parameters": str(sum(weights.numel() for weights in checkpoint.model.parameters())),
         "checkpoint_bytes": str(checkpoint.file.stat().st_size),
         "weights": "random" if checkpoint.random_weights else "trained",
+        "precision": precision.name,
     }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import jiwer
 import numpy as np
 import onnxruntime as ort
 
@@ -17,6 +19,7 @@ from export_scripts.checkpoint import Checkpoint
 from export_scripts.decoders import TIE, Decoder
 from export_scripts.errors import ParityError
 from export_scripts.graphs.text import text_graph
+from export_scripts.precision import FP32, Precision
 from export_scripts.reference import Reference, reference
 from export_scripts.runner import Item, Runner
 from export_scripts.stages import log_probs_ensemble
@@ -39,6 +42,9 @@ class Parity:
     texts_compared: one for each probe alone and one for each probe in every mixed batch
     texts_tied: texts that differ only by what NeMo itself decides by less than TIE
     scores: what the encoder's output was compared by, log-probs or the joint's projection
+    precision: in which the encoder computes. Where it is reduced, scores may differ, and texts by words_changed: edits
+        that turn NeMo's texts of the probes into those of the export alone, of words_compared, NeMo's words, a share of
+        at most max_word_change. In mixed batches texts are still to be those that they are alone.
     mismatches: what makes the export wrong, one line each
     """
 
@@ -49,6 +55,8 @@ class Parity:
     front_end: str
     scores: str
     versions: dict[str, str]
+    precision: str
+    max_word_change: float
     probes: int = 0
     probe_seconds: float = 0.0
     characters: int = 0
@@ -58,6 +66,8 @@ class Parity:
     texts_compared: int = 0
     texts_equal: int = 0
     texts_tied: int = 0
+    words_compared: int = 0
+    words_changed: int = 0
     token_sequences: int = 0
     mismatches: list[str] = field(default_factory=list)
 
@@ -67,22 +77,42 @@ class Parity:
         (folder / "1" / REPORT).write_text(report)
         config = read_config(folder)
         config.parameters["parity_id"].string_value = hashlib.sha256(report.encode()).hexdigest()[:ID_LENGTH]
+        config.parameters["words_compared"].string_value = str(self.words_compared)
+        config.parameters["words_changed"].string_value = str(self.words_changed)
         write_config(folder, config)
 
+    @property
+    def reduced(self) -> bool:
+        return self.precision != FP32.name
+
+    @property
+    def word_change(self) -> float:
+        """Words changed as a share of NeMo's; infinite where NeMo has none."""
+        if not self.words_compared:
+            return math.inf if self.words_changed else 0.0
+        return self.words_changed / self.words_compared
+
     def summary(self) -> str:
+        words = (
+            f"{self.words_changed} of {self.words_compared} words changed by {self.precision}, {self.word_change:.2%}"
+        )
         return (
             f"{self.model}: {self.texts_equal}/{self.texts_compared} texts equal NeMo's"
             + (f" ({self.texts_tied} more differ by ties below {TIE})" if self.texts_tied else "")
+            + (f" ({words})" if self.reduced else "")
             + f" on {self.probes} probes of {self.probe_seconds:.0f} s, alone and in mixed batches; "
             f"largest difference: features {self.features_difference:.1e}, {self.scores} {self.scores_difference:.1e}, "
             f"between alone and batched {self.scores_difference_in_batches:.1e}"
         )
 
 
-def verify(checkpoint: Checkpoint, repository: Path, probes: Sequence[np.ndarray]) -> Parity:
+def verify(
+    checkpoint: Checkpoint, repository: Path, probes: Sequence[np.ndarray], precision: Precision = FP32
+) -> Parity:
     """Compare the recognizer written in `repository` with the checkpoint's NeMo model.
 
-    Raises ParityError where a feature, a text or a decoded sequence differs by more than rounding.
+    Raises ParityError where a feature, a text or a decoded sequence differs by more than rounding; in a reduced
+    precision, where more words differ than it may cost, or a text depends on who shares the batch.
     """
     decoder, name = checkpoint.decoder, checkpoint.name
     runner = Runner(repository, log_probs_ensemble(name) if decoder.scores_are_asked_for else name)
@@ -95,6 +125,8 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Sequence[np.ndarray
         front_end=checkpoint.front_end.name,
         scores=decoder.scores,
         versions={package: version(package) for package in packages},
+        precision=precision.name,
+        max_word_change=precision.max_word_change,
         probes=len(probes),
         probe_seconds=sum(len(probe) for probe in probes) / checkpoint.front_end.sample_rate,
     )
@@ -104,17 +136,43 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Sequence[np.ndarray
         parity.characters += len(truths[-1].text)
         alone.append(runner.run([probe])[0])
         _compare(parity, decoder, f"probe {index} alone", truths[-1], alone[-1])
+        parity.words_compared += len(truths[-1].text.split())
+        parity.words_changed += words_changed(truths[-1].text, alone[-1]["TEXT"].item())
     for batch in mixed_batches(len(probes), runner.ensemble.max_batch_size):
         for index, item in zip(batch, runner.run([probes[index] for index in batch]), strict=True):
-            _compare(parity, decoder, f"probe {index} in a batch of {len(batch)}", truths[index], item)
+            what = f"probe {index} in a batch of {len(batch)}"
+            _compare(parity, decoder, what, truths[index], item)
+            if parity.reduced and item["TEXT"].item() != alone[index]["TEXT"].item():
+                parity.mismatches.append(f"{what}: text {item['TEXT'].item()!r}, alone {alone[index]['TEXT'].item()!r}")
             ours, before = _scores(decoder, item), _scores(decoder, alone[index])
             if len(ours) == len(before):
                 change = float(np.abs(ours - before).max(initial=0))
                 parity.scores_difference_in_batches = larger(parity.scores_difference_in_batches, change)
     _compare_texts(parity, checkpoint)
+    if parity.reduced and not parity.word_change <= precision.max_word_change:
+        parity.mismatches.insert(0, _too_many_words(parity, checkpoint))
     if parity.mismatches:
         raise ParityError(f"{checkpoint.name}: " + "; ".join(parity.mismatches[:5]))
     return parity
+
+
+def words_changed(before: str, after: str) -> int:
+    """Substitutions, insertions and deletions of words that turn one text into the other."""
+    if not before.split():
+        return len(after.split())  # jiwer refuses a reference without words.
+    found = jiwer.process_words(before, after)
+    return int(found.substitutions + found.insertions + found.deletions)
+
+
+def _too_many_words(parity: Parity, checkpoint: Checkpoint) -> str:
+    line = (
+        f"{parity.precision} changes {parity.words_changed} of NeMo's {parity.words_compared} words of the probes, "
+        f"{parity.word_change:.2%}, more than {parity.max_word_change:.2%}; export in another precision, or allow more "
+        "by --max-word-change"
+    )
+    if checkpoint.random_weights:
+        line += " (this checkpoint has random weights, whose labels are closer to each other than a trained model's)"
+    return line
 
 
 def larger(largest: float, value: float) -> float:
@@ -145,7 +203,10 @@ def _compare(parity: Parity, decoder: Decoder, what: str, truth: Reference, item
         parity.mismatches.append(f"{what}: features differ by {difference:.1e}, more than {FEATURES_TOLERANCE}")
     change = float(np.abs(scores - truth.scores).max(initial=0))
     parity.scores_difference = larger(parity.scores_difference, change)
-    if not change <= SCORES_TOLERANCE:
+    if parity.reduced:
+        if not np.isfinite(scores).all():
+            parity.mismatches.append(f"{what}: {decoder.scores} are not finite in {parity.precision}")
+    elif not change <= SCORES_TOLERANCE:
         parity.mismatches.append(f"{what}: {decoder.scores} differ by {change:.1e}, more than {SCORES_TOLERANCE}")
     if text == truth.text:
         parity.texts_equal += 1
@@ -153,7 +214,7 @@ def _compare(parity: Parity, decoder: Decoder, what: str, truth: Reference, item
     count = int(item["TOKENS_LENGTH"].item())
     if decoder.differs_by_a_tie(scores, item["TOKENS"][0, :count], item["FRAMES"][0, :count], truth.scores):
         parity.texts_tied += 1
-    else:
+    elif not parity.reduced:
         parity.mismatches.append(f"{what}: text {text!r}, NeMo has {truth.text!r}")
 
 

@@ -13,6 +13,8 @@ BUILD = ROOT / "build"
 TEST_REPOSITORY = BUILD / "test_repository"
 FAMILY_REPOSITORY = BUILD / "family_repository"
 """A tiny model of each family, with random weights."""
+PRECISION_REPOSITORY = BUILD / "precision_repository"
+"""The demo's models in fp16 and int8."""
 SHARED = Path(os.environ.get("SHARED", ROOT.parent / "shared"))
 """Recordings and checkpoints of others, used for more tests where they are."""
 SPEECH = SHARED / "speech"

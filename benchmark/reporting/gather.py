@@ -82,6 +82,7 @@ def _measured_models(measured: list[Json], served: list[Json], scores: Json) -> 
     """A row for each model and data set; one without data where a model has no figures."""
     for model in measured:
         sizes = {key: model[key] for key in ("random_weights", "parameters", "checkpoint_bytes", "onnx_bytes")}
+        sizes["precision"] = model.get("precision", "fp32")
         runs = [run for run in served if run["model"] == model["name"] and run["compared"]]
         for run in runs:
             dataset = run["dataset"]["name"]

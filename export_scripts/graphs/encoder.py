@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from types import MethodType
@@ -30,6 +30,14 @@ from export_scripts.graphs.attention import attention
 from export_scripts.graphs.builder import OPSETS, Graph
 from export_scripts.graphs.groups import in_groups, side_by_side
 from export_scripts.graphs.ragged import Padded, Ragged, length_output, ragged_input
+
+Conversion = Callable[[onnx.ModelProto], onnx.ModelProto]
+"""Changes the traced encoder, inputs features and length, outputs scores and scores_length, keeping all four."""
+
+
+def unchanged(traced: onnx.ModelProto) -> onnx.ModelProto:
+    """The conversion of those who want float32."""
+    return traced
 
 
 class LengthKeepingEncoder(torch.nn.Module):
@@ -77,13 +85,15 @@ class RnntEncoder(LengthKeepingEncoder):
         return projected
 
 
-def ctc_encoder_graph(encoder: CtcEncoder, mels: int, frame_rate: int) -> onnx.ModelProto:
+def ctc_encoder_graph(
+    encoder: CtcEncoder, mels: int, frame_rate: int, convert: Conversion = unchanged
+) -> onnx.ModelProto:
     """FEATURES float32 (ragged) -> LABELS int32 [B, frames'], LABELS_LENGTH, LOG_PROBS float32.
 
     LOG_PROBS [B, frames', labels] is there for those who ask for it; its best label a frame, taken
     as NeMo takes it, is LABELS.
     """
-    g, log_probs = _encoder(encoder, mels, frame_rate)
+    g, log_probs = _encoder(encoder, mels, frame_rate, convert)
     best = g.Cast(g.ArgMax(log_probs.table, axis=1, keepdims=0), to=TensorProto.INT32)
     labels = side_by_side(g, replace(log_probs, table=best, width=None))
     g.output("LABELS", labels, TensorProto.INT32, ["items", "encoded"])
@@ -92,20 +102,23 @@ def ctc_encoder_graph(encoder: CtcEncoder, mels: int, frame_rate: int) -> onnx.M
     return g.model()
 
 
-def rnnt_encoder_graph(encoder: RnntEncoder, mels: int, frame_rate: int) -> onnx.ModelProto:
+def rnnt_encoder_graph(
+    encoder: RnntEncoder, mels: int, frame_rate: int, convert: Conversion = unchanged
+) -> onnx.ModelProto:
     """FEATURES float32 (ragged) -> ENCODED float32 [B, frames', joint size], ENCODED_LENGTH."""
-    g, encoded = _encoder(encoder, mels, frame_rate)
+    g, encoded = _encoder(encoder, mels, frame_rate, convert)
     _output(g, "ENCODED", encoded)
     length_output(g, "ENCODED_LENGTH", encoded.length)
     return g.model()
 
 
-def _encoder(encoder: LengthKeepingEncoder, mels: int, frame_rate: int) -> tuple[Graph, Ragged]:
+def _encoder(encoder: LengthKeepingEncoder, mels: int, frame_rate: int, convert: Conversion) -> tuple[Graph, Ragged]:
     """The graph so far, and the scores of each item's own frames; frame_rate is that of FEATURES, in Hz."""
     traced, width = _trace(encoder, mels)
+    converted = convert(traced)
 
     def network(group: Graph, batch: Padded) -> tuple[str, str]:
-        results = group.append(traced, {"features": batch.values, "length": batch.length})
+        results = group.append(converted, {"features": batch.values, "length": batch.length})
         return results["scores"], results["scores_length"]
 
     g = Graph("encoder")

@@ -172,11 +172,16 @@ def _normalize(g: Graph, features: str, length: str, front_end: FrontEnd) -> str
     # their deviation is all rounding, which the guard below would blow up to the size of speech.
     origin = g.Slice(features, ints(0, 0, 0), ints(np.iinfo(np.int64).max, 1, _origins(front_end)), ints(0, 1, 2))
     own = g.Where(mask, g.Sub(features, origin), np.float32(0))
-    mean = g.Div(g.ReduceSum(own, axes, keepdims=1), g.Max(count, np.float32(1)))
+    mean = g.Div(_sum(g, own, axes), g.Max(count, np.float32(1)))
     centred = g.Where(mask, g.Sub(own, mean), np.float32(0))
-    squares = g.ReduceSum(g.Mul(centred, centred), axes, keepdims=1)
+    squares = _sum(g, g.Mul(centred, centred), axes)
     variance = g.Div(squares, g.Max(g.Sub(count, np.float32(1)), np.float32(1)))
     return g.Div(centred, g.Add(g.Sqrt(variance), STANDARD_DEVIATION_GUARD))
+
+
+def _sum(g: Graph, values: str, axes: np.ndarray) -> str:
+    """float32 of a sum in float64: how long the padding is decides the order of a sum, and so its rounding."""
+    return g.Cast(g.ReduceSum(g.Cast(values, to=TensorProto.DOUBLE), axes, keepdims=1), to=TensorProto.FLOAT)
 
 
 def _origins(front_end: FrontEnd) -> int:

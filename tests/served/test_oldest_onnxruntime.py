@@ -9,28 +9,43 @@ import sys
 from pathlib import Path
 
 import pytest
-from locations import BUILD, DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, ROOT
+from locations import BUILD, DEMO_CHECKPOINT, DEMO_MANIFEST, PRECISION_REPOSITORY, RNNT_CHECKPOINT, ROOT
 
 ONNXRUNTIME_1_19 = BUILD / "onnxruntime_1_19"
 
 SCRIPT = """
 import json, sys
 from pathlib import Path
-import onnxruntime
-from client.audio import load_audio
-from export_scripts.runner import Runner
-batch = Runner(Path(sys.argv[1]), sys.argv[2]).run([load_audio(file) for file in sys.argv[3:]])
+import onnxruntimebatch = Runner(Path(sys.argv[1]), sys.argv[2]).run([load_audio(file) for file in sys.argv[3:]])
 print(json.dumps([onnxruntime.__version__, [item["TEXT"].item() for item in batch]]))
 """
 
 
-@pytest.mark.parametrize("model", [DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem])
+MODELS = [DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem]
+
+
+def texts(repository: Path, model: str, files: list[str], packages: Path | None = None) -> tuple[str, list[str]]:
+    """The version of onnxruntime that ran, and the texts of a mixed batch."""
+    command = [sys.executable, "-c", SCRIPT, str(repository), model, *files]
+    environment = {**os.environ, "PYTHONPATH": str(packages)} if packages else None
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    version, found = json.loads(done.stdout)
+    return version, found
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_texts_of_a_mixed_batch(repository: Path, model: str) -> None:
     transcripts = [json.loads(line) for line in (BUILD / "nemo_transcripts.jsonl").read_text().splitlines()]
     rows = [row for row in transcripts if (row["model"], row["set"]) == (model, DEMO_MANIFEST.parent.name)][:8]
-    command = [sys.executable, "-c", SCRIPT, str(repository), model, *(row["audio"] for row in rows)]
-    environment = {**os.environ, "PYTHONPATH": str(ONNXRUNTIME_1_19)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    version, texts = json.loads(done.stdout)
-    assert version == "1.19.2"
-    assert texts == [row["nemo"] for row in rows]
+    found = texts(repository, model, [row["audio"] for row in rows], ONNXRUNTIME_1_19)
+    assert found == ("1.19.2", [row["nemo"] for row in rows])
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("model", MODELS)
+def test_texts_in_other_precisions(model: str, precision: str) -> None:
+    files = [str(file) for file in sorted(DEMO_MANIFEST.parent.glob("*.flac"))[:8]]
+    oldest, found = texts(PRECISION_REPOSITORY, f"{model}_{precision}", files, ONNXRUNTIME_1_19)
+    newest, expected = texts(PRECISION_REPOSITORY, f"{model}_{precision}", files)
+    assert oldest == "1.19.2" != newest
+    assert found == expected

@@ -1,0 +1,46 @@
+"""Models in fp16 and int8, served: the text of a request is still its own, and close to NeMo's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import pytest
+from locations import BUILD, DEMO_CHECKPOINT, DEMO_MANIFEST, PRECISION_REPOSITORY, RNNT_CHECKPOINT
+
+from client.audio import load_audio
+from client.recognizer import AsyncRecognizer, Recognizer
+from client.scoring import score
+from server.process import running_server
+
+WORDS_CHANGED = {"fp16": 0.005, "int8": 0.02}
+"""Of NeMo's, at most: what an export allows by default."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with running_server(PRECISION_REPOSITORY) as running:
+        yield running.grpc
+
+
+async def together(url: str, model: str, files: list[str]) -> list[str]:
+    async with AsyncRecognizer(model, url) as recognizer:
+        transcripts = await asyncio.gather(*(recognizer.transcribe(load_audio(file)) for file in files))
+    return [transcript.text for transcript in transcripts]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("checkpoint", [DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem])
+def test_texts_are_their_own_and_nearly_nemos(server: str, checkpoint: str, precision: str) -> None:
+    lines = (BUILD / "nemo_transcripts.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["model"] == checkpoint]
+    rows = [row for row in rows if row["set"] == DEMO_MANIFEST.parent.name]
+    files = [row["audio"] for row in rows]
+    with Recognizer(f"{checkpoint}_{precision}", server) as recognizer:
+        assert recognizer.model.precision == precision
+        alone = [recognizer.transcribe(load_audio(file)).text for file in files]
+    assert asyncio.run(together(server, recognizer.model.name, files)) == alone
+    words = score([row["nemo"] for row in rows], alone).words
+    assert words.total > 200
+    assert words.errors <= WORDS_CHANGED[precision] * words.total
