@@ -13,6 +13,7 @@ PEERS_READY := .venv/peers/.installed
 CHECKPOINTS := demo/coffee_ctc.nemo demo/coffee_rnnt.nemo
 TEST_REPOSITORY := build/test_repository
 FAMILY_REPOSITORY := build/family_repository
+PRECISION_REPOSITORY := build/precision_repository
 RECORDINGS := $(wildcard demo/commands/manifest.jsonl ../shared/speech/*/*.jsonl)
 SERVER ?= server
 EXPORT_CODE := $(shell find export_scripts -name '*.py')
@@ -49,12 +50,14 @@ COMPARE = $(SERVE)/python -m benchmark.compare --repository $(REPORT)/repository
 RNNT_PEERS := --checkpoint demo/coffee_rnnt.nemo --peer-models $(REPORT)/peer_models/coffee_rnnt
 # pocketsphinx takes minutes for a pass over the read speech.
 SLOW := --without pocketsphinx --without faster_whisper
+PRECISION := build/precision
+PRECISION_MODELS := stt_en_citrinet_256 stt_en_conformer_ctc_small
 PERF_ANALYZER := build/perf_analyzer
 PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvidia_pytriton.libs))
 
 # Two measurements at once would measure each other.
 .NOTPARALLEL:
-.PHONY: report report-served report-compared perf-analyzer sclite help install peers demo test lint format attack benchmark-batching verify-full verify-all clean
+.PHONY: report report-served report-compared perf-analyzer sclite help install peers demo test lint format attack benchmark-batching benchmark-precision verify-full verify-all clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -85,7 +88,7 @@ demo: install ## export a checkpoint, serve it, transcribe and measure
 	$(EXPORT)/python export_scripts/export.py demo/coffee_ctc.nemo --repository model_repository
 	$(SERVE)/python demo/run.py
 
-test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(PEERS_READY) $(PERF_ANALYZER)/.installed sclite ## all tests
+test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISION_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(PEERS_READY) $(PERF_ANALYZER)/.installed sclite ## all tests
 	$(EXPORT)/python -m pytest tests/export_scripts tests/training
 	$(SERVE)/python -m pytest tests/server tests/client tests/served tests/attack tests/benchmark tests/full_size
 
@@ -98,6 +101,12 @@ $(FAMILY_REPOSITORY)/.exported: $(wildcard tests/export_scripts/*tiny_models.py)
 	rm -rf $(@D) build/tiny_models
 	$(EXPORT)/python tests/export_scripts/save_tiny_models.py build/tiny_models
 	$(EXPORT)/python export_scripts/export.py build/tiny_models/*.nemo --repository $(@D)
+	touch $@
+
+$(PRECISION_REPOSITORY)/.exported: $(CHECKPOINTS) $(EXPORT_CODE) | install
+	rm -rf $(@D)
+	for precision in fp16 int8; do $(EXPORT)/python export_scripts/export.py $(CHECKPOINTS) --repository $(@D) \
+		--precision $$precision --name-suffix _$$precision || exit; done
 	touch $@
 
 build/nemo_transcripts.jsonl: $(CHECKPOINTS) $(RECORDINGS) tests/served/nemo_transcripts.py | install
@@ -120,6 +129,17 @@ attack: install $(TEST_REPOSITORY)/.exported ## 10,000 good and bad requests at 
 benchmark-batching: install $(BATCHING)/.exported ## ways to batch mixed lengths, into docs/batching.md; a quarter of an hour
 	$(SERVE)/python -m benchmark.batching.run $(BATCHING)/$(BATCHING_MODEL).nemo --repository $(BATCHING)/repository \
 		$(SPEECH_SETS:%=--speech %) --note "$(BATCHING_NOTE)" --out docs/batching.md
+
+# Those of another version of the export would be taken for today's.
+$(PRECISION)/.begun: $(EXPORT_CODE)
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	touch $@
+
+benchmark-precision: install $(PRECISION)/.begun $(PRECISION_MODELS:%=$(REPORT)/%.nemo) ## fp32, fp16 and int8 side by side, into docs/precision.md; half an hour
+	$(SERVE)/python -m benchmark.precision $(CHECKPOINTS:%=%=$(ORDERS)) \
+		$(PRECISION_MODELS:%=$(REPORT)/%.nemo=$(MANIFEST)) --repository $(PRECISION) \
+		--export-python $(EXPORT)/python --out docs/precision.md
 
 report: report-served report-compared sclite ## speed, latency, WER of seven models beside peers, into docs/report; about an hour
 	$(SERVE)/python -m benchmark.score $(REPORT_RESULTS)

@@ -78,7 +78,7 @@ def sums_in_double(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type != "ReduceSum" or node.input[0] not in floats:
             nodes.append(node)
             continue
-        wide, total = f"{node.name}.double", f"{node.output[0]}.double"
+        wide, total = f"{node.output[0]}.wide", f"{node.output[0]}.wide_sum"
         nodes.append(helper.make_node("Cast", [node.input[0]], [wide], name=wide, to=TensorProto.DOUBLE))
         narrow = helper.make_node("Cast", [total], [node.output[0]], name=total, to=TensorProto.FLOAT)
         node.input[0], node.output[0] = wide, total

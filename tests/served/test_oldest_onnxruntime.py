@@ -16,7 +16,10 @@ ONNXRUNTIME_1_19 = BUILD / "onnxruntime_1_19"
 SCRIPT = """
 import json, sys
 from pathlib import Path
-import onnxruntimebatch = Runner(Path(sys.argv[1]), sys.argv[2]).run([load_audio(file) for file in sys.argv[3:]])
+import onnxruntime
+from client.audio import load_audio
+from export_scripts.runner import Runner
+batch = Runner(Path(sys.argv[1]), sys.argv[2]).run([load_audio(file) for file in sys.argv[3:]])
 print(json.dumps([onnxruntime.__version__, [item["TEXT"].item() for item in batch]]))
 """
 
