@@ -10,6 +10,7 @@ exports run by --export-python.
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,7 @@ ANY_CHANGE = 100
 def precision(
     pairs: tuple[str, ...], repository: Path, export_python: Path, at_once: int, rounds: int, out: Path
 ) -> int:
+    logging.disable(logging.WARNING)  # onnxruntime's advice on how to quantize.
     measurements = []
     for pair in pairs:
         checkpoint, separator, manifest = pair.partition("=")

@@ -22,7 +22,8 @@ _SHORT_SECONDS = 4.0
 def print_results(results: Results, most_worst: int, console: Console) -> None:
     """Print the tables, and under them what a reader must know to compare them with others."""
     setting = results.setting
-    title = f"{setting['model']} ({setting['precision']}) at {setting['url']}"
+    reduced = "" if setting["precision"] == "fp32" else f" in {setting['precision']}"
+    title = f"{setting['model']}{reduced} at {setting['url']}"
     if not results.complete:
         title += ", incomplete"
     if len(results.loads) == 1:

@@ -86,13 +86,14 @@ def test_speeds_are_those_of_the_benchmark(measured: Measured, page: Tables) -> 
         compared += [load for one in rounds for load in one["loads"]]
         slow, middle, fast = sorted(compared, key=lambda load: load["rtfx"])
         row = row_of(page, model, "EncDecCTCModel" if model == "coffee_ctc" else "EncDecRNNTBPEModel")
-        assert row[9:12] == [
+        assert row[3] == "fp32"
+        assert row[10:13] == [
             f"{middle['rtfx']:.1f} ({slow['rtfx']:.1f} to {fast['rtfx']:.1f})",
             f"{middle['latency_ms']['p50']:.0f}",
             f"{middle['latency_ms']['p95']:.0f}",
         ]
-        assert row[12] == f"{closed['loads'][0]['latency_ms']['p50']:.0f}"
-        assert row[7].startswith(f"{closed['wer']:.2%} (")
+        assert row[13] == f"{closed['loads'][0]['latency_ms']['p50']:.0f}"
+        assert row[8].startswith(f"{closed['wer']:.2%} (")
         for load in closed["loads"]:
             cells = row_of(page, model, "demo", str(load["load"]["concurrency"]), f"{load['rtfx']:.1f}")
             assert cells[4] == f"{load['requests_per_second']:.2f}"
@@ -112,8 +113,8 @@ def test_a_model_without_figures_is_not_lost(measured: Measured, run_module: Run
 def test_published_models_that_were_not_measured_have_no_measured_figure(page: Tables) -> None:
     for model in CATALOGUE:
         row = row_of(page, model.name)
-        assert row[6:8] == ["-", "-"] and row[9:] == ["-"] * 6
-        assert row[8].startswith(" / ".join(f"{rate:g}" for rate in model.word_error_rates))
+        assert row[7:9] == ["-", "-"] and row[10:] == ["-"] * 6
+        assert row[9].startswith(" / ".join(f"{rate:g}" for rate in model.word_error_rates))
 
 
 def test_markdown_has_the_same_tables(pages: Path, page: Tables) -> None:

@@ -42,6 +42,7 @@ def test_the_json_tells_all_that_is_needed_to_repeat_it(benched: Any, repository
     _, figures, _ = benched
     parity = (repository / figures["model"] / "1" / "parity.json").read_bytes()
     assert figures["parity_id"] == hashlib.sha256(parity).hexdigest()[:16]
+    assert figures["precision"] == "fp32"
     assert figures["server"].startswith("triton 2.")
     assert figures["manifest"] == str(demo_manifest)
     assert figures["flags"]["seed"] == 0 and figures["flags"]["concurrency"] == [8]
