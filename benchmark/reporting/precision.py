@@ -91,11 +91,11 @@ def page(measurements: Sequence[Measurement], machine: str) -> str:
         f"{rounds} rounds with {at_once} requests at once; {machine}, {len(os.sched_getaffinity(0))} CPU cores. RTFx "
         "(seconds of audio a second) is the median of rounds with the lowest and the highest; 'times fp32' is taken "
         "round by round. Size: all stages of the model. Words: edits that make the texts of a precision out of those "
-        "in fp32, one request at a time; 'on the probes', those that make the export's texts out of NeMo's, by which it "
-        "was published. WER: against what was said. In company: recordings whose text in every round is the one that "
-        "they have alone. fp16 is emulated on a CPU: its words are shown here, its speed is for GPUs. 'int8, dynamic' "
-        "is what onnxruntime's quantize_dynamic makes of the encoder; no export makes it, since its scales are taken "
-        "over a whole batch, so that a text depends on its company.",
+        "in fp32, one request at a time; 'on the probes', those that make the export's texts out of NeMo's, by which "
+        "it was published. WER: against what was said. In company: recordings whose text in every round is the one "
+        "that they have alone. fp16 is emulated on a CPU: its words are shown here, its speed is for GPUs. "
+        "'int8, dynamic' is what onnxruntime's quantize_dynamic makes of the encoder; no export makes it, "
+        "since its scales are taken over a whole batch, so that a text depends on its company.",
         "",
         *(markdown(table(measurement)) for measurement in measurements),
     ]
