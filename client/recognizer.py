@@ -33,7 +33,18 @@ from client.protocol import (
     read_response,
     request,
 )
-from client.targets import DEFAULT_URL, LOOK_SECONDS, Address, Call, Target, TargetCalls, Targets, asked_of, checked
+from client.targets import (
+    DEFAULT_URL,
+    LOOK_SECONDS,
+    Address,
+    Call,
+    Target,
+    TargetCalls,
+    Targets,
+    asked_of,
+    checked,
+    worst,
+)
 from client.tls import Tls
 
 DEFAULT_TIMEOUT = 300.0
@@ -57,16 +68,16 @@ def list_recognizers(url: str | Sequence[str] = DEFAULT_URL, tls: Tls | None = N
 
     Raises ServerUnavailableError.
     """
-    errors = []
+    errors: dict[Target, RecognizerError] = {}
     for address in (Address(each, each) for each in checked(url)):
         target = Target(address, _connected(triton.InferenceServerClient, address, tls))
         try:
             return _make(asked_of(target, find_recognizers()))
         except ServerUnavailableError as error:
-            errors.append(error)
+            errors[target] = error
         finally:
             target.connection.close()
-    raise errors[0]
+    raise worst(errors)
 
 
 class Recognizer:

@@ -166,7 +166,7 @@ class Targets:
                 raise RecognizerError(f"{difference}; serve the same export on both, or ask one of them")
             target.up, target.times_joined = True, 1
         if not self._described_by:
-            raise _worst(errors)
+            raise worst(errors)
         for target, problem in errors.items():
             self._leave_out(target, _reason(problem).removeprefix(f"{target.name}: "))
 
@@ -373,7 +373,7 @@ def _reason(error: RecognizerError) -> str:
     return one_line(cause.message()) if isinstance(cause, InferenceServerException) else str(error)
 
 
-def _worst(errors: dict[Target, RecognizerError]) -> RecognizerError:
+def worst(errors: dict[Target, RecognizerError]) -> RecognizerError:
     """The error to raise where no target can be asked: what a server says rather than that there is none."""
     told = sorted(errors, key=lambda target: (isinstance(errors[target], ServerUnavailableError), target.name))
     error = errors[told[0]]
