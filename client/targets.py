@@ -16,6 +16,7 @@ import logging
 import random
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ _LATE_LOOKS = 2
 """A target that was late with its answer so often in a row is taken to hang."""
 _GONE = ("StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED")
 """No server, or one that has no room, is ending (Triton unloads its models first) or was found to hang."""
+_MOST_TIMES = 2
+"""That a target is asked for the same request, which might be what ends it."""
 _OUR_OWN_FAULT = ("StatusCode.INVALID_ARGUMENT", "StatusCode.DEADLINE_EXCEEDED")
 _MESSAGE_BYTES = 2**31 - 1
 
@@ -178,9 +181,11 @@ class Targets:
         Where a target goes away it is asked for at another, within the same time. Raises RecognitionError.
         """
         deadline = time.monotonic() + seconds
+        asked: Counter[Target] = Counter()
         tried: set[Target] = set()
         while True:
             target = self._take(tried)
+            asked[target] += 1
             try:
                 left = max(deadline - time.monotonic(), 0.001)
                 result = yield Call(target, "infer", {**arguments, "client_timeout": left})
@@ -191,8 +196,8 @@ class Targets:
                 with self._lock:
                     target.in_flight -= 1
             gone = yield from self._is_gone(target, failure)
-            # One that is gone may be asked again as soon as it is back, one that refused may not.
-            if target.up or not gone:
+            # One that went away may be asked once more when it is back, one that refused may not.
+            if target.up or asked[target] == _MOST_TIMES:
                 tried.add(target)
             if not gone or time.monotonic() > deadline or not any(other not in tried for other in self.up):
                 raise explain_request(failure, model, target.name, seconds) from failure
