@@ -18,13 +18,17 @@ from typing import Any, TypeAlias
 
 import pytest
 from bench_files import Spoken, answers
+from google.protobuf import text_format
 from tritonclient.grpc import InferenceServerClient
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc.service_pb2 import ModelConfigResponse, RepositoryIndexResponse
+from tritonclient.utils import InferenceServerException
 
 from client.audio import Samples, load_audio
-from client.errors import RecognizerError, ServerUnavailableError
+from client.errors import RecognizerError, ServerUnavailableError, UnavailableError
 from client.protocol import Transcript
-from client.recognizer import AsyncRecognizer, Recognizer, list_recognizers
-from client.targets import checked, resolve
+from client.recognizer import AsyncRecognizer, Recognizer, _make, list_recognizers
+from client.targets import Targets, checked, resolve
 from server.process import Server, running_server
 
 Serve: TypeAlias = Callable[..., AbstractContextManager[Server]]
@@ -398,6 +402,58 @@ async def test_a_name_with_several_addresses_is_a_server_at_each(
             assert loop.by_target(since).keys() == {*pods[1:]}, "a resolver that fails takes no server away"
             await loop.stop()
         loop.check(texts)
+
+
+class DyingConnection:
+    """As Triton's client of a server that a certain request ends, and that is back soon after."""
+
+    def __init__(self, config: Any) -> None:
+        self.asked = 0
+        self.alive = True
+        self._config = config
+
+    def infer(self, **arguments: Any) -> None:
+        self.asked += 1
+        self.alive = False
+        raise InferenceServerException("Socket closed", "StatusCode.UNAVAILABLE")
+
+    def is_server_live(self, client_timeout: float) -> bool:
+        if not self.alive:
+            raise InferenceServerException("Connection refused", "StatusCode.UNAVAILABLE")
+        return True
+
+    def get_model_repository_index(self, client_timeout: float) -> Any:
+        return RepositoryIndexResponse(
+            models=[RepositoryIndexResponse.ModelIndex(name=self._config.name, state="READY")]
+        )
+
+    def get_model_config(self, model_name: str, client_timeout: float) -> Any:
+        return ModelConfigResponse(config=self._config)
+
+
+def test_a_request_that_ends_servers_is_not_handed_round_for_ever(repository: Path, triton: Any) -> None:
+    # None of our models can be ended by a request.
+    text = (repository / triton.model / "config.pbtxt").read_text()
+    connections = [DyingConnection(text_format.Parse(text, ModelConfig())) for _ in range(3)]
+    unopened = iter(connections)
+    targets = Targets(("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"), None, lambda address: next(unopened))
+    _make(targets.connect(triton.model))
+    asking = targets.recognition(targets.model, {}, 60)
+    step: Any = next(asking)
+    with pytest.raises(UnavailableError, match="Socket closed"):
+        while True:
+            if step.method == "infer":
+                # Whoever ended before is back by now.
+                for connection in connections:
+                    connection.alive = True
+                _make(targets.look())
+            try:
+                answer = getattr(step.target.connection, step.method)(**step.arguments)
+            except InferenceServerException as error:
+                step = asking.throw(error)
+            else:
+                step = asking.send(answer)
+    assert [connection.asked for connection in connections] == [2, 2, 2]
 
 
 def test_addresses_of_both_families_are_one_server(monkeypatch: pytest.MonkeyPatch) -> None:
