@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -77,6 +79,7 @@ def running_server(
             ],
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         stack.callback(_stop, process)
         server = Server(grpc, f"127.0.0.1:{http}", f"127.0.0.1:{metrics}", log, process)
@@ -113,6 +116,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    # A server that was killed leaves the processes of its Python backend behind.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -136,6 +136,21 @@ async def test_calls_are_split_evenly(
 ) -> None:
     before = [served(server, triton.model) for server in pair]
     async with AsyncRecognizer(triton.model, both(pair)) as recognizer:
+        asked = []
+        for samples in recordings * 4:
+            asked.append(asyncio.ensure_future(recognizer.transcribe(samples)))
+            await asyncio.sleep(0.1)
+        answered = await asyncio.gather(*asked)
+    assert [transcript.text for transcript in answered] == texts * 4
+    counts = [served(server, triton.model) - earlier for server, earlier in zip(pair, before, strict=True)]
+    assert sum(counts) == len(answered) and min(counts) > 0.4 * sum(counts)
+
+
+async def test_calls_of_a_busy_client_follow_the_speed_of_the_servers(
+    pair: tuple[Server, Server], triton: Any, recordings: list[Samples], texts: list[str]
+) -> None:
+    before = [served(server, triton.model) for server in pair]
+    async with AsyncRecognizer(triton.model, both(pair)) as recognizer:
         loop = Loop(recognizer, recordings, 8)
         await loop.until(lambda: len(loop.answers) >= 200)
         await loop.stop()
@@ -143,7 +158,8 @@ async def test_calls_are_split_evenly(
     loop.check(texts)
     counts = [served(server, triton.model) - earlier for server, earlier in zip(pair, before, strict=True)]
     assert sum(counts) == len(loop.answers)
-    assert min(counts) > 0.35 * sum(counts)
+    # They are of one speed, save for what else this machine does meanwhile.
+    assert min(counts) > 0.2 * sum(counts)
     assert loop.by_target() == dict(zip((server.grpc for server in pair), counts, strict=True))
     total = {joined.target: snapshot[triton.model].inferences for joined, snapshot in counted.items()}
     assert total == {server.grpc: served(server, triton.model) for server in pair}
@@ -257,7 +273,7 @@ def test_bench_measures_all_servers(
     figures = json.loads((tmp_path / "out.json").read_text())
     (found,) = figures["loads"]
     rows = Counter(row["target"] for row in answers(tmp_path / "rows.jsonl"))
-    assert sum(rows.values()) == 120 and min(rows[server.grpc] for server in pair) > 0.3 * 120
+    assert sum(rows.values()) == 120 and min(rows[server.grpc] for server in pair) > 0.2 * 120
     assert {target["target"]: target["answered"] for target in found["targets"]} == rows
     assert {target["target"]: target["recognizer"]["inferences"] for target in found["targets"]} == rows
     assert found["recognizer"]["inferences"] == found["steps"][0]["inferences"] == 120
@@ -386,7 +402,7 @@ async def test_a_name_with_several_addresses_is_a_server_at_each(
         async with AsyncRecognizer(triton.model, f"{names.NAME}:{port}") as recognizer:
             loop = Loop(recognizer, recordings)
             await loop.until(lambda: len(loop.answers) > 60)
-            assert loop.by_target().keys() == {*pods[:2]} and min(loop.by_target().values()) > 20
+            assert loop.by_target().keys() == {*pods[:2]} and min(loop.by_target().values()) > 10
             stack.enter_context(serve(pods[2]))
             names.addresses.append("127.0.0.3")
             await loop.until(lambda: loop.by_target()[pods[2]] > 10)
