@@ -10,6 +10,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from client.errors import ServerUnavailableError, one_line
+from client.tls import Tls
 
 EXPLICIT = "--model-control-mode=explicit"
 """The flag of tritonserver that this needs."""
@@ -19,12 +20,12 @@ _UNLOAD_SECONDS = 120.0
 
 
 @contextmanager
-def loaded(url: str, model: str) -> Iterator[None]:
+def loaded(url: str, model: str, tls: Tls | None = None) -> Iterator[None]:
     """Have the server at `url` load a recognizer with all its steps, and unload both at the end of the block.
 
     Raises ServerUnavailableError where the server does not, e.g. because it was started without EXPLICIT.
     """
-    client = triton.InferenceServerClient(url)
+    client = triton.InferenceServerClient(url, creds=tls.credentials() if tls else None)
     try:
         before = _present(client)
         client.load_model(model, client_timeout=_LOAD_SECONDS)

@@ -25,8 +25,8 @@ from benchmark.systems.recordings import read_recordings
 from client import cli
 from client.errors import ClientError
 from client.load import ClosedLoop, Load, OpenLoop, Plan
-from client.recognizer import DEFAULT_URL
 from client.recording import Recording
+from client.targets import DEFAULT_URL
 
 BENCH = Path(__file__).parent.parent / "client" / "bench.py"
 INPUT, INTERVALS, PROFILE = "perf_analyzer_input.json", "perf_analyzer_intervals.txt", "perf_analyzer_profile.json"

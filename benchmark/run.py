@@ -25,6 +25,8 @@ from benchmark.serving import serving
 from client import cli
 from client.errors import ClientError
 from client.server_usage import default_metrics_url
+from client.targets import checked
+from client.tls import Tls
 
 BENCH = Path(__file__).parent.parent / "client" / "bench.py"
 CONCURRENCIES = "1,4,16,32"
@@ -47,6 +49,7 @@ class Settings:
     """
 
     url: str
+    tls: Tls | None
     metrics_url: str
     out: Path
     seconds: float
@@ -97,7 +100,10 @@ class Settings:
     metavar="HOST:PORT",
     help=f"A server of that repository that was started with {EXPLICIT}.  [default: one of our own]",
 )
-@click.option("--metrics-url", metavar="URL", help="Its metrics.  [default: port 8002 of its host]")
+@cli.tls_options
+@click.option(
+    "--metrics-url", metavar="URL", help="Its metrics, which never come by TLS.  [default: port 8002 of its host]"
+)
 def run(
     patterns: tuple[str, ...],
     repository: Path,
@@ -108,12 +114,17 @@ def run(
     flags: str,
     url: str | None,
     metrics_url: str | None,
+    tls: Tls | None,
 ) -> int:
     """Put loads on each model with each data set, one model at a time: closed loops, then open ones up to capacity.
 
     MODEL is a name or a pattern such as 'stt_en_citrinet_*'. What RESULTS holds already is not measured again, and a
     run that was interrupted goes on where it was. A model that fails costs one line and exit code 2, not the others.
     """
+    if url is None and tls:
+        raise click.UsageError("--tls, --ca, --certificate and --key are for the server that --url names")
+    if url is not None and len(checked(url)) > 1:
+        raise click.UsageError(f"{url}: names several servers; models are loaded one at a time, on one")
     models = choose(read_models(repository), patterns, repository)
     described = [describe(folder) for folder in datasets]
     code = cli.EXIT_OK
@@ -123,7 +134,7 @@ def run(
             url, metrics_url = server.grpc, f"http://{server.metrics}/metrics"
         metrics_url = metrics_url or default_metrics_url(url)
         listed = ",".join(map(str, sorted({*concurrencies, COMPARED_AT})))
-        settings = Settings(url, metrics_url, out, seconds, listed, tuple(shlex.split(flags)))
+        settings = Settings(url, tls, metrics_url, out, seconds, listed, tuple(shlex.split(flags)))
         for model in models:
             write_json(out / model.name / "model.json", asdict(model))
             try:
@@ -163,7 +174,7 @@ def _measure(model: Model, datasets: Sequence[tuple[Path, Description]], setting
         click.echo(f"{model.name}: measured already")
         return cli.EXIT_OK
     code = cli.EXIT_OK
-    with loaded(settings.url, model.name):
+    with loaded(settings.url, model.name, settings.tls):
         for folder, description, conditions in missing:
             code = max(code, _put_loads(model, folder, description, conditions, settings))
     return code
@@ -248,7 +259,7 @@ def _bench(
     digest = hashlib.sha256(json.dumps([conditions, list(flags)]).encode()).hexdigest()[:8]
     rows, fresh = file.with_name(f"{kind}_{digest}.rows.jsonl"), file.with_name(f"{kind}.measured.json")
     fresh.unlink(missing_ok=True)
-    command = [sys.executable, str(BENCH), "--model", model.name, "--url", settings.url]
+    command = [sys.executable, str(BENCH), "--model", model.name, "--url", settings.url, *_tls_flags(settings.tls)]
     command += ["--metrics-url", settings.metrics_url, "--manifest", str(folder / MANIFEST)]
     command += ["--rows", str(rows), "--json", str(fresh), "--worst", "5", *settings.flags, *flags]
     click.echo(f"{model.name} on {description.name}: {' '.join(flags)}")
@@ -262,6 +273,14 @@ def _bench(
         raise ResultsError(f"on {description.name}: cut short; run this again to go on")
     write_json(file, measured)
     return measured, ended.returncode
+
+
+def _tls_flags(tls: Tls | None) -> list[str]:
+    """Of bench.py."""
+    if tls is None:
+        return []
+    files = {"--ca": tls.ca, "--certificate": tls.certificate, "--key": tls.key}
+    return ["--tls", *(part for flag, file in files.items() if file for part in (flag, str(file)))]
 
 
 def _file(settings: Settings, model: Model, description: Description, kind: str) -> Path:

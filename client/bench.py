@@ -109,8 +109,11 @@ DEFAULT_CONCURRENCY = 16
 )
 @click.option(
     "--metrics-url",
-    metavar="URL",
-    help="Triton's metrics, for CPU, GPU and memory.  [default: port 8002 of the server's host]",
+    "metrics_urls",
+    metavar="URL[,URL...]",
+    callback=cli.names,
+    default="",
+    help="Triton's metrics, for CPU, GPU and memory, which never come by TLS.  [default: port 8002 of each server]",
 )
 @click.option(
     "--rows",
@@ -137,7 +140,7 @@ def bench(
     duration: float | None,
     warmup: int | None,
     worst: int,
-    metrics_url: str | None,
+    metrics_urls: tuple[str, ...],
     rows: Path | None,
     resume: bool,
     json_path: Path | None,
@@ -160,7 +163,7 @@ def bench(
             requests=requests,
             seconds=duration,
             warmup=first if warmup is None else warmup,
-            metrics_url=metrics_url,
+            metrics_urls=metrics_urls,
             rows=rows,
             resume=resume,
             **options,

@@ -28,7 +28,8 @@ from client.results import failure_line
 from client.sending import LocalSenders, Senders
 from client.server_usage import Monitor, default_metrics_url
 from client.shared_audio import SharedAudio
-from client.workers import Target, WorkerSenders
+from client.tls import Tls
+from client.workers import Assignment, WorkerSenders
 
 _FILES_READ_AT_ONCE = 4
 
@@ -40,6 +41,7 @@ class Options:
     model: str | None
     url: str
     timeout: float
+    tls: Tls | None
     loads: Sequence[Load]
     requests: int | None
     seconds: float | None
@@ -49,7 +51,7 @@ class Options:
     shared_memory: bool
     retries: int
     warmup: int
-    metrics_url: str | None
+    metrics_urls: Sequence[str]
     rows: Path | None
     resume: bool
 
@@ -73,8 +75,8 @@ class BenchRun:
 
     def __post_init__(self) -> None:
         options = self.options
-        self.recognizer = AsyncRecognizer(options.model, options.url, options.timeout)
-        self.monitor = Monitor(options.metrics_url or default_metrics_url(options.url))
+        self.recognizer = AsyncRecognizer(options.model, options.url, options.timeout, options.tls)
+        self.monitors: dict[str, Monitor] = {}
 
     def fail(self, line: str) -> None:
         """Note and print an utterance that has no result."""
@@ -165,9 +167,16 @@ class BenchRun:
                     found: list[Samples | SharedSamples] = audio.block.regions(region)
                     yield LocalSenders(self.recognizer, found, options.retries)
                 else:
-                    name, url = self.recognizer.model.name, options.url
-                    target = Target(name, url, options.timeout, audio.block, region, options.retries)
-                    with WorkerSenders(target, options.processes) as senders:
+                    assignment = Assignment(
+                        self.recognizer.model.name,
+                        options.url,
+                        options.timeout,
+                        options.tls,
+                        audio.block,
+                        region,
+                        options.retries,
+                    )
+                    with WorkerSenders(assignment, options.processes) as senders:
                         yield senders
             finally:
                 if region:
@@ -193,13 +202,20 @@ class BenchRun:
 
         sessions = len(run.sessions)
         try:
-            await measure(self.recognizer, senders, plan, run, note, self.monitor)
+            await measure(self.recognizer, senders, plan, run, note, self._monitors())
         finally:
             if journal and len(run.sessions) > sessions:
                 journal.session(load, run.sessions[-1])
         if run.sessions[-1].server_gone:
             self._note_unsent(run)
         return not run.sessions[-1].server_gone
+
+    def _monitors(self) -> list[Monitor]:
+        """Of the servers that are there now, unless the command line names others."""
+        urls = self.options.metrics_urls or [default_metrics_url(target) for target in self.recognizer.targets]
+        for url in urls:
+            self.monitors.setdefault(url, Monitor(url))
+        return [self.monitors[url] for url in dict.fromkeys(urls)]
 
     def _plan(self, run: LoadRun) -> Plan:
         options = self.options
@@ -231,6 +247,7 @@ class BenchRun:
             "random_weights": served.random_weights,
             "precision": served.precision,
             "url": self.options.url,
+            "tls": self.options.tls is not None,
             "server": self.server,
             "machine": machine(),
             "versions": versions(),
@@ -239,5 +256,5 @@ class BenchRun:
                 "utterances": len(self.recordings),
                 "audio_seconds": sum(recording.duration for recording in self.recordings),
             },
-            "metrics_problem": self.monitor.problem,
+            "metrics_problem": "; ".join(filter(None, (monitor.problem for monitor in self.monitors.values()))) or None,
         }

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from client.errors import ClientError, one_line
-from client.recognizer import DEFAULT_TIMEOUT, DEFAULT_URL
+from client.recognizer import DEFAULT_TIMEOUT
+from client.targets import DEFAULT_URL
+from client.tls import Tls
 
 EXIT_OK = 0
 EXIT_PROBLEM = 2
@@ -32,6 +36,8 @@ def run(command: click.Command) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # File names need not be valid text; they are printed as the bytes that they are.
             stream.reconfigure(errors="surrogateescape")
+    if logging.lastResort:
+        logging.lastResort.setFormatter(logging.Formatter("warning: %(message)s"))
     # Whoever ends a long run by SIGTERM, as schedulers do, wants what it has as much as who types Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     try:
@@ -54,11 +60,15 @@ def print_error(message: object) -> None:
 
 
 def connection_options(command: Command) -> Command:
-    """Add --model, --url and --timeout."""
+    """Add --model, --url, --timeout and those of `tls_options`."""
     options = (
         click.option("--model", metavar="NAME", help="The recognizer to ask; needed where more than one is served."),
         click.option(
-            "--url", default=DEFAULT_URL, show_default=True, metavar="HOST:PORT", help="The server's gRPC endpoint."
+            "--url",
+            default=DEFAULT_URL,
+            show_default=True,
+            metavar="HOST:PORT[,HOST:PORT...]",
+            help="The server's gRPC endpoint; several servers, and all addresses of a host, share the requests.",
         ),
         click.option(
             "--timeout",
@@ -69,9 +79,37 @@ def connection_options(command: Command) -> Command:
             help="The longest one request may take, its wait in the server's queue included.",
         ),
     )
+    command = tls_options(command)
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def tls_options(command: Command) -> Command:
+    """Add --tls, --ca, --certificate and --key, which the command gets as `tls`."""
+
+    @functools.wraps(command)
+    def with_tls(
+        *arguments: Any, tls: bool, ca: Path | None, certificate: Path | None, key: Path | None, **more: Any
+    ) -> Any:
+        secured = tls or ca or certificate or key
+        return command(*arguments, tls=Tls(ca, certificate, key) if secured else None, **more)
+
+    file = click.Path(path_type=Path)
+    options = (
+        click.option("--tls", is_flag=True, help="Ask by TLS, of servers that the system's authorities vouch for."),
+        click.option(
+            "--ca", metavar="FILE", type=file, help="TLS, with the authority that signed the server's certificate."
+        ),
+        click.option(
+            "--certificate", metavar="FILE", type=file, help="Shown to servers that ask for one (mTLS), with --key."
+        ),
+        click.option("--key", metavar="FILE", type=file, help="Of --certificate; all files are PEM."),
+    )
+    wrapped: Any = with_tls
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return cast(Command, wrapped)
 
 
 def concurrency_option(default: int) -> Callable[[Command], Command]:
@@ -99,6 +137,11 @@ def number_list(
         return numbers
 
     return convert
+
+
+def names(context: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
+    """An option's callback: names with commas between them."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 PathLike = TypeVar("PathLike", str, Path)

@@ -13,6 +13,10 @@ class ManifestError(ClientError):
     """A file that is no manifest, or that holds no usable line."""
 
 
+class TlsError(ClientError):
+    """A file of certificates or keys that cannot be used."""
+
+
 class RecognizerError(ClientError):
     """The server or the model is not as a recognizer needs it."""
 

@@ -16,7 +16,7 @@ from client.errors import ClientError
 from client.load import Load
 from client.measurement import LoadRun, Session
 from client.recording import Recording, Response
-from client.server_statistics import Counters
+from client.server_statistics import Counters, Snapshot
 from client.server_usage import GpuUsage, Level, Usage
 
 
@@ -61,8 +61,11 @@ class Journal:
         whole = path.with_name(f".{path.name}.partial")
         whole.write_text("".join(map(_line, [written, *kept])), encoding="utf-8")
         whole.rename(path)
+        try:
+            runs = [_load_run(load, kept) for load in loads]
+        except (KeyError, TypeError) as error:
+            raise JournalError(f"{path}: was written by another version of bench.py; name a new file") from error
         journal = cls(path, recordings)
-        runs = [_load_run(load, kept) for load in loads]
         for run, answered in runs:
             killed = run.responses[answered:]
             if killed:
@@ -138,19 +141,22 @@ def _load_run(load: Load, rows: Sequence[Mapping[str, Any]]) -> tuple[LoadRun, i
             run.sessions.append(_session(row["session"]))
             answered = len(run.responses)
         else:
-            run.responses.append(Response(**{name: row[name] for name in names}))
+            run.responses.append(Response(**{name: row[name] for name in names if name in row}))
     return run, answered
 
 
 def _session(row: Mapping[str, Any]) -> Session:
-    counted = {
-        model: Counters(**{**counters, "batches": {int(size): n for size, n in counters["batches"].items()}})
-        for model, counters in row["counted"].items()
-    }
+    def snapshot(counted: Mapping[str, Any]) -> Snapshot:
+        return {
+            model: Counters(**{**counters, "batches": {int(size): n for size, n in counters["batches"].items()}})
+            for model, counters in counted.items()
+        }
+
     return Session(
         wall_seconds=row["wall_seconds"],
-        counted=counted,
-        usage=_usage(row["usage"]) if row["usage"] else None,
+        counted_by_target={target: snapshot(counted) for target, counted in row["counted_by_target"].items()},
+        uncounted=tuple(row["uncounted"]),
+        usages={url: _usage(usage) for url, usage in row["usages"].items()},
         client_cpu_seconds=tuple(row["client_cpu_seconds"]),
         loop_lag_seconds=tuple(row["loop_lag_seconds"]),
         server_gone=row["server_gone"],

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 
 from client.errors import RecognizerError
 from client.load import Load, Plan
-from client.recognizer import AsyncRecognizer
+from client.recognizer import AsyncRecognizer, Joined
 from client.recording import Response
 from client.sending import Effort, OnResponse, Senders
-from client.server_statistics import Snapshot, spent
+from client.server_statistics import Snapshot, in_all, spent
 from client.server_usage import Monitor, Usage
 
 
@@ -21,17 +21,25 @@ class Session:
     """One stretch of sending; a run that was interrupted and resumed has several.
 
     wall_seconds: from the first request to the last answer
-    counted: by the server, of the recognizer and then of each step; empty where it could not be asked any more
+    counted_by_target: by each server, of the recognizer and then of each step; empty where none could be asked any more
+    uncounted: servers that came or went meanwhile, whose counters say nothing of this session
+    usages: of each server's machine, by the URL of its metrics
     client_cpu_seconds: of each sending process
     loop_lag_seconds: of each, the 95th percentile of how late it got the CPU
     """
 
     wall_seconds: float
-    counted: Snapshot = field(default_factory=dict)
-    usage: Usage | None = None
+    counted_by_target: Mapping[str, Snapshot] = field(default_factory=dict)
+    uncounted: tuple[str, ...] = ()
+    usages: Mapping[str, Usage] = field(default_factory=dict)
     client_cpu_seconds: tuple[float, ...] = ()
     loop_lag_seconds: tuple[float, ...] = ()
     server_gone: bool = False
+
+    @property
+    def counted(self) -> Snapshot:
+        """By all servers together."""
+        return in_all(self.counted_by_target.values())
 
 
 @dataclass
@@ -54,7 +62,7 @@ async def measure(
     plan: Plan,
     run: LoadRun,
     on_response: OnResponse = lambda response: None,
-    monitor: Monitor | None = None,
+    monitors: Sequence[Monitor] = (),
 ) -> None:
     """Send the plan's requests and fill `run`, also when this is cancelled halfway."""
 
@@ -62,29 +70,30 @@ async def measure(
         run.responses.append(response)
         on_response(response)
 
-    before = await recognizer.counters()
+    before = await recognizer.counters_by_target()
     effort, answered_before = Effort(), len(run.responses)
     started = time.monotonic()
     try:
         async with AsyncExitStack() as stack:
-            if monitor is not None:
+            for monitor in monitors:
                 await stack.enter_async_context(monitor.watching())
             effort = await senders.run(plan, note)
     finally:
         last = max((response.answered for response in run.responses[answered_before:]), default=0.0)
         session = Session(
             wall_seconds=last or time.monotonic() - started,
-            usage=monitor.usage() if monitor else None,
+            usages={monitor.url: usage for monitor in monitors if (usage := monitor.usage())},
             client_cpu_seconds=effort.cpu_seconds,
             loop_lag_seconds=effort.loop_lag_seconds,
             server_gone=effort.server_gone,
         )
-        try:
-            counted = spent(before, await recognizer.counters())
-        except RecognizerError:
-            # The server went away; each request that it left unanswered already says so.
-            counted = {}
-        run.sessions.append(replace(session, counted=counted))
+        after: Mapping[Joined, Snapshot] = {}
+        # Where all servers went away, each request that they left unanswered already says so.
+        with suppress(RecognizerError):
+            after = await recognizer.counters_by_target()
+        counted = {joined.target: spent(before[joined], after[joined]) for joined in before if joined in after}
+        uncounted = sorted({joined.target for joined in {*before, *after}} - counted.keys())
+        run.sessions.append(replace(session, counted_by_target=counted, uncounted=tuple(uncounted)))
 
 
 async def warm_up(senders: Senders, load: Load, recordings: int, requests: int) -> None:

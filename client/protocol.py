@@ -2,7 +2,7 @@
 
 Questions to the server that take several calls are generators of calls (`Calls`): they yield a method of Triton's
 client and its arguments, and get the answer back. So each is written once, and the two clients only differ in how
-they make a call.
+they make a call. targets.py puts them to one of several servers.
 """
 
 from __future__ import annotations
@@ -80,10 +80,12 @@ class Transcript:
     """Seconds from the start of the audio to each token's encoder frame [n]."""
     log_probs: NDArray[np.float32] | None
     """Log probability of each label in each encoder frame [frames, labels]; None unless it was asked for."""
+    target: str
+    """The server that answered, as host:port."""
 
 
-def request(model: ServedModel, samples: Samples | SharedSamples, log_probs: bool, timeout: float) -> dict[str, Any]:
-    """The arguments of `infer` for int16 samples [T] and a time limit in seconds.
+def request(model: ServedModel, samples: Samples | SharedSamples, log_probs: bool) -> dict[str, Any]:
+    """The arguments of `infer` for int16 samples [T].
 
     Raises TypeError for samples of another type, ValueError for another shape, and RecognitionError where the server
     has no log probabilities of this model to give.
@@ -94,7 +96,7 @@ def request(model: ServedModel, samples: Samples | SharedSamples, log_probs: boo
     names = _OUTPUTS + _LOG_PROB_OUTPUTS if log_probs else _OUTPUTS
     outputs = [triton.InferRequestedOutput(name) for name in names]
     name = model.log_probs_name if log_probs else model.name
-    return {"model_name": name, "inputs": [audio], "outputs": outputs, "client_timeout": timeout}
+    return {"model_name": name, "inputs": [audio], "outputs": outputs}
 
 
 def _audio_input(samples: Samples | SharedSamples) -> Any:
@@ -112,8 +114,8 @@ def _audio_input(samples: Samples | SharedSamples) -> Any:
     return audio
 
 
-def read_response(model: ServedModel, result: Any, log_probs: bool) -> Transcript:
-    """The transcript in a Triton `InferResult`, its padding cut away."""
+def read_response(model: ServedModel, result: Any, log_probs: bool, target: str) -> Transcript:
+    """The transcript in a Triton `InferResult` of that server, its padding cut away."""
     count = int(result.as_numpy("TOKENS_LENGTH").item())
     frames = result.as_numpy("FRAMES")[0, :count]
     rows = result.as_numpy("LOG_PROBS")[0, : int(result.as_numpy("LABELS_LENGTH").item())] if log_probs else None
@@ -122,6 +124,7 @@ def read_response(model: ServedModel, result: Any, log_probs: bool) -> Transcrip
         tokens=result.as_numpy("TOKENS")[0, :count],
         token_times=frames * model.frame_seconds,
         log_probs=rows,
+        target=target,
     )
 
 

@@ -9,9 +9,11 @@ AsyncRecognizer is the same for asyncio.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
@@ -19,76 +21,123 @@ from tritonclient.utils import InferenceServerException
 
 from client import server_statistics
 from client.audio import Samples
-from client.errors import RecognizerError
+from client.errors import RecognizerError, ServerUnavailableError
 from client.protocol import (
     Answer,
     Calls,
     ServedModel,
     SharedSamples,
     Transcript,
-    explain,
-    explain_request,
-    find_recognizer,
     find_recognizers,
     one_call,
     read_response,
     request,
 )
+from client.targets import (
+    DEFAULT_URL,
+    LOOK_SECONDS,
+    Address,
+    Call,
+    Target,
+    TargetCalls,
+    Targets,
+    asked_of,
+    checked,
+    worst,
+)
+from client.tls import Tls
 
-DEFAULT_URL = "localhost:8001"
 DEFAULT_TIMEOUT = 300.0
 """Seconds one recognition may take, the wait in the server's queue included."""
-
-# Questions about the server are answered at once or not at all.
-_QUESTION_TIMEOUT = 10.0
 
 _SETTLE_TRIES = 20
 _SETTLE_SECONDS = 0.05
 
+Client = TypeVar("Client")
 
-def list_recognizers(url: str = DEFAULT_URL) -> list[str]:
-    """The names of the recognizers that are ready at `url`, sorted. Raises ServerUnavailableError."""
-    client = triton.InferenceServerClient(_checked(url))
-    try:
-        return _ask(client, url, find_recognizers())
-    finally:
-        client.close()
+
+class Joined(NamedTuple):
+    """A stretch of time in which a target was there: its name, and how often it had come by then."""
+
+    target: str
+    times: int
+
+
+def list_recognizers(url: str | Sequence[str] = DEFAULT_URL, tls: Tls | None = None) -> list[str]:
+    """The names of the recognizers that are ready at `url`, sorted; of several servers the first that answers.
+
+    Raises ServerUnavailableError.
+    """
+    errors: dict[Target, RecognizerError] = {}
+    for address in (Address(each, each) for each in checked(url)):
+        target = Target(address, _connected(triton.InferenceServerClient, address, tls))
+        try:
+            return _make(asked_of(target, find_recognizers()))
+        except ServerUnavailableError as error:
+            errors[target] = error
+        finally:
+            target.connection.close()
+    raise worst(errors)
 
 
 class Recognizer:
     """A connection to one recognizer; connects when it is made, and may be shared by threads.
 
-    `model`: its name; None takes the only recognizer that the server has. `url`: host:port of the gRPC endpoint.
-    `timeout`: seconds one recognition may take. Raises ServerUnavailableError when no server answers,
-    UnknownModelError when that model is not served, not ready or no recognizer.
+    model: its name; None takes the only recognizer that the server has
+    url: host:port of the gRPC endpoint; several, with commas between them or as a sequence, share the requests, and so
+        do the addresses of a host name that has several. What a server that goes away left unanswered is asked for at
+        another. A server that is left out is one warning of the logger `client.targets`.
+    timeout: seconds one recognition may take
+    tls: for servers that speak it
+    Raises ServerUnavailableError when no server answers, UnknownModelError when that model is not served, not ready or
+    no recognizer, RecognizerError when servers have different exports of it.
     """
 
     model: ServedModel
 
-    def __init__(self, model: str | None = None, url: str = DEFAULT_URL, timeout: float = DEFAULT_TIMEOUT) -> None:
-        self.url = _checked(url)
+    def __init__(
+        self,
+        model: str | None = None,
+        url: str | Sequence[str] = DEFAULT_URL,
+        timeout: float = DEFAULT_TIMEOUT,
+        tls: Tls | None = None,
+    ) -> None:
+        urls = checked(url)
+        self.url = ",".join(urls)
         self.timeout = timeout
-        self._client = triton.InferenceServerClient(self.url)
+        self._targets = Targets(urls, tls, lambda address: _connected(triton.InferenceServerClient, address, tls))
+        self._closed = threading.Event()
+        self._watch = threading.Thread(target=self._keep_looking, daemon=True)
         try:
-            self.model = _ask(self._client, self.url, find_recognizer(model))
+            _make(self._targets.connect(model))
         except BaseException:
             self.close()
             raise
+        self.model = self._targets.model
+        if self._targets.may_change:
+            self._watch.start()
 
     def transcribe(self, samples: Samples, log_probs: bool = False) -> Transcript:
         """Recognize int16 samples [T] at 16 kHz; T may be 0.
 
         Raises TypeError or ValueError for other samples, RecognitionError when the request fails.
         """
-        try:
-            result = self._client.infer(**request(self.model, samples, log_probs, self.timeout))
-        except InferenceServerException as error:
-            raise explain_request(error, self.model, self.url, self.timeout) from error
-        return read_response(self.model, result, log_probs)
+        arguments = request(self.model, samples, log_probs)
+        result, target = _make(self._targets.recognition(self.model, arguments, self.timeout))
+        return read_response(self.model, result, log_probs, target)
 
     def close(self) -> None:
         """End the connection."""
-        self._client.close()
+        self._closed.set()
+        _make(self._targets.close())
+        if self._watch.is_alive():
+            self._watch.join()
+
+    def _keep_looking(self) -> None:
+        while not self._closed.wait(LOOK_SECONDS):
+            # A connection that was closed meanwhile says so by a ValueError.
+            with suppress(ValueError):
+                _make(self._targets.look())
 
     def __enter__(self) -> Recognizer:
         return self
@@ -107,111 +156,182 @@ class AsyncRecognizer:
 
     model: ServedModel
 
-    def __init__(self, model: str | None = None, url: str = DEFAULT_URL, timeout: float = DEFAULT_TIMEOUT) -> None:
-        self.url = _checked(url)
+    def __init__(
+        self,
+        model: str | None = None,
+        url: str | Sequence[str] = DEFAULT_URL,
+        timeout: float = DEFAULT_TIMEOUT,
+        tls: Tls | None = None,
+    ) -> None:
+        urls = checked(url)
+        self.url = ",".join(urls)
         self.timeout = timeout
         self._name = model
-        self._client: Any = None
+        self._targets = Targets(urls, tls, lambda address: _connected(triton_aio.InferenceServerClient, address, tls))
+        self._watch: asyncio.Future[None] | None = None
+
+    @property
+    def targets(self) -> list[str]:
+        """The servers that requests go to, as host:port."""
+        return [target.name for target in self._targets.all]
 
     async def transcribe(self, samples: Samples | SharedSamples, log_probs: bool = False) -> Transcript:
         """As Recognizer.transcribe; samples may also lie in a region that `share` has told the server of."""
-        try:
-            result = await self._client.infer(**request(self.model, samples, log_probs, self.timeout))
-        except InferenceServerException as error:
-            raise explain_request(error, self.model, self.url, self.timeout) from error
-        return read_response(self.model, result, log_probs)
+        arguments = request(self.model, samples, log_probs)
+        result, target = await _make_async(self._targets.recognition(self.model, arguments, self.timeout))
+        return read_response(self.model, result, log_probs, target)
 
     async def step_counters(self) -> server_statistics.Snapshot:
         """The server's counters of each step of this recognizer, every answer received so far included.
 
-        Where others keep the server busy, so that the counters never rest, those after a second of waiting.
+        Those of several servers are summed. Where others keep a server busy, so that the counters never rest, those
+        after a second of waiting.
         """
-        return await self._settled(self.model.steps)
+        return server_statistics.in_all((await self._settled(self.model.steps)).values())
 
     async def counters(self) -> server_statistics.Snapshot:
         """As step_counters, with those of the recognizer as a whole before its steps'."""
+        return server_statistics.in_all((await self.counters_by_target()).values())
+
+    async def counters_by_target(self) -> dict[Joined, server_statistics.Snapshot]:
+        """As counters, of each server that is there. One that was away meanwhile has another key."""
         return await self._settled((self.model.name, *self.model.steps))
 
-    async def _settled(self, names: Sequence[str]) -> server_statistics.Snapshot:
+    async def _settled(self, names: Sequence[str]) -> dict[Joined, server_statistics.Snapshot]:
         # Triton counts a batch only after it has sent the answers, so the last ones may still be missing.
-        counters = await self._snapshot(names)
+        counters = await self._snapshots(names)
         for _ in range(_SETTLE_TRIES):
             await asyncio.sleep(_SETTLE_SECONDS)
-            earlier, counters = counters, await self._snapshot(names)
+            earlier, counters = counters, await self._snapshots(names)
             if counters == earlier:
                 break
         return counters
 
-    async def _snapshot(self, names: Sequence[str]) -> server_statistics.Snapshot:
-        return await _ask_async(self._client, self.url, server_statistics.snapshot(names))
+    async def _snapshots(self, names: Sequence[str]) -> dict[Joined, server_statistics.Snapshot]:
+        found: dict[Joined, server_statistics.Snapshot] = {}
+        errors = []
+        for target in self._asked:
+            key = Joined(target.name, target.times_joined)
+            try:
+                found[key] = await _make_async(asked_of(target, server_statistics.snapshot(names)))
+            except RecognizerError as error:
+                errors.append(error)
+        if not found:
+            raise errors[0]
+        return found
+
+    @property
+    def _asked(self) -> list[Target]:
+        return self._targets.up or self._targets.all
 
     async def is_live(self) -> bool:
-        """Whether the server still answers."""
-        try:
-            return bool(await self._client.is_server_live(client_timeout=_QUESTION_TIMEOUT))
-        except InferenceServerException:
-            return False
+        """Whether a server still answers."""
+        for target in self._asked:
+            with suppress(RecognizerError):
+                if await _make_async(asked_of(target, one_call("is_server_live", {}))):
+                    return True
+        return False
 
     async def server_version(self) -> str:
-        """Name and version of the server, as it tells them."""
-        metadata = await _ask_async(self._client, self.url, one_call("get_server_metadata", {}))
-        return f"{metadata.name} {metadata.version}"
+        """Name and version of the server, as it tells them; of each where several differ."""
+        answers = [await self._ask(target, one_call("get_server_metadata", {})) for target in self._asked]
+        return ", ".join(sorted({f"{metadata.name} {metadata.version}" for metadata in answers}))
 
     async def share(self, region: str, key: str, byte_size: int) -> None:
         """Have the server map POSIX shared memory `key` (with its leading slash) of this machine as `region`.
 
-        Raises RecognizerError where it can't, as on another machine.
+        Raises RecognizerError where it can't, as on another machine, or where there are several servers.
         """
+        if len(self._targets.all) > 1:
+            names = ", ".join(self.targets)
+            raise RecognizerError(f"shared memory is for one server, on this machine, and there are {names}; name one")
         arguments = {"name": region, "key": key, "byte_size": byte_size}
-        await _ask_async(self._client, self.url, one_call("register_system_shared_memory", arguments))
+        await self._ask(self._targets.all[0], one_call("register_system_shared_memory", arguments))
 
     async def unshare(self, region: str) -> None:
         """Have the server forget a region."""
-        await _ask_async(self._client, self.url, one_call("unregister_system_shared_memory", {"name": region}))
+        await self._ask(self._targets.all[0], one_call("unregister_system_shared_memory", {"name": region}))
+
+    async def _ask(self, target: Target, calls: Calls[Answer]) -> Answer:
+        return await _make_async(asked_of(target, calls))
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await _make_async(self._targets.look())
 
     async def __aenter__(self) -> AsyncRecognizer:
-        # Made here, not in __init__: a gRPC channel belongs to the event loop that is running when it is made.
-        self._client = triton_aio.InferenceServerClient(self.url)
+        # Connected here, not in __init__: a gRPC channel belongs to the event loop that is running when it is made.
         try:
-            self.model = await _ask_async(self._client, self.url, find_recognizer(self._name))
+            await _make_async(self._targets.connect(self._name))
         except BaseException:
-            await self._client.close()
+            await _make_async(self._targets.close())
             raise
+        self.model = self._targets.model
+        if self._targets.may_change:
+            self._watch = asyncio.ensure_future(self._keep_looking())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._client.close()
+        if self._watch:
+            self._watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watch
+        await _make_async(self._targets.close())
 
 
-def _checked(url: str) -> str:
-    if "://" in url:
-        raise RecognizerError(f"{url}: is not host:port; leave out what comes before //, e.g. {DEFAULT_URL}")
-    return url
+def _connected(client: Callable[..., Client], address: Address, tls: Tls | None) -> Client:
+    """Triton's client, of one kind or the other, for an address."""
+    arguments = {"creds": tls.credentials() if tls else None, "channel_args": address.channel_arguments}
+    return client(address.shown, **arguments)
 
 
-def _ask(client: Any, url: str, calls: Calls[Answer]) -> Answer:
-    answer = None
+def _make(calls: TargetCalls[Answer]) -> Answer:
+    """Make the calls, one after the other."""
     try:
+        step = next(calls)
         while True:
-            method, arguments = calls.send(answer)
-            answer = getattr(client, method)(**arguments, client_timeout=_QUESTION_TIMEOUT)
+            try:
+                answer = (
+                    getattr(step.target.connection, step.method)(**step.arguments) if isinstance(step, Call) else step()
+                )
+            except InferenceServerException as error:
+                step = calls.throw(error)
+            else:
+                step = calls.send(answer)
     except StopIteration as done:
         result: Answer = done.value
         return result
-    except InferenceServerException as error:
-        raise explain(error, url, _QUESTION_TIMEOUT) from error
+    finally:
+        calls.close()
 
 
-async def _ask_async(client: Any, url: str, calls: Calls[Answer]) -> Answer:
-    answer = None
+async def _make_async(calls: TargetCalls[Answer]) -> Answer:
+    """As _make, with the clients of asyncio."""
     try:
+        step = next(calls)
         while True:
-            method, arguments = calls.send(answer)
-            answer = await getattr(client, method)(**arguments, client_timeout=_QUESTION_TIMEOUT)
+            try:
+                answer = await (_answer(step) if isinstance(step, Call) else asyncio.to_thread(step))
+            except InferenceServerException as error:
+                step = calls.throw(error)
+            else:
+                step = calls.send(answer)
     except StopIteration as done:
         result: Answer = done.value
         return result
-    except InferenceServerException as error:
-        raise explain(error, url, _QUESTION_TIMEOUT) from error
+    finally:
+        calls.close()
+
+
+async def _answer(call: Call) -> Any:
+    connection = call.target.connection
+    try:
+        return await getattr(connection, call.method)(**call.arguments)
+    except asyncio.CancelledError:
+        # So it is also where the connection was given up, since its server hangs, and not the caller.
+        if connection is call.target.connection:
+            raise
+        raise InferenceServerException("the server hangs", "StatusCode.CANCELLED") from None

@@ -40,6 +40,8 @@ class Response:
     attempts: int = 1
     error: str | None = None
     deadline_exceeded: bool = False
+    target: str = ""
+    """The server that answered, as host:port; empty where none did."""
 
     @property
     def latency(self) -> float:

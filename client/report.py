@@ -34,6 +34,8 @@ def print_results(results: Results, most_worst: int, console: Console) -> None:
     shown = max(results.loads, key=lambda load: load.rtfx, default=None)
     if shown and shown.steps:
         console.print(_steps_table(shown))
+    if shown and len(shown.targets) > 1:
+        console.print(_targets_table(shown))
     for scored in worst(results, most_worst):
         said = f"{scored.audio}: {scored.pair.words.errors} wrong\n{alignment(scored.pair)}"
         console.print(said, soft_wrap=True, highlight=False, markup=False)
@@ -110,16 +112,17 @@ def _latency_text(load: LoadFigures) -> str:
 
 def _machine(load: LoadFigures) -> dict[str, str]:
     """What the server's machine was busy with, by Triton's metrics."""
-    if load.usage is None:
-        return {}
     rows = {}
-    if load.usage.cpu:
-        rows["CPU"] = _share(load.usage.cpu)
-    if load.usage.memory_bytes:
-        rows["memory"] = f"{load.usage.memory_bytes.highest / 2**30:.2f} GiB at most, in use on the server's machine"
-    for gpu in load.usage.gpus:
-        memory = f", {gpu.memory_bytes.highest / 2**30:.2f} GiB at most" if gpu.memory_bytes else ""
-        rows[f"GPU {gpu.uuid[:12]}"] = (_share(gpu.busy) if gpu.busy else "-") + memory
+    for url, usage in load.usages.items():
+        where = f" of {url}" if len(load.usages) > 1 else ""
+        if usage.cpu:
+            rows[f"CPU{where}"] = _share(usage.cpu)
+        if usage.memory_bytes:
+            used = f"{usage.memory_bytes.highest / 2**30:.2f} GiB at most"
+            rows[f"memory{where}"] = f"{used}, in use on the server's machine"
+        for gpu in usage.gpus:
+            memory = f", {gpu.memory_bytes.highest / 2**30:.2f} GiB at most" if gpu.memory_bytes else ""
+            rows[f"GPU {gpu.uuid[:12]}{where}"] = (_share(gpu.busy) if gpu.busy else "-") + memory
     return rows
 
 
@@ -154,6 +157,18 @@ def _steps_table(load: LoadFigures) -> Table:
     return table
 
 
+def _targets_table(load: LoadFigures) -> Table:
+    table = Table(title=f"servers with {load.name}", title_justify="left")
+    table.add_column("server", overflow="fold")
+    for heading in ("answered", "requests by its own counters", "mean batch"):
+        table.add_column(heading, justify="right")
+    for target in load.targets:
+        counted = str(target.recognizer.inferences) if target.recognizer else "-"
+        batch = "-" if target.mean_batch_size is None else f"{target.mean_batch_size:.2f}"
+        table.add_row(target.target, str(target.answered), counted, batch)
+    return table
+
+
 def _histogram(step: StepStatistics) -> str:
     return " ".join(f"{size}:{count}" for size, count in sorted(step.batch_sizes.items()))
 
@@ -179,7 +194,7 @@ def _remarks(results: Results) -> Iterator[str]:
         if load.sessions > 1:
             yield f"{load.name}: measured in {load.sessions} sessions; CPU and memory are the last one's."
         if not load.counters_complete:
-            yield f"{load.name}: the server's counters lack a session that was killed or whose server went away."
+            yield f"{load.name}: the server's counters lack a session that was killed, or servers that came or went."
     if results.changed_texts:
         yield f"Texts that changed between answers: {len(results.changed_texts)}, {results.changed_texts[0]} the first."
     if results.saturation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -34,6 +35,21 @@ CLOCK = (
 
 
 @dataclass(frozen=True)
+class TargetFigures:
+    """What one server did under a load: requests that it answered, and its own counters."""
+
+    target: str
+    answered: int
+    recognizer: StepStatistics | None
+    steps: Sequence[StepStatistics]
+
+    @property
+    def mean_batch_size(self) -> float | None:
+        """Of the step that computes longest."""
+        return _mean_batch_size(self.steps)
+
+
+@dataclass(frozen=True)
 class LoadFigures:
     """The figures of one load. Requests that failed count nowhere but in `failed` and `deadlines_exceeded`.
 
@@ -43,7 +59,9 @@ class LoadFigures:
     client_busy: the share of the time that the busiest sending process computed; None where it was killed
     loop_lag_ms: 95th percentile of how late a sending process got the CPU when it was due; None where it was killed
     sessions: of sending; more than one where a run was resumed
-    counters_complete: whether `recognizer` and `steps` cover every session of sending
+    counters_complete: whether `recognizer` and `steps` cover every session of sending and every server
+    targets: of each server; `recognizer` and `steps` are sums over them
+    usage: of the server's machine; None where there are several, which are in `usages`, by the URL of their metrics
     """
 
     load: Mapping[str, float]
@@ -62,7 +80,9 @@ class LoadFigures:
     counters_complete: bool
     recognizer: StepStatistics | None
     steps: Sequence[StepStatistics]
+    targets: Sequence[TargetFigures]
     usage: Usage | None
+    usages: Mapping[str, Usage]
 
     @property
     def rtfx(self) -> float:
@@ -76,8 +96,12 @@ class LoadFigures:
     @property
     def mean_batch_size(self) -> float | None:
         """Of the step that computes longest."""
-        busy = [step for step in self.steps if step.infer_ms is not None]
-        return max(busy, key=lambda step: step.infer_ms or 0.0).mean_batch_size if busy else None
+        return _mean_batch_size(self.steps)
+
+
+def _mean_batch_size(steps: Sequence[StepStatistics]) -> float | None:
+    busy = [step for step in steps if step.infer_ms is not None]
+    return max(busy, key=lambda step: step.infer_ms or 0.0).mean_batch_size if busy else None
 
 
 @dataclass(frozen=True)
@@ -224,13 +248,10 @@ def _load_json(load: LoadFigures) -> dict[str, Any]:
 def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
     answered = [response for response in run.responses if response.error is None]
     failed = failures(run.responses)
-    counted: server_statistics.Snapshot = {}
-    for session in run.sessions:
-        counted = server_statistics.together(counted, session.counted)
-    models = server_statistics.summary(counted)
+    models = server_statistics.summary(server_statistics.in_all(session.counted for session in run.sessions))
     late = [response.sent - response.due for response in run.responses]
     is_open = isinstance(run.load, OpenLoop)
-    usages = [session.usage for session in run.sessions if session.usage]
+    usages = next((session.usages for session in reversed(run.sessions) if session.usages), {})
     return LoadFigures(
         load={"rate": run.load.rate} if isinstance(run.load, OpenLoop) else {"concurrency": run.load.concurrency},
         name=run.load.name,
@@ -245,11 +266,24 @@ def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
         client_busy=_client_busy(run),
         loop_lag_ms=max((1000 * lag for session in run.sessions for lag in session.loop_lag_seconds), default=None),
         sessions=len(run.sessions),
-        counters_complete=all(session.counted for session in run.sessions),
+        counters_complete=all(session.counted_by_target and not session.uncounted for session in run.sessions),
         recognizer=models[0] if models else None,
         steps=models[1:],
-        usage=usages[-1] if usages else None,
+        targets=_by_target(run, answered),
+        usage=next(iter(usages.values())) if len(usages) == 1 else None,
+        usages=usages,
     )
+
+
+def _by_target(run: LoadRun, answered: Sequence[Response]) -> list[TargetFigures]:
+    answers = Counter(response.target for response in answered if response.target)
+    counted_by = {target for session in run.sessions for target in session.counted_by_target}
+    figures = []
+    for target in sorted({*answers, *counted_by}):
+        counted = [session.counted_by_target.get(target, {}) for session in run.sessions]
+        models = server_statistics.summary(server_statistics.in_all(counted))
+        figures.append(TargetFigures(target, answers[target], models[0] if models else None, models[1:]))
+    return figures
 
 
 def _client_busy(run: LoadRun) -> float | None:

@@ -127,11 +127,12 @@ class PlanPart:
 
     async def _send(self, request: Request, due: float) -> None:
         sent, attempts = self._now(), 0
-        text, error, deadline_exceeded = "", None, False
+        text, target, error, deadline_exceeded = "", "", None, False
         while True:
             attempts += 1
             try:
-                text = (await self.recognizer.transcribe(self.audio[request.recording])).text
+                transcript = await self.recognizer.transcribe(self.audio[request.recording])
+                text, target = transcript.text, transcript.target
             except UnavailableError as failure:
                 if attempts <= self.retries:
                     await asyncio.sleep(_FIRST_RETRY_SECONDS * 2 ** (attempts - 1))
@@ -143,7 +144,16 @@ class PlanPart:
             break
         self.on_response(
             Response(
-                request.number, request.recording, text, due, sent, self._now(), attempts, error, deadline_exceeded
+                request.number,
+                request.recording,
+                text,
+                due,
+                sent,
+                self._now(),
+                attempts,
+                error,
+                deadline_exceeded,
+                target,
             )
         )
 

@@ -7,8 +7,9 @@ library.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import reduce
 from typing import Any, TypeAlias
 
 from client.protocol import Calls
@@ -92,6 +93,12 @@ def spent(before: Snapshot, after: Snapshot) -> Snapshot:
 def together(first: Snapshot, second: Snapshot) -> Snapshot:
     """The sum of what was counted at two times."""
     return {model: first.get(model, Counters()) + second.get(model, Counters()) for model in {**first, **second}}
+
+
+def in_all(counted: Iterable[Snapshot]) -> Snapshot:
+    """The sum of what several servers counted, or one at several times."""
+    nothing: Snapshot = {}
+    return reduce(together, counted, nothing)
 
 
 def summary(counted: Snapshot) -> list[StepStatistics]:

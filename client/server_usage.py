@@ -104,7 +104,10 @@ class Monitor:
 
 
 def default_metrics_url(url: str) -> str:
-    """Where a server with its gRPC endpoint at `url` (host:port) has its metrics unless told otherwise."""
+    """Where a server with its gRPC endpoint at `url` (host:port) has its metrics unless told otherwise.
+
+    Triton has no TLS there.
+    """
     return f"http://{url.rpartition(':')[0]}:8002/metrics"
 
 

@@ -19,6 +19,7 @@ from client.concurrency import map_in_order
 from client.errors import AudioError, RecognitionError
 from client.manifest import MANIFEST_SUFFIXES, Utterance, find_audio
 from client.recognizer import AsyncRecognizer
+from client.tls import Tls
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def transcribe(
     model: str | None,
     url: str,
     timeout: float,
+    tls: Tls | None,
     style: str,
     output: str | None,
     concurrency: int,
@@ -74,7 +76,7 @@ def transcribe(
         cli.print_error(problem)
     alone = len(paths) == 1 and not Path(paths[0]).is_dir() and Path(paths[0]).suffix.lower() not in MANIFEST_SUFFIXES
     line = _json_line if style == "jsonl" else _text if alone else _text_line
-    recognizer = AsyncRecognizer(model, url, timeout)
+    recognizer = AsyncRecognizer(model, url, timeout, tls)
     run = Run(line, total=len(found.utterances), failed=len(found.problems))
     try:
         asyncio.run(run.all(recognizer, found.utterances, output, concurrency))

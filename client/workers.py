@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import signal
 import time
@@ -18,18 +19,20 @@ from client.recognizer import AsyncRecognizer
 from client.recording import Response
 from client.sending import Effort, OnResponse, PlanPart
 from client.shared_audio import Block, SharedAudio
+from client.tls import Tls
 
 _LEAD_SECONDS = 0.05
 """Between handing out a plan and its start, so that all processes begin together."""
 
 
 @dataclass(frozen=True)
-class Target:
+class Assignment:
     """What each process connects to and sends. `region`: the server's name of the block, None to send over the wire."""
 
     model: str
     url: str
     timeout: float
+    tls: Tls | None
     block: Block
     region: str | None
     retries: int
@@ -46,14 +49,14 @@ class _Task:
 class WorkerSenders:
     """So many processes, each with a connection of its own, for as long as a `with` lasts."""
 
-    def __init__(self, target: Target, processes: int) -> None:
+    def __init__(self, assignment: Assignment, processes: int) -> None:
         # Not forked: gRPC does not survive that.
         context = multiprocessing.get_context("spawn")
         self._workers: list[tuple[SpawnProcess, Connection]] = []
         self._threads = ThreadPoolExecutor(processes)
         for _ in range(processes):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(target, theirs), daemon=True)
+            process = context.Process(target=_work, args=(assignment, theirs), daemon=True)
             process.start()
             theirs.close()
             self._workers.append((process, ours))
@@ -112,21 +115,23 @@ class WorkerSenders:
             process.join()
 
 
-def _work(target: Target, connection: Connection) -> None:
+def _work(assignment: Assignment, connection: Connection) -> None:
     # An interrupt from the terminal reaches every process; the one that started this one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with SharedAudio.attached(target.block) as audio:
-        asyncio.run(_serve(target, audio, connection))
+    # It also says once for all which servers are left out.
+    logging.disable(logging.WARNING)
+    with SharedAudio.attached(assignment.block) as audio:
+        asyncio.run(_serve(assignment, audio, connection))
 
 
-async def _serve(target: Target, audio: SharedAudio, connection: Connection) -> None:
-    recordings = target.block.regions(target.region) if target.region else list(audio.samples())
-    async with AsyncRecognizer(target.model, target.url, target.timeout) as recognizer:
+async def _serve(assignment: Assignment, audio: SharedAudio, connection: Connection) -> None:
+    recordings = assignment.block.regions(assignment.region) if assignment.region else list(audio.samples())
+    async with AsyncRecognizer(assignment.model, assignment.url, assignment.timeout, assignment.tls) as recognizer:
         while True:
             connection.send(None)  # Ready for a plan.
             try:
                 task: _Task = await asyncio.to_thread(connection.recv)
             except EOFError:
                 return
-            part = PlanPart(recognizer, recordings, target.retries, task.start, connection.send)
+            part = PlanPart(recognizer, recordings, assignment.retries, task.start, connection.send)
             connection.send(await part.send(task.plan, task.part, task.parts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import os
 import signal
 import socket
 import subprocess
@@ -10,14 +10,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-LIBC = ctypes.CDLL(None)
+_END_WITH_PARENT = """
+import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl."""
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Has the server stopped when this process is killed, which leaves no block to end; then becomes the server.
+
+Not a preexec_fn: every fifth fork of a process whose gRPC is busy crashes before it becomes anything.
+"""
 STOP_SECONDS = 40
 """A little more than Triton itself waits for requests in flight."""
 
@@ -39,28 +46,43 @@ class Server:
 
 @contextmanager
 def running_server(
-    repository: Path, arguments: Sequence[str] = (), log: Path | None = None, seconds: float = 120
+    repository: Path,
+    arguments: Sequence[str] = (),
+    log: Path | None = None,
+    seconds: float = 120,
+    grpc: str | None = None,
 ) -> Iterator[Server]:
     """Serve `repository` on free ports of this machine until the block ends.
 
     arguments: more of tritonserver's own; seconds: how long the models may take to load
+    grpc: the address of this machine and the port where gRPC is to listen, as host:port, instead of a free port
     Raises ServerError where the server ends or is not ready in time.
     """
     command = Path(sys.prefix) / "bin" / "tritonserver"
     with ExitStack() as stack:
         if log is None:
             log = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "tritonserver.log"
-        http, grpc, metrics = _free_ports(3)
-        ports = [f"--http-port={http}", f"--grpc-port={grpc}", f"--metrics-port={metrics}"]
+        http, free, metrics = _free_ports(3)
+        grpc = grpc or f"127.0.0.1:{free}"
+        address, _, port = grpc.rpartition(":")
+        ports = [f"--http-port={http}", f"--grpc-port={port}", f"--metrics-port={metrics}", f"--grpc-address={address}"]
         output = stack.enter_context(log.open("wb"))
         process = subprocess.Popen(
-            [str(command), f"--model-repository={repository}", *ports, *arguments],
+            [
+                sys.executable,
+                "-c",
+                _END_WITH_PARENT,
+                str(command),
+                f"--model-repository={repository}",
+                *ports,
+                *arguments,
+            ],
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=_end_with_parent,
+            start_new_session=True,
         )
         stack.callback(_stop, process)
-        server = Server(f"127.0.0.1:{grpc}", f"127.0.0.1:{http}", f"127.0.0.1:{metrics}", log, process)
+        server = Server(grpc, f"127.0.0.1:{http}", f"127.0.0.1:{metrics}", log, process)
         _wait_until_ready(server, seconds)
         yield server
 
@@ -87,11 +109,6 @@ def _is_ready(http: str) -> bool:
         connection.close()
 
 
-def _end_with_parent() -> None:
-    """Have the server stopped when this process is killed, which leaves no block to end."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
@@ -99,6 +116,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    # A server that was killed leaves the processes of its Python backend behind.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from benchmark_results import Measured, RunModule
-from locations import ROOT
+from locations import DEMO_MANIFEST, ROOT
 from tritonclient.grpc import InferenceServerClient
 
 from benchmark.model_control import EXPLICIT, loaded
@@ -168,6 +168,36 @@ def test_bad_arguments_are_one_line(
     given = {"model": "coffee_ctc", "repository": repository, "data": measured.data} | changes
     flags = ("--repository", given["repository"], "--data", given["data"], "--out", tmp_path)
     done = run_module("run", given["model"], *flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and says in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_server_with_mutual_tls(repository: Path, run_module: RunModule, tmp_path: Path) -> None:
+    certificates = tmp_path / "certificates"
+    subprocess.run(["sh", str(ROOT / "docker" / "tls" / "make_certificates.sh"), str(certificates)], check=True)
+    assert run_module("prepare", f"demo={DEMO_MANIFEST}", "--out", tmp_path).returncode == 0
+    flags = ("coffee_ctc", "--repository", repository, "--data", tmp_path / "demo", "--out", tmp_path / "results")
+    ours = ("--ca", certificates / "ca.pem")
+    shown = ("--certificate", certificates / "client.pem", "--key", certificates / "client.key")
+    serving = ["server-cert=" + str(certificates / "server.pem"), "server-key=" + str(certificates / "server.key")]
+    serving += ["root-cert=" + str(certificates / "ca.pem"), "use-ssl-mutual=true"]
+    with running_server(repository, [EXPLICIT, *(f"--grpc-{flag}" for flag in serving)]) as server:
+        command = (*flags, "--seconds", 0.1, "--concurrency", 2, "--url", server.grpc)
+        refused = run_module("run", *command, *ours)
+        done = run_module("run", *command, *ours, *shown)
+    assert refused.returncode == 2 and refused.stderr.startswith("error: coffee_ctc: ")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read(tmp_path / "results" / "coffee_ctc" / "demo" / "closed.json")["tls"] is True
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [(("--url", "a:1,b:2"), "names several servers"), (("--tls",), "are for the server that --url names")],
+)
+def test_what_fits_one_server_only_is_refused(
+    repository: Path, run_module: RunModule, tmp_path: Path, flags: tuple[str, ...], says: str
+) -> None:
+    done = run_module("run", "coffee_ctc", "--repository", repository, "--data", "x", "--out", tmp_path, *flags)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ") and says in done.stderr and done.stderr.count("\n") == 1
 

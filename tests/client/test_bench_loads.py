@@ -186,8 +186,7 @@ def test_retries_outlast_a_restart(
     short_lived.process.kill()
     short_lived.process.wait()
     only = ["--model-control-mode=explicit", f"--load-model={triton.model}"]
-    port = [f"--grpc-port={short_lived.grpc.rpartition(':')[2]}"]
-    with running_server(repository, [*only, *port]):
+    with running_server(repository, only, grpc=short_lived.grpc):
         stdout, stderr = process.communicate(timeout=110)
     (load,) = json.loads(output.read_text())["loads"]
     assert (process.returncode, stderr) == (0, "")

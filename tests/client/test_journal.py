@@ -19,11 +19,16 @@ from client.server_usage import GpuUsage, Level, Usage
 HEADER = {"model": "coffee_ctc", "seed": 0}
 LOAD = ClosedLoop(4)
 RECORDINGS = [Recording(Utterance(Path("one.wav"), "half a pair \ud83d \u2028 and a line"), np.zeros(160, np.int16))]
-RESPONSE = Response(0, 0, "text", due=0.0, sent=0.1, answered=0.4, attempts=2)
+RESPONSE = Response(0, 0, "text", due=0.0, sent=0.1, answered=0.4, attempts=2, target="one:8001")
 SESSION = Session(
     wall_seconds=1.5,
-    counted={"encoder": Counters(3, 2, 3, 9, 1, 2, 3, 4, {1: 1, 2: 1})},
-    usage=Usage(2, Level(0.5, 0.9), None, (GpuUsage("GPU-1", Level(0.1, 0.2), Level(1e9, 2e9), None),)),
+    counted_by_target={"one:8001": {"encoder": Counters(3, 2, 3, 9, 1, 2, 3, 4, {1: 1, 2: 1})}},
+    uncounted=("two:8001",),
+    usages={
+        "http://one:8002/metrics": Usage(
+            2, Level(0.5, 0.9), None, (GpuUsage("GPU-1", Level(0.1, 0.2), Level(1e9, 2e9), None),)
+        )
+    },
     client_cpu_seconds=(0.25, 0.5),
     loop_lag_seconds=(0.01, 0.02),
 )

@@ -17,7 +17,7 @@ from client.recognizer import AsyncRecognizer
 from client.recording import Response
 from client.sending import LocalSenders, Senders
 from client.shared_audio import SharedAudio
-from client.workers import Target, WorkerSenders
+from client.workers import Assignment, WorkerSenders
 
 Spoken = list[tuple[Path, str]]
 
@@ -48,8 +48,8 @@ async def test_an_error_ends_the_run_and_not_only_one_request(triton: Any, audio
     async with AsyncRecognizer(triton.model, triton.url) as recognizer:
         assert await fails_at_the_first_answer(LocalSenders(recognizer, audio), load) < 10
     with SharedAudio.holding(audio) as shared:
-        target = Target(triton.model, triton.url, 60.0, shared.block, None, 0)
-        with WorkerSenders(target, 2) as senders:
+        assignment = Assignment(triton.model, triton.url, 60.0, None, shared.block, None, 0)
+        with WorkerSenders(assignment, 2) as senders:
             assert await fails_at_the_first_answer(senders, load) < 15
 
 
@@ -57,8 +57,8 @@ async def test_each_process_tells_what_it_took(triton: Any, audio: list[Samples]
     run = LoadRun(ClosedLoop(2))
     async with AsyncRecognizer(triton.model, triton.url) as recognizer:
         with SharedAudio.holding(audio) as shared:
-            target = Target(triton.model, triton.url, 60.0, shared.block, None, 0)
-            with WorkerSenders(target, 2) as senders:
+            assignment = Assignment(triton.model, triton.url, 60.0, None, shared.block, None, 0)
+            with WorkerSenders(assignment, 2) as senders:
                 await measure(recognizer, senders, plan(run.load, 40), run)
     (session,) = run.sessions
     assert len(session.client_cpu_seconds) == len(session.loop_lag_seconds) == 2

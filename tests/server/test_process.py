@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
+from tritonclient.grpc import InferenceServerClient
 
 from server.process import ServerError, running_server
 
@@ -34,6 +38,36 @@ def test_it_ends_with_the_block(repository: Path) -> None:
     with running_server(repository) as server:
         assert is_running(server.process.pid)
     assert server.process.returncode is not None
+
+
+def test_a_killed_one_leaves_no_process_behind(repository: Path) -> None:
+    with running_server(repository) as server:
+        group = server.process.pid
+        assert len(running_in(group)) > 1
+        server.process.kill()
+    deadline = time.monotonic() + 10
+    while running_in(group):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def running_in(group: int) -> list[int]:
+    """The processes of a process group."""
+    found = []
+    for process in psutil.pids():
+        with suppress(ProcessLookupError):
+            if os.getpgid(process) == group and is_running(process):
+                found.append(process)
+    return found
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])
+def test_grpc_listens_where_it_is_told_to(repository: Path, address: str) -> None:
+    with socket.create_server((address, 0)) as listener:
+        free = f"{address}:{listener.getsockname()[1]}"
+    with running_server(repository, grpc=free) as server, InferenceServerClient(free) as client:
+        assert server.grpc == free
+        assert client.is_server_live()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
