@@ -15,7 +15,7 @@ import onnxruntime
 
 from benchmark.dataset import MANIFEST, Description
 from benchmark.gpu.chips import find_gpus
-from benchmark.gpu.gather import Json, chip_rates, precision_of, pytorch_rows, served_row
+from benchmark.gpu.gather import Json, chip_rates, pytorch_rows, served_row
 from benchmark.gpu.mixed_speech import write_mixed_speech
 from benchmark.gpu.report import page
 from benchmark.gpu.served import Loads, measure_pytorch, measure_rates, measure_served
@@ -27,7 +27,6 @@ from client.environment import machine, versions
 from client.errors import ClientError, one_line
 from client.manifest import read_manifest
 from export_scripts.accelerators import Lengths, TensorRt
-from export_scripts.triton_config import read_config
 
 ROOT = Path(__file__).parent.parent.parent
 DEMO = ROOT / "demo" / "commands" / MANIFEST
@@ -239,12 +238,10 @@ def _measure(setting: Setting, models: Sequence[Model], checkpoints: Sequence[Pa
 def _measure_model(
     setting: Setting, model: Model, checkpoints: dict[str, Path], rates: Json | None, place: str
 ) -> tuple[Json, bool]:
-    ensemble = read_config(setting.repository / model.name)
-    precision = precision_of(model.name, {key: value.string_value for key, value in ensemble.parameters.items()})
     base = next((name for name in checkpoints for end in PRECISION_SUFFIXES if model.name == name + end), None)
     row: Json = {
         "name": model.name,
-        "precision": precision,
+        "precision": model.precision,
         "random_weights": model.random_weights,
         "nemo_class": model.nemo_class,
         "parameters": model.parameters,

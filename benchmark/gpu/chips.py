@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 _SPARSE = "rates there are with sparsity; halved here"
 _HOPPER = f"NVIDIA H100 Tensor Core GPU data sheet ({_SPARSE})"
-_H100 = {"fp32": 67e12, "tf32": 494.5e12, "bf16": 989.5e12, "fp16": 989.5e12, "int8": 1979e12}
-_A100 = {"fp32": 19.5e12, "tf32": 156e12, "bf16": 312e12, "fp16": 312e12, "int8": 624e12}
+_H100 = {"fp32": 67e12, "tf32": 494.5e12, "bf16": 989.5e12, "fp16": 989.5e12}
+_A100 = {"fp32": 19.5e12, "tf32": 156e12, "bf16": 312e12, "fp16": 312e12}
 _AMPERE = "NVIDIA A100 Tensor Core GPU data sheet"
 
 
@@ -35,7 +35,7 @@ CHIPS = (
     Chip(
         "H100 PCIe",
         r"\bH100 PCIe\b",
-        {"fp32": 51e12, "tf32": 378e12, "bf16": 756.5e12, "fp16": 756.5e12, "int8": 1513e12},
+        {"fp32": 51e12, "tf32": 378e12, "bf16": 756.5e12, "fp16": 756.5e12},
         2.0e12,
         _HOPPER,
     ),
@@ -47,13 +47,11 @@ CHIPS = (
     Chip(
         "L4",
         r"\bL4\b",
-        {"fp32": 30.3e12, "tf32": 60e12, "bf16": 121e12, "fp16": 121e12, "int8": 242.5e12},
+        {"fp32": 30.3e12, "tf32": 60e12, "bf16": 121e12, "fp16": 121e12},
         300e9,
         f"NVIDIA L4 Tensor Core GPU data sheet ({_SPARSE})",
     ),
-    Chip(
-        "T4", r"\bT4\b", {"fp32": 8.1e12, "fp16": 65e12, "int8": 130e12}, 320e9, "NVIDIA T4 Tensor Core GPU data sheet"
-    ),
+    Chip("T4", r"\bT4\b", {"fp32": 8.1e12, "fp16": 65e12}, 320e9, "NVIDIA T4 Tensor Core GPU data sheet"),
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, TypeAlias
@@ -12,14 +11,7 @@ from benchmark.gpu.needs import Needs
 
 Json: TypeAlias = dict[str, Any]
 
-ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
-_SUFFIX = re.compile(r"_(fp16|int8)$")
-
-
-def precision_of(model: str, parameters: Mapping[str, str]) -> str:
-    """As the export noted it, else by the name's ending."""
-    found = _SUFFIX.search(model)
-    return parameters.get("precision") or (found[1] if found else "fp32")
+ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 
 def chip_rates(gpus: Sequence[str], measured: Json | None) -> Json | None:
@@ -39,10 +31,11 @@ def chip_rates(gpus: Sequence[str], measured: Json | None) -> Json | None:
 def bound(needs: Needs, seconds: Sequence[float], batches: float, precision: str, rates: Json) -> Json | None:
     """The highest RTFx that a chip of these rates allows for one pass over utterances of these lengths.
 
-    batches: how often the weights are read in that pass. None where the chip's rate for the precision isn't known.
+    batches: how often the weights are read in that pass. None where the chip's rate for the precision isn't known, and
+    for int8, which onnxruntime computes on CPUs by instructions that PyTorch has no product for.
     """
     rate = rate_of(rates["operations"], precision)
-    if rate is None:
+    if rate is None or precision not in ELEMENT_BYTES:
         return None
     operations = needs.operations_of(seconds)
     size = ELEMENT_BYTES[precision]

@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2 as triton
 
 from benchmark.dataset import MANIFEST
 from benchmark.gpu.chips import CHIPS, find_gpus, known_chip, rate_of
-from benchmark.gpu.gather import bound, chip_rates, precision_of
+from benchmark.gpu.gather import bound, chip_rates
 from benchmark.gpu.mixed_speech import LONGEST, SHORTEST, UTTERANCES, draw_lengths, write_mixed_speech
 from benchmark.gpu.needs import Needs
 from benchmark.gpu.variants import BASELINE, VARIANTS, Variant, write_variant
@@ -183,11 +183,3 @@ def test_rates_are_the_data_sheets_or_measured() -> None:
     here = chip_rates([], measured)
     assert here is not None and here["operations"] == {"fp32": 4e10, "bf16": 4e10}, "bf16 can be converted"
     assert chip_rates([], None) is None
-
-
-@pytest.mark.parametrize(
-    ("model", "parameters", "precision"),
-    [("m", {}, "fp32"), ("m_fp16", {}, "fp16"), ("m_int8", {}, "int8"), ("m_x", {"precision": "fp16"}, "fp16")],
-)
-def test_the_precision_of_a_model(model: str, parameters: dict[str, str], precision: str) -> None:
-    assert precision_of(model, parameters) == precision

@@ -6,6 +6,7 @@ The rules are the C++ backend's: triton-inference-server/onnxruntime_backend, sr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import onnxruntime as ort
@@ -16,8 +17,8 @@ CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 
 PACKAGES = {
-    CUDA: "onnxruntime-gpu in place of onnxruntime",
-    TENSORRT: "onnxruntime-gpu in place of onnxruntime, and the package tensorrt",
+    CUDA: "onnxruntime-gpu[cuda,cudnn] in place of onnxruntime",
+    TENSORRT: "onnxruntime-gpu[cuda,cudnn] in place of onnxruntime, and tensorrt of the release that it was built with",
 }
 
 CHOICES = {
@@ -107,6 +108,15 @@ def gpu_providers(config: Mapping[str, Any], parameters: Mapping[str, str], devi
         if name in parameters:
             cuda_options[name] = _cuda_parameter(name, parameters[name], refuse)
     return [*providers, (_available(CUDA, refuse), {**cuda_options, "device_id": str(device)}), CPU]
+
+
+def load_libraries(providers: Providers) -> None:
+    """Load what the providers link to from this environment's packages; without, they look where the system has it."""
+    if (preload := getattr(ort, "preload_dlls", None)) is not None:  # Since onnxruntime 1.21.
+        preload()
+    if any(provider[0] == TENSORRT for provider in providers):
+        with suppress(ImportError):
+            import tensorrt  # noqa: F401
 
 
 def _available(provider: str, refuse: str) -> str:

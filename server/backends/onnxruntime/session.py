@@ -8,7 +8,7 @@ from typing import Any
 
 import onnxruntime as ort
 from contract import ConfigError
-from providers import CPU, gpu_providers
+from providers import CPU, PACKAGES, Providers, gpu_providers, load_libraries
 
 OPTIMIZATION_LEVELS = {
     -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -50,8 +50,11 @@ def open_session(
     entry = "memory.enable_memory_arena_shrinkage"
     if entry in parameters:
         run_options.add_run_config_entry(entry, parameters[entry])
-    providers = gpu_providers(config, parameters, device) if kind == "GPU" else [CPU]
-    return _open(path, config, options, providers), run_options
+    if kind != "GPU":
+        return ort.InferenceSession(str(path), options, providers=[CPU]), run_options
+    providers = gpu_providers(config, parameters, device)
+    load_libraries(providers)
+    return _open_on_gpu(path, config, options, providers), run_options
 
 
 def _parameters(config: Mapping[str, Any]) -> dict[str, str]:
@@ -67,11 +70,8 @@ def _flag(parameters: Mapping[str, str], name: str, default: bool) -> bool:
     return value.lower() in ("1", "true")
 
 
-def _open(
-    path: Path,
-    config: Mapping[str, Any],
-    options: ort.SessionOptions,
-    providers: list[str | tuple[str, dict[str, str]]],
+def _open_on_gpu(
+    path: Path, config: Mapping[str, Any], options: ort.SessionOptions, providers: Providers
 ) -> ort.InferenceSession:
     session = ort.InferenceSession(str(path), options, providers=providers)
     wanted = [provider if isinstance(provider, str) else provider[0] for provider in providers]
@@ -79,7 +79,7 @@ def _open(
     missing = [name for name in wanted if name not in session.get_providers()]
     if missing:
         raise ConfigError(
-            f"model '{config['name']}': onnxruntime has {', '.join(missing)} but can't use it; its lines in the "
-            "server's log say which library is missing"
+            f"model '{config['name']}': onnxruntime has {missing[0]} but can't use it: install {PACKAGES[missing[0]]}; "
+            "the server's log says which library is missing"
         )
     return session
