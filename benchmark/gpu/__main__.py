@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
@@ -21,12 +20,14 @@ from benchmark.gpu.report import page
 from benchmark.gpu.served import Loads, measure_pytorch, measure_rates, measure_served
 from benchmark.gpu.variants import VARIANTS, Variant, write_variant
 from benchmark.models import Model, RepositoryError, read_models
+from benchmark.precision import export_all
 from benchmark.run import describe, fastest
 from client import cli
 from client.environment import machine, versions
 from client.errors import ClientError, one_line
 from client.manifest import read_manifest
 from export_scripts.accelerators import Lengths, TensorRt
+from export_scripts.precision import PRECISIONS, PrecisionName
 
 ROOT = Path(__file__).parent.parent.parent
 DEMO = ROOT / "demo" / "commands" / MANIFEST
@@ -70,6 +71,13 @@ class Setting:
     metavar="NAME",
     help="A model of the repository, or a pattern; may be given again.  [default: those of the CHECKPOINTs, else all]",
 )
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(PRECISIONS),
+    help="In which CHECKPOINTs are exported besides fp32; may be given again.  [default: with a GPU fp16]",
+)
 @click.option("--data", metavar="FOLDER", type=click.Path(path_type=Path), help="A data set of benchmark.prepare.")
 @click.option(
     "--speech",
@@ -106,6 +114,7 @@ def gpu(
     checkpoints: tuple[Path, ...],
     repository: Path | None,
     patterns: tuple[str, ...],
+    precisions: tuple[PrecisionName, ...],
     data: Path | None,
     speech: Path,
     utterances: int,
@@ -129,7 +138,8 @@ def gpu(
     gpus = find_gpus() if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else []
     repository = repository or out / "repository"
     out.mkdir(parents=True, exist_ok=True)
-    code = _export_missing(checkpoints, repository, export_python)
+    wanted = {"fp32", *(precisions or (("fp16",) if gpus else ()))}
+    code = _export_missing(checkpoints, repository, export_python, [name for name in PRECISIONS if name in wanted])
     models = choose(read_models(repository), checkpoints, patterns, repository)
     if data is None:
         data = out / "data" / f"mixed_{utterances}_{seed}"
@@ -187,18 +197,22 @@ def read_durations(data: Path) -> list[float]:
     return [float(json.loads(line)["duration"]) for line in lines]
 
 
-def _export_missing(checkpoints: Sequence[Path], repository: Path, python: Path) -> int:
-    """Export the checkpoints that the repository lacks; the exit code."""
-    missing = [file for file in checkpoints if not (repository / file.stem / "config.pbtxt").exists()]
-    if not missing:
-        return cli.EXIT_OK
-    click.echo(f"exports {', '.join(file.stem for file in missing)}")
-    command = [str(python), "export_scripts/export.py", *(str(file.resolve()) for file in missing)]
-    try:
-        ended = subprocess.run([*command, "--repository", str(repository.resolve())], cwd=ROOT)
-    except OSError as error:
-        raise ClientError(f"{python}: {error.strerror}; --export-python names the Python that has NeMo") from error
-    return cli.EXIT_PROBLEM if ended.returncode else cli.EXIT_OK
+def _export_missing(
+    checkpoints: Sequence[Path], repository: Path, python: Path, precisions: Sequence[PrecisionName]
+) -> int:
+    """Export what the repository lacks of the checkpoints; the exit code."""
+    code = cli.EXIT_OK
+    for checkpoint in checkpoints:
+        try:
+            _, refused = export_all(checkpoint, repository, python, precisions)
+        except (ClientError, OSError) as error:
+            cli.print_error(error)
+            code = cli.EXIT_PROBLEM
+            continue
+        for precision, reason in refused.items():
+            cli.print_error(f"{checkpoint}: {precision} can't be exported: {reason}")
+            code = cli.EXIT_PROBLEM
+    return code
 
 
 def _measure(setting: Setting, models: Sequence[Model], checkpoints: Sequence[Path]) -> tuple[Json, bool]:
@@ -260,9 +274,9 @@ def _measure_model(
         try:
             pytorch = measure_pytorch(setting.export_python, checkpoints[base], *arguments)
             row["needs"] = pytorch["needs"]
-        except ClientError as error:
+        except (ClientError, OSError) as error:
             cli.print_error(f"{model.name}, PyTorch: {error}")
-            row["no_pytorch"], failed = str(error), True
+            row["no_pytorch"], failed = one_line(error), True
     nemo_texts = pytorch["measured"]["fp32"]["texts"] if pytorch else None
     context = {"durations": setting.durations, "rates": rates, "nemo_texts": nemo_texts}
     if pytorch is not None and base == model.name:
