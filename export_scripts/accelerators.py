@@ -79,7 +79,7 @@ def use_tensorrt(config: triton.ModelConfig, settings: TensorRt, half: bool) -> 
     loop's body. Ranges of shapes can't be named for those (trt_profile_min_shapes and so on): they would have to name
     every input of every part, which only onnxruntime knows, and one that is missing is an error. Without them an
     engine is built for the shapes that it has met, and again for one beyond them, so the model is warmed up by the
-    shortest and the longest (see `warm_up`), and what was built is kept.
+    shortest and the longest (see `warm_up`), and what was built is kept. TensorRT computes float64 as float32.
 
     half: whether the graph computes in float16
     """
