@@ -34,6 +34,11 @@ SPEECH_SETS := $(or $(foreach set,read/manifest.jsonl coffee/test.jsonl,\
 	$(patsubst %,$(patsubst %/,%,$(dir $(set)))=%,$(wildcard ../shared/speech/$(set)))),\
 	commands=demo/commands/manifest.jsonl)
 
+GPU := build/gpu
+# On a CPU the large ones would take hours, and show no more.
+GPU_MODELS ?= $(if $(shell command -v nvidia-smi),stt_en_conformer_ctc_small stt_en_conformer_ctc_large \
+	stt_en_citrinet_1024 stt_en_contextnet_1024 stt_en_conformer_transducer_small,stt_en_conformer_ctc_small)
+
 VERIFY = $(SERVE)/python tests/full_size/verify.py --manifest $(MANIFEST) \
 	--export-python $(EXPORT)/python --serve-python $(SERVE)/python
 
@@ -57,7 +62,7 @@ PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvid
 
 # Two measurements at once would measure each other.
 .NOTPARALLEL:
-.PHONY: report report-served report-compared perf-analyzer sclite help install peers demo test lint format attack benchmark-batching benchmark-precision verify-full verify-all clean
+.PHONY: report report-served report-compared perf-analyzer sclite help install peers demo test lint format attack benchmark-batching benchmark-gpu benchmark-precision verify-full verify-all clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -140,6 +145,16 @@ benchmark-precision: install $(PRECISION)/.begun $(PRECISION_MODELS:%=$(REPORT)/
 	$(SERVE)/python -m benchmark.precision $(CHECKPOINTS:%=%=$(ORDERS)) \
 		$(PRECISION_MODELS:%=$(REPORT)/%.nemo=$(MANIFEST)) --repository $(PRECISION) \
 		--export-python $(EXPORT)/python --out docs/precision.md
+
+# Those of another version of the export would be taken for today's.
+$(GPU)/.begun: $(EXPORT_CODE)
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	touch $@
+
+benchmark-gpu: install $(GPU)/.begun $(GPU_MODELS:%=$(REPORT)/%.nemo) ## served on a GPU beside PyTorch and the chip's bound, into docs/gpu.md (SERVER=server-gpu)
+	$(SERVE)/python -m benchmark.gpu demo/coffee_ctc.nemo $(GPU_MODELS:%=$(REPORT)/%.nemo) --speech $(MANIFEST) \
+		--repository $(GPU)/repository --export-python $(EXPORT)/python --out $(GPU) --report docs/gpu.md
 
 report: report-served report-compared sclite ## speed, latency, WER of seven models beside peers, into docs/report; about an hour
 	$(SERVE)/python -m benchmark.score $(REPORT_RESULTS)

@@ -37,7 +37,7 @@ from client import cli
 from client.environment import machine
 from client.errors import one_line
 from client.recording import Recording
-from export_scripts.precision import PRECISIONS
+from export_scripts.precision import PRECISIONS, PrecisionName
 
 EXPORT = Path(__file__).parent.parent / "export_scripts" / "export.py"
 DYNAMIC = "int8, dynamic"
@@ -70,14 +70,17 @@ def precision(
     return cli.EXIT_OK
 
 
-def export_all(checkpoint: Path, repository: Path, python: Path) -> tuple[dict[str, Model], dict[str, str]]:
+def export_all(
+    checkpoint: Path, repository: Path, python: Path, precisions: Sequence[PrecisionName] = PRECISIONS
+) -> tuple[dict[str, Model], dict[str, str]]:
     """The checkpoint's models by precision, exported where they are not there; and of those refused, why.
 
+    precisions: fp32 first
     Raises RepositoryError where there is none in fp32.
     """
     models: dict[str, Model] = {}
     refused: dict[str, str] = {}
-    for name in PRECISIONS:
+    for name in precisions:
         suffix = "" if name == FULL else f"_{name}"
         flags = ["--precision", name, "--name-suffix", suffix]
         if name != FULL and models[FULL].random_weights:

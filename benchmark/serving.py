@@ -11,10 +11,10 @@ from server.process import Server, ServerError, running_server
 
 
 @contextmanager
-def serving(repository: Path, arguments: Sequence[str]) -> Iterator[Server]:
+def serving(repository: Path, arguments: Sequence[str], seconds: float = 120) -> Iterator[Server]:
     """As server.process.running_server, but raises ServerUnavailableError."""
     try:
-        with running_server(repository, arguments) as server:
+        with running_server(repository, arguments, seconds=seconds) as server:
             yield server
     except ServerError as error:
         raise ServerUnavailableError(one_line(error)) from error

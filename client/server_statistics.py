@@ -32,6 +32,8 @@ class Counters:
     output_ns: int = 0
     batches: Mapping[int, int] = field(default_factory=dict)
     """Executions by the size of their batch."""
+    executing_ns: int = 0
+    """Of infer_ns, each execution counted once, whatever its batch."""
 
     def __add__(self, other: Counters) -> Counters:
         return self._combined(other, 1)
@@ -74,6 +76,8 @@ class StepStatistics:
     output_ms: float | None
     batch_sizes: Mapping[int, int]
     """Executions by the size of their batch."""
+    executing_ms: float = 0.0
+    """Of all executions together, not a mean."""
 
 
 def snapshot(models: Sequence[str]) -> Calls[Snapshot]:
@@ -126,6 +130,7 @@ def _summary(model: str, counted: Counters) -> StepStatistics:
         infer_ms=mean_ms(counted.infer_ns),
         output_ms=mean_ms(counted.output_ns),
         batch_sizes=counted.batches,
+        executing_ms=counted.executing_ns / _NANOSECONDS_PER_MS,
     )
 
 
@@ -142,4 +147,5 @@ def _read(stats: Any) -> Counters:
         infer_ns=times.compute_infer.ns,
         output_ns=times.compute_output.ns,
         batches={batch.batch_size: batch.compute_infer.count for batch in stats.batch_stats},
+        executing_ns=sum(batch.compute_infer.ns for batch in stats.batch_stats),
     )

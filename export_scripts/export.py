@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import click
 import numpy as np
@@ -29,10 +30,12 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
+from export_scripts.accelerators import ENGINE_CACHE, Accelerator, Lengths, TensorRt
 from export_scripts.catalogue import CATALOGUE, FRONT_ENDS, NEMO_CLASSES, select
 from export_scripts.check import check_repository
 from export_scripts.checkpoint import model_name, open_checkpoint
 from export_scripts.errors import ExportError, ParityError
+from export_scripts.lengths import read_lengths
 from export_scripts.precision import FP32, MAX_WORD_CHANGE, PRECISIONS, Precision, PrecisionName
 from export_scripts.probes import DEMO_COMMANDS, read_probes, read_recordings
 from export_scripts.repository import publishing
@@ -115,6 +118,31 @@ def export(
     help="Threads of each on a CPU; 0 takes all cores, which answers a request that is alone the soonest.",
 )
 @click.option(
+    "--accelerator",
+    type=click.Choice(["cuda", "tensorrt"]),
+    default="cuda",
+    show_default=True,
+    help="What runs the encoder on a GPU; a server without one serves the same repository.",
+)
+@click.option(
+    "--decoder-device",
+    type=click.Choice(["cpu", "gpu"]),
+    default="cpu",
+    show_default=True,
+    help="Where the decoder runs if the server has a GPU; on the CPU it decodes while the GPU has the next batch.",
+)
+@click.option(
+    "--lengths",
+    type=click.Path(path_type=Path),
+    help="Manifest with the durations that TensorRT's engines are built for.  [default: 1 to 35 s]",
+)
+@click.option(
+    "--engine-cache",
+    default=ENGINE_CACHE,
+    show_default=True,
+    help="Where the server keeps TensorRT's engines; a relative folder is relative to where it was started.",
+)
+@click.option(
     "--probes",
     type=click.Path(path_type=Path),
     help="Folder of .flac recordings, or manifest, on which to compare with NeMo, instead of some of the demo's.",
@@ -151,6 +179,10 @@ def main(
     queue_delay_us: int,
     encoders: int,
     encoder_threads: int,
+    accelerator: Accelerator,
+    decoder_device: Literal["cpu", "gpu"],
+    lengths: Path | None,
+    engine_cache: str,
     probes: Path | None,
     precision_name: PrecisionName,
     max_word_change: float | None,
@@ -179,12 +211,13 @@ def main(
         recordings = read_probes(probes) if precision_name == "fp32" else read_probes(probes, most=None)
         bound = MAX_WORD_CHANGE[precision_name] if max_word_change is None else max_word_change
         precision = Precision(precision_name, bound, read_recordings(calibration or probes or DEMO_COMMANDS))
+        tensorrt = TensorRt(read_lengths(lengths) if lengths else Lengths(), engine_cache)
         with publishing(repository):
             pass  # A repository that can't be written is known before NeMo is loaded.
     except ExportError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
-    serving = Serving(max_batch_size, queue_delay_us, encoders, encoder_threads)
+    serving = Serving(max_batch_size, queue_delay_us, encoders, encoder_threads, accelerator, tensorrt, decoder_device)
     failures = export_each(list(sources), repository, serving, recordings, precision, name_suffix)
     if everything or families:
         missing = f"; missing: {', '.join(failures)}" if failures else ""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from export_scripts.accelerators import warm_up, write_files
 from export_scripts.checkpoint import Checkpoint
 from export_scripts.conversion import conversion
 from export_scripts.graphs.audio import audio_graph
@@ -29,9 +30,12 @@ def write_recognizer(folder: Path, checkpoint: Checkpoint, serving: Serving, pre
     each request would pay for copying log-probs that few ask for.
     """
     configs = []
-    for stage in _stages(checkpoint, precision):
+    for stage in _stages(checkpoint, serving, precision):
         config = stage_config(stage, serving)
+        warms_up = stage.encodes and stage.device == "any" and serving.accelerator == "tensorrt"
+        files = warm_up(config, serving.tensorrt.lengths, stage.step_rate) if warms_up else {}
         write_model(folder, config, stage.graph)
+        write_files(folder / config.name, files)
         configs.append(config)
     description = _description(checkpoint, precision)
     for name, outputs in ensembles(checkpoint).items():
@@ -46,7 +50,7 @@ def ensembles(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
     return result
 
 
-def _stages(checkpoint: Checkpoint, precision: Precision) -> Iterator[Stage]:
+def _stages(checkpoint: Checkpoint, serving: Serving, precision: Precision) -> Iterator[Stage]:
     front_end, decoder = checkpoint.front_end, checkpoint.decoder
     yield Stage("audio", audio_graph(front_end.sample_rate), device="cpu", shared=True)
     yield Stage(front_end.name, features_graph(front_end), device="any", shared=True)
@@ -54,8 +58,9 @@ def _stages(checkpoint: Checkpoint, precision: Precision) -> Iterator[Stage]:
     encoder = decoder.encoder_graph(front_end.mels, front_end.frame_rate, convert)
     # onnxruntime computes in 8 bits on CPUs only.
     device: Literal["cpu", "any"] = "cpu" if precision.name == "int8" else "any"
-    yield Stage(f"{checkpoint.name}_encoder", encoder, device=device, encodes=True)
-    yield Stage(f"{checkpoint.name}_decoder", decoder.decoder_graph(checkpoint.pieces), device="cpu")
+    yield Stage(f"{checkpoint.name}_encoder", encoder, device, encodes=True, step_rate=front_end.frame_rate)
+    decoder_graph = decoder.decoder_graph(checkpoint.pieces)
+    yield Stage(f"{checkpoint.name}_decoder", decoder_graph, "any" if serving.decoder_device == "gpu" else "cpu")
 
 
 def _description(checkpoint: Checkpoint, precision: Precision) -> dict[str, str]:

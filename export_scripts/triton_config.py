@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,7 @@ from google.protobuf import text_format
 from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2 as triton
 
+from export_scripts.accelerators import Accelerator, TensorRt, computes_in_half, use_cuda, use_tensorrt
 from export_scripts.errors import ExportError
 from export_scripts.graphs.ragged import item_dims_key
 
@@ -44,12 +45,17 @@ class Serving:
     queue_delay_us: how long the dynamic batcher waits for more company, microseconds
     encoders: instances of the encoder, which run beside each other
     encoder_threads: of onnxruntime in each of them, on a CPU; 0 takes all cores
+    accelerator: what runs the encoder on a GPU
+    decoder_device: "gpu" has the decoder run on a GPU where the server has one
     """
 
     max_batch_size: int = 16
     queue_delay_us: int = 0
     encoders: int = 1
     encoder_threads: int = 0
+    accelerator: Accelerator = "cuda"
+    tensorrt: TensorRt = field(default_factory=TensorRt)
+    decoder_device: Literal["cpu", "gpu"] = "cpu"
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Stage:
     device: "any" takes a GPU where the server has one
     encodes: whether it does most of the work, so that its instances and threads matter; others have one each
     shared: whether other recognizers use it, so that its configuration must be the same for all
+    step_rate: of the encoder's input, in Hz
     """
 
     name: str
@@ -66,6 +73,7 @@ class Stage:
     device: Literal["cpu", "any"]
     encodes: bool = False
     shared: bool = False
+    step_rate: int = 0
 
 
 def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
@@ -96,6 +104,11 @@ def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
     threads = serving.encoder_threads if stage.encodes else 1
     if threads:
         config.parameters[THREADS_PARAMETER].string_value = str(threads)
+    if stage.device == "any":
+        # PyTorch rounds like that in convolutions, unless told otherwise, but not in its FFT or an LSTM's products.
+        use_cuda(config, tf32=stage.encodes)
+        if stage.encodes and serving.accelerator == "tensorrt":
+            use_tensorrt(config, serving.tensorrt, computes_in_half(stage.graph))
     return config
 
 

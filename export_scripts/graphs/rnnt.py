@@ -62,7 +62,7 @@ class Transducer:
         return int(self.output.weight.shape[1]) - 1
 
 
-def rnnt_decoder_graph(transducer: Transducer, pieces: Pieces) -> onnx.ModelProto:
+def rnnt_decoder_graph(transducer: Transducer, pieces: Pieces, frames_a_step: int = FRAMES_A_STEP) -> onnx.ModelProto:
     """ENCODED float32 (ragged), the joint's projection of the encoder -> TEXT, TOKENS, FRAMES, TOKENS_LENGTH.
 
     Graves 2012, "Sequence transduction with recurrent neural networks"; the tokens are those of NeMo's
@@ -71,14 +71,14 @@ def rnnt_decoder_graph(transducer: Transducer, pieces: Pieces) -> onnx.ModelProt
     """
     g = Graph("rnnt")
     encoded = padded(g, ragged_input(g, "ENCODED", TensorProto.FLOAT, width=transducer.joint_size))
-    tokens, frames = _loop(g, encoded, transducer)
+    tokens, frames = _loop(g, encoded, transducer, frames_a_step)
     kept = g.GreaterOrEqual(tokens, np.array(0))
     (tokens, frames), length = pack(g, [tokens, frames], kept)
     emit_transcript(g, tokens, frames, length, pieces)
     return g.model()
 
 
-def _loop(g: Graph, encoded: Padded, transducer: Transducer) -> tuple[str, str]:
+def _loop(g: Graph, encoded: Padded, transducer: Transducer, frames_a_step: int) -> tuple[str, str]:
     """int64 [B, steps] each: the token that a step found or -1, and its frame."""
     items = g.Shape(encoded.values, start=0, end=1)
     longest = g.Shape(encoded.values, start=1, end=2)
@@ -89,13 +89,13 @@ def _loop(g: Graph, encoded: Padded, transducer: Transducer) -> tuple[str, str]:
     start = _start(transducer)
     zeros = g.Expand(np.array(0), items)
     state = [zeros, zeros] + [g.Expand(row, g.Concat(items, ints(1), axis=0)) for row in start]
-    body = _step(transducer, outer, len(start))
+    body = _step(transducer, outer, len(start), frames_a_step)
     results = g.add("Loop", ["", np.array(True), *state], len(state) + 2, body=body.graph())
     tokens, frames = (g.Transpose(column, perm=[1, 0]) for column in results[-2:])
     return tokens, frames
 
 
-def _step(transducer: Transducer, outer: dict[str, str], states: int) -> Graph:
+def _step(transducer: Transducer, outer: dict[str, str], states: int, frames_a_step: int) -> Graph:
     """The loop's body; it carries each item's frame, tokens at that frame, LSTM states and projected prediction."""
     g = Graph("step")
     g.input("step_number", TensorProto.INT64, [])
@@ -105,7 +105,7 @@ def _step(transducer: Transducer, outer: dict[str, str], states: int) -> Graph:
     carried = [g.input(f"state_{index}_in", TensorProto.FLOAT, ["items", "width"]) for index in range(states)]
     *memory, predicted = carried
 
-    label, spoken = _labels_ahead(g, transducer, outer, frame, predicted)
+    label, spoken = _labels_ahead(g, transducer, outer, frame, predicted, frames_a_step)
     ahead = g.ArgMax(spoken, axis=1, keepdims=1)
     found = g.Cast(g.ReduceMax(spoken, ints(1), keepdims=0), to=TensorProto.BOOL)
     token = g.Squeeze(g.GatherElements(label, ahead, axis=1), ints(1))
@@ -116,7 +116,7 @@ def _step(transducer: Transducer, outer: dict[str, str], states: int) -> Graph:
     counted = g.Where(found, g.Add(same_frame, np.array(1)), np.array(0))
     full = g.GreaterOrEqual(counted, np.array(transducer.max_symbols))
     after_token = g.Add(found_at, g.Cast(full, to=TensorProto.INT64))
-    next_frame = g.Where(found, after_token, g.Add(frame, np.array(FRAMES_A_STEP)))
+    next_frame = g.Where(found, after_token, g.Add(frame, np.array(frames_a_step)))
     go_on = g.ReduceMax(g.Cast(g.Less(next_frame, outer["length"]), to=TensorProto.INT64), keepdims=0)
 
     g.output("go_on", g.Cast(go_on, to=TensorProto.BOOL), TensorProto.BOOL, [])
@@ -132,10 +132,10 @@ def _step(transducer: Transducer, outer: dict[str, str], states: int) -> Graph:
 
 
 def _labels_ahead(
-    g: Graph, transducer: Transducer, outer: dict[str, str], frame: str, predicted: str
+    g: Graph, transducer: Transducer, outer: dict[str, str], frame: str, predicted: str, frames_a_step: int
 ) -> tuple[str, str]:
-    """[B, FRAMES_A_STEP] each: the best label of the next frames, int64, and whether it is a token, int32 1 or 0."""
-    frames = g.Add(g.Unsqueeze(frame, ints(1)), np.arange(FRAMES_A_STEP, dtype=np.int64)[None])
+    """[B, frames_a_step] each: the best label of the next frames, int64, and whether it is a token, int32 1 or 0."""
+    frames = g.Add(g.Unsqueeze(frame, ints(1)), np.arange(frames_a_step, dtype=np.int64)[None])
     own = g.Less(frames, g.Unsqueeze(outer["length"], ints(1)))
     rows = g.Add(g.Min(frames, outer["last"]), g.Unsqueeze(outer["first_row"], ints(1)))
     summed = g.Add(g.Gather(outer["table"], rows, axis=0), g.Unsqueeze(predicted, ints(1)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from client.audio import load_audio
 from client.recognizer import AsyncRecognizer
 from client.server_statistics import Counters, StepStatistics, difference, together
@@ -12,14 +14,16 @@ from client.server_statistics import Counters, StepStatistics, difference, toget
 
 def test_the_difference_of_two_snapshots() -> None:
     before = {
-        "encoder": Counters(10, 5, 10, 9_000_000, 1_000_000, 0, 2_000_000, 0, {2: 5}),
+        "encoder": Counters(10, 5, 10, 9_000_000, 1_000_000, 0, 2_000_000, 0, {2: 5}, 1_000_000),
         "idle": Counters(3, 3, 3, 5, 5),
     }
     after = {
-        "encoder": Counters(40, 11, 40, 189_000_000, 31_000_000, 6_000_000, 122_000_000, 3_000_000, {2: 5, 4: 3, 6: 3}),
+        "encoder": Counters(
+            40, 11, 40, 189_000_000, 31_000_000, 6_000_000, 122_000_000, 3_000_000, {2: 5, 4: 3, 6: 3}, 29_000_000
+        ),
         "idle": Counters(3, 3, 3, 5, 5),
     }
-    encoder = StepStatistics("encoder", 30, 6, 5.0, 6.0, 1.0, 0.2, 4.0, 0.1, {4: 3, 6: 3})
+    encoder = StepStatistics("encoder", 30, 6, 5.0, 6.0, 1.0, 0.2, 4.0, 0.1, {4: 3, 6: 3}, 28.0)
     idle = StepStatistics("idle", 0, 0, None, None, None, None, None, None, {})
     assert difference(before, after) == [encoder, idle]
 
@@ -43,3 +47,5 @@ async def test_each_step_counts_each_request(triton: Any, spoken: list[tuple[Pat
         assert step.batch_sizes == {1: 3}
         assert step.queue_ms is not None and 0 <= step.queue_ms < 10_000
         assert step.infer_ms is not None and 0 < step.infer_ms < 10_000
+        # Each was alone in its batch.
+        assert step.executing_ms == pytest.approx(3 * step.infer_ms)

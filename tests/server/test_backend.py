@@ -21,6 +21,13 @@ UNUSED = """
     parameters { key: "intra_op_thread_count" value { string_value: "1" } }
     parameters { key: "enable_mem_arena" value { string_value: "false" } }
 """
+FOR_GPUS = """
+    parameters { key: "cudnn_conv_algo_search" value { string_value: "1" } }
+    optimization { execution_accelerators { gpu_execution_accelerator : [
+        { name: "tensorrt" parameters { key: "precision_mode" value: "FP16" } },
+        { name: "cuda" parameters { key: "use_tf32" value: "1" } }
+    ] } }
+"""
 
 REFUSED: dict[str, tuple[onnx.ModelProto, str, str]] = {
     "missing_input": (
@@ -82,12 +89,6 @@ REFUSED: dict[str, tuple[onnx.ModelProto, str, str]] = {
         small.DOUBLE + 'parameters { key: "enable_mem_arena" value { string_value: "perhaps" } }',
         "parameter enable_mem_arena is 'perhaps'",
     ),
-    "tensorrt": (
-        small.double(),
-        small.DOUBLE
-        + 'optimization { execution_accelerators { gpu_execution_accelerator : [ { name : "tensorrt" } ] } }',
-        "this backend has no accelerator 'tensorrt'",
-    ),
     "on_a_gpu": (
         small.double(),
         small.DOUBLE.replace("KIND_CPU", "KIND_GPU"),
@@ -100,7 +101,17 @@ REFUSED: dict[str, tuple[onnx.ModelProto, str, str]] = {
     ),
 }
 
-SERVED = ("sums", "two_instances", "shout", "shout_in_threes", "double", "completed", "too_few_rows", "too_many_rows")
+SERVED = (
+    "sums",
+    "two_instances",
+    "for_gpus",
+    "shout",
+    "shout_in_threes",
+    "double",
+    "completed",
+    "too_few_rows",
+    "too_many_rows",
+)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +123,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     patient = "max_batch_size: 3 dynamic_batching { max_queue_delay_microseconds: 2000000 }"
     small.write(repository, "shout_in_threes", small.shout(), small.SHOUT.replace("max_batch_size: 8", patient))
     small.write(repository, "double", small.double(), small.DOUBLE + UNUSED)
+    small.write(repository, "for_gpus", small.double(), small.DOUBLE + FOR_GPUS)
     small.write(repository, "completed.onnx", small.double(), None)
     small.write(repository, "completed", small.shout(), 'backend: "onnxruntime"')
     few = 'backend: "onnxruntime" max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 200000 }'
@@ -185,7 +197,7 @@ def test_strings(client: Any, words: list[str]) -> None:
     assert [row[0].decode() for row in loud] == [word + "!" for word in words]
 
 
-@pytest.mark.parametrize("model", ["double", "two_instances"])
+@pytest.mark.parametrize("model", ["double", "two_instances", "for_gpus"])
 def test_reshaped_scalars(client: Any, model: str) -> None:
     values = np.array([[1], [2.5], [-4]], np.float32)
     assert client.infer(model, [tensor("X", values)]).as_numpy("TWICE").tolist() == [[2], [5], [-8]]

@@ -2,8 +2,9 @@
 
 Triton runs this file for every model with `backend: "onnxruntime"` where no
 libtriton_onnxruntime.so is found. It serves the same repository in the same way: ragged inputs,
-batch_input, instance groups, dynamic batching, parameters, string tensors, auto-completion. Not
-implemented, and refused: sequence batching, batch_output, optional inputs, TensorRT and OpenVINO.
+batch_input, instance groups, dynamic batching, parameters, string tensors, auto-completion, CUDA and TensorRT.
+Not implemented, and refused: sequence batching, batch_output, optional inputs and OpenVINO. Between stages tensors
+go through the memory of the CPU, also from one GPU stage to the next; the C++ backend leaves them on the GPU.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 
 import onnxruntime as ort
 from contract import ConfigError
+from providers import CPU, PACKAGES, Providers, gpu_providers, load_libraries
 
 OPTIMIZATION_LEVELS = {
     -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -15,8 +16,6 @@ OPTIMIZATION_LEVELS = {
     1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
-CUDNN_SEARCHES = {"0": "EXHAUSTIVE", "1": "HEURISTIC", "2": "DEFAULT"}
-ARENA_STRATEGIES = {"0": "kNextPowerOfTwo", "1": "kSameAsRequested"}
 
 
 def model_file(folder: Path, config: Mapping[str, Any]) -> Path:
@@ -51,8 +50,11 @@ def open_session(
     entry = "memory.enable_memory_arena_shrinkage"
     if entry in parameters:
         run_options.add_run_config_entry(entry, parameters[entry])
-    providers = _providers(config, parameters, kind, device)
-    return ort.InferenceSession(str(path), options, providers=providers), run_options
+    if kind != "GPU":
+        return ort.InferenceSession(str(path), options, providers=[CPU]), run_options
+    providers = gpu_providers(config, parameters, device)
+    load_libraries(providers)
+    return _open_on_gpu(path, config, options, providers), run_options
 
 
 def _parameters(config: Mapping[str, Any]) -> dict[str, str]:
@@ -68,27 +70,16 @@ def _flag(parameters: Mapping[str, str], name: str, default: bool) -> bool:
     return value.lower() in ("1", "true")
 
 
-def _providers(
-    config: Mapping[str, Any], parameters: Mapping[str, str], kind: str, device: int
-) -> list[str | tuple[str, dict[str, str]]]:
-    accelerators = config.get("optimization", {}).get("execution_accelerators", {})
-    for accelerator in (
-        *accelerators.get("gpu_execution_accelerator", ()),
-        *accelerators.get("cpu_execution_accelerator", ()),
-    ):
-        if accelerator["name"] != "cuda":
-            raise ConfigError(f"model '{config['name']}': this backend has no accelerator '{accelerator['name']}'")
-    if kind != "GPU":
-        return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        raise ConfigError(f"model '{config['name']}' asks for a GPU: install onnxruntime-gpu in place of onnxruntime")
-    options = {"device_id": str(device)}
-    if "cudnn_conv_algo_search" in parameters:
-        options["cudnn_conv_algo_search"] = CUDNN_SEARCHES[parameters["cudnn_conv_algo_search"]]
-    if "gpu_mem_limit" in parameters:
-        options["gpu_mem_limit"] = parameters["gpu_mem_limit"]
-    if "arena_extend_strategy" in parameters:
-        options["arena_extend_strategy"] = ARENA_STRATEGIES[parameters["arena_extend_strategy"]]
-    for accelerator in accelerators.get("gpu_execution_accelerator", ()):
-        options.update(accelerator.get("parameters", {}))
-    return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
+def _open_on_gpu(
+    path: Path, config: Mapping[str, Any], options: ort.SessionOptions, providers: Providers
+) -> ort.InferenceSession:
+    session = ort.InferenceSession(str(path), options, providers=providers)
+    wanted = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+    # Where a provider's libraries can't be loaded, onnxruntime only logs it and goes on without.
+    missing = [name for name in wanted if name not in session.get_providers()]
+    if missing:
+        raise ConfigError(
+            f"model '{config['name']}': onnxruntime has {missing[0]} but can't use it: install {PACKAGES[missing[0]]}; "
+            "the server's log says which library is missing"
+        )
+    return session

@@ -1,0 +1,167 @@
+"""onnxruntime's execution providers for a GPU instance, as a model configuration asks for them.
+
+The rules are the C++ backend's: triton-inference-server/onnxruntime_backend, src/onnxruntime.cc, ModelState::LoadModel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import onnxruntime as ort
+from contract import ConfigError
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
+
+PACKAGES = {
+    CUDA: "onnxruntime-gpu[cuda,cudnn] in place of onnxruntime",
+    TENSORRT: "onnxruntime-gpu[cuda,cudnn] in place of onnxruntime, and tensorrt of the release that it was built with",
+}
+
+CHOICES = {
+    "cudnn_conv_algo_search": {"0": "EXHAUSTIVE", "1": "HEURISTIC", "2": "DEFAULT"},
+    "arena_extend_strategy": {"0": "kNextPowerOfTwo", "1": "kSameAsRequested"},
+}
+"""Settings of CUDA that are the model's parameters: the values that they may have, by onnxruntime's names of them."""
+CUDA_PARAMETERS = (*CHOICES, "gpu_mem_limit", "do_copy_in_default_stream")
+"""All of those. An accelerator's parameters of these names have no effect."""
+CUDA_FLAGS = ("do_copy_in_default_stream", "use_ep_level_unified_stream")
+
+PRECISIONS = {"FP32": None, "FP16": "trt_fp16_enable", "BF16": "trt_bf16_enable", "INT8": "trt_int8_enable"}
+TENSORRT_NAMES = {
+    "max_workspace_size_bytes": "trt_max_workspace_size",
+    "int8_calibration_table_name": "trt_int8_calibration_table_name",
+    "int8_use_native_calibration_table": "trt_int8_use_native_calibration_table",
+}
+"""Where Triton's name of a setting is not onnxruntime's."""
+TENSORRT_NUMBERS = (
+    "max_workspace_size_bytes",
+    "trt_max_partition_iterations",
+    "trt_min_subgraph_size",
+    "trt_dla_core",
+    "trt_builder_optimization_level",
+    "trt_auxiliary_streams",
+    "trt_ep_context_embed_mode",
+)
+TENSORRT_FLAGS = (
+    "int8_use_native_calibration_table",
+    "trt_dla_enable",
+    "trt_engine_cache_enable",
+    "trt_dump_subgraphs",
+    "trt_force_sequential_engine_build",
+    "trt_context_memory_sharing_enable",
+    "trt_layer_norm_fp32_fallback",
+    "trt_timing_cache_enable",
+    "trt_force_timing_cache",
+    "trt_detailed_build_log",
+    "trt_build_heuristics_enable",
+    "trt_sparsity_enable",
+    "trt_cuda_graph_enable",
+    "trt_dump_ep_context_model",
+)
+TENSORRT_TEXTS = (
+    "int8_calibration_table_name",
+    "trt_engine_cache_path",
+    "trt_engine_cache_prefix",
+    "trt_timing_cache_path",
+    "trt_tactic_sources",
+    "trt_extra_plugin_lib_paths",
+    "trt_profile_min_shapes",
+    "trt_profile_max_shapes",
+    "trt_profile_opt_shapes",
+    "trt_ep_context_file_path",
+)
+
+FLAG_VALUES = {"0": "0", "1": "1", "false": "0", "true": "1"}
+
+Providers = list[str | tuple[str, dict[str, str]]]
+
+
+def gpu_providers(config: Mapping[str, Any], parameters: Mapping[str, str], device: int) -> Providers:
+    """The providers of a graph on CUDA device `device`, the preferred one first, with their options.
+
+    parameters: the configuration's
+    Raises ConfigError for what the C++ backend refuses, and where the installed onnxruntime lacks a provider.
+    """
+    refuse = f"model '{config['name']}': "
+    providers: Providers = []
+    cuda_options: dict[str, str] = {}
+    accelerators = (config.get("optimization") or {}).get("execution_accelerators") or {}
+    for accelerator in accelerators.get("gpu_execution_accelerator", ()):
+        options = accelerator.get("parameters") or {}
+        if accelerator["name"] == "tensorrt":
+            found = _tensorrt_options(options, refuse)
+            providers.append((_available(TENSORRT, refuse), {**found, "device_id": str(device)}))
+        elif accelerator["name"] == "cuda":
+            cuda_options |= {
+                name: _flag(name, value, refuse) if name in CUDA_FLAGS else value for name, value in options.items()
+            }
+        else:
+            raise ConfigError(refuse + f"unknown Execution Accelerator '{accelerator['name']}' is requested")
+    for accelerator in accelerators.get("cpu_execution_accelerator", ()):
+        raise ConfigError(refuse + f"unknown Execution Accelerator '{accelerator['name']}' is requested")
+    for name in CUDA_PARAMETERS:
+        cuda_options.pop(name, None)
+        if name in parameters:
+            cuda_options[name] = _cuda_parameter(name, parameters[name], refuse)
+    return [*providers, (_available(CUDA, refuse), {**cuda_options, "device_id": str(device)}), CPU]
+
+
+def load_libraries(providers: Providers) -> None:
+    """Load what the providers link to from this environment's packages; without, they look where the system has it."""
+    if (preload := getattr(ort, "preload_dlls", None)) is not None:  # Since onnxruntime 1.21.
+        preload()
+    if any(provider[0] == TENSORRT for provider in providers):
+        with suppress(ImportError):
+            import tensorrt  # noqa: F401
+
+
+def _available(provider: str, refuse: str) -> str:
+    if provider not in ort.get_available_providers():
+        raise ConfigError(refuse + f"asks for a GPU by {provider}: install {PACKAGES[provider]}")
+    return provider
+
+
+def _cuda_parameter(name: str, value: str, refuse: str) -> str:
+    if name in CHOICES:
+        if value not in CHOICES[name]:
+            raise ConfigError(refuse + f"unsupported {name} value '{value}' is requested")
+        return CHOICES[name][value]
+    return _flag(name, value, refuse) if name in CUDA_FLAGS else _number(name, value, refuse)
+
+
+def _tensorrt_options(parameters: Mapping[str, str], refuse: str) -> dict[str, str]:
+    """onnxruntime's names and values of an accelerator's parameters."""
+    options = {}
+    for name, value in parameters.items():
+        if name == "precision_mode":
+            if value not in PRECISIONS:
+                raise ConfigError(refuse + f"unsupported precision mode '{value}' is requested")
+            if (enabled := PRECISIONS[value]) is not None:
+                options[enabled] = "True"
+        elif name in TENSORRT_FLAGS:
+            # From Python onnxruntime takes these words where it takes 0 and 1 from C++.
+            options[TENSORRT_NAMES.get(name, name)] = "True" if _flag(name, value, refuse) == "1" else "False"
+        elif name in TENSORRT_NUMBERS:
+            options[TENSORRT_NAMES.get(name, name)] = _number(name, value, refuse)
+        elif name in TENSORRT_TEXTS:
+            options[TENSORRT_NAMES.get(name, name)] = value
+        else:
+            raise ConfigError(refuse + f"unknown parameter '{name}' is provided for TensorRT Execution Accelerator")
+    return options
+
+
+def _flag(name: str, value: str, refuse: str) -> str:
+    if value.lower() not in FLAG_VALUES:
+        raise ConfigError(refuse + f"{name} is '{value}'; expected 0, 1, false or true")
+    return FLAG_VALUES[value.lower()]
+
+
+def _number(name: str, value: str, refuse: str) -> str:
+    try:
+        return str(int(value))
+    except ValueError:
+        raise ConfigError(refuse + f"{name} is '{value}'; expected a whole number") from None

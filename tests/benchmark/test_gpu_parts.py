@@ -1,0 +1,185 @@
+"""Chips, lengths, ways to serve, bounds: the parts of the GPU benchmark that need no GPU."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, FAMILY_REPOSITORY, RNNT_CHECKPOINT
+from tritonclient.grpc import model_config_pb2 as triton
+
+from benchmark.dataset import MANIFEST
+from benchmark.gpu.chips import CHIPS, find_gpus, known_chip, rate_of
+from benchmark.gpu.gather import bound, chip_rates
+from benchmark.gpu.mixed_speech import LONGEST, SHORTEST, UTTERANCES, draw_lengths, write_mixed_speech
+from benchmark.gpu.needs import Needs
+from benchmark.gpu.variants import BASELINE, VARIANTS, Variant, write_variant
+from benchmark.systems.recordings import read_recordings
+from client.recognizer import Recognizer
+from export_scripts.accelerators import Lengths, TensorRt
+from export_scripts.check import check_repository
+from export_scripts.runner import Runner
+from export_scripts.triton_config import read_config
+from server.process import running_server
+
+TENSORRT = TensorRt(Lengths(0.5, 4.0), "/engines")
+BY_NAME = {variant.name: variant for variant in VARIANTS}
+
+
+@pytest.mark.parametrize(
+    ("name", "chip"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100 SXM"),
+        ("NVIDIA H100 PCIe", "H100 PCIe"),
+        ("NVIDIA H200", "H200 SXM"),
+        ("NVIDIA A100-SXM4-80GB", "A100 SXM 80 GB"),
+        ("NVIDIA A100-SXM4-40GB", "A100 SXM 40 GB"),
+        ("NVIDIA A100 80GB PCIe", "A100 PCIe 80 GB"),
+        ("NVIDIA A100-PCIE-40GB", "A100 PCIe 40 GB"),
+        ("NVIDIA L4", "L4"),
+        ("Tesla T4", "T4"),
+        ("NVIDIA L40S", None),
+        ("NVIDIA H100 NVL", None),
+        ("NVIDIA H200 NVL", None),
+        ("NVIDIA GeForce RTX 4090", None),
+    ],
+)
+def test_chips_by_nvidia_smis_names(name: str, chip: str | None) -> None:
+    found = known_chip(name)
+    assert (found.name if found else None) == chip
+    assert sum(bool(known_chip(name) == one) for one in CHIPS) == (chip is not None)
+
+
+def test_a_float32_model_may_use_tf32_where_there_is_any() -> None:
+    a100, t4 = known_chip("NVIDIA A100-SXM4-80GB"), known_chip("Tesla T4")
+    assert a100 is not None and rate_of(a100.operations, "fp32") == ("tf32", 156e12)
+    assert t4 is not None and rate_of(t4.operations, "fp32") == ("fp32", 8.1e12)
+    assert rate_of(t4.operations, "bf16") is None
+
+
+def test_gpus_are_what_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_gpus() == []
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA L4'\necho 'Tesla T4'\n")
+    tool.chmod(0o755)
+    assert find_gpus() == ["NVIDIA L4", "Tesla T4"]
+    tool.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    assert find_gpus() == []
+
+
+def test_lengths_are_librispeechs() -> None:
+    lengths = draw_lengths(20 * UTTERANCES, seed=0)
+    assert min(lengths) >= SHORTEST and max(lengths) <= LONGEST
+    assert statistics.mean(lengths) == pytest.approx(7.42, rel=0.02)
+    sets = [draw_lengths(UTTERANCES, seed) for seed in range(5)]
+    assert statistics.median(map(min, sets)) == pytest.approx(SHORTEST, rel=0.25)
+    assert statistics.median(map(max, sets)) == pytest.approx(LONGEST, rel=0.25)
+    assert draw_lengths(50, 1) == draw_lengths(50, 1) != draw_lengths(50, 2)
+
+
+def test_mixed_speech_is_a_prepared_data_set(tmp_path: Path) -> None:
+    made = write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, 12, seed=3)
+    again = write_mixed_speech(tmp_path / "b", DEMO_MANIFEST, 12, seed=3)
+    other = write_mixed_speech(tmp_path / "c", DEMO_MANIFEST, 12, seed=4)
+    assert made.audio_sha256 == again.audio_sha256 != other.audio_sha256
+    recordings = {one.utterance.name: one for one in read_recordings(tmp_path / "a" / MANIFEST)}
+    lengths = [len(recordings[name].samples) for name in sorted(recordings)]
+    assert lengths == [round(16000 * length) for length in draw_lengths(12, 3)]
+    pool = [one.samples for one in read_recordings(DEMO_MANIFEST)]
+    for one in recordings.values():
+        assert any(np.array_equal(one.samples[:8000], spoken[:8000]) for spoken in pool)
+    assert made.source.startswith("demo/commands/manifest.jsonl, cut and joined"), "no path of this machine"
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*")}
+    assert write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, 12, seed=3) == made
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*")} == before
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+@pytest.mark.parametrize("model", [DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem])
+def test_a_way_links_the_graphs_and_gives_the_same_text(
+    repository: Path, tmp_path: Path, model: str, variant: Variant
+) -> None:
+    source = tmp_path / "exported"
+    shutil.copytree(repository, source)
+    write_variant(source, model, tmp_path / "way", variant, TENSORRT)
+    assert check_repository(tmp_path / "way") == []
+    for graph in (tmp_path / "way").rglob("model.onnx"):
+        assert graph.samefile(source / graph.relative_to(tmp_path / "way"))
+    ours, way = Runner(source, model), Runner(tmp_path / "way", model)
+    for recording in read_recordings(DEMO_MANIFEST)[:3]:
+        (expected,), (found,) = ours.run([recording.samples]), way.run([recording.samples])
+        assert found["TEXT"].item() == expected["TEXT"].item() != ""
+
+
+def configs_of(repository: Path, folder: Path, variant: Variant) -> dict[str, triton.ModelConfig]:
+    write_variant(repository, RNNT_CHECKPOINT.stem, folder, variant, TENSORRT)
+    found = {model.name: read_config(model) for model in folder.iterdir()}
+    return {name.rpartition("_")[2] if "coffee" in name else name: config for name, config in found.items()}
+
+
+def options(config: triton.ModelConfig) -> dict[str, dict[str, str]]:
+    found = config.optimization.execution_accelerators.gpu_execution_accelerator
+    return {one.name: dict(one.parameters) for one in found}
+
+
+def test_what_the_ways_change(repository: Path, tmp_path: Path) -> None:
+    ways = {name: configs_of(repository, tmp_path / name, variant) for name, variant in BY_NAME.items()}
+    base = ways[BASELINE]
+    assert options(base["encoder"])["cuda"]["use_tf32"] == "1" and not options(base["decoder"])
+    assert {config.max_batch_size for config in ways["unbatched"].values()} == {1}
+    assert {config.max_batch_size for config in ways["wide"].values()} == {64}
+    assert options(ways["no_tf32"]["encoder"])["cuda"]["use_tf32"] == "0"
+    assert options(ways["gpu_decoder"]["decoder"])["cuda"]["use_tf32"] == "0"
+    assert ways["gpu_decoder"]["decoder"].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
+    assert list(options(ways["tensorrt"]["encoder"])) == ["tensorrt", "cuda"]
+    assert [sample.name for sample in ways["tensorrt"]["encoder"].model_warmup] == ["shortest", "longest"]
+    for name in ("no_tf32", "tensorrt"):
+        changed = {stage for stage, config in ways[name].items() if config != base[stage]}
+        assert changed == {"encoder"}
+    assert {stage for stage, config in ways["gpu_decoder"].items() if config != base[stage]} == {"decoder"}
+
+
+@pytest.mark.parametrize("model", [DEMO_CHECKPOINT.stem, "tiny_conformer_transducer"])
+def test_tensorrts_configuration_is_harmless_on_a_cpu(repository: Path, tmp_path: Path, model: str) -> None:
+    """The real server warms the model up, which ends badly where the warm-up does not fit the graph."""
+    exported = repository if model == DEMO_CHECKPOINT.stem else FAMILY_REPOSITORY
+    write_variant(exported, model, tmp_path / "way", BY_NAME["tensorrt"], TENSORRT)
+    runner, log = Runner(exported, model), tmp_path / "log"
+    with (
+        running_server(tmp_path / "way", ["--log-verbose=1"], log=log) as server,
+        Recognizer(model, url=server.grpc) as recognizer,
+    ):
+        for recording in read_recordings(DEMO_MANIFEST)[:2]:
+            (expected,) = runner.run([recording.samples])
+            assert recognizer.transcribe(recording.samples).text == expected["TEXT"].item()
+    lines = log.read_text(errors="replace").splitlines()
+    for sample in ("shortest", "longest"):
+        assert any(f"{model}_encoder" in line and f"'{sample}'" in line and "warm" in line.lower() for line in lines)
+    assert not any("warmup" in line and "fail" in line for line in lines)
+
+
+def test_the_bound_by_hand() -> None:
+    needs = Needs(operations=(0.0, 3e9, 0.0), elements=(0.0, 1e6, 0.0), weights=5_000_000)
+    rates: dict[str, Any] = {"operations": {"tf32": 1e12, "fp32": 1e11, "fp16": 2e12}, "bytes": 1e9}
+    # 10 s of audio: 30 G operations in 0.03 s; (10 M + 2 * 5 M) numbers of 4 bytes in 0.08 s.
+    found = bound(needs, [4.0, 6.0], 2, "fp32", rates)
+    assert found is not None and found["format"] == "tf32" and found["limit"] == "bytes"
+    assert found["rtfx"] == pytest.approx(10 / 0.08)
+    assert found["computing_seconds"] == pytest.approx(0.03) and found["moving_seconds"] == pytest.approx(0.08)
+    half = bound(needs, [4.0, 6.0], 2, "fp16", {**rates, "bytes": 1e10})
+    assert half is not None and half["limit"] == "operations" and half["rtfx"] == pytest.approx(10 / 0.015)
+    assert bound(needs, [4.0], 1, "int8", rates) is None
+
+
+def test_rates_are_the_data_sheets_or_measured() -> None:
+    measured = {"operations": {"fp32": 4e10, "bf16": 1e9}, "bytes": 1e10, "torch": "2", "device": "CPU"}
+    sheet = chip_rates(["NVIDIA L4"], measured)
+    assert sheet is not None and sheet["chip"] == "L4" and sheet["bytes"] == 300e9
+    here = chip_rates([], measured)
+    assert here is not None and here["operations"] == {"fp32": 4e10, "bf16": 4e10}, "bf16 can be converted"
+    assert chip_rates([], None) is None
