@@ -28,7 +28,7 @@ def main() -> NoReturn:
     try:
         triton = find_triton()
         libraries = python_library_folder()
-        backends = assemble_backends(triton, backend_folder())
+        backends = assemble_backends(triton, backend_folder(triton))
         if sys.argv[1:] == [ASSEMBLE_ONLY]:
             sys.exit(0)
     except LaunchError as error:
@@ -62,11 +62,11 @@ def find_triton() -> Path:
     return triton
 
 
-def backend_folder() -> Path:
-    """In the virtual environment where it can be written, else in this user's cache."""
+def backend_folder(triton: Path) -> Path:
+    """In the virtual environment where all is there already or can be written, else in this user's cache."""
     own = Path(sys.prefix) / "share" / "tritonserver" / "backends"
     existing = next(folder for folder in (own, *own.parents) if folder.exists())
-    if os.access(existing, os.W_OK):
+    if os.access(existing, os.W_OK) or all(_is_copy(source, target) for source, target in _parts(triton, own)):
         return own
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "nemo-triton" / hashlib.sha256(sys.prefix.encode()).hexdigest()[:12] / "backends"
@@ -74,12 +74,8 @@ def backend_folder() -> Path:
 
 def assemble_backends(triton: Path, folder: Path) -> Path:
     """Bring the Python backend's parts together in `folder`, with the onnxruntime backend beside them."""
-    python = triton / "backends" / "python"
-    parts = [(path, folder / "python" / path.name) for path in python.iterdir() if path.is_file()]
-    parts.append((_stub(triton), folder / "python" / "triton_python_backend_stub"))
-    parts += [(path, folder / "onnxruntime" / path.name) for path in (BACKENDS / "onnxruntime").glob("*.py")]
     try:
-        for source, target in parts:
+        for source, target in _parts(triton, folder):
             _copy(source, target)
     except OSError as error:
         raise LaunchError(f"{folder}: can't be written: {error.strerror}") from error
@@ -113,8 +109,22 @@ def onnxruntime_uses_gpus() -> bool:
     return False
 
 
+def _parts(triton: Path, folder: Path) -> list[tuple[Path, Path]]:
+    """Each file that the backends in `folder` consist of, and where it is a copy from: (source, target)."""
+    python = triton / "backends" / "python"
+    return [
+        *((path, folder / "python" / path.name) for path in python.iterdir() if path.is_file()),
+        (_stub(triton), folder / "python" / "triton_python_backend_stub"),
+        *((path, folder / "onnxruntime" / path.name) for path in (BACKENDS / "onnxruntime").glob("*.py")),
+    ]
+
+
 def _stub(triton: Path) -> Path:
     return triton / "python_backend_stubs" / python_version() / "triton_python_backend_stub"
+
+
+def _is_copy(source: Path, target: Path) -> bool:
+    return target.exists() and filecmp.cmp(source, target)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -122,7 +132,7 @@ def _copy(source: Path, target: Path) -> None:
 
     Triton refuses links that lead out of its backend folder.
     """
-    if target.exists() and filecmp.cmp(source, target):
+    if _is_copy(source, target):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.{os.getpid()}")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from audio_metric import AudioMetric
 from batch import Array, feeds, refusal, split
 from contract import WILDCARD, ConfigError, TensorInfo, check
 from session import model_file, open_session
@@ -65,6 +66,7 @@ class TritonPythonModel:
         outputs = [TensorInfo.of(argument) for argument in self.session.get_outputs()]
         check(self.config, inputs, outputs)
         self.batching = int(self.config.get("max_batch_size", 0)) > 0
+        self.audio_metric = AudioMetric(self.config)
         self.reshaped = {
             entry["name"]: [int(dim) for dim in entry["dims"]]
             for entry in self.config.get("output", ())
@@ -83,6 +85,7 @@ class TritonPythonModel:
             if group:
                 answers = self._run([requests[index] for index in group], [inputs[index] for index in group])
                 responses.update(zip(group, answers, strict=True))
+        self.audio_metric.count([inputs[index] for index in alive])
         return [responses[index] for index in range(len(requests))]
 
     def _run(self, requests: Sequence[Any], inputs: Sequence[dict[str, Array]]) -> list[Any]:

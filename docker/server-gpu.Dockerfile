@@ -1,0 +1,49 @@
+# syntax=docker/dockerfile:1
+# Triton with GPUs: NVIDIA's own server and its C++ onnxruntime backend, and none of the other backends.
+#
+# What Triton's compose.py writes for `--backend onnxruntime` (release 24.10), less what only building needs: the
+# small base image with CUDA, server and backend out of the full one.
+
+ARG TRITON=24.10
+FROM nvcr.io/nvidia/tritonserver:${TRITON}-py3 AS full
+
+FROM nvcr.io/nvidia/tritonserver:${TRITON}-py3-min
+
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="nemo-triton-server-gpu" \
+    org.opencontainers.image.description="Triton Inference Server with NVIDIA's onnxruntime backend, for GPUs" \
+    org.opencontainers.image.version="${VERSION}"
+ENV PATH=/opt/tritonserver/bin:${PATH} \
+    LD_LIBRARY_PATH=/opt/tritonserver/backends/onnxruntime:${LD_LIBRARY_PATH} \
+    UCX_MEM_EVENTS=no \
+    TCMALLOC_RELEASE_RATE=200 \
+    TRITON_SERVER_GPU_ENABLED=1 \
+    TRITON_SERVER_USER=triton-server \
+    NVIDIA_PRODUCT_NAME="Triton Server"
+# The base has a user of that id under a name that differs between releases.
+RUN userdel --remove tensorrt-server > /dev/null 2>&1 || true; \
+    userdel --remove ubuntu > /dev/null 2>&1 || true; \
+    id -u triton-server > /dev/null 2>&1 || useradd triton-server; \
+    [ "$(id -u triton-server):$(id -g triton-server)" = 1000:1000 ]
+# Their versions are the base image's release of Ubuntu.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        curl libb64-0d libcurl4 libgomp1 libgoogle-perftools4 libjemalloc2 libnuma1 libxml2 \
+    && rm -rf /var/lib/apt/lists/*
+# Metrics of GPUs.
+COPY --from=full /usr/lib/x86_64-linux-gnu/libdcgm.so.* /usr/lib/x86_64-linux-gnu/
+WORKDIR /opt/tritonserver
+RUN rm -rf /opt/tritonserver/*
+COPY --from=full /opt/tritonserver/LICENSE /opt/tritonserver/TRITON_VERSION \
+    /opt/tritonserver/NVIDIA_Deep_Learning_Container_License.pdf ./
+COPY --from=full /opt/tritonserver/bin bin/
+COPY --from=full /opt/tritonserver/lib lib/
+COPY --from=full /opt/tritonserver/backends/onnxruntime backends/onnxruntime/
+USER 1000:1000
+VOLUME /models
+EXPOSE 8000 8001 8002
+HEALTHCHECK --interval=5s --timeout=5s --start-period=300s --retries=3 \
+    CMD ["curl", "-fsS", "-m", "4", "-o", "/dev/null", "http://127.0.0.1:8000/v2/health/ready"]
+ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh", "tritonserver"]
+CMD ["--model-repository=/models"]
