@@ -17,7 +17,7 @@ PRECISION_REPOSITORY := build/precision_repository
 RECORDINGS := $(wildcard demo/commands/manifest.jsonl ../shared/speech/*/*.jsonl)
 SERVER ?= server
 EXPORT_CODE := $(shell find export_scripts -name '*.py')
-SERVE_CHECKED := client server demo tests/attack tests/client tests/server tests/served tests/conftest.py
+SERVE_CHECKED := client server demo tests/attack tests/client tests/docker tests/server tests/served tests/conftest.py
 EXPORT_CHECKED := export_scripts training benchmark tests/benchmark tests/export_scripts tests/training tests/full_size
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -58,11 +58,12 @@ SLOW := --without pocketsphinx --without faster_whisper
 PRECISION := build/precision
 PRECISION_MODELS := stt_en_citrinet_256 stt_en_conformer_ctc_small
 PERF_ANALYZER := build/perf_analyzer
+DEPLOYMENT := build/deployment
 PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvidia_pytriton.libs))
 
 # Two measurements at once would measure each other.
 .NOTPARALLEL:
-.PHONY: report report-served report-compared perf-analyzer sclite help install peers demo test lint format attack benchmark-batching benchmark-gpu benchmark-precision verify-full verify-all clean
+.PHONY: report report-served report-compared perf-analyzer sclite docker-tools image-proof help install peers demo test lint format attack benchmark-batching benchmark-gpu benchmark-precision verify-full verify-all clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -93,9 +94,9 @@ demo: install ## export a checkpoint, serve it, transcribe and measure
 	$(EXPORT)/python export_scripts/export.py demo/coffee_ctc.nemo --repository model_repository
 	$(SERVE)/python demo/run.py
 
-test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISION_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(PEERS_READY) $(PERF_ANALYZER)/.installed sclite ## all tests
+test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISION_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(PEERS_READY) $(PERF_ANALYZER)/.installed $(DEPLOYMENT)/.installed sclite ## all tests
 	$(EXPORT)/python -m pytest tests/export_scripts tests/training
-	$(SERVE)/python -m pytest tests/server tests/client tests/served tests/attack tests/benchmark tests/full_size
+	$(SERVE)/python -m pytest tests/server tests/client tests/served tests/attack tests/benchmark tests/full_size tests/docker
 
 $(TEST_REPOSITORY)/.exported: $(CHECKPOINTS) $(EXPORT_CODE) | install
 	rm -rf $(@D)
@@ -217,6 +218,28 @@ sclite: ## NIST's scorer, on Debian and Ubuntu, where one may install it
 	@test -x /usr/lib/sctk/bin/sclite || command -v sclite > /dev/null \
 		|| { apt-get update -qq && apt-get install -y -qq sctk; } > /dev/null 2>&1 \
 		|| echo "sclite is not here and can't be installed (package sctk): scores come without its second opinion"
+
+docker-tools: $(DEPLOYMENT)/.installed ## what checks docker/: linters, schemas, Prometheus
+
+# Prometheus is unpacked and not installed: Debian's package would start one.
+$(DEPLOYMENT)/.installed: pyproject.toml constraints/serve.txt | install
+	mkdir -p $(@D)
+	$(SERVE)/pip install -q -c constraints/serve.txt -e '.[deployment]'
+	$(SERVE)/pip install -q --no-deps --upgrade --target $(@D)/kserve kserve==0.21.0
+	cd $(@D) && npm install -s --no-audit --no-fund @kubernetes-models/keda@2.0.0 \
+		@kubernetes-models/prometheus-operator@6.0.0 \
+		|| echo "npm is not here: the chart is not held against the schemas of KEDA and of the Prometheus operator"
+	rm -f $(@D)/prometheus_*.deb
+	cd $(@D) && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } \
+		> /dev/null 2>&1 && dpkg -x prometheus_*.deb prometheus \
+		|| echo "Debian's package prometheus can't be fetched: rules and dashboard are not tried on a real Prometheus"
+	touch $@
+
+image-proof: $(TEST_REPOSITORY)/.exported $(DEPLOYMENT)/.installed ## build images without Docker, run and measure them; as root on Debian
+	command -v buildah podman runc debootstrap > /dev/null && dpkg -s netavark aardvark-dns > /dev/null 2>&1 \
+		|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+			buildah podman runc netavark aardvark-dns iptables debootstrap; } > /dev/null
+	PATH=$(abspath $(SERVE)):$$PATH docker/proof/prove_images.sh $(TEST_REPOSITORY) $(basename $(notdir $(firstword $(CHECKPOINTS))))
 
 # As if the installed NeMo had written it, which reads every checkpoint with its own front end.
 $(BATCHING)/.exported: $(wildcard tests/full_size/*.py) $(EXPORT_CODE) | install

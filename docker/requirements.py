@@ -6,8 +6,9 @@ So an image's layer of packages is made anew when requirements change, not when 
 """
 
 import sys
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 project = tomllib.loads(Path(sys.argv[1]).read_text())["project"]
 extras = [requirement for extra in sys.argv[2:] for requirement in project["optional-dependencies"][extra]]

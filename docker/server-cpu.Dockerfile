@@ -12,7 +12,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/nemo-triton/bin/pip install -q -c /source/serve.txt onnxruntime "numpy<2" \
     && /opt/nemo-triton/bin/pip install -q -c /source/serve.txt --no-deps nvidia-pytriton
 COPY server /opt/nemo-triton/lib/python3.11/site-packages/server
-COPY docker/server-cpu.tritonserver /opt/nemo-triton/bin/tritonserver
+COPY docker/server-cpu/tritonserver docker/server-cpu/triton_is /opt/nemo-triton/bin/
 WORKDIR /opt/nemo-triton/lib/python3.11/site-packages
 # What serving does not load goes: stubs and a shared library of other Pythons, tools, tests, pip.
 RUN /opt/nemo-triton/bin/tritonserver --assemble-only \
@@ -37,6 +37,6 @@ USER 1000:1000
 VOLUME /models
 EXPOSE 8000 8001 8002
 HEALTHCHECK --interval=5s --timeout=5s --start-period=120s --retries=3 \
-    CMD ["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=4)"]
+    CMD ["triton_is", "ready"]
 ENTRYPOINT ["tritonserver"]
 CMD ["--model-repository=/models"]

@@ -40,10 +40,11 @@ COPY --from=full /opt/tritonserver/LICENSE /opt/tritonserver/TRITON_VERSION \
 COPY --from=full /opt/tritonserver/bin bin/
 COPY --from=full /opt/tritonserver/lib lib/
 COPY --from=full /opt/tritonserver/backends/onnxruntime backends/onnxruntime/
+COPY docker/server-gpu/triton_is bin/
 USER 1000:1000
 VOLUME /models
 EXPOSE 8000 8001 8002
 HEALTHCHECK --interval=5s --timeout=5s --start-period=300s --retries=3 \
-    CMD ["curl", "-fsS", "-m", "4", "-o", "/dev/null", "http://127.0.0.1:8000/v2/health/ready"]
+    CMD ["triton_is", "ready"]
 ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh", "tritonserver"]
 CMD ["--model-repository=/models"]

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Build server-cpu and client from their Dockerfiles without Docker, run them by compose.yaml, and measure:
+#
+#     docker/proof/prove_images.sh REPOSITORY MODEL [FOLDER]
+#
+# By buildah and podman, as root, in a store of their own under FOLDER (build/image_proof). The base image is made by
+# make_base_image.sh where its name can't be pulled. Needs Debian's buildah, podman, runc, netavark, aardvark-dns and
+# debootstrap, and podman-compose in PATH.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/../.." && pwd)
+repository=$(realpath "$1")
+model=$2
+folder=$(realpath -m "${3:-$root/build/image_proof}")
+limit=500000000
+mkdir -p "$folder"
+
+# Runs anywhere: no overlay, no systemd, no right to raise a limit is needed.
+cat > "$folder/storage.conf" << END
+[storage]
+driver = "vfs"
+graphroot = "$folder/storage"
+runroot = "$folder/run"
+END
+cat > "$folder/containers.conf" << END
+[containers]
+default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+[network]
+network_backend = "netavark"
+network_config_dir = "$folder/networks"
+END
+export CONTAINERS_STORAGE_CONF=$folder/storage.conf CONTAINERS_CONF=$folder/containers.conf
+
+step() { printf '\n== %s\n' "$*"; }
+compose() { podman-compose --file "$root/docker/compose.yaml" --profile cpu --profile bench "$@"; }
+
+base=$(sed -n 's/^ARG PYTHON_IMAGE=//p' "$root/docker/server-cpu.Dockerfile")
+step "base image $base"
+if ! podman image exists "docker.io/library/$base"; then
+	if buildah pull -q "docker.io/library/$base" 2> /dev/null; then
+		echo "pulled"
+	else
+		"$root/docker/proof/make_base_image.sh" "docker.io/library/$base" > "$folder/base.log" 2>&1
+		echo "made by debootstrap: Debian's Python 3.11 stands in for the official image's"
+	fi
+fi
+
+# What this machine's pip is configured with, the builds need as well: files, and folders that they name.
+volumes=()
+for path in /etc/pip.conf ~/.config/pip/pip.conf /etc/ssl/certs \
+	$(python3 -m pip config list | grep -oE "(file://)?/[^ '\\]+" | sed -e 's,^file://,,' | cut -d/ -f1-3 | sort -u); do
+	if [ -e "$path" ] && [[ " ${volumes[*]} " != *" $path:"* ]]; then
+		volumes+=(--volume "$path:$path:ro")
+	fi
+done
+
+for image in server-cpu client; do
+	step "build $image"
+	buildah build -q --isolation chroot --format docker "${volumes[@]}" \
+		--file "$root/docker/$image.Dockerfile" --tag "localhost/nemo-triton-$image:0.1.0" "$root" \
+		2> "$folder/$image.log" || { cat "$folder/$image.log" >&2; exit 1; }
+done
+
+step "sizes, before weights"
+podman image prune -f > /dev/null
+podman images --format '{{.Repository}}:{{.Tag}}	{{.Size}}' | sort
+size=$(podman image inspect --format '{{.Size}}' localhost/nemo-triton-server-cpu:0.1.0)
+[ "$size" -le "$limit" ] || { echo "error: server-cpu has $size bytes, more than $limit" >&2; exit 1; }
+
+step "serve by compose.yaml, the repository read-only"
+compose down > /dev/null 2>&1 || true
+podman volume rm -f nemo-triton_models > /dev/null 2>&1 || true
+podman volume create nemo-triton_models > /dev/null
+tar -C "$repository" --dereference -c . | podman volume import nemo-triton_models -
+trap 'compose down > /dev/null 2>&1; podman volume rm -f nemo-triton_models > /dev/null' EXIT
+GRPC_PORT=${GRPC_PORT:-38001} compose up -d server-cpu > "$folder/up.log" 2>&1 || { cat "$folder/up.log" >&2; exit 1; }
+server=nemo-triton_server-cpu_1
+for _ in $(seq 120); do
+	podman healthcheck run "$server" > /dev/null 2>&1 && break
+	sleep 1
+done
+podman healthcheck run "$server" || { podman logs "$server" >&2; exit 1; }
+echo "healthy"
+
+step "what the server may do"
+podman exec "$server" sh -c 'id -u; grep -E "^(CapEff|NoNewPrivs)" /proc/1/status
+	for path in /models/x /opt/nemo-triton/x; do
+		if touch "$path" 2> /dev/null; then echo "error: $path can be written"; exit 1; fi
+	done
+	echo "neither repository nor image can be written"'
+
+step "transcribe, and bench.py, in the client's image"
+compose run --rm -T bench client.transcribe --url server:8001 --model "$model" /data/0000_awb.flac 2> "$folder/run.log" \
+	|| { cat "$folder/run.log" >&2; exit 1; }
+compose run --rm -T bench client.bench --url server:8001 --metrics-url http://server:8002/metrics --model "$model" \
+	--duration 10 2> "$folder/run.log" || { cat "$folder/run.log" >&2; exit 1; }

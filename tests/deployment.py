@@ -1,0 +1,28 @@
+"""Where the parts of docker/ and the tools that check them are, and its flags on a server of this machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from locations import BUILD, ROOT
+
+DOCKER = ROOT / "docker"
+CHART = DOCKER / "chart"
+TOOLS = BUILD / "deployment"
+"""Where `make docker-tools` puts what is no part of the virtual environment."""
+BIN = Path(sys.prefix) / "bin"
+PROFILES = ("export", "cpu", "gpu", "bench", "monitoring")
+GIVEN_BY_RUNNING_SERVER = ("--model-repository=", "--http-address=")
+
+Compose = Callable[..., dict[str, Any]]
+
+
+def for_this_machine(flags: Sequence[str], **folders: str) -> list[str]:
+    """A container's `flags` less those that `running_server` gives, with folders elsewhere: tls="/tmp/x" for /tls."""
+    kept = [flag for flag in flags if not flag.startswith(GIVEN_BY_RUNNING_SERVER)]
+    for name, folder in folders.items():
+        kept = [flag.replace(f"=/{name}/", f"={folder}/") for flag in kept]
+    return kept
