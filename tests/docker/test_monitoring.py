@@ -1,0 +1,220 @@
+"""Rules and dashboard, checked by their own tools and then asked of a real Prometheus that watches a real server."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import helm_python as helm
+import pytest
+import yaml
+from deployment import CHART, DOCKER, for_this_machine
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, ROOT
+
+from server.process import running_server
+
+RULES = DOCKER / "prometheus"
+DASHBOARD: dict[str, Any] = json.loads((DOCKER / "grafana" / "dashboards" / "triton.json").read_text())
+PANELS = {panel["title"]: panel for panel in DASHBOARD["panels"] if panel["type"] != "row"}
+QUERIES = [
+    pytest.param(target["expr"], id=f"{title} {target['refId']}")
+    for title, panel in PANELS.items()
+    for target in panel["targets"]
+]
+GRAFANAS_OWN = {"$__rate_interval": "10s", "$instance": ".*", "$recognizer": ".*"}
+SECONDS_OF_LOAD = 15
+AS_IF_IN_KUBERNETES = {"namespace": "asr", "pod": "speech-nemo-triton-0"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "config", "prometheus.yml"),
+        ("check", "rules", "--lint=all", "--lint-fatal", "alerts.yml"),
+        ("test", "rules", "alerts_test.yml"),
+    ],
+    ids=" ".join,
+)
+def test_promtool_agrees(prometheus_bin: Path, arguments: tuple[str, ...]) -> None:
+    done = subprocess.run([prometheus_bin / "promtool", *arguments], cwd=RULES, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_test() -> None:
+    rules = [rule for group in yaml.safe_load((RULES / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
+    tests = yaml.safe_load((RULES / "alerts_test.yml").read_text())["tests"]
+    fired = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case.get("exp_alerts")}
+    assert fired == {rule["alert"] for rule in rules if "alert" in rule}
+
+
+def lost(before: Any, after: Any, path: str = "") -> list[str]:
+    """Where `after` lacks or changes what `before` has."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [
+            found
+            for key in before
+            for found in (lost(before[key], after[key], f"{path}/{key}") if key in after else [f"{path}/{key}"])
+        ]
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        pairs = enumerate(zip(before, after, strict=True))
+        return [found for index, (one, other) in pairs for found in lost(one, other, f"{path}/{index}")]
+    return [] if before == after else [path]
+
+
+def test_grafanas_own_types_know_all_of_the_dashboard() -> None:
+    plugins.register_default_plugins()
+
+    def read_and_written(dashboard: dict[str, Any]) -> Any:
+        return json.loads(JSONEncoder(sort_keys=True).encode(Dashboard.from_json(dashboard)))
+
+    assert lost(DASHBOARD, read_and_written(DASHBOARD)) == []
+    misspelt = json.loads(json.dumps(DASHBOARD).replace('"expr"', '"exprr"'))
+    assert lost(misspelt, read_and_written(misspelt))
+
+
+def test_panels_do_not_overlap_and_name_the_provisioned_source() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not taken & cells and place["x"] + place["w"] <= 24, panel["title"]
+        taken |= cells
+    (source,) = yaml.safe_load((DOCKER / "grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    used = {target["datasource"]["uid"] for panel in PANELS.values() for target in panel["targets"]}
+    assert used == {source["uid"]}
+
+
+class Prometheus:
+    """A running one."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def get(self, path: str, **parameters: str) -> Any:
+        address = f"{self.url}/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    def values(self, query: str) -> list[float]:
+        """Of each series that the query gives now."""
+        return [float(series["value"][1]) for series in self.get("api/v1/query", query=query)["result"]]
+
+
+@pytest.fixture(scope="module")
+def prometheus(
+    prometheus_bin: Path, tmp_path_factory: pytest.TempPathFactory, repository: Path
+) -> Iterator[Prometheus]:
+    """One that has watched a server under the load of bench.py, by the project's own settings."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    config = yaml.safe_load((RULES / "prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "2s"}
+    config["rule_files"] = [str(RULES / "alerts.yml")]
+    with running_server(repository, for_this_machine(server_flags())) as server:
+        # No name server knows the server of this test.
+        del job["dns_sd_configs"]
+        job["static_configs"] = [{"targets": [server.metrics], "labels": AS_IF_IN_KUBERNETES}]
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        flags = [
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address={address}",
+        ]
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen([prometheus_bin / "prometheus", *flags], stdout=log, stderr=log)
+        try:
+            bench: list[str | Path] = [
+                "client/bench.py",
+                "--url",
+                server.grpc,
+                "--manifest",
+                DEMO_MANIFEST,
+                "--concurrency",
+                "8",
+            ]
+            bench += ["--duration", str(SECONDS_OF_LOAD), "--metrics-url", f"http://{server.metrics}/metrics"]
+            for model in (DEMO_CHECKPOINT.stem, "coffee_rnnt"):
+                subprocess.run(
+                    [sys.executable, *bench, "--model", model], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
+                )
+            yield Prometheus(f"http://{address}")
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def server_flags() -> list[str]:
+    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+    flags = compose["services"]["server-cpu"]["command"]
+    return [re.sub(r"\$\{\w+:-(\w*)\}", r"\1", flag) for flag in flags]
+
+
+def without_grafana(query: str) -> str:
+    for name, value in GRAFANAS_OWN.items():
+        query = query.replace(name, value)
+    return query
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_every_panel_has_data(prometheus: Prometheus, query: str) -> None:
+    values = prometheus.values(without_grafana(query))
+    if "nv_gpu_" in query and not values:
+        pytest.skip("no GPU here")
+    assert values and all(value >= 0 for value in values), values
+
+
+def test_the_figures_are_the_loads(prometheus: Prometheus) -> None:
+    window = f"{2 * SECONDS_OF_LOAD + 30}s"
+    audio = sum(json.loads(line)["duration"] for line in DEMO_MANIFEST.read_text().splitlines())
+    mean = audio / len(DEMO_MANIFEST.read_text().splitlines())
+    (seconds,) = prometheus.values(f"max_over_time(nemo_triton_audio_seconds[{window}])")
+    (requests,) = prometheus.values(f'max_over_time(nv_inference_request_success{{model="audio"}}[{window}])')
+    assert seconds / requests == pytest.approx(mean, rel=0.2)
+    recognizers = prometheus.get("api/v1/query", query=without_grafana(PANELS["Requests"]["targets"][0]["expr"]))
+    assert {one["metric"]["model"] for one in recognizers["result"]} == {
+        "coffee_ctc",
+        "coffee_ctc_log_probs",
+        "coffee_rnnt",
+    }
+    stages = prometheus.get("api/v1/query", query=without_grafana(PANELS["Batch size"]["targets"][0]["expr"]))
+    named = {one["metric"]["model"]: float(one["value"][1]) for one in stages["result"]}
+    assert {"audio", "coffee_rnnt_encoder", "coffee_rnnt_decoder"} <= set(named)
+    assert named["coffee_rnnt_encoder"] > 1
+
+
+def test_the_rules_are_well(prometheus: Prometheus) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        rules = [rule for group in prometheus.get("api/v1/rules")["groups"] for rule in group["rules"]]
+        if all(rule["health"] != "unknown" for rule in rules) or time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    assert {rule["health"] for rule in rules} == {"ok"}
+    assert [rule["name"] for rule in rules if rule.get("state") == "firing"] == []
+    (seconds,) = prometheus.values("triton:queue_seconds:worst_stage")
+    assert 0 < seconds < 10
+
+
+def test_the_autoscalers_query_has_a_value(prometheus: Prometheus) -> None:
+    with helm.Chart.load(CHART) as chart:
+        made = chart.render({"autoscaling": {"enabled": True}}, name="speech", namespace="asr")
+    (trigger,) = yaml.safe_load(made["nemo-triton/templates/scaledobject.yaml"])["spec"]["triggers"]
+    (milliseconds,) = prometheus.values(trigger["metadata"]["query"])
+    (seconds,) = prometheus.values("triton:queue_seconds:worst_stage")
+    assert 0 < milliseconds < 10_000
+    assert milliseconds / 1000 == pytest.approx(seconds, rel=0.5)
+    assert prometheus.values(trigger["metadata"]["query"].replace("asr", "elsewhere")) == []
