@@ -1,0 +1,33 @@
+{{- define "name" -}}
+{{ printf "%s-nemo-triton" .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "selector" -}}
+app.kubernetes.io/name: nemo-triton
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "labels" -}}
+{{ include "selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "probe" -}}
+{{- $root := index . 0 }}
+{{- $state := index . 1 }}
+{{- if $root.Values.tls.enabled -}}
+exec: { command: [triton_is, {{ $state }}] }
+{{- else -}}
+httpGet: { path: /v2/health/{{ $state }}, port: http }
+{{- end }}
+{{- end }}
+
+{{- /* Mean wait of a request in milliseconds, in the stage of this release's servers where it is longest. */}}
+{{- define "queueQuery" -}}
+max(
+  sum by (model) (rate(nv_inference_queue_duration_us{namespace="{{ .Release.Namespace }}", pod=~"{{ include "name" . }}-.*"}[2m]))
+    / (sum by (model) (rate(nv_inference_request_success{namespace="{{ .Release.Namespace }}", pod=~"{{ include "name" . }}-.*"}[2m])) > 0)
+) / 1e3
+{{- end }}
