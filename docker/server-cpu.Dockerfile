@@ -29,7 +29,9 @@ LABEL org.opencontainers.image.title="nemo-triton-server-cpu" \
     org.opencontainers.image.description="Triton Inference Server with an onnxruntime backend, for CPUs" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.licenses="Apache-2.0 AND BSD-3-Clause AND MIT"
-RUN useradd --uid 1000 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tritonserver
+# A new volume takes its owner from here, and `export` has to write there.
+RUN useradd --uid 1000 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tritonserver \
+    && install -d -o 1000 -g 1000 /models
 COPY --from=build /opt/nemo-triton /opt/nemo-triton
 ENV PATH=/opt/nemo-triton/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1

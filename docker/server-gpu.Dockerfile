@@ -20,10 +20,11 @@ ENV PATH=/opt/tritonserver/bin:${PATH} \
     TRITON_SERVER_GPU_ENABLED=1 \
     TRITON_SERVER_USER=triton-server \
     NVIDIA_PRODUCT_NAME="Triton Server"
-# The base has a user of that id under a name that differs between releases.
+# The base has a user of that id under a name that differs between releases. A new volume takes its owner from /models.
 RUN userdel --remove tensorrt-server > /dev/null 2>&1 || true; \
     userdel --remove ubuntu > /dev/null 2>&1 || true; \
     id -u triton-server > /dev/null 2>&1 || useradd triton-server; \
+    install -d -o 1000 -g 1000 /models; \
     [ "$(id -u triton-server):$(id -g triton-server)" = 1000:1000 ]
 # Their versions are the base image's release of Ubuntu.
 # hadolint ignore=DL3008

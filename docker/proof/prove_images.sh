@@ -2,14 +2,16 @@
 # Build server-cpu and client from their Dockerfiles without Docker, run them by compose.yaml, and measure:
 #
 #     docker/proof/prove_images.sh REPOSITORY MODEL [FOLDER]
+#     docker/proof/prove_images.sh export MODEL [FOLDER]
 #
+# With `export` that image is built as well, takes gigabytes and minutes, and writes the repository from demo/MODEL.nemo.
 # By buildah and podman, as root, in a store of their own under FOLDER (build/image_proof). The base image is made by
 # make_base_image.sh where its name can't be pulled. Needs Debian's buildah, podman, runc, netavark, aardvark-dns and
 # debootstrap, and podman-compose in PATH.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
-repository=$(realpath "$1")
+repository=$1
 model=$2
 folder=$(realpath -m "${3:-$root/build/image_proof}")
 limit=500000000
@@ -36,7 +38,28 @@ END
 export CONTAINERS_STORAGE_CONF=$folder/storage.conf CONTAINERS_CONF=$folder/containers.conf
 
 step() { printf '\n== %s\n' "$*"; }
-compose() { podman-compose --file "$root/docker/compose.yaml" --profile cpu --profile bench "$@"; }
+files=(--file "$root/docker/compose.yaml")
+compose() { podman-compose "${files[@]}" --profile cpu --profile bench "$@"; }
+server=nemo-triton_server-cpu_1
+second=nemo-triton_second
+export GRPC_PORT=${GRPC_PORT:-38001} CERTIFICATES=$folder/certificates
+up() {
+	compose up -d server-cpu > "$folder/up.log" 2>&1 || { cat "$folder/up.log" >&2; exit 1; }
+	healthy "$server"
+}
+healthy() {
+	for _ in $(seq 120); do
+		podman healthcheck run "$1" > /dev/null 2>&1 && break
+		sleep 1
+	done
+	podman healthcheck run "$1" || { podman logs "$1" >&2; exit 1; }
+	echo "healthy"
+}
+client() { compose run --rm -T bench "$@" 2> "$folder/run.log" || { cat "$folder/run.log" >&2; exit 1; }; }
+down() {
+	podman rm -f -t 0 "$second" > /dev/null 2>&1 || true
+	compose down > /dev/null 2>&1 || true
+}
 
 base=$(sed -n 's/^ARG PYTHON_IMAGE=//p' "$root/docker/server-cpu.Dockerfile")
 step "base image $base"
@@ -58,7 +81,9 @@ for path in /etc/pip.conf ~/.config/pip/pip.conf /etc/ssl/certs \
 	fi
 done
 
-for image in server-cpu client; do
+images=(server-cpu client)
+[ "$repository" != export ] || images=(export "${images[@]}")
+for image in "${images[@]}"; do
 	step "build $image"
 	buildah build -q --isolation chroot --format docker "${volumes[@]}" \
 		--file "$root/docker/$image.Dockerfile" --tag "localhost/nemo-triton-$image:0.1.0" "$root" \
@@ -72,19 +97,17 @@ size=$(podman image inspect --format '{{.Size}}' localhost/nemo-triton-server-cp
 [ "$size" -le "$limit" ] || { echo "error: server-cpu has $size bytes, more than $limit" >&2; exit 1; }
 
 step "serve by compose.yaml, the repository read-only"
-compose down > /dev/null 2>&1 || true
+down
 podman volume rm -f nemo-triton_models > /dev/null 2>&1 || true
-podman volume create nemo-triton_models > /dev/null
-tar -C "$repository" --dereference -c . | podman volume import nemo-triton_models -
-trap 'compose down > /dev/null 2>&1; podman volume rm -f nemo-triton_models > /dev/null' EXIT
-GRPC_PORT=${GRPC_PORT:-38001} compose up -d server-cpu > "$folder/up.log" 2>&1 || { cat "$folder/up.log" >&2; exit 1; }
-server=nemo-triton_server-cpu_1
-for _ in $(seq 120); do
-	podman healthcheck run "$server" > /dev/null 2>&1 && break
-	sleep 1
-done
-podman healthcheck run "$server" || { podman logs "$server" >&2; exit 1; }
-echo "healthy"
+trap 'down; podman volume rm -f nemo-triton_models > /dev/null' EXIT
+if [ "$repository" = export ]; then
+	CHECKPOINT=$model.nemo compose --profile export run --rm -T export 2> "$folder/run.log" \
+		|| { cat "$folder/run.log" >&2; exit 1; }
+else
+	podman volume create nemo-triton_models > /dev/null
+	tar -C "$repository" --dereference -c . | podman volume import nemo-triton_models -
+fi
+up
 
 step "what the server may do"
 podman exec "$server" sh -c 'id -u; grep -E "^(CapEff|NoNewPrivs)" /proc/1/status
@@ -94,7 +117,29 @@ podman exec "$server" sh -c 'id -u; grep -E "^(CapEff|NoNewPrivs)" /proc/1/statu
 	echo "neither repository nor image can be written"'
 
 step "transcribe, and bench.py, in the client's image"
-compose run --rm -T bench client.transcribe --url server:8001 --model "$model" /data/0000_awb.flac 2> "$folder/run.log" \
-	|| { cat "$folder/run.log" >&2; exit 1; }
-compose run --rm -T bench client.bench --url server:8001 --metrics-url http://server:8002/metrics --model "$model" \
-	--duration 10 2> "$folder/run.log" || { cat "$folder/run.log" >&2; exit 1; }
+client client.transcribe --url server:8001 --model "$model" /data/0000_awb.flac
+client client.bench --url server:8001 --metrics-url http://server:8002/metrics --model "$model" --duration 10
+
+step "a second server under the same name: bench.py shares its requests"
+network=$(podman inspect --format '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}' "$server")
+podman run -d --name "$second" --network "$network" --network-alias server --shm-size 1g \
+	--volume nemo-triton_models:/models:ro localhost/nemo-triton-server-cpu:0.1.0 > /dev/null 2>> "$folder/up.log"
+healthy "$second"
+client client.bench --url server:8001 --model "$model" --duration 10
+down
+
+step "compose.tls.yaml, clients with a certificate only"
+rm -rf "$CERTIFICATES"
+"$root/docker/tls/make_certificates.sh" "$CERTIFICATES" server
+chown 1000 "$CERTIFICATES"/*.key
+files+=(--file "$root/docker/compose.tls.yaml")
+export MUTUAL=true
+up
+client client.transcribe --url server:8001 --ca /tls/ca.pem --certificate /tls/client.pem --key /tls/client.key \
+	--model "$model" /data/0000_awb.flac
+if compose run --rm -T bench client.transcribe --url server:8001 --ca /tls/ca.pem --model "$model" /data/0000_awb.flac \
+	> "$folder/run.log" 2>&1; then
+	echo "error: a client without a certificate was let in" >&2
+	exit 1
+fi
+grep "^error" "$folder/run.log"
