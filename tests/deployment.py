@@ -11,6 +11,7 @@ from locations import BUILD, ROOT
 
 DOCKER = ROOT / "docker"
 CHART = DOCKER / "chart"
+MAKE_CERTIFICATES = DOCKER / "tls" / "make_certificates.sh"
 TOOLS = BUILD / "deployment"
 """Where `make docker-tools` puts what is no part of the virtual environment."""
 BIN = Path(sys.prefix) / "bin"

@@ -14,7 +14,7 @@ import helm_python as helm
 import kubernetes_validate
 import pytest
 import yaml
-from deployment import CHART, DOCKER, TOOLS, for_this_machine
+from deployment import CHART, DOCKER, MAKE_CERTIFICATES, TOOLS, for_this_machine
 from locations import DEMO_CHECKPOINT
 
 from server.process import running_server
@@ -104,11 +104,8 @@ def test_wrong_values_are_refused_by_name(values: dict[str, Any], named: str) ->
 @pytest.mark.parametrize("name", ["default", "mutual tls"])
 def test_tritonserver_takes_the_flags(repository: Path, tmp_path: Path, name: str) -> None:
     flags = container(VARIANTS[name])["args"]
-    certificates = DOCKER / "tls" / "make_certificates.sh"
     if "tls" in VARIANTS[name]:
-        if not certificates.exists():
-            pytest.skip(f"{certificates} is not there")
-        subprocess.run([certificates, tmp_path / "made", "localhost"], check=True, capture_output=True)
+        subprocess.run([MAKE_CERTIFICATES, tmp_path / "made", "localhost"], check=True, capture_output=True)
         for ours, cert_managers in (("ca.pem", "ca.crt"), ("server.pem", "tls.crt"), ("server.key", "tls.key")):
             (tmp_path / cert_managers).symlink_to(tmp_path / "made" / ours)
     only = ["--model-control-mode=explicit", f"--load-model={DEMO_CHECKPOINT.stem}"]

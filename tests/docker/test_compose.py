@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
-from deployment import BIN, DOCKER, Compose, for_this_machine
+from deployment import BIN, DOCKER, MAKE_CERTIFICATES, Compose, for_this_machine
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, ROOT
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
@@ -27,7 +27,6 @@ BASE = "compose.yaml"
 OVERRIDES = ("compose.tls.yaml", "compose.tracing.yaml")
 SERVERS = ("server-cpu", "server-gpu")
 MODEL = DEMO_CHECKPOINT.stem
-CERTIFICATES = DOCKER / "tls" / "make_certificates.sh"
 ONLY_THE_DEMO = ["--model-control-mode=explicit", f"--load-model={MODEL}"]
 
 
@@ -139,10 +138,8 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not CERTIFICATES.exists():
-        pytest.skip(f"{CERTIFICATES} is not there")
     folder = tmp_path_factory.mktemp("tls") / "certificates"
-    subprocess.run([CERTIFICATES, folder, "localhost"], check=True, capture_output=True)
+    subprocess.run([MAKE_CERTIFICATES, folder, "localhost"], check=True, capture_output=True)
     return folder
 
 
