@@ -42,6 +42,8 @@ COPY --from=full /opt/tritonserver/bin bin/
 COPY --from=full /opt/tritonserver/lib lib/
 COPY --from=full /opt/tritonserver/backends/onnxruntime backends/onnxruntime/
 COPY docker/server-gpu/triton_is bin/
+# The engines that TensorRT builds go to a folder beside, unless the export says otherwise.
+WORKDIR /tmp
 USER 1000:1000
 VOLUME /models
 EXPOSE 8000 8001 8002

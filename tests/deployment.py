@@ -16,14 +16,13 @@ TOOLS = BUILD / "deployment"
 """Where `make docker-tools` puts what is no part of the virtual environment."""
 BIN = Path(sys.prefix) / "bin"
 PROFILES = ("export", "cpu", "gpu", "bench", "monitoring")
-GIVEN_BY_RUNNING_SERVER = ("--model-repository=", "--http-address=")
 
 Compose = Callable[..., dict[str, Any]]
 
 
 def for_this_machine(flags: Sequence[str], **folders: str) -> list[str]:
-    """A container's `flags` less those that `running_server` gives, with folders elsewhere: tls="/tmp/x" for /tls."""
-    kept = [flag for flag in flags if not flag.startswith(GIVEN_BY_RUNNING_SERVER)]
+    """A container's `flags` less the repository, with folders elsewhere: tls="/tmp/x" for /tls."""
+    kept = [flag for flag in flags if not flag.startswith("--model-repository=")]
     for name, folder in folders.items():
         kept = [flag.replace(f"=/{name}/", f"={folder}/") for flag in kept]
     return kept

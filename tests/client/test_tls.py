@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -193,6 +194,23 @@ async def test_each_address_of_a_name_shows_a_certificate_of_the_name(
     assert {answer.target for answer in answers} == {f"127.0.0.2:{port}", f"127.0.0.3:{port}"}
 
 
+async def test_files_are_read_once(
+    repository: Path, flags: list[str], ours: Path, spoken: Spoken, tmp_path: Path
+) -> None:
+    """A server that joins after they are gone is asked all the same."""
+    authority = tmp_path / "ca.pem"
+    authority.write_bytes((ours / "ca.pem").read_bytes())
+    late = f"127.0.0.1:{_free_port()}"
+    samples = load_audio(spoken[0][0])
+    with running_server(repository, flags) as early:
+        async with AsyncRecognizer("coffee_ctc", f"{early.grpc},{late}", tls=Tls(authority)) as recognizer:
+            authority.unlink()
+            with running_server(repository, flags, grpc=late):
+                deadline = time.monotonic() + 60
+                while (await recognizer.transcribe(samples)).target != late:
+                    assert time.monotonic() < deadline
+
+
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
@@ -249,9 +267,13 @@ def test_a_key_without_permission_is_named(ours: Path, monkeypatch: pytest.Monke
         Tls(ours / "ca.pem")
 
 
+LONG = "speech-nemo-triton-headless.production-speech-recognition.svc.cluster.local"
+"""More than a certificate's subject may have."""
+
+
 def test_certificates_for_trials(tmp_path: Path) -> None:
     folder = tmp_path / "made" / "here"
-    done = make_certificates(folder, "triton.example", "*.triton.svc", "10.0.0.7", "fd00::7")
+    done = make_certificates(folder, LONG, "*.triton.svc", "10.0.0.7", "fd00::7")
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in folder.iterdir()) == FILES
     assert {path.name: oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {
@@ -265,7 +287,7 @@ def test_certificates_for_trials(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     ).stdout
-    for said in ("DNS:triton.example", "DNS:*.triton.svc", "IP Address:10.0.0.7", "IP Address:FD00:0:0:0:0:0:0:7"):
+    for said in (f"DNS:{LONG}", "DNS:*.triton.svc", "IP Address:10.0.0.7", "IP Address:FD00:0:0:0:0:0:0:7"):
         assert said in told
 
 

@@ -159,6 +159,8 @@ def test_tls_lets_in_whom_it_should(compose: Compose, repository: Path, certific
         assert is_live(url, **authority) == (mutual == "false")
         assert not is_live(url)
         assert not is_live(url, ssl=True)
+        log = server.log.read_text()
+    assert "HTTPService at 127.0.0.1" in log and "Metrics Service at 0.0.0.0" in log, "metrics are for Prometheus"
 
 
 def is_live(url: str, **connection: object) -> bool:
