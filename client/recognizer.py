@@ -69,8 +69,9 @@ def list_recognizers(url: str | Sequence[str] = DEFAULT_URL, tls: Tls | None = N
     Raises ServerUnavailableError.
     """
     errors: dict[Target, RecognizerError] = {}
+    connect = _connector(triton.InferenceServerClient, tls)
     for address in (Address(each, each) for each in checked(url)):
-        target = Target(address, _connected(triton.InferenceServerClient, address, tls))
+        target = Target(address, connect(address))
         try:
             return _make(asked_of(target, find_recognizers()))
         except ServerUnavailableError as error:
@@ -105,7 +106,7 @@ class Recognizer:
         urls = checked(url)
         self.url = ",".join(urls)
         self.timeout = timeout
-        self._targets = Targets(urls, tls, lambda address: _connected(triton.InferenceServerClient, address, tls))
+        self._targets = Targets(urls, tls, _connector(triton.InferenceServerClient, tls))
         self._closed = threading.Event()
         self._watch = threading.Thread(target=self._keep_looking, daemon=True)
         try:
@@ -167,7 +168,7 @@ class AsyncRecognizer:
         self.url = ",".join(urls)
         self.timeout = timeout
         self._name = model
-        self._targets = Targets(urls, tls, lambda address: _connected(triton_aio.InferenceServerClient, address, tls))
+        self._targets = Targets(urls, tls, _connector(triton_aio.InferenceServerClient, tls))
         self._watch: asyncio.Future[None] | None = None
 
     @property
@@ -275,17 +276,20 @@ class AsyncRecognizer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._watch:
-            self._watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watch
-        await _make_async(self._targets.close())
+        try:
+            if self._watch:
+                self._watch.cancel()
+                with suppress(asyncio.CancelledError):
+                    await self._watch
+        finally:
+            await _make_async(self._targets.close())
 
 
-def _connected(client: Callable[..., Client], address: Address, tls: Tls | None) -> Client:
-    """Triton's client, of one kind or the other, for an address."""
-    arguments = {"creds": tls.credentials() if tls else None, "channel_args": address.channel_arguments}
-    return client(address.shown, **arguments)
+def _connector(client: Callable[..., Client], tls: Tls | None) -> Callable[[Address], Client]:
+    """Makes Triton's client, of one kind or the other, for an address."""
+    # Read once: files may be gone when a server joins later.
+    credentials = tls.credentials() if tls else None
+    return lambda address: client(address.shown, creds=credentials, channel_args=address.channel_arguments)
 
 
 def _make(calls: TargetCalls[Answer]) -> Answer:

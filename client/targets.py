@@ -233,7 +233,7 @@ class Targets:
 
     def _is_gone(self, target: Target, failure: InferenceServerException) -> TargetCalls[bool]:
         """Whether a failure is the target's, so that another may do better."""
-        if len(self.all) == 1 or failure.status() in _OUR_OWN_FAULT:
+        if self.all == [target] or failure.status() in _OUR_OWN_FAULT:
             return False
         if not target.up:
             return True
@@ -321,7 +321,7 @@ def checked(url: str | Sequence[str]) -> tuple[str, ...]:
         if "://" in part:
             raise RecognizerError(f"{part}: is not host:port; leave out what comes before //, e.g. {DEFAULT_URL}")
         host, port = part.rpartition(":")[::2]
-        if not host or not port.isdigit() or (":" in host and not host.startswith("[")):
+        if not _is_host(host) or not _is_port(port):
             raise RecognizerError(f"{part or 'an empty URL'}: is not host:port; write it as in {DEFAULT_URL}")
         if urls.count(part) > 1:
             raise RecognizerError(f"{part}: is given twice; name each server once")
@@ -356,6 +356,18 @@ def resolve(urls: Sequence[str]) -> list[Address]:
         for shown in several if len(several) > 1 else [url]:
             addresses.setdefault(shown, Address(url, shown))
     return list(addresses.values())
+
+
+def _is_host(text: str) -> bool:
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return bool(text) and (":" not in text or text.startswith("["))
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and 0 < int(text) < 2**16
 
 
 def _is_fixed(host: str) -> bool:

@@ -202,6 +202,9 @@ def test_an_empty_reference_counts_insertions(triton: Any, run_command: Any, spo
         (("--normalization", "nemo"), "--normalization"),
         (("--json", "no/such/folder/out.json"), "no/such/folder"),
         (("--url", "http://localhost:8001"), "is not host:port"),
+        (("--url", "localhost:99999"), "is not host:port"),
+        (("--url", "localhost:²"), "is not host:port"),
+        (("--url", "a..b:8001"), "is not host:port"),
     ],
 )
 def test_bad_arguments_are_one_line(

@@ -370,15 +370,14 @@ def test_shared_memory_is_for_one_server(pair: tuple[Server, Server], run_comman
 class Names:
     """Takes the place of the system's resolver for one name, whose addresses come and go as those of pods do."""
 
-    NAME = "triton.headless"
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str = "triton.headless") -> None:
+        self.name = name
         self.addresses: list[str] = []
         self._resolve = socket.getaddrinfo
         monkeypatch.setattr("socket.getaddrinfo", self._answer)
 
     def _answer(self, host: Any, port: Any, *arguments: Any, **more: Any) -> Any:
-        if host != self.NAME:
+        if host != self.name:
             return self._resolve(host, port, *arguments, **more)
         if not self.addresses:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
@@ -399,7 +398,7 @@ async def test_a_name_with_several_addresses_is_a_server_at_each(
         for pod in pods[:2]:
             stack.enter_context(serve(pod))
         names.addresses = ["127.0.0.1", "127.0.0.2"]
-        async with AsyncRecognizer(triton.model, f"{names.NAME}:{port}") as recognizer:
+        async with AsyncRecognizer(triton.model, f"{names.name}:{port}") as recognizer:
             loop = Loop(recognizer, recordings)
             await loop.until(lambda: len(loop.answers) > 60)
             assert loop.by_target().keys() == {*pods[:2]} and min(loop.by_target().values()) > 10
@@ -418,6 +417,33 @@ async def test_a_name_with_several_addresses_is_a_server_at_each(
             assert loop.by_target(since).keys() == {*pods[1:]}, "a resolver that fails takes no server away"
             await loop.stop()
         loop.check(texts)
+
+
+async def test_a_request_at_a_server_that_leaves_the_name_and_ends_is_asked_for_at_the_last_one(
+    serve: Serve,
+    triton: Any,
+    recordings: list[Samples],
+    texts: list[str],
+    absent_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # gRPC itself looks up a name with a single address, and does not ask the resolver of this test.
+    names, port = Names(monkeypatch, "localhost"), absent_url.rpartition(":")[2]
+    names.addresses = ["127.0.0.1", "127.0.0.2"]
+    with serve(f"127.0.0.1:{port}"), serve(f"127.0.0.2:{port}") as leaving:
+        async with AsyncRecognizer(triton.model, f"{names.name}:{port}") as recognizer:
+            leaving.process.send_signal(signal.SIGSTOP)
+            asked = [asyncio.ensure_future(recognizer.transcribe(samples)) for samples in recordings[:2]]
+            await asyncio.sleep(0.2)
+            names.addresses.remove("127.0.0.2")
+            deadline = time.monotonic() + 30
+            while recognizer.targets != [f"localhost:{port}"]:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.1)
+            assert [request.done() for request in asked].count(False) == 1
+            leaving.process.kill()
+            answered = await asyncio.gather(*asked)
+    assert [transcript.text for transcript in answered] == texts[:2]
 
 
 class DyingConnection:
