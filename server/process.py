@@ -65,7 +65,9 @@ def running_server(
         http, free, metrics = _free_ports(3)
         grpc = grpc or f"127.0.0.1:{free}"
         address, _, port = grpc.rpartition(":")
-        ports = [f"--http-port={http}", f"--grpc-port={port}", f"--metrics-port={metrics}", f"--grpc-address={address}"]
+        ports = [f"--http-port={http}", f"--grpc-port={port}", f"--metrics-port={metrics}"]
+        # Metrics listen where HTTP does. Nobody else on the network is to load models here.
+        addresses = [f"--grpc-address={address}", "--http-address=127.0.0.1"]
         output = stack.enter_context(log.open("wb"))
         process = subprocess.Popen(
             [
@@ -75,6 +77,7 @@ def running_server(
                 str(command),
                 f"--model-repository={repository}",
                 *ports,
+                *addresses,
                 *arguments,
             ],
             stdout=output,

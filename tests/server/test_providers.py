@@ -94,7 +94,6 @@ def test_tensorrt_with_cuda_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
         (gpu("tensorrt", trt_engine_cache_enable="yes"), {}, ALL, "trt_engine_cache_enable is 'yes'; expected 0, 1"),
         (gpu("tensorrt", max_workspace_size_bytes="1 GB"), {}, ALL, "max_workspace_size_bytes is '1 GB'; expected a w"),
         (gpu("openvino"), {}, ALL, "unknown Execution Accelerator 'openvino' is requested"),
-        ({"cpu_execution_accelerator": [{"name": "openvino"}]}, {}, ALL, "unknown Execution Accelerator 'openvino'"),
         (gpu("cuda", use_ep_level_unified_stream="maybe"), {}, ALL, "use_ep_level_unified_stream is 'maybe'"),
         (gpu("cuda"), {"cudnn_conv_algo_search": "3"}, ALL, "unsupported cudnn_conv_algo_search value '3'"),
         (gpu("cuda"), {"arena_extend_strategy": "big"}, ALL, "unsupported arena_extend_strategy value 'big'"),
@@ -132,3 +131,15 @@ def test_a_cpu_instance_does_not_look_at_accelerators(tmp_path: Path) -> None:
     config = {"name": "double", "optimization": {"execution_accelerators": gpu("tensorrt", nonsense="1")}}
     session, _ = open_session(tmp_path / "double" / "1" / "model.onnx", config, "CPU")
     assert session.get_providers() == ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize("kind", ["CPU", "GPU"])
+def test_accelerators_of_cpus_are_refused_on_every_device(tmp_path: Path, kind: str) -> None:
+    from contract import ConfigError
+    from session import open_session
+
+    small.write(tmp_path, "double", small.double(), small.DOUBLE)
+    accelerators = {"cpu_execution_accelerator": [{"name": "openvino"}]}
+    config = {"name": "double", "optimization": {"execution_accelerators": accelerators}}
+    with pytest.raises(ConfigError, match=r"^model 'double': unknown Execution Accelerator 'openvino' is requested"):
+        open_session(tmp_path / "double" / "1" / "model.onnx", config, kind)

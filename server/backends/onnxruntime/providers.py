@@ -5,7 +5,7 @@ The rules are the C++ backend's: triton-inference-server/onnxruntime_backend, sr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -89,8 +89,7 @@ def gpu_providers(config: Mapping[str, Any], parameters: Mapping[str, str], devi
     refuse = f"model '{config['name']}': "
     providers: Providers = []
     cuda_options: dict[str, str] = {}
-    accelerators = (config.get("optimization") or {}).get("execution_accelerators") or {}
-    for accelerator in accelerators.get("gpu_execution_accelerator", ()):
+    for accelerator in _accelerators(config, "gpu_execution_accelerator"):
         options = accelerator.get("parameters") or {}
         if accelerator["name"] == "tensorrt":
             found = _tensorrt_options(options, refuse)
@@ -101,13 +100,19 @@ def gpu_providers(config: Mapping[str, Any], parameters: Mapping[str, str], devi
             }
         else:
             raise ConfigError(refuse + f"unknown Execution Accelerator '{accelerator['name']}' is requested")
-    for accelerator in accelerators.get("cpu_execution_accelerator", ()):
-        raise ConfigError(refuse + f"unknown Execution Accelerator '{accelerator['name']}' is requested")
     for name in CUDA_PARAMETERS:
         cuda_options.pop(name, None)
         if name in parameters:
             cuda_options[name] = _cuda_parameter(name, parameters[name], refuse)
     return [*providers, (_available(CUDA, refuse), {**cuda_options, "device_id": str(device)}), CPU]
+
+
+def refuse_cpu_accelerators(config: Mapping[str, Any]) -> None:
+    """Raises ConfigError where there is one: the C++ backend reads them on every device, and this one has none."""
+    for accelerator in _accelerators(config, "cpu_execution_accelerator"):
+        raise ConfigError(
+            f"model '{config['name']}': unknown Execution Accelerator '{accelerator['name']}' is requested"
+        )
 
 
 def load_libraries(providers: Providers) -> None:
@@ -117,6 +122,13 @@ def load_libraries(providers: Providers) -> None:
     if any(provider[0] == TENSORRT for provider in providers):
         with suppress(ImportError):
             import tensorrt  # noqa: F401
+
+
+def _accelerators(config: Mapping[str, Any], kind: str) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = ((config.get("optimization") or {}).get("execution_accelerators") or {}).get(
+        kind, ()
+    )
+    return found
 
 
 def _available(provider: str, refuse: str) -> str:

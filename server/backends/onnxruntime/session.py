@@ -8,7 +8,7 @@ from typing import Any
 
 import onnxruntime as ort
 from contract import ConfigError
-from providers import CPU, PACKAGES, Providers, gpu_providers, load_libraries
+from providers import CPU, PACKAGES, Providers, gpu_providers, load_libraries, refuse_cpu_accelerators
 
 OPTIMIZATION_LEVELS = {
     -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -50,6 +50,7 @@ def open_session(
     entry = "memory.enable_memory_arena_shrinkage"
     if entry in parameters:
         run_options.add_run_config_entry(entry, parameters[entry])
+    refuse_cpu_accelerators(config)
     if kind != "GPU":
         return ort.InferenceSession(str(path), options, providers=[CPU]), run_options
     providers = gpu_providers(config, parameters, device)
