@@ -8,14 +8,14 @@ EXPORT := .venv/export/bin
 SERVE := .venv/serve/bin
 PEERS := .venv/peers/bin
 EXPORT_READY := .venv/export/.installed
-SERVE_READY := .venv/serve/.installed
+SERVER ?= server
+SERVE_READY := .venv/serve/.installed-$(SERVER)
 PEERS_READY := .venv/peers/.installed
 CHECKPOINTS := demo/coffee_ctc.nemo demo/coffee_rnnt.nemo
 TEST_REPOSITORY := build/test_repository
 FAMILY_REPOSITORY := build/family_repository
 PRECISION_REPOSITORY := build/precision_repository
 RECORDINGS := $(wildcard demo/commands/manifest.jsonl ../shared/speech/*/*.jsonl)
-SERVER ?= server
 EXPORT_CODE := $(shell find export_scripts -name '*.py')
 SERVE_CHECKED := client server demo tests/attack tests/client tests/docker tests/server tests/served tests/conftest.py
 EXPORT_CHECKED := export_scripts training benchmark tests/benchmark tests/export_scripts tests/training tests/full_size
@@ -78,6 +78,8 @@ $(EXPORT_READY): pyproject.toml constraints/export.txt
 
 $(SERVE_READY): pyproject.toml constraints/serve.txt
 	$(PYTHON) -m venv .venv/serve
+	rm -f .venv/serve/.installed*
+	$(SERVE)/pip uninstall -q -y onnxruntime onnxruntime-gpu 2> /dev/null
 	$(SERVE)/pip install -q -c constraints/serve.txt -e '.[$(SERVER),client,benchmark,dev]'
 	$(SERVE)/python -m server.python_library
 	$(SERVE)/python -m server.launch --assemble-only
