@@ -56,6 +56,7 @@ def precision(
     pairs: tuple[str, ...], repository: Path, export_python: Path, at_once: int, rounds: int, out: Path
 ) -> int:
     logging.disable(logging.WARNING)  # onnxruntime's advice on how to quantize.
+    out.parent.mkdir(parents=True, exist_ok=True)
     measurements = []
     for pair in pairs:
         checkpoint, separator, manifest = pair.partition("=")

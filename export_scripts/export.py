@@ -165,8 +165,8 @@ def export(
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
-    help="Folder of .flac recordings, or manifest, from which int8 learns the ranges of activations, instead of "
-    "the probes.",
+    help="Folder of .flac recordings, or manifest, from which int8 learns the ranges of activations.  [default: the "
+    "probes, on which the words are then counted as well]",
 )
 @click.option("--name-suffix", default="", metavar="TEXT", help="Added to the names, as _int8 in coffee_ctc_int8.")
 def main(
@@ -210,7 +210,8 @@ def main(
         # A share of words is told from many of them.
         recordings = read_probes(probes) if precision_name == "fp32" else read_probes(probes, most=None)
         bound = MAX_WORD_CHANGE[precision_name] if max_word_change is None else max_word_change
-        precision = Precision(precision_name, bound, read_recordings(calibration or probes or DEMO_COMMANDS))
+        learnt = read_recordings(calibration or probes or DEMO_COMMANDS) if precision_name == "int8" else ()
+        precision = Precision(precision_name, bound, learnt)
         tensorrt = TensorRt(read_lengths(lengths) if lengths else Lengths(), engine_cache)
         with publishing(repository):
             pass  # A repository that can't be written is known before NeMo is loaded.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import click
 import onnxruntime
+from google.protobuf.message import DecodeError
 
 from benchmark.dataset import MANIFEST, Description
 from benchmark.gpu.chips import find_gpus
@@ -27,6 +29,7 @@ from client.environment import machine, versions
 from client.errors import ClientError, one_line
 from client.manifest import read_manifest
 from export_scripts.accelerators import Lengths, TensorRt
+from export_scripts.errors import ExportError
 from export_scripts.precision import PRECISIONS, PrecisionName
 
 ROOT = Path(__file__).parent.parent.parent
@@ -136,6 +139,10 @@ def gpu(
     the report says so.
     """
     gpus = find_gpus() if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else []
+    if gpus:
+        # Bound and PyTorch are of one GPU; Triton would serve on all.
+        gpus = gpus[:1]
+        os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0"}
     repository = repository or out / "repository"
     out.mkdir(parents=True, exist_ok=True)
     wanted = {"fp32", *(precisions or (("fp16",) if gpus else ()))}
@@ -220,7 +227,7 @@ def _measure(setting: Setting, models: Sequence[Model], checkpoints: Sequence[Pa
     failed = False
     measured_rates = None
     try:
-        measured_rates = measure_rates(setting.export_python, setting.out / "rates.json")
+        measured_rates = measure_rates(setting.export_python, setting.gpus, setting.out / "rates.json")
     except ClientError as error:
         cli.print_error(f"the machine's rates: {error}")
         failed = True
@@ -270,7 +277,7 @@ def _measure_model(
     else:
         click.echo(f"{model.name} ({place}): PyTorch")
         file = setting.out / "results" / base / "pytorch.json"
-        arguments = (setting.data, setting.description, setting.batch, setting.rounds, file)
+        arguments = (setting.data, setting.description, setting.batch, setting.rounds, setting.gpus, file)
         try:
             pytorch = measure_pytorch(setting.export_python, checkpoints[base], *arguments)
             row["needs"] = pytorch["needs"]
@@ -305,7 +312,7 @@ def _serve(setting: Setting, model: Model, row: Json, context: Json, place: str)
         try:
             write_variant(setting.repository, model.name, served, variant, tensorrt)
             return measure_served(served, model.name, setting.data, setting.description, loads, file, conditions)
-        except (ClientError, OSError) as error:
+        except (ClientError, ExportError, DecodeError, OSError) as error:
             cli.print_error(f"{model.name}, {variant.name}: {error}")
             not_run[variant.name] = one_line(error)
             return None

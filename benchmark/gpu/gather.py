@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from benchmark.gpu.chips import known_chip, rate_of
 from benchmark.gpu.needs import Needs
+from benchmark.gpu.variants import EXACT_PRODUCTS
 
 Json: TypeAlias = dict[str, Any]
 
@@ -53,6 +54,11 @@ def bound(needs: Needs, seconds: Sequence[float], batches: float, precision: str
     }
 
 
+def without_tf32(rates: Json) -> Json:
+    """The rates where float32 products are computed in float32."""
+    return {**rates, "operations": {name: rate for name, rate in rates["operations"].items() if name != "tf32"}}
+
+
 def served_row(name: str, sweep: Json, rounds: Sequence[Json], model: Json, context: Json) -> Json:
     """One way's figures at its best concurrency, from the round of the median RTFx, and its whole sweep.
 
@@ -72,7 +78,8 @@ def served_row(name: str, sweep: Json, rounds: Sequence[Json], model: Json, cont
     limit = None
     if model["needs"] is not None and context["rates"] is not None:
         batches = encoder["executions"] / passes
-        limit = bound(Needs(**model["needs"]), context["durations"], batches, model["precision"], context["rates"])
+        rates = without_tf32(context["rates"]) if name == EXACT_PRODUCTS else context["rates"]
+        limit = bound(Needs(**model["needs"]), context["durations"], batches, model["precision"], rates)
     return {
         "name": name,
         "not_run": None,

@@ -7,6 +7,7 @@ the set, and its spread is such that of so many draws one is expected below the 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -69,12 +70,13 @@ def write_mixed_speech(
     # Where it lies in this project is the same for everyone; where it lies outside is nobody else's business.
     inside = speech.resolve().is_relative_to(ROOT)
     shown = speech.resolve().relative_to(ROOT) if inside else Path(*speech.resolve().parts[-2:])
-    name, source = f"mixed_{count}_{seed}", f"{shown}, cut and joined; lengths {STATEMENT}"
+    pool = [recording.samples for recording in read_recordings(speech) if len(recording.samples)]
+    content = hashlib.sha256(b"".join(samples.tobytes() for samples in pool)).hexdigest()[:8]
+    name, source = f"mixed_{count}_{seed}", f"{shown} ({content}), cut and joined; lengths {STATEMENT}"
     known = intact(folder)
     if known is not None and (known.name, known.source, known.utterances) == (name, source, count):
         return known
     (folder / DESCRIPTION).unlink(missing_ok=True)
-    pool = [recording.samples for recording in read_recordings(speech) if len(recording.samples)]
     (folder / "audio").mkdir(parents=True, exist_ok=True)
     generator, utterances = random.Random(f"{seed} joins"), []
     for number, length in enumerate(draw_lengths(count, seed)):

@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,14 @@ def _texts(rows: Path) -> dict[str, str]:
 
 
 def measure_pytorch(
-    python: Path, checkpoint: Path, data: Path, description: Description, batch: int, rounds: int, file: Path
+    python: Path,
+    checkpoint: Path,
+    data: Path,
+    description: Description,
+    batch: int,
+    rounds: int,
+    gpus: Sequence[str],
+    file: Path,
 ) -> dict[str, Any]:
     """NeMo's module in PyTorch on the same recordings. Raises ClientError where its environment can't run it."""
     size = checkpoint.stat().st_size
@@ -120,6 +128,7 @@ def measure_pytorch(
         "audio_sha256": description.audio_sha256,
         "batch": batch,
         "rounds": rounds,
+        "gpus": list(gpus),
     }
     if not is_measured(file, wanted):
         flags = [str(checkpoint), "--data", str(data), "--batch", str(batch), "--rounds", str(rounds)]
@@ -127,9 +136,9 @@ def measure_pytorch(
     return read_json(file)
 
 
-def measure_rates(python: Path, file: Path) -> dict[str, Any]:
+def measure_rates(python: Path, gpus: Sequence[str], file: Path) -> dict[str, Any]:
     """What large products and copies reach on this machine in PyTorch. Raises ClientError as measure_pytorch."""
-    wanted = {"rates": True}
+    wanted = {"rates": True, "gpus": list(gpus)}
     if not is_measured(file, wanted):
         write_json(file, {"conditions": wanted, **_pytorch(python, ["--rates"], file.with_suffix(".measured.json"))})
     return read_json(file)

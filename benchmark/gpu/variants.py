@@ -71,6 +71,7 @@ def _decoder_on_gpu(config: triton.ModelConfig) -> None:
 
 BASELINE = "ragged"
 UNBATCHED = "unbatched"
+EXACT_PRODUCTS = "no_tf32"
 VARIANTS = (
     Variant(
         BASELINE,
@@ -79,7 +80,7 @@ VARIANTS = (
     ),
     Variant(UNBATCHED, "one request at a time in every stage", _one_at_a_time),
     Variant("wide", f"up to {WIDE} requests at once", _wide, on_gpus=True),
-    Variant("no_tf32", "products of float32 not rounded for the tensor cores", _exact_products, on_gpus=True),
+    Variant(EXACT_PRODUCTS, "products of float32 not rounded for the tensor cores", _exact_products, on_gpus=True),
     Variant("gpu_decoder", "the decoder on the GPU too", _decoder_on_gpu, on_gpus=True),
     Variant("tensorrt", "TensorRT for what it takes of the encoder", _as_it_is, on_gpus=True, tensorrt=True),
 )
