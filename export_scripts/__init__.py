@@ -1,0 +1,6 @@
+"""Writes model repositories from NeMo checkpoints, and checks them."""
+
+import os
+
+# Before onnxruntime is imported: its official builds tell Microsoft of the machine and the process that it runs in.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

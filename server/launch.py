@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from server.orphans import watch_over
 from server.python_library import LaunchError, python_library_folder, python_version
 
 BACKENDS = Path(__file__).parent / "backends"
@@ -38,6 +39,7 @@ def main() -> NoReturn:
     if not any(argument.partition("=")[0] == "--backend-directory" for argument in arguments):
         arguments = [f"--backend-directory={backends}", *arguments]
     binary = triton / "bin" / "tritonserver"
+    watch_over(os.getpid())
     os.execve(binary, [str(binary), *arguments], environment(triton, libraries))
 
 
@@ -50,7 +52,10 @@ def find_triton() -> Path:
         )
     package = importlib.util.find_spec("pytriton")
     if package is None or not package.submodule_search_locations:
-        raise LaunchError("the package nvidia-pytriton is not installed: pip install 'nemo-triton[server]'")
+        raise LaunchError(
+            f"{sys.prefix} has no tritonserver (package nvidia-pytriton): activate the environment for serving "
+            "(. .venv/serve/bin/activate), or install this project's [server,client] into one of its own"
+        )
     triton = Path(package.submodule_search_locations[0]) / "tritonserver"
     if not _stub(triton).exists():
         known = sorted(folder.name for folder in (triton / "python_backend_stubs").iterdir())
@@ -58,7 +63,9 @@ def find_triton() -> Path:
             f"nvidia-pytriton has no Python backend for Python {python_version()}; it has {', '.join(known)}"
         )
     if importlib.util.find_spec("onnxruntime") is None:
-        raise LaunchError("onnxruntime is not installed: pip install onnxruntime (or onnxruntime-gpu)")
+        raise LaunchError(
+            f"{sys.prefix} has no onnxruntime: pip install -c constraints/serve.txt onnxruntime (or onnxruntime-gpu)"
+        )
     return triton
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from server import launch, python_library
+from server.process import running_server
 from server.python_library import LaunchError
 
 TRITONSERVER = Path(sys.prefix) / "bin" / "tritonserver"
@@ -73,3 +75,20 @@ def test_a_python_without_its_shared_library(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(python_library, "find_library", lambda name: None)
     with pytest.raises(LaunchError, match=r"apt-get install libpython3\."):
         python_library.python_library_folder()
+
+
+@pytest.mark.parametrize("package", ["server", "export_scripts", "benchmark"])
+def test_onnxruntime_tells_nobody(package: str, tmp_path: Path) -> None:
+    home = {**os.environ, "HOME": str(tmp_path)}
+    home.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", f"import {package}, onnxruntime"], check=True, env=home)
+    assert not [*tmp_path.rglob("*onnxruntime*")]
+
+
+def test_onnxruntime_in_a_server_tells_nobody(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    with running_server(repository, ["--model-control-mode=explicit", "--load-model=audio"]):
+        assert not [*tmp_path.rglob("*onnxruntime*")]

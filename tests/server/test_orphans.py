@@ -1,0 +1,60 @@
+"""What is left of a tritonserver that was killed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+from client.audio import load_audio
+from client.errors import RecognizerError
+from client.recognizer import AsyncRecognizer
+from server.orphans import STUB
+from server.process import Server, running_server
+
+
+def stubs_of(server: Server) -> dict[int, list[str]]:
+    """Its models' processes, with their command lines."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if arguments[0].endswith(STUB) and str(server.process.pid) in arguments:
+            found[int(folder.name)] = arguments
+    return found
+
+
+def shared_memory(stubs: dict[int, list[str]]) -> list[Path]:
+    names = [argument for arguments in stubs.values() for argument in arguments if "_shm_region_" in argument]
+    return [Path("/dev/shm") / name for name in names if (Path("/dev/shm") / name).exists()]
+
+
+async def test_a_server_that_is_killed_while_it_answers_leaves_no_process(
+    repository: Path, demo_manifest: Path
+) -> None:
+    samples = load_audio(next(demo_manifest.parent.glob("*.flac")))
+    with running_server(repository, ["--model-control-mode=explicit", "--load-model=coffee_ctc"]) as server:
+        stubs = stubs_of(server)
+        regions = shared_memory(stubs)
+        assert len(stubs) == len(regions) == 4
+        async with AsyncRecognizer("coffee_ctc", server.grpc) as recognizer:
+
+            async def ask() -> None:
+                while True:
+                    await recognizer.transcribe(samples)
+
+            asking = [asyncio.ensure_future(ask()) for _ in range(16)]
+            await asyncio.sleep(2)
+            assert not any(each.done() for each in asking)
+            server.process.send_signal(signal.SIGKILL)
+            answers = await asyncio.gather(*asking, return_exceptions=True)
+        assert all(isinstance(answer, RecognizerError) for answer in answers)
+        deadline = time.monotonic() + 30
+        while stubs_of(server) and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+        assert not stubs_of(server)
+        # A stub that ends by itself before anybody looks keeps the name of its memory from us.
+        assert len(shared_memory(stubs)) <= 1
