@@ -86,6 +86,25 @@ def test_the_schemas_refuse_a_misspelt_field() -> None:
         kubernetes_validate.validate(deployment, NEWEST, strict=True)
 
 
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_a_job_fills_the_claim_that_servers_read(version: str) -> None:
+    claim, job = yaml.safe_load_all((DOCKER / "export" / "job.yaml").read_text())
+    for manifest in (claim, job):
+        kubernetes_validate.validate(manifest, version, strict=True)
+    deployment = rendered({})["Deployment", "speech-nemo-triton"]
+    read, written = (one["spec"]["template"]["spec"] for one in (deployment, job))
+    claims = [
+        volume["persistentVolumeClaim"]["claimName"]
+        for pod in (read, written)
+        for volume in pod["volumes"]
+        if "persistentVolumeClaim" in volume
+    ]
+    assert claims == [claim["metadata"]["name"]] * 2
+    assert read["securityContext"]["fsGroup"] == written["securityContext"]["fsGroup"]
+    (container,) = written["containers"]
+    assert container["args"][-1] == container["volumeMounts"][0]["mountPath"] == "/models"
+
+
 @pytest.mark.parametrize(
     ("values", "named"),
     [
