@@ -46,6 +46,8 @@ _MOST_TIMES = 2
 """That a target is asked for the same request, which might be what ends it."""
 _OUR_OWN_FAULT = ("StatusCode.INVALID_ARGUMENT", "StatusCode.DEADLINE_EXCEEDED")
 _MESSAGE_BYTES = 2**31 - 1
+_THIS_MACHINE = ("127.0.0.1", "::1")
+"""What localhost stands for."""
 
 _log = logging.getLogger(__name__)
 
@@ -323,10 +325,13 @@ def checked(url: str | Sequence[str]) -> tuple[str, ...]:
         host, port = part.rpartition(":")[::2]
         if not _is_host(host) or not _is_port(port):
             raise RecognizerError(f"{part or 'an empty URL'}: is not host:port; write it as in {DEFAULT_URL}")
-        if urls.count(part) > 1:
-            raise RecognizerError(f"{part}: is given twice; name each server once")
     if not urls:
         raise RecognizerError(f"no server is named; give host:port, e.g. {DEFAULT_URL}")
+    for number, part in enumerate(urls):
+        earlier = next((url for url in urls[:number] if _place(url) == _place(part)), None)
+        if earlier:
+            problem = "is given twice" if earlier == part else f"is the same server as {earlier}"
+            raise RecognizerError(f"{part}: {problem}; name each server once")
     return urls
 
 
@@ -370,6 +375,14 @@ def _is_port(text: str) -> bool:
     return text.isdecimal() and 0 < int(text) < 2**16
 
 
+def _place(url: str) -> tuple[str, int]:
+    """The same for all ways to write an address. Names are not looked up: a proxy may tell apart two that share one."""
+    host, port = split(url.lower())
+    with suppress(ValueError):
+        host = str(ip_address(host))
+    return "localhost" if host in _THIS_MACHINE else host, port
+
+
 def _is_fixed(host: str) -> bool:
     if host == "localhost":
         return True
@@ -394,7 +407,9 @@ def worst(errors: dict[Target, RecognizerError]) -> RecognizerError:
     """The error to raise where no target can be asked: what a server says rather than that there is none."""
     told = sorted(errors, key=lambda target: (isinstance(errors[target], ServerUnavailableError), target.name))
     error = errors[told[0]]
-    if len(told) == 1:
-        return error
-    others = ", ".join(target.name for target in told[1:])
-    return type(error)(f"{error}; neither can {others} be asked")
+    answering = [target for target in told if not isinstance(errors[target], ServerUnavailableError)]
+    said = str(error)
+    if len({str(errors[target]) for target in answering}) > 1:
+        said = "; ".join(f"{target.name}: {errors[target]}" for target in answering)
+    absent = ", ".join(target.name for target in told[1:] if target not in answering)
+    return type(error)(f"{said}; {absent} can't be reached" if absent else said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import signal
 import socket
@@ -369,6 +370,27 @@ def test_where_none_is_there_each_is_named(run_command: Any, spoken: Spoken, abs
         list_recognizers(["127.0.0.1:1", absent_url])
 
 
+def test_where_each_server_wants_a_model_named_it_is_said_once(
+    triton_of_all: str, repository: Path, run_command: Any, spoken: Spoken, absent_url: str
+) -> None:
+    asking = "error: name the model to ask; recognizers served: coffee_ctc, coffee_rnnt"
+    with running_server(repository) as other:
+        both = f"{triton_of_all},{other.grpc}"
+        for urls, expected in ((both, asking), (f"{both},{absent_url}", f"{asking}; {absent_url} can't be reached")):
+            done = run_command("transcribe", spoken[0][0], "--url", urls)
+            assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{expected}\n")
+
+
+def test_what_servers_say_differently_is_said_with_their_names(
+    pair: tuple[Server, Server], triton_of_all: str, run_command: Any, spoken: Spoken
+) -> None:
+    done = run_command("transcribe", spoken[0][0], "--url", f"{triton_of_all},{pair[0].grpc}", "--model", "none")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    for server, known in ((triton_of_all, "coffee_ctc, coffee_rnnt"), (pair[0].grpc, "coffee_ctc")):
+        assert f"{server}: model none is not served; recognizers served: {known}" in done.stderr
+
+
 def test_shared_memory_is_for_one_server(pair: tuple[Server, Server], run_command: Any) -> None:
     done = run_command("bench", "--url", both(pair), "--shared-memory")
     assert (done.returncode, done.stdout) == (2, "")
@@ -534,7 +556,22 @@ def test_what_is_not_a_list_of_servers_is_refused(url: Any) -> None:
         checked(url)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("localhost:8001", "127.0.0.1:8001"),
+        ("[::1]:8001", "localhost:8001"),
+        ("[fd00::1]:1", "[FD00:0::1]:1"),
+        ("Triton:1", "triton:01"),
+    ],
+)
+def test_one_server_by_two_ways_to_write_it_is_refused(one: str, other: str) -> None:
+    with pytest.raises(RecognizerError, match=re.escape(f"{other}: is the same server as {one}; name each")):
+        checked([one, "else:1", other])
+
+
 def test_lists_of_servers() -> None:
+    assert checked("localhost:1,localhost:2,127.0.0.2:1") == ("localhost:1", "localhost:2", "127.0.0.2:1")
     assert checked("a:1, b:2") == checked(["a:1", "b:2"]) == ("a:1", "b:2")
     assert checked("[::1]:8001") == ("[::1]:8001",)
 
