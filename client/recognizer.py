@@ -87,7 +87,7 @@ class Recognizer:
     model: its name; None takes the only recognizer that the server has
     url: host:port of the gRPC endpoint; several, with commas between them or as a sequence, share the requests, and so
         do the addresses of a host name that has several. What a server that goes away left unanswered is asked for at
-        another. A server that is left out is one warning of the logger `client.targets`.
+        another. A server that is left out is one warning of the logger `client.targets`, one that is back an info.
     timeout: seconds one recognition may take
     tls: for servers that speak it
     Raises ServerUnavailableError when no server answers, UnknownModelError when that model is not served, not ready or
@@ -124,8 +124,8 @@ class Recognizer:
         Raises TypeError or ValueError for other samples, RecognitionError when the request fails.
         """
         arguments = request(self.model, samples, log_probs)
-        result, target = _make(self._targets.recognition(self.model, arguments, self.timeout))
-        return read_response(self.model, result, log_probs, target)
+        answered = _make(self._targets.recognition(self.model, arguments, self.timeout))
+        return read_response(self.model, answered, log_probs)
 
     def close(self) -> None:
         """End the connection."""
@@ -179,8 +179,8 @@ class AsyncRecognizer:
     async def transcribe(self, samples: Samples | SharedSamples, log_probs: bool = False) -> Transcript:
         """As Recognizer.transcribe; samples may also lie in a region that `share` has told the server of."""
         arguments = request(self.model, samples, log_probs)
-        result, target = await _make_async(self._targets.recognition(self.model, arguments, self.timeout))
-        return read_response(self.model, result, log_probs, target)
+        answered = await _make_async(self._targets.recognition(self.model, arguments, self.timeout))
+        return read_response(self.model, answered, log_probs)
 
     async def step_counters(self) -> server_statistics.Snapshot:
         """The server's counters of each step of this recognizer, every answer received so far included.

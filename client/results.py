@@ -54,7 +54,7 @@ class LoadFigures:
     """The figures of one load. Requests that failed count nowhere but in `failed` and `deadlines_exceeded`.
 
     latency_ms: mean, percentiles (p50, ...) and max; None where nothing was answered
-    retries: attempts beyond the first of each request
+    retries: attempts beyond the first of each request, by --retries or at another server
     late_ms: 95th percentile of how late an open loop sent its requests; None for a closed loop
     client_busy: the share of the time that the busiest sending process computed; None where it was killed
     loop_lag_ms: 95th percentile of how late a sending process got the CPU when it was due; None where it was killed

@@ -28,7 +28,7 @@ from typing import Any, TypeAlias
 from tritonclient.utils import InferenceServerException
 
 from client.errors import RecognizerError, ServerUnavailableError, one_line
-from client.protocol import Answer, Calls, ServedModel, explain, explain_request, find_recognizer
+from client.protocol import Answer, Answered, Calls, ServedModel, explain, explain_request, find_recognizer
 from client.tls import Tls, diagnosis
 
 DEFAULT_URL = "localhost:8001"
@@ -175,10 +175,8 @@ class Targets:
         for target, problem in errors.items():
             self._leave_out(target, _reason(problem).removeprefix(f"{target.name}: "))
 
-    def recognition(
-        self, model: ServedModel, arguments: dict[str, Any], seconds: float
-    ) -> TargetCalls[tuple[Any, str]]:
-        """The result of one `infer` of a model with these arguments, and the name of the target that gave it.
+    def recognition(self, model: ServedModel, arguments: dict[str, Any], seconds: float) -> TargetCalls[Answered]:
+        """What comes of one `infer` of a model with these arguments.
 
         Where a target goes away it is asked for at another, within the same time. Raises RecognitionError.
         """
@@ -191,7 +189,7 @@ class Targets:
             try:
                 left = max(deadline - time.monotonic(), 0.001)
                 result = yield Call(target, "infer", {**arguments, "client_timeout": left})
-                return result, target.name
+                return Answered(result, target.name, asked.total())
             except InferenceServerException as error:
                 failure = error
             finally:
@@ -202,7 +200,9 @@ class Targets:
             if target.up or asked[target] == _MOST_TIMES:
                 tried.add(target)
             if not gone or time.monotonic() > deadline or not any(other not in tried for other in self.up):
-                raise explain_request(failure, model, target.name, seconds) from failure
+                explained = explain_request(failure, model, target.name, seconds)
+                explained.attempts = asked.total()
+                raise explained from failure
 
     def look(self) -> TargetCalls[None]:
         """Find targets that are new, that went away, and that are back."""
@@ -260,9 +260,10 @@ class Targets:
         if difference:
             self._leave_out(target, difference)
         elif not target.up:
+            came = "is new and asked" if target.problem is None else "is back and asked again"
             target.up, target.problem = True, None
             target.times_joined += 1
-            _log.info("%s: is there and asked", target.name)
+            _log.info("%s: %s", target.name, came)
 
     def _reopen(self, target: Target) -> TargetCalls[None]:
         """End the requests in flight at a target that hangs, so that they are asked for elsewhere."""

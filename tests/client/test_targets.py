@@ -271,6 +271,24 @@ def test_the_user_sees_one_line(
 
 
 @pytest.mark.parametrize("processes", [1, 2])
+def test_the_user_sees_when_a_server_is_back(
+    mortal: tuple[Server, Server], serve: Serve, start_command: Any, processes: int
+) -> None:
+    one, _ = mortal
+    load = ("--rate", 10, "--duration", 110, "--processes", processes)
+    process = start_command("bench", "--url", both(mortal), *load)
+    one.process.kill()
+    gone = process.stderr.readline()
+    assert gone.startswith(f"warning: {one.grpc}: left out until it is back")
+    with ExitStack() as stack:
+        restart(serve, one, stack)
+        assert process.stderr.readline() == f"info: {one.grpc}: is back and asked again\n"
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert stderr.startswith("error: interrupted") and stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("processes", [1, 2])
 def test_bench_measures_all_servers(
     pair: tuple[Server, Server], run_command: Any, triton: Any, spoken: Spoken, tmp_path: Path, processes: int
 ) -> None:
@@ -307,8 +325,11 @@ def test_bench_outlasts_one_of_its_servers(
     found = answers(rows)
     assert sorted(row["number"] for row in found) == list(range(600))
     assert Counter(row["error"] for row in found) == {None: 600}
+    asked_again = sum(row["attempts"] for row in found) - 600
+    assert 1 <= asked_again <= 6, "what was in flight where one went away"
     (figures,) = json.loads(output.read_text())["loads"]
     assert (figures["answered"], figures["failed"], figures["counters_complete"]) == (600, 0, False)
+    assert figures["retries"] == asked_again
     assert "servers that came or went" in stdout
     again = run_command(*command, "--resume")
     assert again.returncode == 0 and len(answers(rows)) == 600
@@ -512,7 +533,7 @@ def test_a_request_that_ends_servers_is_not_handed_round_for_ever(repository: Pa
     _make(targets.connect(triton.model))
     asking = targets.recognition(targets.model, {}, 60)
     step: Any = next(asking)
-    with pytest.raises(UnavailableError, match="Socket closed"):
+    with pytest.raises(UnavailableError, match="Socket closed") as failed:
         while True:
             if step.method == "infer":
                 # Whoever ended before is back by now.
@@ -526,6 +547,7 @@ def test_a_request_that_ends_servers_is_not_handed_round_for_ever(repository: Pa
             else:
                 step = asking.send(answer)
     assert [connection.asked for connection in connections] == [2, 2, 2]
+    assert failed.value.attempts == 6
 
 
 def test_addresses_of_both_families_are_one_server(monkeypatch: pytest.MonkeyPatch) -> None:
