@@ -185,7 +185,7 @@ def bench(
         # What was measured before is worth more than the error that ended it.
         if not run.answered:
             raise
-        run.fail(one_line(error))
+        run.note(one_line(error))
     setting = {
         "started": started,
         "flags": {name: _plain(value) for name, value in click.get_current_context().params.items()},
@@ -193,9 +193,11 @@ def bench(
         "normalization": normalization,
         **run.setting(),
     }
-    results = build_results(setting, run.runs, run.recordings, run.problems, run.complete)
+    results = build_results(setting, run.runs, run.recordings, run.problems, run.complete, run.notes)
     publish(results, worst, json_path)
-    return cli.EXIT_INTERRUPTED if interrupted else cli.EXIT_PROBLEM if results.failures else cli.EXIT_OK
+    if interrupted:
+        return cli.EXIT_INTERRUPTED
+    return cli.EXIT_PROBLEM if results.failures or results.notes else cli.EXIT_OK
 
 
 def publish(results: Results, worst: int, json_path: Path | None) -> None:

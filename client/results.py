@@ -119,6 +119,7 @@ class Results:
     setting: what was asked of whom, with which versions on which machine; JSON values
     changed_texts: utterances that another answer had another text for
     failures: one line for each utterance or request without a result
+    notes: one line for each thing that kept the run from its end
     """
 
     setting: Mapping[str, Any]
@@ -130,6 +131,7 @@ class Results:
     failures: Sequence[str]
     complete: bool
     """Whether every request that was planned was sent."""
+    notes: Sequence[str] = ()
 
     @property
     def saturation(self) -> LoadFigures | None:
@@ -166,6 +168,7 @@ def build_results(
     recordings: Sequence[Recording],
     problems: Sequence[str],
     complete: bool,
+    notes: Sequence[str] = (),
 ) -> Results:
     """Score what was measured. `problems`: one line for each utterance that no request was sent for, and why."""
     first: dict[int, str] = {}
@@ -192,6 +195,7 @@ def build_results(
         changed_texts=[recordings[number].utterance.name for number in sorted(changed)],
         failures=failed,
         complete=complete,
+        notes=notes,
     )
 
 
@@ -233,6 +237,7 @@ def as_json(results: Results, most_worst: int) -> dict[str, Any]:
             for scored in worst(results, most_worst)
         ],
         "failures": list(results.failures),
+        "notes": list(results.notes),
     }
 
 
