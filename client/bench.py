@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import click
+# Who lacks these has most likely not activated the environment that has them, and is better told so than shown where.
+try:
+    import click
 
-from client import cli
-from client.bench_run import BenchRun, Options
-from client.errors import ClientError, one_line
-from client.load import ClosedLoop, Load, OpenLoop
-from client.manifest import read_manifest
-from client.report import print_results
-from client.results import CLOCK, Results, as_json, build_results
-from client.scoring import NORMALIZATIONS
+    from client import cli
+    from client.bench_run import BenchRun, Options
+    from client.errors import ClientError, one_line
+    from client.load import ClosedLoop, Load, OpenLoop
+    from client.manifest import read_manifest
+    from client.report import print_results
+    from client.results import CLOCK, Results, as_json, build_results
+    from client.scoring import NORMALIZATIONS
+except ModuleNotFoundError as missing:
+    if __name__ != "__main__":
+        raise
+    print(
+        f"error: there is no module {missing.name} in this Python; activate the environment of server and client: "
+        ". .venv/serve/bin/activate (see README.md, Install)",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 DEMO_MANIFEST = Path(__file__).parent.parent / "demo" / "commands" / "manifest.jsonl"
 DEFAULT_CONCURRENCY = 16
