@@ -89,7 +89,7 @@ class Recognizer:
         do the addresses of a host name that has several. What a server that goes away left unanswered is asked for at
         another. A server that is left out is one warning of the logger `client.targets`, one that is back an info.
     timeout: seconds one recognition may take
-    tls: for servers that speak it
+    tls: for servers that speak it; Tls() trusts the system's authorities
     Raises ServerUnavailableError when no server answers, UnknownModelError when that model is not served, not ready or
     no recognizer, RecognizerError when servers have different exports of it.
     """
@@ -287,6 +287,10 @@ class AsyncRecognizer:
 
 def _connector(client: Callable[..., Client], tls: Tls | None) -> Callable[[Address], Client]:
     """Makes Triton's client, of one kind or the other, for an address."""
+    if tls is not None and not isinstance(tls, Tls):
+        raise TypeError(
+            f"tls is {tls}; give a client.tls.Tls: Tls() for the system's authorities, Tls(ca=FILE) for others"
+        )
     # Read once: files may be gone when a server joins later.
     credentials = tls.credentials() if tls else None
     return lambda address: client(address.shown, creds=credentials, channel_args=address.channel_arguments)
