@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import click
+# Who lacks these has most likely not activated the environment that has them, and is better told so than shown where.
+try:
+    import click
 
-from client import cli
-from client.bench_run import BenchRun, Options
-from client.errors import ClientError, one_line
-from client.load import ClosedLoop, Load, OpenLoop
-from client.manifest import read_manifest
-from client.report import print_results
-from client.results import CLOCK, Results, as_json, build_results
-from client.scoring import NORMALIZATIONS
+    from client import cli
+    from client.bench_run import BenchRun, Options
+    from client.errors import ClientError, one_line
+    from client.load import ClosedLoop, Load, OpenLoop
+    from client.manifest import read_manifest
+    from client.report import print_results
+    from client.results import CLOCK, Results, as_json, build_results
+    from client.scoring import NORMALIZATIONS
+except ModuleNotFoundError as missing:
+    if __name__ != "__main__":
+        raise
+    print(
+        f"error: there is no module {missing.name} in this Python; activate the environment of server and client: "
+        ". .venv/serve/bin/activate (see README.md, Install)",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 DEMO_MANIFEST = Path(__file__).parent.parent / "demo" / "commands" / "manifest.jsonl"
 DEFAULT_CONCURRENCY = 16
@@ -185,7 +197,7 @@ def bench(
         # What was measured before is worth more than the error that ended it.
         if not run.answered:
             raise
-        run.fail(one_line(error))
+        run.note(one_line(error))
     setting = {
         "started": started,
         "flags": {name: _plain(value) for name, value in click.get_current_context().params.items()},
@@ -193,9 +205,11 @@ def bench(
         "normalization": normalization,
         **run.setting(),
     }
-    results = build_results(setting, run.runs, run.recordings, run.problems, run.complete)
+    results = build_results(setting, run.runs, run.recordings, run.problems, run.complete, run.notes)
     publish(results, worst, json_path)
-    return cli.EXIT_INTERRUPTED if interrupted else cli.EXIT_PROBLEM if results.failures else cli.EXIT_OK
+    if interrupted:
+        return cli.EXIT_INTERRUPTED
+    return cli.EXIT_PROBLEM if results.failures or results.notes else cli.EXIT_OK
 
 
 def publish(results: Results, worst: int, json_path: Path | None) -> None:

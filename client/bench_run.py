@@ -62,6 +62,7 @@ class BenchRun:
 
     runs: one for each load that was begun
     problems: a line for each utterance that no request was sent for
+    notes: a line for each thing that kept the run from its end
     complete: whether every load was put on the server to its end
     """
 
@@ -69,9 +70,12 @@ class BenchRun:
     recordings: list[Recording] = field(default_factory=list)
     runs: list[LoadRun] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     complete: bool = False
     server: str = ""
     dataset: str = ""
+    _asked_elsewhere: bool = field(default=False, init=False)
+    """Whether answers of earlier sessions came from servers that this one does not ask."""
 
     def __post_init__(self) -> None:
         options = self.options
@@ -81,6 +85,11 @@ class BenchRun:
     def fail(self, line: str) -> None:
         """Note and print an utterance that has no result."""
         self.problems.append(line)
+        cli.print_error(line)
+
+    def note(self, line: str) -> None:
+        """Note and print what is about the run and no single request."""
+        self.notes.append(line)
         cli.print_error(line)
 
     @property
@@ -105,7 +114,7 @@ class BenchRun:
                         for place, load in enumerate(self.options.loads):
                             if not await self._put(load, senders, journal, progress):
                                 for later in self.options.loads[place + 1 :]:
-                                    self.fail(f"{later.name}: not begun, since the server went away")
+                                    self.note(f"{later.name}: not begun, since the server went away")
                                 return
                         self.complete = True
 
@@ -132,7 +141,11 @@ class BenchRun:
         if not options.resume:
             return Journal.begin(options.rows, self._identity(), self.recordings)
         journal, self.runs = Journal.resume(options.rows, self._identity(), self.recordings, options.loads)
+        self._asked_elsewhere = not self._answered_by() <= {*self.recognizer.targets}
         return journal
+
+    def _answered_by(self) -> set[str]:
+        return {response.target for run in self.runs for response in run.responses if response.target}
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for rows to belong to one run."""
@@ -236,17 +249,19 @@ class BenchRun:
     def _note_unsent(self, run: LoadRun) -> None:
         unsent = self._plan(run).remaining
         count = f"{unsent} requests were" if unsent else "the rest was"
-        self.fail(f"the server at {self.options.url} went away; {count} not sent under {run.load.name}")
+        self.note(f"the server at {self.options.url} went away; {count} not sent under {run.load.name}")
 
     def setting(self) -> dict[str, Any]:
         """What was measured, with what, on what: JSON values."""
         served = self.recognizer.model
+        # Servers may be elsewhere after a restart; what they answered there stays theirs.
+        url = ",".join(sorted(self._answered_by())) if self._asked_elsewhere else self.options.url
         return {
             "model": served.name,
             "parity_id": served.parity_id,
             "random_weights": served.random_weights,
             "precision": served.precision,
-            "url": self.options.url,
+            "url": url,
             "tls": self.options.tls is not None,
             "server": self.server,
             "machine": machine(),

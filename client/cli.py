@@ -16,9 +16,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from client import targets
 from client.errors import ClientError, one_line
 from client.recognizer import DEFAULT_TIMEOUT
-from client.targets import DEFAULT_URL
 from client.tls import Tls
 
 EXIT_OK = 0
@@ -37,7 +37,10 @@ def run(command: click.Command) -> NoReturn:
             # File names need not be valid text; they are printed as the bytes that they are.
             stream.reconfigure(errors="surrogateescape")
     if logging.lastResort:
-        logging.lastResort.setFormatter(logging.Formatter("warning: %(message)s"))
+        logging.lastResort.setFormatter(_Line())
+        logging.lastResort.setLevel(logging.INFO)
+    # Whoever was told that a server went away wants to know that it is back.
+    logging.getLogger(targets.__name__).setLevel(logging.INFO)
     # Whoever ends a long run by SIGTERM, as schedulers do, wants what it has as much as who types Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     try:
@@ -53,6 +56,13 @@ def run(command: click.Command) -> NoReturn:
     sys.exit(EXIT_PROBLEM)
 
 
+class _Line(logging.Formatter):
+    """A message behind its level, as errors are printed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {super().format(record)}"
+
+
 def print_error(message: object) -> None:
     """Print one line on stderr."""
     # print, not click.echo, which goes round the stderr that a progress bar puts in place to keep itself whole.
@@ -65,7 +75,7 @@ def connection_options(command: Command) -> Command:
         click.option("--model", metavar="NAME", help="The recognizer to ask; needed where more than one is served."),
         click.option(
             "--url",
-            default=DEFAULT_URL,
+            default=targets.DEFAULT_URL,
             show_default=True,
             metavar="HOST:PORT[,HOST:PORT...]",
             help="The server's gRPC endpoint; several servers, and all addresses of a host, share the requests.",

@@ -30,7 +30,9 @@ class UnknownModelError(RecognizerError):
 
 
 class RecognitionError(RecognizerError):
-    """One request failed; others may go through."""
+    """One request failed; others may go through. `attempts`: how often servers were asked for it."""
+
+    attempts = 1
 
 
 class DeadlineExceededError(RecognitionError):

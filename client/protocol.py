@@ -82,6 +82,17 @@ class Transcript:
     """Log probability of each label in each encoder frame [frames, labels]; None unless it was asked for."""
     target: str
     """The server that answered, as host:port."""
+    attempts: int = 1
+    """How often it was asked for; more than once where servers went away meanwhile."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What came of one request: Triton's `InferResult`, the server that gave it and the attempts that it took."""
+
+    result: Any
+    target: str
+    attempts: int
 
 
 def request(model: ServedModel, samples: Samples | SharedSamples, log_probs: bool) -> dict[str, Any]:
@@ -114,8 +125,9 @@ def _audio_input(samples: Samples | SharedSamples) -> Any:
     return audio
 
 
-def read_response(model: ServedModel, result: Any, log_probs: bool, target: str) -> Transcript:
-    """The transcript in a Triton `InferResult` of that server, its padding cut away."""
+def read_response(model: ServedModel, answered: Answered, log_probs: bool) -> Transcript:
+    """The transcript in an answer, its padding cut away."""
+    result = answered.result
     count = int(result.as_numpy("TOKENS_LENGTH").item())
     frames = result.as_numpy("FRAMES")[0, :count]
     rows = result.as_numpy("LOG_PROBS")[0, : int(result.as_numpy("LABELS_LENGTH").item())] if log_probs else None
@@ -124,7 +136,8 @@ def read_response(model: ServedModel, result: Any, log_probs: bool, target: str)
         tokens=result.as_numpy("TOKENS")[0, :count],
         token_times=frames * model.frame_seconds,
         log_probs=rows,
-        target=target,
+        target=answered.target,
+        attempts=answered.attempts,
     )
 
 

@@ -87,9 +87,9 @@ class Recognizer:
     model: its name; None takes the only recognizer that the server has
     url: host:port of the gRPC endpoint; several, with commas between them or as a sequence, share the requests, and so
         do the addresses of a host name that has several. What a server that goes away left unanswered is asked for at
-        another. A server that is left out is one warning of the logger `client.targets`.
+        another. A server that is left out is one warning of the logger `client.targets`, one that is back an info.
     timeout: seconds one recognition may take
-    tls: for servers that speak it
+    tls: for servers that speak it; Tls() trusts the system's authorities
     Raises ServerUnavailableError when no server answers, UnknownModelError when that model is not served, not ready or
     no recognizer, RecognizerError when servers have different exports of it.
     """
@@ -124,8 +124,8 @@ class Recognizer:
         Raises TypeError or ValueError for other samples, RecognitionError when the request fails.
         """
         arguments = request(self.model, samples, log_probs)
-        result, target = _make(self._targets.recognition(self.model, arguments, self.timeout))
-        return read_response(self.model, result, log_probs, target)
+        answered = _make(self._targets.recognition(self.model, arguments, self.timeout))
+        return read_response(self.model, answered, log_probs)
 
     def close(self) -> None:
         """End the connection."""
@@ -179,8 +179,8 @@ class AsyncRecognizer:
     async def transcribe(self, samples: Samples | SharedSamples, log_probs: bool = False) -> Transcript:
         """As Recognizer.transcribe; samples may also lie in a region that `share` has told the server of."""
         arguments = request(self.model, samples, log_probs)
-        result, target = await _make_async(self._targets.recognition(self.model, arguments, self.timeout))
-        return read_response(self.model, result, log_probs, target)
+        answered = await _make_async(self._targets.recognition(self.model, arguments, self.timeout))
+        return read_response(self.model, answered, log_probs)
 
     async def step_counters(self) -> server_statistics.Snapshot:
         """The server's counters of each step of this recognizer, every answer received so far included.
@@ -287,6 +287,10 @@ class AsyncRecognizer:
 
 def _connector(client: Callable[..., Client], tls: Tls | None) -> Callable[[Address], Client]:
     """Makes Triton's client, of one kind or the other, for an address."""
+    if tls is not None and not isinstance(tls, Tls):
+        raise TypeError(
+            f"tls is {tls}; give a client.tls.Tls: Tls() for the system's authorities, Tls(ca=FILE) for others"
+        )
     # Read once: files may be gone when a server joins later.
     credentials = tls.credentials() if tls else None
     return lambda address: client(address.shown, creds=credentials, channel_args=address.channel_arguments)

@@ -38,6 +38,7 @@ class Response:
     sent: float
     answered: float
     attempts: int = 1
+    """How often servers were asked for it, again by --retries or at another server."""
     error: str | None = None
     deadline_exceeded: bool = False
     target: str = ""

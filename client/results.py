@@ -54,7 +54,7 @@ class LoadFigures:
     """The figures of one load. Requests that failed count nowhere but in `failed` and `deadlines_exceeded`.
 
     latency_ms: mean, percentiles (p50, ...) and max; None where nothing was answered
-    retries: attempts beyond the first of each request
+    retries: attempts beyond the first of each request, by --retries or at another server
     late_ms: 95th percentile of how late an open loop sent its requests; None for a closed loop
     client_busy: the share of the time that the busiest sending process computed; None where it was killed
     loop_lag_ms: 95th percentile of how late a sending process got the CPU when it was due; None where it was killed
@@ -119,6 +119,7 @@ class Results:
     setting: what was asked of whom, with which versions on which machine; JSON values
     changed_texts: utterances that another answer had another text for
     failures: one line for each utterance or request without a result
+    notes: one line for each thing that kept the run from its end
     """
 
     setting: Mapping[str, Any]
@@ -130,6 +131,7 @@ class Results:
     failures: Sequence[str]
     complete: bool
     """Whether every request that was planned was sent."""
+    notes: Sequence[str] = ()
 
     @property
     def saturation(self) -> LoadFigures | None:
@@ -166,6 +168,7 @@ def build_results(
     recordings: Sequence[Recording],
     problems: Sequence[str],
     complete: bool,
+    notes: Sequence[str] = (),
 ) -> Results:
     """Score what was measured. `problems`: one line for each utterance that no request was sent for, and why."""
     first: dict[int, str] = {}
@@ -192,6 +195,7 @@ def build_results(
         changed_texts=[recordings[number].utterance.name for number in sorted(changed)],
         failures=failed,
         complete=complete,
+        notes=notes,
     )
 
 
@@ -233,6 +237,7 @@ def as_json(results: Results, most_worst: int) -> dict[str, Any]:
             for scored in worst(results, most_worst)
         ],
         "failures": list(results.failures),
+        "notes": list(results.notes),
     }
 
 

@@ -126,20 +126,23 @@ class PlanPart:
                 sending.cancel()
 
     async def _send(self, request: Request, due: float) -> None:
-        sent, attempts = self._now(), 0
+        sent, tries, attempts = self._now(), 0, 0
         text, target, error, deadline_exceeded = "", "", None, False
         while True:
-            attempts += 1
+            tries += 1
             try:
                 transcript = await self.recognizer.transcribe(self.audio[request.recording])
                 text, target = transcript.text, transcript.target
+                attempts += transcript.attempts
             except UnavailableError as failure:
-                if attempts <= self.retries:
-                    await asyncio.sleep(_FIRST_RETRY_SECONDS * 2 ** (attempts - 1))
+                attempts += failure.attempts
+                if tries <= self.retries:
+                    await asyncio.sleep(_FIRST_RETRY_SECONDS * 2 ** (tries - 1))
                     continue
                 error = str(failure)
                 self.server_gone = self.server_gone or not await self.recognizer.is_live()
             except RecognitionError as failure:
+                attempts += failure.attempts
                 error, deadline_exceeded = str(failure), isinstance(failure, DeadlineExceededError)
             break
         self.on_response(

@@ -78,11 +78,17 @@ class Monitor:
                 if sample.get((_MEMORY, ""), 1.0):
                     self._samples.append(sample)
                     self.problem = None
-            except (OSError, HTTPException, ValueError) as error:
-                # One that is late, as on a machine that is busy, is no reason to give up.
-                if not self._samples:
-                    self.problem = f"no metrics at {self.url} ({one_line(error)}); see --metrics-url"
+            except (OSError, ValueError) as error:
+                self._miss(one_line(error))
+            except HTTPException:
+                # Its text is what came instead of HTTP: of a gRPC port, bytes for no reader.
+                self._miss("what answers there speaks no HTTP; metrics are at port 8002 unless told otherwise")
             await asyncio.sleep(_INTERVAL_SECONDS)
+
+    def _miss(self, reason: str) -> None:
+        # One that is late, as on a machine that is busy, is no reason to give up.
+        if not self._samples:
+            self.problem = f"no metrics at {self.url} ({reason}); see --metrics-url"
 
     def usage(self) -> Usage | None:
         """Of the samples collected; None without any."""

@@ -28,7 +28,7 @@ from typing import Any, TypeAlias
 from tritonclient.utils import InferenceServerException
 
 from client.errors import RecognizerError, ServerUnavailableError, one_line
-from client.protocol import Answer, Calls, ServedModel, explain, explain_request, find_recognizer
+from client.protocol import Answer, Answered, Calls, ServedModel, explain, explain_request, find_recognizer
 from client.tls import Tls, diagnosis
 
 DEFAULT_URL = "localhost:8001"
@@ -46,6 +46,8 @@ _MOST_TIMES = 2
 """That a target is asked for the same request, which might be what ends it."""
 _OUR_OWN_FAULT = ("StatusCode.INVALID_ARGUMENT", "StatusCode.DEADLINE_EXCEEDED")
 _MESSAGE_BYTES = 2**31 - 1
+_THIS_MACHINE = ("127.0.0.1", "::1")
+"""What localhost stands for."""
 
 _log = logging.getLogger(__name__)
 
@@ -173,10 +175,8 @@ class Targets:
         for target, problem in errors.items():
             self._leave_out(target, _reason(problem).removeprefix(f"{target.name}: "))
 
-    def recognition(
-        self, model: ServedModel, arguments: dict[str, Any], seconds: float
-    ) -> TargetCalls[tuple[Any, str]]:
-        """The result of one `infer` of a model with these arguments, and the name of the target that gave it.
+    def recognition(self, model: ServedModel, arguments: dict[str, Any], seconds: float) -> TargetCalls[Answered]:
+        """What comes of one `infer` of a model with these arguments.
 
         Where a target goes away it is asked for at another, within the same time. Raises RecognitionError.
         """
@@ -189,7 +189,7 @@ class Targets:
             try:
                 left = max(deadline - time.monotonic(), 0.001)
                 result = yield Call(target, "infer", {**arguments, "client_timeout": left})
-                return result, target.name
+                return Answered(result, target.name, asked.total())
             except InferenceServerException as error:
                 failure = error
             finally:
@@ -200,7 +200,9 @@ class Targets:
             if target.up or asked[target] == _MOST_TIMES:
                 tried.add(target)
             if not gone or time.monotonic() > deadline or not any(other not in tried for other in self.up):
-                raise explain_request(failure, model, target.name, seconds) from failure
+                explained = explain_request(failure, model, target.name, seconds)
+                explained.attempts = asked.total()
+                raise explained from failure
 
     def look(self) -> TargetCalls[None]:
         """Find targets that are new, that went away, and that are back."""
@@ -258,9 +260,10 @@ class Targets:
         if difference:
             self._leave_out(target, difference)
         elif not target.up:
+            came = "is new and asked" if target.problem is None else "is back and asked again"
             target.up, target.problem = True, None
             target.times_joined += 1
-            _log.info("%s: is there and asked", target.name)
+            _log.info("%s: %s", target.name, came)
 
     def _reopen(self, target: Target) -> TargetCalls[None]:
         """End the requests in flight at a target that hangs, so that they are asked for elsewhere."""
@@ -323,10 +326,13 @@ def checked(url: str | Sequence[str]) -> tuple[str, ...]:
         host, port = part.rpartition(":")[::2]
         if not _is_host(host) or not _is_port(port):
             raise RecognizerError(f"{part or 'an empty URL'}: is not host:port; write it as in {DEFAULT_URL}")
-        if urls.count(part) > 1:
-            raise RecognizerError(f"{part}: is given twice; name each server once")
     if not urls:
         raise RecognizerError(f"no server is named; give host:port, e.g. {DEFAULT_URL}")
+    for number, part in enumerate(urls):
+        earlier = next((url for url in urls[:number] if _place(url) == _place(part)), None)
+        if earlier:
+            problem = "is given twice" if earlier == part else f"is the same server as {earlier}"
+            raise RecognizerError(f"{part}: {problem}; name each server once")
     return urls
 
 
@@ -370,6 +376,14 @@ def _is_port(text: str) -> bool:
     return text.isdecimal() and 0 < int(text) < 2**16
 
 
+def _place(url: str) -> tuple[str, int]:
+    """The same for all ways to write an address. Names are not looked up: a proxy may tell apart two that share one."""
+    host, port = split(url.lower())
+    with suppress(ValueError):
+        host = str(ip_address(host))
+    return "localhost" if host in _THIS_MACHINE else host, port
+
+
 def _is_fixed(host: str) -> bool:
     if host == "localhost":
         return True
@@ -394,7 +408,9 @@ def worst(errors: dict[Target, RecognizerError]) -> RecognizerError:
     """The error to raise where no target can be asked: what a server says rather than that there is none."""
     told = sorted(errors, key=lambda target: (isinstance(errors[target], ServerUnavailableError), target.name))
     error = errors[told[0]]
-    if len(told) == 1:
-        return error
-    others = ", ".join(target.name for target in told[1:])
-    return type(error)(f"{error}; neither can {others} be asked")
+    answering = [target for target in told if not isinstance(errors[target], ServerUnavailableError)]
+    said = str(error)
+    if len({str(errors[target]) for target in answering}) > 1:
+        said = "; ".join(f"{target.name}: {errors[target]}" for target in answering)
+    absent = ", ".join(target.name for target in told[1:] if target not in answering)
+    return type(error)(f"{said}; {absent} can't be reached" if absent else said)

@@ -13,7 +13,16 @@ import grpc
 from client.errors import TlsError, one_line
 
 _HANDSHAKE_SECONDS = 3.0
-_SPEAKS_TLS = "the server speaks TLS; give --tls, or --ca FILE with the CA that signed its certificate"
+_SPEAKS_TLS = (
+    "the server speaks TLS; give --tls, or --ca with the CA that signed its certificate (in Python Tls() or "
+    "Tls(ca=FILE))"
+)
+_SPEAKS_NO_TLS = (
+    "the server speaks no TLS; leave out --tls, --ca, --certificate and --key (in Python tls), or give the port of its "
+    "gRPC endpoint (8001 unless told otherwise) if this is another"
+)
+_ANOTHER_NAME = (62, 64)
+"""OpenSSL's codes of a certificate that does not have the name, or the address, that the server was asked by."""
 _ROOTS = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -32,22 +41,25 @@ class Tls:
     Raises TlsError, one line that names the file, where one can't be used or the two don't belong together.
     """
 
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
+    ca: Path | str | None = None
+    certificate: Path | str | None = None
+    key: Path | str | None = None
 
     def __post_init__(self) -> None:
-        for path in filter(None, (self.ca, self.certificate, self.key)):
-            _read(path)
+        for path in (self.ca, self.certificate, self.key):
+            if path:
+                _read(path)
         if self.ca:
             _check_certificates(self.ca)
         if self.certificate and self.key:
             _check_certificates(self.certificate)
             _load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self.certificate, self.key)
         elif self.certificate:
-            raise TlsError(f"{self.certificate}: is given without its key; name it by --key")
+            raise TlsError(f"{self.certificate}: is given without its key; name it by --key (in Python key)")
         elif self.key:
-            raise TlsError(f"{self.key}: is given without its certificate; name it by --certificate")
+            raise TlsError(
+                f"{self.key}: is given without its certificate; name it by --certificate (in Python certificate)"
+            )
 
     def credentials(self) -> Any:
         """For a gRPC channel."""
@@ -84,12 +96,11 @@ def diagnosis(host: str, port: int, name: str, tls: Tls | None) -> str | None:
                 return _SPEAKS_TLS
             return None if _is_kept(secured) else _refusal(tls)
     except ssl.SSLCertVerificationError as error:
-        reason = one_line(error.verify_message).rstrip(".")
-        return f"the server's certificate is refused ({reason}); give the CA that signed it by --ca, and a name in it"
+        return _refused(error, name)
     except ssl.SSLError as error:
         if "ALERT" in (error.reason or ""):
             return _refusal(tls) if tls else _SPEAKS_TLS
-        return "the server speaks no TLS; leave out --tls, --ca, --certificate and --key" if tls else None
+        return _SPEAKS_NO_TLS if tls else None
     except OSError:
         return None
 
@@ -105,10 +116,20 @@ def _is_kept(connection: ssl.SSLSocket) -> bool:
         return False
 
 
+def _refused(error: ssl.SSLCertVerificationError, name: str) -> str:
+    advice = "give the CA that signed it by --ca (in Python Tls(ca=FILE))"
+    if error.verify_code in _ANOTHER_NAME:
+        advice = f"ask by a name in the certificate, or give the server a certificate that has {name}"
+    return f"the server's certificate is refused ({one_line(error.verify_message).rstrip('.')}); {advice}"
+
+
 def _refusal(tls: Tls) -> str:
     if tls.certificate:
-        return "the server refuses the client's certificate; give one by --certificate that its CA signed"
-    return "the server ends TLS's handshake; where it asks for a client's certificate, give --certificate and --key"
+        return "the server refuses the client's certificate; give one by --certificate and --key that its CA signed"
+    return (
+        "the server ends TLS's handshake; where it asks for a client's certificate, give --certificate and --key "
+        "(in Python Tls(certificate=FILE, key=FILE))"
+    )
 
 
 def _trusting() -> ssl.SSLContext:
@@ -119,21 +140,21 @@ def _trusting() -> ssl.SSLContext:
     return context
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path | str) -> bytes:
     try:
-        return path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise TlsError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
 
 
-def _check_certificates(path: Path) -> None:
+def _check_certificates(path: Path | str) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError as error:
         raise TlsError(f"{path}: holds no certificate in PEM form; give another file") from error
 
 
-def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+def _load_pair(context: ssl.SSLContext, certificate: Path | str, key: Path | str) -> None:
     def refuse() -> str:
         raise TlsError(f"{key}: is encrypted, which gRPC can't read; decrypt it: openssl pkey -in {key}")
 

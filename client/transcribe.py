@@ -11,15 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-import click
+# Who lacks these has most likely not activated the environment that has them, and is better told so than shown where.
+try:
+    import click
 
-from client import cli
-from client.audio import load_audio, seconds
-from client.concurrency import map_in_order
-from client.errors import AudioError, RecognitionError
-from client.manifest import MANIFEST_SUFFIXES, Utterance, find_audio
-from client.recognizer import AsyncRecognizer
-from client.tls import Tls
+    from client import cli
+    from client.audio import load_audio, seconds
+    from client.concurrency import map_in_order
+    from client.errors import AudioError, RecognitionError
+    from client.manifest import MANIFEST_SUFFIXES, Utterance, find_audio
+    from client.recognizer import AsyncRecognizer
+    from client.tls import Tls
+except ModuleNotFoundError as missing:
+    if __name__ != "__main__":
+        raise
+    print(
+        f"error: there is no module {missing.name} in this Python; activate the environment of server and client: "
+        ". .venv/serve/bin/activate (see README.md, Install)",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -164,16 +165,25 @@ def test_a_server_that_dies_costs_what_it_left_unanswered(
     assert load["answered"] >= 100 and load["answered"] + load["failed"] < 400
     assert 1 <= load["failed"] <= 4, "those that were in flight"
     unsent = 400 - load["answered"] - load["failed"]
-    assert f"the server at {short_lived.grpc} went away; {unsent} requests were not sent" in stderr
-    assert "70 a second: not begun" in stderr
-    assert len(figures["failures"]) == load["failed"] + 2
+    went_away, not_begun = figures["notes"]
+    assert went_away.startswith(f"the server at {short_lived.grpc} went away; {unsent} requests were not sent")
+    assert not_begun.startswith("70 a second: not begun")
+    errors = [f"error: {line}" for line in (*figures["failures"], *figures["notes"])]
+    assert stderr.splitlines() == errors
+    assert len(figures["failures"]) == load["failed"] == sum(row["error"] is not None for row in answers(rows))
+    assert re.search(rf"│ failed +│ {load['failed']} ", stdout)
     assert figures["wer"] < 0.3 and "RTFx" in stdout
     with running_server(repository, ["--model-control-mode=explicit", f"--load-model={triton.model}"]) as another:
         done = run_command(*command, "--url", another.grpc, "--resume")
     assert (done.returncode, done.stderr) == (0, "")
     for name in ("4 in flight", "70 a second"):
         assert sorted(row["number"] for row in answers(rows) if row["load"] == name) == list(range(400))
-    assert json.loads(output.read_text())["complete"] is True
+    figures = json.loads(output.read_text())
+    assert figures["complete"] is True
+    asked = ",".join(sorted((short_lived.grpc, another.grpc)))
+    assert (figures["url"], figures["flags"]["url"]) == (asked, another.grpc)
+    assert f"{figures['model']} at {asked} " in done.stdout
+    assert {row["target"] for row in answers(rows)} == {*asked.split(",")}
 
 
 def test_retries_outlast_a_restart(

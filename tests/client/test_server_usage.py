@@ -36,3 +36,4 @@ async def test_a_port_that_speaks_another_language_is_named(triton: Any) -> None
         await asyncio.sleep(0.5)
     assert monitor.usage() is None
     assert monitor.problem is not None and triton.url in monitor.problem
+    assert monitor.problem.isprintable() and "speaks no HTTP" in monitor.problem

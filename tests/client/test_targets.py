@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import signal
 import socket
@@ -270,6 +271,24 @@ def test_the_user_sees_one_line(
 
 
 @pytest.mark.parametrize("processes", [1, 2])
+def test_the_user_sees_when_a_server_is_back(
+    mortal: tuple[Server, Server], serve: Serve, start_command: Any, processes: int
+) -> None:
+    one, _ = mortal
+    load = ("--rate", 10, "--duration", 110, "--processes", processes)
+    process = start_command("bench", "--url", both(mortal), *load)
+    one.process.kill()
+    gone = process.stderr.readline()
+    assert gone.startswith(f"warning: {one.grpc}: left out until it is back")
+    with ExitStack() as stack:
+        restart(serve, one, stack)
+        assert process.stderr.readline() == f"info: {one.grpc}: is back and asked again\n"
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert stderr.startswith("error: interrupted") and stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("processes", [1, 2])
 def test_bench_measures_all_servers(
     pair: tuple[Server, Server], run_command: Any, triton: Any, spoken: Spoken, tmp_path: Path, processes: int
 ) -> None:
@@ -306,8 +325,11 @@ def test_bench_outlasts_one_of_its_servers(
     found = answers(rows)
     assert sorted(row["number"] for row in found) == list(range(600))
     assert Counter(row["error"] for row in found) == {None: 600}
+    asked_again = sum(row["attempts"] for row in found) - 600
+    assert 1 <= asked_again <= 6, "what was in flight where one went away"
     (figures,) = json.loads(output.read_text())["loads"]
     assert (figures["answered"], figures["failed"], figures["counters_complete"]) == (600, 0, False)
+    assert figures["retries"] == asked_again
     assert "servers that came or went" in stdout
     again = run_command(*command, "--resume")
     assert again.returncode == 0 and len(answers(rows)) == 600
@@ -367,6 +389,27 @@ def test_where_none_is_there_each_is_named(run_command: Any, spoken: Spoken, abs
     assert absent_url in done.stderr and "127.0.0.1:1" in done.stderr
     with pytest.raises(ServerUnavailableError, match=absent_url):
         list_recognizers(["127.0.0.1:1", absent_url])
+
+
+def test_where_each_server_wants_a_model_named_it_is_said_once(
+    triton_of_all: str, repository: Path, run_command: Any, spoken: Spoken, absent_url: str
+) -> None:
+    asking = "error: name the model to ask; recognizers served: coffee_ctc, coffee_rnnt"
+    with running_server(repository) as other:
+        both = f"{triton_of_all},{other.grpc}"
+        for urls, expected in ((both, asking), (f"{both},{absent_url}", f"{asking}; {absent_url} can't be reached")):
+            done = run_command("transcribe", spoken[0][0], "--url", urls)
+            assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{expected}\n")
+
+
+def test_what_servers_say_differently_is_said_with_their_names(
+    pair: tuple[Server, Server], triton_of_all: str, run_command: Any, spoken: Spoken
+) -> None:
+    done = run_command("transcribe", spoken[0][0], "--url", f"{triton_of_all},{pair[0].grpc}", "--model", "none")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    for server, known in ((triton_of_all, "coffee_ctc, coffee_rnnt"), (pair[0].grpc, "coffee_ctc")):
+        assert f"{server}: model none is not served; recognizers served: {known}" in done.stderr
 
 
 def test_shared_memory_is_for_one_server(pair: tuple[Server, Server], run_command: Any) -> None:
@@ -490,7 +533,7 @@ def test_a_request_that_ends_servers_is_not_handed_round_for_ever(repository: Pa
     _make(targets.connect(triton.model))
     asking = targets.recognition(targets.model, {}, 60)
     step: Any = next(asking)
-    with pytest.raises(UnavailableError, match="Socket closed"):
+    with pytest.raises(UnavailableError, match="Socket closed") as failed:
         while True:
             if step.method == "infer":
                 # Whoever ended before is back by now.
@@ -504,6 +547,7 @@ def test_a_request_that_ends_servers_is_not_handed_round_for_ever(repository: Pa
             else:
                 step = asking.send(answer)
     assert [connection.asked for connection in connections] == [2, 2, 2]
+    assert failed.value.attempts == 6
 
 
 def test_addresses_of_both_families_are_one_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -534,7 +578,22 @@ def test_what_is_not_a_list_of_servers_is_refused(url: Any) -> None:
         checked(url)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("localhost:8001", "127.0.0.1:8001"),
+        ("[::1]:8001", "localhost:8001"),
+        ("[fd00::1]:1", "[FD00:0::1]:1"),
+        ("Triton:1", "triton:01"),
+    ],
+)
+def test_one_server_by_two_ways_to_write_it_is_refused(one: str, other: str) -> None:
+    with pytest.raises(RecognizerError, match=re.escape(f"{other}: is the same server as {one}; name each")):
+        checked([one, "else:1", other])
+
+
 def test_lists_of_servers() -> None:
+    assert checked("localhost:1,localhost:2,127.0.0.2:1") == ("localhost:1", "localhost:2", "127.0.0.2:1")
     assert checked("a:1, b:2") == checked(["a:1", "b:2"]) == ("a:1", "b:2")
     assert checked("[::1]:8001") == ("[::1]:8001",)
 

@@ -120,7 +120,8 @@ def test_an_address_that_is_not_in_it(
 ) -> None:
     with running_server(repository, flags, grpc=f"127.0.0.2:{_free_port()}") as server:
         done = run_command("transcribe", spoken[0][0], "--url", server.grpc, "--ca", ours / "ca.pem")
-    assert_one_line(done, server.grpc, "certificate is refused", "a name in it")
+    assert_one_line(done, server.grpc, "certificate is refused", "a certificate that has 127.0.0.2")
+    assert "--ca" not in done.stderr
 
 
 def test_a_server_with_tls_asked_without(secured: str, mutual: str, run_command: Any, spoken: Spoken) -> None:
@@ -135,7 +136,7 @@ def test_a_server_without_tls_asked_with_it(
     paths = (spoken[0][0],) if command == "transcribe" else ()
     for way in (("--tls",), ("--ca", ours / "ca.pem")):
         done = run_command(command, *paths, "--url", triton.url, *way)
-        assert_one_line(done, triton.url, "speaks no TLS; leave out --tls")
+        assert_one_line(done, triton.url, "speaks no TLS; leave out --tls", "in Python tls", "8001")
 
 
 def test_mutual_tls(mutual: str, ours: Path, others: Path, run_command: Any, spoken: Spoken, text: str) -> None:
@@ -158,7 +159,7 @@ def test_bench_by_mutual_tls(mutual: str, ours: Path, run_command: Any, spoken: 
 
 async def test_the_library(mutual: str, secured: str, ours: Path, others: Path, triton: Any, spoken: Spoken) -> None:
     samples = load_audio(spoken[0][0])
-    tls = Tls(ours / "ca.pem", ours / "client.pem", ours / "client.key")
+    tls = Tls(ours / "ca.pem", str(ours / "client.pem"), str(ours / "client.key"))
     assert list_recognizers(mutual, tls) == [triton.model]
     with Recognizer(triton.model, mutual, tls=tls) as recognizer:
         expected = recognizer.transcribe(samples).text
@@ -203,12 +204,24 @@ async def test_files_are_read_once(
     late = f"127.0.0.1:{_free_port()}"
     samples = load_audio(spoken[0][0])
     with running_server(repository, flags) as early:
-        async with AsyncRecognizer("coffee_ctc", f"{early.grpc},{late}", tls=Tls(authority)) as recognizer:
+        async with AsyncRecognizer("coffee_ctc", f"{early.grpc},{late}", tls=Tls(str(authority))) as recognizer:
             authority.unlink()
             with running_server(repository, flags, grpc=late):
                 deadline = time.monotonic() + 60
                 while (await recognizer.transcribe(samples)).target != late:
                     assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("connect", [list_recognizers, Recognizer, AsyncRecognizer])
+def test_what_is_no_tls_is_refused(connect: Any) -> None:
+    for given in (True, False, "ca.pem"):
+        with pytest.raises(TypeError, match=rf"tls is {given}; give a client\.tls\.Tls: Tls\(\)"):
+            connect(url="localhost:1", tls=given)
+
+
+def test_a_file_that_is_no_file_is_named_by_its_text(tmp_path: Path) -> None:
+    with pytest.raises(TlsError, match=r"none\.pem: cannot be read"):
+        Tls(ca=f"{tmp_path}/none.pem")
 
 
 def _free_port() -> int:

@@ -1,0 +1,36 @@
+"""Commands in a Python that lacks what they need, and the library in the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from locations import ROOT
+
+
+def python(*arguments: str, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """This Python, but without its packages (-S), save those in the folder `path`."""
+    variables = {**os.environ, "PYTHONPATH": str(path)}
+    return subprocess.run([sys.executable, "-S", *arguments], cwd=ROOT, env=variables, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", ["bench", "transcribe"])
+def test_a_command_names_the_missing_module_and_the_environment(name: str, tmp_path: Path) -> None:
+    for start in ([f"client/{name}.py"], ["-m", f"client.{name}", "--help"]):
+        done = python(*start)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: there is no module click in this Python; activate ")
+        assert ". .venv/serve/bin/activate" in done.stderr and done.stderr.count("\n") == 1
+    # As where click is there and the client itself is not.
+    (tmp_path / "click.py").touch()
+    assert "there is no module client in" in python(f"client/{name}.py", path=tmp_path).stderr
+
+
+@pytest.mark.parametrize("name", ["bench", "transcribe"])
+def test_the_library_raises_as_any_other(name: str) -> None:
+    done = python("-c", f"import client.{name}")
+    assert done.returncode == 1
+    assert done.stderr.endswith("ModuleNotFoundError: No module named 'click'\n")
