@@ -15,7 +15,7 @@ import yaml
 from export_scripts.errors import ExportError
 from export_scripts.graphs.features import Edges, FrontEnd, Normalization
 from export_scripts.graphs.text import Pieces, read_pieces
-from export_scripts.probes import SAMPLE_RATE
+from export_scripts.recordings import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from nemo.collections.asr.models import ASRModel

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Literal
 
 import click
-import numpy as np
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
@@ -37,7 +36,8 @@ from export_scripts.checkpoint import model_name, open_checkpoint
 from export_scripts.errors import ExportError, ParityError
 from export_scripts.lengths import read_lengths
 from export_scripts.precision import FP32, MAX_WORD_CHANGE, PRECISIONS, Precision, PrecisionName
-from export_scripts.probes import DEMO_COMMANDS, read_probes, read_recordings
+from export_scripts.probes import Probes, read_probes, read_recordings
+from export_scripts.recordings import NO_RECORDINGS
 from export_scripts.repository import publishing
 from export_scripts.triton_config import Serving
 
@@ -48,14 +48,14 @@ def export(
     source: str,
     repository: Path,
     serving: Serving,
-    probes: Sequence[np.ndarray],
+    probes: Probes,
     report: Callable[[str], None] = lambda _: None,
     precision: Precision = FP32,
     suffix: str = "",
 ) -> str:
     """Export one checkpoint and publish it; returns a line that sums up its parity with NeMo.
 
-    probes: int16 recordings to compare on; report: called with the name of each part of the work as it begins;
+    probes: to compare on; report: called with the name of each part of the work as it begins;
     suffix: added to the checkpoint's name
     Raises ExportError, and leaves the repository as it was, where anything fails.
     """
@@ -145,7 +145,7 @@ def export(
 @click.option(
     "--probes",
     type=click.Path(path_type=Path),
-    help="Folder of .flac recordings, or manifest, on which to compare with NeMo, instead of some of the demo's.",
+    help="Folder of recordings, or manifest, on which to compare with NeMo, instead of some of the demo's.",
 )
 @click.option(
     "--precision",
@@ -165,7 +165,7 @@ def export(
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
-    help="Folder of .flac recordings, or manifest, from which int8 learns the ranges of activations.  [default: the "
+    help="Folder of recordings, or manifest, from which int8 learns the ranges of activations.  [default: the "
     "probes, on which the words are then counted as well]",
 )
 @click.option("--name-suffix", default="", metavar="TEXT", help="Added to the names, as _int8 in coffee_ctc_int8.")
@@ -210,8 +210,8 @@ def main(
         # A share of words is told from many of them.
         recordings = read_probes(probes) if precision_name == "fp32" else read_probes(probes, most=None)
         bound = MAX_WORD_CHANGE[precision_name] if max_word_change is None else max_word_change
-        learnt = read_recordings(calibration or probes or DEMO_COMMANDS) if precision_name == "int8" else ()
-        precision = Precision(precision_name, bound, learnt)
+        learnt = read_recordings(calibration) if calibration else recordings.recordings
+        precision = Precision(precision_name, bound, learnt if precision_name == "int8" else NO_RECORDINGS)
         tensorrt = TensorRt(read_lengths(lengths) if lengths else Lengths(), engine_cache)
         with publishing(repository):
             pass  # A repository that can't be written is known before NeMo is loaded.
@@ -231,7 +231,7 @@ def export_each(
     sources: Sequence[str],
     repository: Path,
     serving: Serving,
-    probes: Sequence[np.ndarray],
+    probes: Probes,
     precision: Precision = FP32,
     suffix: str = "",
 ) -> dict[str, Exception]:
