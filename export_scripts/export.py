@@ -20,7 +20,6 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,11 +31,13 @@ from rich.table import Table
 from export_scripts.accelerators import ENGINE_CACHE, Accelerator, Lengths, TensorRt
 from export_scripts.catalogue import CATALOGUE, FRONT_ENDS, NEMO_CLASSES, select
 from export_scripts.check import check_repository
-from export_scripts.checkpoint import model_name, open_checkpoint
+from export_scripts.checkpoint import KINDS, Checkpoint, open_checkpoint
 from export_scripts.errors import ExportError, ParityError
 from export_scripts.lengths import read_lengths
+from export_scripts.names import check_suffix
 from export_scripts.precision import FP32, MAX_WORD_CHANGE, PRECISIONS, Precision, PrecisionName
 from export_scripts.probes import Probes, read_probes, read_recordings
+from export_scripts.published import Published, find_published
 from export_scripts.recordings import NO_RECORDINGS
 from export_scripts.repository import publishing
 from export_scripts.triton_config import Serving
@@ -53,7 +54,7 @@ def export(
     precision: Precision = FP32,
     suffix: str = "",
 ) -> str:
-    """Export one checkpoint and publish it; returns a line that sums up its parity with NeMo.
+    """Export one checkpoint and publish it; returns a line that sums up its parity with NeMo and what it replaced.
 
     probes: to compare on; report: called with the name of each part of the work as it begins;
     suffix: added to the checkpoint's name
@@ -61,8 +62,9 @@ def export(
     """
     with publishing(repository) as folder:
         report("loads NeMo and the checkpoint")
-        checkpoint = open_checkpoint(source)
-        checkpoint = replace(checkpoint, name=model_name(checkpoint.name + suffix))
+        checkpoint = open_checkpoint(source, suffix)
+        replaced = find_published(repository, checkpoint.name)
+        _check_replaceable(source, checkpoint, replaced)
         # Both import NeMo and PyTorch, which take half a minute that a wrong argument need not cost.
         from export_scripts.stages import ensembles, write_recognizer
         from export_scripts.verify import verify
@@ -77,7 +79,17 @@ def export(
         parity = verify(checkpoint, folder, probes, precision)
         for ensemble in ensembles(checkpoint):
             parity.publish(folder / ensemble)
-        return parity.summary()
+        line = parity.summary()
+        return f"{line}; replaced {replaced.described(parity.checkpoint_sha256)}" if replaced else line
+
+
+def _check_replaceable(source: str, checkpoint: Checkpoint, there: Published | None) -> None:
+    """Parts that only the other kind of recognizer has would be left behind and fit nothing."""
+    if there and there.nemo_class in KINDS and KINDS[there.nemo_class] != KINDS[checkpoint.model_class]:
+        raise ExportError(
+            f"{source}: {there.name} is there already, from another checkpoint ({there.nemo_class}): export to another "
+            "repository or give it another name by --name-suffix"
+        )
 
 
 @click.command(help=__doc__)
@@ -207,6 +219,7 @@ def main(
     logging.disable(logging.ERROR)
     warnings.simplefilter("ignore")
     try:
+        check_suffix(name_suffix)
         # A share of words is told from many of them.
         recordings = read_probes(probes) if precision_name == "fp32" else read_probes(probes, most=None)
         bound = MAX_WORD_CHANGE[precision_name] if max_word_change is None else max_word_change

@@ -19,19 +19,19 @@ from export_scripts.checkpoint import Checkpoint
 from export_scripts.decoders import TIE, Decoder
 from export_scripts.errors import ParityError
 from export_scripts.graphs.text import text_graph
+from export_scripts.names import Part
 from export_scripts.precision import FP32, Precision
 from export_scripts.probes import Probes
+from export_scripts.published import REPORT
 from export_scripts.recordings import Recordings, Trace
 from export_scripts.reference import Reference, reference
 from export_scripts.runner import Item, Runner
-from export_scripts.stages import log_probs_ensemble
 from export_scripts.triton_config import read_config, write_config
 
 FEATURES_TOLERANCE = 2e-3
 SCORES_TOLERANCE = 5e-2
 """Convolutions with batch normalisation spread rounding to some 1e-3; a mask that is missing moves scores by more."""
 RANDOM_SEQUENCES = 200
-REPORT = "parity.json"
 ID_LENGTH = 16
 """Hexadecimal digits of the report's SHA-256 by which results name the export that they were measured on."""
 
@@ -145,7 +145,7 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: 
     precision, where more words differ than it may cost, or a text depends on who shares the batch.
     """
     decoder, name = checkpoint.decoder, checkpoint.name
-    runner = Runner(repository, log_probs_ensemble(name) if decoder.scores_are_asked_for else name)
+    runner = Runner(repository, Part.LOG_PROBS.of(name) if decoder.scores_are_asked_for else name)
     packages = ("nemo_toolkit", "torch", "onnx", "onnxruntime")
     parity = Parity(
         model=checkpoint.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from export_scripts.check import check_repository
 from export_scripts.checkpoint import open_checkpoint
 from export_scripts.errors import ExportError, ParityError
 from export_scripts.export import export
+from export_scripts.names import recognizer_name
+from export_scripts.precision import FP32, Precision
 from export_scripts.probes import Probes, read_probes
 from export_scripts.repository import publishing
 from export_scripts.stages import write_recognizer
@@ -77,14 +80,54 @@ def test_models_exported_with_different_settings_serve_together(
     assert check_repository(tmp_path) == []
 
 
-def test_a_name_that_another_models_stage_has(checkpoint_file: Callable[[str, str], Path], tmp_path: Path) -> None:
-    export(str(checkpoint_file("quartznet", NEW_NEMO)), tmp_path / "repository", Serving(), PROBES)
+def test_no_part_of_a_model_has_a_name_that_another_could_get(
+    checkpoint_file: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    for architecture in ("quartznet", "contextnet"):
+        checkpoint = open_checkpoint(str(checkpoint_file(architecture, NEW_NEMO)))
+        write_recognizer(tmp_path / architecture, checkpoint, Serving())
+        parts = [model.name for model in (tmp_path / architecture).iterdir() if model.name != checkpoint.name]
+        assert len(parts) >= 4
+        for part in parts:
+            with pytest.raises(ExportError, match=f"can't be called {part}"):
+                recognizer_name(part)
+
+
+def test_a_model_that_users_of_its_stages_do_not_fit(
+    checkpoint_file: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    """An ensemble of somebody's own has steps of ours, whose tensors change."""
+    file = tmp_path / "model.nemo"
+    file.write_bytes(checkpoint_file("quartznet", NEW_NEMO).read_bytes())
+    export(str(file), tmp_path / "repository", Serving(), FEW)
+    shutil.copytree(tmp_path / "repository" / "model", tmp_path / "repository" / "own")
+    config = tmp_path / "repository" / "own" / "config.pbtxt"
+    config.write_text(config.read_text().replace('name: "model"', 'name: "own"', 1))
     before = snapshot(tmp_path / "repository")
-    clash = tmp_path / f"quartznet_{NEW_NEMO}_encoder.nemo"
-    clash.write_bytes(checkpoint_file("quartznet", NEW_NEMO).read_bytes())
-    with pytest.raises(ExportError, match="does not fit the repository"):
-        export(str(clash), tmp_path / "repository", Serving(), PROBES)
+    file.write_bytes(checkpoint_file("citrinet", NEW_NEMO).read_bytes())
+    with pytest.raises(ExportError, match="does not fit the repository: own: "):
+        export(str(file), tmp_path / "repository", Serving(), FEW)
     assert snapshot(tmp_path / "repository") == before
+
+
+def test_what_an_export_replaces(checkpoint_file: Callable[[str, str], Path], tmp_path: Path) -> None:
+    file, repository = tmp_path / "model.nemo", tmp_path / "repository"
+
+    def exported(architecture: str, precision: Precision = FP32) -> str:
+        file.write_bytes(checkpoint_file(architecture, NEW_NEMO).read_bytes())
+        return export(str(file), repository, Serving(), FEW, precision=precision)
+
+    assert "replaced" not in exported("quartznet", Precision("fp16", 1))
+    assert exported("quartznet").endswith("; replaced model (fp16)")
+    assert exported("jasper").endswith("; replaced model (fp32, from another checkpoint)")
+    before = snapshot(repository)
+    with pytest.raises(ExportError) as refusal:
+        exported("contextnet")
+    assert str(refusal.value) == (
+        f"{file}: model is there already, from another checkpoint (EncDecCTCModel): export to another repository or "
+        "give it another name by --name-suffix"
+    )
+    assert snapshot(repository) == before
 
 
 @pytest.mark.parametrize(

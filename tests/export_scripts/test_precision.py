@@ -159,6 +159,7 @@ def test_more_words_than_allowed_are_refused_with_the_figure(tmp_path: Path) -> 
         (("--max-word-change", 0.1), "--max-word-change is for --precision fp16 and int8"),
         (("--precision", "fp16", "--calibration", "."), "--calibration is for --precision int8"),
         (("--precision", "int8", "--calibration", "missing.jsonl"), "error: missing.jsonl: No such file"),
+        (("--name-suffix", "a/b"), "error: --name-suffix: 'a/b' can't be in a model's name; use letters"),
     ],
 )
 def test_flags_that_do_not_fit(flags: tuple[object, ...], complaint: str, tmp_path: Path) -> None:
