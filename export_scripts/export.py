@@ -40,6 +40,7 @@ from export_scripts.probes import Probes, read_probes, read_recordings
 from export_scripts.published import Published, find_published
 from export_scripts.recordings import NO_RECORDINGS
 from export_scripts.repository import publishing
+from export_scripts.share import share
 from export_scripts.triton_config import Serving
 
 LIST_WIDTH = 150
@@ -169,10 +170,10 @@ def _check_replaceable(source: str, checkpoint: Checkpoint, there: Published | N
 )
 @click.option(
     "--max-word-change",
-    type=click.FloatRange(0),
+    type=share,
     metavar="SHARE",
-    help="NeMo's words of the probes that fp16 or int8 may change, else nothing is published.  "
-    f"[default: {MAX_WORD_CHANGE['fp16']} for fp16, {MAX_WORD_CHANGE['int8']} for int8]",
+    help="NeMo's words of the probes that fp16 or int8 may change, else nothing is published, as 2% or 0.02.  "
+    f"[default: {MAX_WORD_CHANGE['fp16']:.1%} for fp16, {MAX_WORD_CHANGE['int8']:.0%} for int8]",
 )
 @click.option(
     "--calibration",

@@ -27,11 +27,13 @@ from export_scripts.precision import MAX_WORD_CHANGE, Precision, PrecisionName
 from export_scripts.probes import read_probes, read_recordings
 from export_scripts.recordings import NO_RECORDINGS, Recordings, Trace
 from export_scripts.runner import Runner
+from export_scripts.share import share
 from export_scripts.triton_config import Serving, read_config
 from export_scripts.verify import Calibration, Parity, words_changed
 
 SPEECH = read_recordings(DEMO_MANIFEST)
 COMMANDS = SPEECH.signals
+NO_SHARES = ("2", "50", "101%", "-0.1", "-1%", "nan", "nan%", "inf", "few", "%", "2%%", "")
 Numbers = npt.NDArray[Any]
 
 
@@ -159,6 +161,7 @@ def test_more_words_than_allowed_are_refused_with_the_figure(tmp_path: Path) -> 
         (("--max-word-change", 0.1), "--max-word-change is for --precision fp16 and int8"),
         (("--precision", "fp16", "--calibration", "."), "--calibration is for --precision int8"),
         (("--precision", "int8", "--calibration", "missing.jsonl"), "error: missing.jsonl: No such file"),
+        *((("--precision", "int8", f"--max-word-change={no_share}"), "write 2% or 0.02") for no_share in NO_SHARES),
         (("--name-suffix", "a/b"), "error: --name-suffix: 'a/b' can't be in a model's name; use letters"),
     ],
 )
@@ -167,6 +170,13 @@ def test_flags_that_do_not_fit(flags: tuple[object, ...], complaint: str, tmp_pa
     assert result.returncode == 2
     assert complaint in result.stderr
     assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("2%", 0.02), ("0.02", 0.02), ("0", 0), ("100%", 1), ("1", 1), ("0.5 %", 0.005)]
+)
+def test_a_share(text: str, value: float) -> None:
+    assert share(text) == pytest.approx(value)
 
 
 def test_words_changed() -> None:
