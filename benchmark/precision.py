@@ -41,7 +41,7 @@ from export_scripts.precision import PRECISIONS, PrecisionName
 
 EXPORT = Path(__file__).parent.parent / "export_scripts" / "export.py"
 DYNAMIC = "int8, dynamic"
-ANY_CHANGE = 100
+ANY_CHANGE = "100%"
 """A bound for random weights, which say nothing of what a precision costs a trained model."""
 
 
@@ -85,7 +85,7 @@ def export_all(
         suffix = "" if name == FULL else f"_{name}"
         flags = ["--precision", name, "--name-suffix", suffix]
         if name != FULL and models[FULL].random_weights:
-            flags += ["--max-word-change", str(ANY_CHANGE)]
+            flags += ["--max-word-change", ANY_CHANGE]
         reason = ""
         model = _find(repository, checkpoint.stem + suffix)
         if model is None:

@@ -15,7 +15,8 @@ import yaml
 from export_scripts.errors import ExportError
 from export_scripts.graphs.features import Edges, FrontEnd, Normalization
 from export_scripts.graphs.text import Pieces, read_pieces
-from export_scripts.probes import SAMPLE_RATE
+from export_scripts.names import is_file, recognizer_name
+from export_scripts.recordings import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from nemo.collections.asr.models import ASRModel
@@ -52,16 +53,17 @@ class Checkpoint:
     decoder: Decoder
 
 
-def open_checkpoint(source: str) -> Checkpoint:
+def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
     """Open a local `.nemo` file, or download the pretrained model of that name through NeMo.
 
-    Raises ExportError where there is no such checkpoint, it can't be read, or it is of a kind that
+    suffix: added to its name
+    Raises ExportError where there is no such checkpoint, it can't be read, or it is of a kind or has a name that
     can't be exported.
     """
     if Path(source).is_dir():
         raise ExportError(f"{source}: is a folder; name a .nemo file in it, or a pretrained model")
-    is_file = source.endswith(".nemo") or Path(source).is_file()
-    file = Path(source) if is_file else _download(source)
+    name = recognizer_name(source, suffix)
+    file = Path(source) if is_file(source) else _download(source)
     config = _read_config(file)
     model_class = str(config.get("target", "")).rpartition(".")[2]
     if model_class not in KINDS:
@@ -76,7 +78,7 @@ def open_checkpoint(source: str) -> Checkpoint:
         check_encoder(model.encoder)
         return Checkpoint(
             file=file,
-            name=model_name(file.stem if is_file else source),
+            name=name,
             model_class=model_class,
             nemo_version=None if version is None else str(version),
             random_weights=bool(config.get(RANDOM_WEIGHTS)),
@@ -87,11 +89,6 @@ def open_checkpoint(source: str) -> Checkpoint:
         )
     except ValueError as error:
         raise ExportError(f"{file}: {error}") from error
-
-
-def model_name(name: str) -> str:
-    """The name with whatever Triton or a file system may not take replaced by an underscore."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
 
 
 def edges_of(nemo_version: object) -> Edges:

@@ -22,7 +22,7 @@ def conversion(precision: Precision, front_end: FrontEnd) -> Conversion:
     if precision.name == "fp16":
         return to_half
     if precision.name == "int8":
-        return lambda traced: to_int8(traced, padded_features(front_end, precision.calibration))
+        return lambda traced: to_int8(traced, padded_features(front_end, precision.calibration.signals))
     return unchanged
 
 

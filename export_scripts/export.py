@@ -20,12 +20,10 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import click
-import numpy as np
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
@@ -33,12 +31,16 @@ from rich.table import Table
 from export_scripts.accelerators import ENGINE_CACHE, Accelerator, Lengths, TensorRt
 from export_scripts.catalogue import CATALOGUE, FRONT_ENDS, NEMO_CLASSES, select
 from export_scripts.check import check_repository
-from export_scripts.checkpoint import model_name, open_checkpoint
+from export_scripts.checkpoint import KINDS, Checkpoint, open_checkpoint
 from export_scripts.errors import ExportError, ParityError
 from export_scripts.lengths import read_lengths
+from export_scripts.names import check_suffix
 from export_scripts.precision import FP32, MAX_WORD_CHANGE, PRECISIONS, Precision, PrecisionName
-from export_scripts.probes import DEMO_COMMANDS, read_probes, read_recordings
+from export_scripts.probes import Probes, read_probes, read_recordings
+from export_scripts.published import Published, find_published
+from export_scripts.recordings import NO_RECORDINGS
 from export_scripts.repository import publishing
+from export_scripts.share import share
 from export_scripts.triton_config import Serving
 
 LIST_WIDTH = 150
@@ -48,21 +50,22 @@ def export(
     source: str,
     repository: Path,
     serving: Serving,
-    probes: Sequence[np.ndarray],
+    probes: Probes,
     report: Callable[[str], None] = lambda _: None,
     precision: Precision = FP32,
     suffix: str = "",
 ) -> str:
-    """Export one checkpoint and publish it; returns a line that sums up its parity with NeMo.
+    """Export one checkpoint and publish it; returns a line that sums up its parity with NeMo and what it replaced.
 
-    probes: int16 recordings to compare on; report: called with the name of each part of the work as it begins;
+    probes: to compare on; report: called with the name of each part of the work as it begins;
     suffix: added to the checkpoint's name
     Raises ExportError, and leaves the repository as it was, where anything fails.
     """
     with publishing(repository) as folder:
         report("loads NeMo and the checkpoint")
-        checkpoint = open_checkpoint(source)
-        checkpoint = replace(checkpoint, name=model_name(checkpoint.name + suffix))
+        checkpoint = open_checkpoint(source, suffix)
+        replaced = find_published(repository, checkpoint.name)
+        _check_replaceable(source, checkpoint, replaced)
         # Both import NeMo and PyTorch, which take half a minute that a wrong argument need not cost.
         from export_scripts.stages import ensembles, write_recognizer
         from export_scripts.verify import verify
@@ -77,7 +80,17 @@ def export(
         parity = verify(checkpoint, folder, probes, precision)
         for ensemble in ensembles(checkpoint):
             parity.publish(folder / ensemble)
-        return parity.summary()
+        line = parity.summary()
+        return f"{line}; replaced {replaced.described(parity.checkpoint_sha256)}" if replaced else line
+
+
+def _check_replaceable(source: str, checkpoint: Checkpoint, there: Published | None) -> None:
+    """Parts that only the other kind of recognizer has would be left behind and fit nothing."""
+    if there and there.nemo_class in KINDS and KINDS[there.nemo_class] != KINDS[checkpoint.model_class]:
+        raise ExportError(
+            f"{source}: {there.name} is there already, from another checkpoint ({there.nemo_class}): export to another "
+            "repository or give it another name by --name-suffix"
+        )
 
 
 @click.command(help=__doc__)
@@ -145,7 +158,7 @@ def export(
 @click.option(
     "--probes",
     type=click.Path(path_type=Path),
-    help="Folder of .flac recordings, or manifest, on which to compare with NeMo, instead of some of the demo's.",
+    help="Folder of recordings, or manifest, on which to compare with NeMo, instead of some of the demo's.",
 )
 @click.option(
     "--precision",
@@ -157,15 +170,15 @@ def export(
 )
 @click.option(
     "--max-word-change",
-    type=click.FloatRange(0),
+    type=share,
     metavar="SHARE",
-    help="NeMo's words of the probes that fp16 or int8 may change, else nothing is published.  "
-    f"[default: {MAX_WORD_CHANGE['fp16']} for fp16, {MAX_WORD_CHANGE['int8']} for int8]",
+    help="NeMo's words of the probes that fp16 or int8 may change, else nothing is published, as 2% or 0.02.  "
+    f"[default: {MAX_WORD_CHANGE['fp16']:.1%} for fp16, {MAX_WORD_CHANGE['int8']:.0%} for int8]",
 )
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
-    help="Folder of .flac recordings, or manifest, from which int8 learns the ranges of activations.  [default: the "
+    help="Folder of recordings, or manifest, from which int8 learns the ranges of activations.  [default: the "
     "probes, on which the words are then counted as well]",
 )
 @click.option("--name-suffix", default="", metavar="TEXT", help="Added to the names, as _int8 in coffee_ctc_int8.")
@@ -207,11 +220,12 @@ def main(
     logging.disable(logging.ERROR)
     warnings.simplefilter("ignore")
     try:
+        check_suffix(name_suffix)
         # A share of words is told from many of them.
         recordings = read_probes(probes) if precision_name == "fp32" else read_probes(probes, most=None)
         bound = MAX_WORD_CHANGE[precision_name] if max_word_change is None else max_word_change
-        learnt = read_recordings(calibration or probes or DEMO_COMMANDS) if precision_name == "int8" else ()
-        precision = Precision(precision_name, bound, learnt)
+        learnt = read_recordings(calibration) if calibration else recordings.recordings
+        precision = Precision(precision_name, bound, learnt if precision_name == "int8" else NO_RECORDINGS)
         tensorrt = TensorRt(read_lengths(lengths) if lengths else Lengths(), engine_cache)
         with publishing(repository):
             pass  # A repository that can't be written is known before NeMo is loaded.
@@ -231,7 +245,7 @@ def export_each(
     sources: Sequence[str],
     repository: Path,
     serving: Serving,
-    probes: Sequence[np.ndarray],
+    probes: Probes,
     precision: Precision = FP32,
     suffix: str = "",
 ) -> dict[str, Exception]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
+from export_scripts.recordings import NO_RECORDINGS, Recordings
 
 PrecisionName = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
@@ -20,12 +19,12 @@ class Precision:
 
     max_word_change: edits that turn NeMo's texts of the probes into the export's, as a share of NeMo's words, at most;
         fp32 has none to spend: its texts are NeMo's
-    calibration: int16 recordings [T] at 16 kHz, from which int8 learns the range of each activation
+    calibration: from which int8 learns the range of each activation
     """
 
     name: PrecisionName = "fp32"
     max_word_change: float = 0.0
-    calibration: Sequence[np.ndarray] = ()
+    calibration: Recordings = NO_RECORDINGS
 
 
 FP32 = Precision()

@@ -4,75 +4,107 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
+from export_scripts.audio_files import audio_files, load_samples
 from export_scripts.errors import ExportError
+from export_scripts.recordings import NO_RECORDINGS, Recordings
 
-SAMPLE_RATE = 16_000
 DEMO_COMMANDS = Path(__file__).parent.parent / "demo" / "commands"
 ENOUGH = 6
+WANTED = "give a folder of recordings, or a manifest (NeMo's JSON lines)"
 
 
-def read_probes(source: Path | None, most: int | None = ENOUGH) -> list[np.ndarray]:
-    """int16 recordings at 16 kHz of a folder or a manifest, by default `most` of the demo's, and what is made of them.
+@dataclass(frozen=True)
+class Probes:
+    """Recordings, and signals that are made of them."""
 
-    Raises ExportError where there are none, or one is of another kind.
+    recordings: Recordings
+    made: Recordings = NO_RECORDINGS
+
+    @property
+    def signals(self) -> tuple[np.ndarray, ...]:
+        return (*self.recordings.signals, *self.made.signals)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.recordings.names, *self.made.names)
+
+
+def read_probes(source: Path | None, most: int | None = ENOUGH) -> Probes:
+    """Recordings of a folder or a manifest, by default `most` of the demo's, and what is made of them.
+
+    Raises ExportError where there are none or one can't be used.
     """
-    recordings = read_recordings(source) if source else read_recordings(DEMO_COMMANDS)[:most]
-    return [*recordings, *_made_of(recordings)]
+    recordings = read_recordings(source) if source else _demo_commands().first(most)
+    return Probes(recordings, _made_of(recordings.signals))
 
 
-def read_recordings(source: Path) -> list[np.ndarray]:
-    """int16 [T] at 16 kHz of each .flac file of a folder, or of each line of a manifest (NeMo's JSON lines).
+def read_recordings(source: Path) -> Recordings:
+    """Each audio file of a folder, or of each line of a manifest (NeMo's JSON lines), at 16 kHz.
 
-    Raises ExportError, naming the file, where there are none or one can't be used.
+    Raises ExportError, naming the file and the manifest's line, where there are none or one can't be used.
     """
-    return [_read(file) for file in (_flac_files(source) if source.is_dir() else _listed(source))]
+    # Where it lies on this machine is nobody's business who reads the report.
+    told = source.name if source.is_absolute() else str(source)
+    return _in_folder(source, told) if source.is_dir() else _in_manifest(source, told)
 
 
-def _flac_files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.flac"))
+def _demo_commands() -> Recordings:
+    return _in_folder(DEMO_COMMANDS, "demo commands")
+
+
+def _in_folder(folder: Path, told: str) -> Recordings:
+    files = audio_files(folder)
     if not files:
-        raise ExportError(f"{folder}: holds no .flac recordings; give a folder of some, or a manifest")
-    return files
+        raise ExportError(f"{folder}: holds no recordings, such as .wav or .flac files; {WANTED}")
+    return Recordings(told, tuple(map(load_samples, files)), tuple(file.name for file in files))
 
 
-def _listed(manifest: Path) -> list[Path]:
+def _in_manifest(manifest: Path, told: str) -> Recordings:
     try:
         lines = manifest.read_text(encoding="utf-8").splitlines()
-        entries = [json.loads(line) for line in lines if line.strip()]
-        files = [manifest.parent / entry["audio_filepath"] for entry in entries]
     except OSError as error:
-        raise ExportError(f"{manifest}: {error.strerror}; give a folder of .flac recordings, or a manifest") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise ExportError(f"{manifest}: not NeMo's JSON lines, an object with audio_filepath on each") from error
-    if not files:
+        raise ExportError(f"{manifest}: {error.strerror}; {WANTED}") from error
+    except UnicodeDecodeError as error:
+        raise ExportError(f"{manifest}: is no text; {WANTED}") from error
+    if manifest.suffix.lower() == ".csv":
+        raise ExportError(
+            f"{manifest}: is CSV, not NeMo's JSON lines; `python -m benchmark.prepare mine={manifest} --out data` in "
+            ".venv/serve makes data/mine/manifest.jsonl of it"
+        )
+    signals, names = [], []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            file = manifest.parent / json.loads(line)["audio_filepath"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ExportError(
+                f"{manifest}:{number}: not a line of NeMo's manifests, a JSON object with audio_filepath"
+            ) from error
+        try:
+            signals.append(load_samples(file))
+        except ExportError as error:
+            raise ExportError(f"{manifest}:{number}: {error}") from error
+        names.append(file.name)
+    if not signals:
         raise ExportError(f"{manifest}: lists no recordings")
-    return files
+    return Recordings(told, tuple(signals), tuple(names))
 
 
-def _read(file: Path) -> np.ndarray:
-    try:
-        samples, rate = soundfile.read(file, dtype="int16")
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise ExportError(f"{file}: can't be read as audio: {error}") from error
-    if rate != SAMPLE_RATE or samples.ndim != 1 or not len(samples):
-        raise ExportError(f"{file}: probes are 16 kHz mono, this is {rate} Hz of shape {samples.shape}")
-    recording: np.ndarray = samples
-    return recording
-
-
-def _made_of(recordings: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _made_of(recordings: Sequence[np.ndarray]) -> Recordings:
     """Long ones, short ones, and noise."""
     noise = np.random.default_rng(0).normal(0, 300, 24_000).astype(np.int16)
     endless = [recordings[index % len(recordings)] for index in range(ENOUGH)]
-    long = [np.concatenate(endless[:count]) for count in (2, 3, ENOUGH)]
+    long = {f"{count} joined": np.concatenate(endless[:count]) for count in (2, 3, ENOUGH)}
     # Cut around the loudest sample: where hardly anything is heard, normalisation blows up the
     # rounding of NeMo's own logarithms beyond any tolerance.
     first = recordings[0]
     loudest = int(np.abs(first.astype(np.int32)).argmax())
-    short = [first[max(0, loudest - count // 2) :][:count] for count in (1_600, 4_801, 11_200)]
-    return [*long, *short, noise]
+    short = {f"{count} samples": first[max(0, loudest - count // 2) :][:count] for count in (1_600, 4_801, 11_200)}
+    signals = {**long, **short, "noise": noise}
+    return Recordings("made of these recordings: joined, cut, and noise", tuple(signals.values()), tuple(signals))

@@ -11,16 +11,12 @@ from export_scripts.checkpoint import Checkpoint
 from export_scripts.conversion import conversion
 from export_scripts.graphs.audio import audio_graph
 from export_scripts.graphs.features import features_graph
+from export_scripts.names import AUDIO, Part
 from export_scripts.precision import FP32, Precision
 from export_scripts.repository import write_model
 from export_scripts.triton_config import Serving, Stage, ensemble_config, stage_config
 
 TRANSCRIPT: tuple[str, ...] = ("TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH")
-
-
-def log_probs_ensemble(name: str) -> str:
-    """The ensemble beside CTC recognizer `name` that gives the log-probs as well."""
-    return f"{name}_log_probs"
 
 
 def write_recognizer(folder: Path, checkpoint: Checkpoint, serving: Serving, precision: Precision = FP32) -> None:
@@ -46,21 +42,22 @@ def ensembles(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
     """The ensembles of a recognizer by name, and their outputs."""
     decoder, result = checkpoint.decoder, {checkpoint.name: TRANSCRIPT}
     if decoder.scores_are_asked_for:
-        result[log_probs_ensemble(checkpoint.name)] = (*TRANSCRIPT, decoder.scores, decoder.length)
+        result[Part.LOG_PROBS.of(checkpoint.name)] = (*TRANSCRIPT, decoder.scores, decoder.length)
     return result
 
 
 def _stages(checkpoint: Checkpoint, serving: Serving, precision: Precision) -> Iterator[Stage]:
     front_end, decoder = checkpoint.front_end, checkpoint.decoder
-    yield Stage("audio", audio_graph(front_end.sample_rate), device="cpu", shared=True)
+    yield Stage(AUDIO, audio_graph(front_end.sample_rate), device="cpu", shared=True)
     yield Stage(front_end.name, features_graph(front_end), device="any", shared=True)
     convert = conversion(precision, front_end)
     encoder = decoder.encoder_graph(front_end.mels, front_end.frame_rate, convert)
     # onnxruntime computes in 8 bits on CPUs only.
     device: Literal["cpu", "any"] = "cpu" if precision.name == "int8" else "any"
-    yield Stage(f"{checkpoint.name}_encoder", encoder, device, encodes=True, step_rate=front_end.frame_rate)
+    yield Stage(Part.ENCODER.of(checkpoint.name), encoder, device, encodes=True, step_rate=front_end.frame_rate)
     decoder_graph = decoder.decoder_graph(checkpoint.pieces)
-    yield Stage(f"{checkpoint.name}_decoder", decoder_graph, "any" if serving.decoder_device == "gpu" else "cpu")
+    decodes_on: Literal["cpu", "any"] = "any" if serving.decoder_device == "gpu" else "cpu"
+    yield Stage(Part.DECODER.of(checkpoint.name), decoder_graph, decodes_on)
 
 
 def _description(checkpoint: Checkpoint, precision: Precision) -> dict[str, str]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -19,25 +19,45 @@ from export_scripts.checkpoint import Checkpoint
 from export_scripts.decoders import TIE, Decoder
 from export_scripts.errors import ParityError
 from export_scripts.graphs.text import text_graph
+from export_scripts.names import Part
 from export_scripts.precision import FP32, Precision
+from export_scripts.probes import Probes
+from export_scripts.published import REPORT
+from export_scripts.recordings import Recordings, Trace
 from export_scripts.reference import Reference, reference
 from export_scripts.runner import Item, Runner
-from export_scripts.stages import log_probs_ensemble
 from export_scripts.triton_config import read_config, write_config
 
 FEATURES_TOLERANCE = 2e-3
 SCORES_TOLERANCE = 5e-2
 """Convolutions with batch normalisation spread rounding to some 1e-3; a mask that is missing moves scores by more."""
 RANDOM_SEQUENCES = 200
-REPORT = "parity.json"
 ID_LENGTH = 16
 """Hexadecimal digits of the report's SHA-256 by which results name the export that they were measured on."""
+
+
+@dataclass(frozen=True)
+class Calibration(Trace):
+    """From which recordings int8 learnt. among_probes: those that are also recordings of the probes."""
+
+    among_probes: int
+
+
+@dataclass(frozen=True)
+class ChangedText:
+    """A probe, by its name, whose text alone is not NeMo's."""
+
+    probe: str
+    nemo: str
+    export: str
 
 
 @dataclass
 class Parity:
     """How an exported model compares with NeMo. Differences are the largest absolute ones.
 
+    probes: how many signals, probe_recordings and, made of those, probes_made
+    calibrated_on_probes: whether words were counted on recordings that int8 learnt from
     characters: of NeMo's texts of all probes
     texts_compared: one for each probe alone and one for each probe in every mixed batch
     texts_tied: texts that differ only by what NeMo itself decides by less than TIE
@@ -45,6 +65,7 @@ class Parity:
     precision: in which the encoder computes. Where it is reduced, scores may differ, and texts by words_changed: edits
         that turn NeMo's texts of the probes into those of the export alone, of words_compared, NeMo's words, a share of
         at most max_word_change. In mixed batches texts are still to be those that they are alone.
+    changed_texts: of the probes alone, from which words_changed are counted, and texts_tied in part
     mismatches: what makes the export wrong, one line each
     """
 
@@ -57,8 +78,12 @@ class Parity:
     versions: dict[str, str]
     precision: str
     max_word_change: float
-    probes: int = 0
-    probe_seconds: float = 0.0
+    probes: int
+    probe_seconds: float
+    probe_recordings: Trace
+    probes_made: Trace
+    calibration: Calibration | None = None
+    calibrated_on_probes: bool = field(init=False)
     characters: int = 0
     features_difference: float = 0.0
     scores_difference: float = 0.0
@@ -68,8 +93,12 @@ class Parity:
     texts_tied: int = 0
     words_compared: int = 0
     words_changed: int = 0
+    changed_texts: list[ChangedText] = field(default_factory=list)
     token_sequences: int = 0
     mismatches: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.calibrated_on_probes = self.calibration is not None and self.calibration.among_probes > 0
 
     def publish(self, folder: Path) -> None:
         """Leave this report with the ensemble in `folder`, and its id in the configuration, where clients see it."""
@@ -93,29 +122,30 @@ class Parity:
         return self.words_changed / self.words_compared
 
     def summary(self) -> str:
+        learnt = ", on recordings that it learnt from" if self.calibrated_on_probes else ""
         words = (
-            f"{self.words_changed} of {self.words_compared} words changed by {self.precision}, {self.word_change:.2%}"
+            f"; {self.precision} changes {self.words_changed} of {self.words_compared} words, {self.word_change:.2%}, "
+            f"counted on each probe once, alone{learnt}"
         )
         return (
             f"{self.model}: {self.texts_equal}/{self.texts_compared} texts equal NeMo's"
             + (f" ({self.texts_tied} more differ by ties below {TIE})" if self.texts_tied else "")
-            + (f" ({words})" if self.reduced else "")
-            + f" on {self.probes} probes of {self.probe_seconds:.0f} s, alone and in mixed batches; "
-            f"largest difference: features {self.features_difference:.1e}, {self.scores} {self.scores_difference:.1e}, "
+            + f" of {self.probes} probes ({self.probe_seconds:.0f} s), each alone and in two mixed batches"
+            + (words if self.reduced else "")
+            + f"; largest difference: features {self.features_difference:.1e}, "
+            f"{self.scores} {self.scores_difference:.1e}, "
             f"between alone and batched {self.scores_difference_in_batches:.1e}"
         )
 
 
-def verify(
-    checkpoint: Checkpoint, repository: Path, probes: Sequence[np.ndarray], precision: Precision = FP32
-) -> Parity:
+def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: Precision = FP32) -> Parity:
     """Compare the recognizer written in `repository` with the checkpoint's NeMo model.
 
     Raises ParityError where a feature, a text or a decoded sequence differs by more than rounding; in a reduced
     precision, where more words differ than it may cost, or a text depends on who shares the batch.
     """
     decoder, name = checkpoint.decoder, checkpoint.name
-    runner = Runner(repository, log_probs_ensemble(name) if decoder.scores_are_asked_for else name)
+    runner = Runner(repository, Part.LOG_PROBS.of(name) if decoder.scores_are_asked_for else name)
     packages = ("nemo_toolkit", "torch", "onnx", "onnxruntime")
     parity = Parity(
         model=checkpoint.name,
@@ -127,26 +157,32 @@ def verify(
         versions={package: version(package) for package in packages},
         precision=precision.name,
         max_word_change=precision.max_word_change,
-        probes=len(probes),
-        probe_seconds=sum(len(probe) for probe in probes) / checkpoint.front_end.sample_rate,
+        probes=len(probes.signals),
+        probe_seconds=probes.recordings.seconds + probes.made.seconds,
+        probe_recordings=probes.recordings.trace(),
+        probes_made=probes.made.trace(),
+        calibration=_calibration(precision.calibration, probes.recordings),
     )
     truths, alone = [], []
-    for index, probe in enumerate(probes):
+    for index, (probe, called) in enumerate(zip(probes.signals, probes.names, strict=True)):
         truths.append(reference(checkpoint, probe))
         parity.characters += len(truths[-1].text)
         alone.append(runner.run([probe])[0])
         _compare(parity, decoder, f"probe {index} alone", truths[-1], alone[-1])
         parity.words_compared += len(truths[-1].text.split())
-        parity.words_changed += words_changed(truths[-1].text, alone[-1]["TEXT"].item())
-    for batch in mixed_batches(len(probes), runner.ensemble.max_batch_size):
-        for index, item in zip(batch, runner.run([probes[index] for index in batch]), strict=True):
+        nemo, ours = truths[-1].text, alone[-1]["TEXT"].item()
+        parity.words_changed += words_changed(nemo, ours)
+        if ours != nemo:
+            parity.changed_texts.append(ChangedText(called, nemo, ours))
+    for batch in mixed_batches(parity.probes, runner.ensemble.max_batch_size):
+        for index, item in zip(batch, runner.run([probes.signals[index] for index in batch]), strict=True):
             what = f"probe {index} in a batch of {len(batch)}"
             _compare(parity, decoder, what, truths[index], item)
             if parity.reduced and item["TEXT"].item() != alone[index]["TEXT"].item():
                 parity.mismatches.append(f"{what}: text {item['TEXT'].item()!r}, alone {alone[index]['TEXT'].item()!r}")
-            ours, before = _scores(decoder, item), _scores(decoder, alone[index])
-            if len(ours) == len(before):
-                change = float(np.abs(ours - before).max(initial=0))
+            scores, before = _scores(decoder, item), _scores(decoder, alone[index])
+            if len(scores) == len(before):
+                change = float(np.abs(scores - before).max(initial=0))
                 parity.scores_difference_in_batches = larger(parity.scores_difference_in_batches, change)
     _compare_texts(parity, checkpoint)
     if parity.reduced and not parity.word_change <= precision.max_word_change:
@@ -154,6 +190,12 @@ def verify(
     if parity.mismatches:
         raise ParityError(f"{checkpoint.name}: " + "; ".join(parity.mismatches[:5]))
     return parity
+
+
+def _calibration(learnt: Recordings, probes: Recordings) -> Calibration | None:
+    if not learnt.signals:
+        return None
+    return Calibration(**asdict(learnt.trace()), among_probes=learnt.count_in(probes))
 
 
 def words_changed(before: str, after: str) -> int:

@@ -19,6 +19,7 @@ from onnx import TensorProto
 from export_scripts.graphs.builder import Graph, ints
 from export_scripts.graphs.groups import in_groups, side_by_side
 from export_scripts.graphs.ragged import Padded, length_output, ragged_input
+from export_scripts.names import FEATURES
 
 INT16_SCALE = np.float32(1 / 32768)
 STANDARD_DEVIATION_GUARD = np.float32(1e-5)
@@ -67,7 +68,9 @@ class FrontEnd:
             value = getattr(self, field.name)
             digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
         milliseconds = round(1000 * len(self.window) / self.sample_rate)
-        return f"mel_{self.mels}_{milliseconds}ms_{self.edges}_{digest.hexdigest()[:6]}"
+        return FEATURES.format(
+            mels=self.mels, milliseconds=milliseconds, edges=self.edges, digest=digest.hexdigest()[:6]
+        )
 
 
 def features_graph(front_end: FrontEnd) -> onnx.ModelProto:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,13 +25,16 @@ from export_scripts.check import check_repository
 from export_scripts.checkpoint import open_checkpoint
 from export_scripts.errors import ExportError, ParityError
 from export_scripts.export import export
-from export_scripts.probes import read_probes
+from export_scripts.names import recognizer_name
+from export_scripts.precision import FP32, Precision
+from export_scripts.probes import Probes, read_probes
 from export_scripts.repository import publishing
 from export_scripts.stages import write_recognizer
 from export_scripts.triton_config import Serving
 from export_scripts.verify import verify
 
 PROBES = read_probes(None)
+FEW = Probes(PROBES.recordings.first(3))
 
 
 def run_export(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -76,14 +80,54 @@ def test_models_exported_with_different_settings_serve_together(
     assert check_repository(tmp_path) == []
 
 
-def test_a_name_that_another_models_stage_has(checkpoint_file: Callable[[str, str], Path], tmp_path: Path) -> None:
-    export(str(checkpoint_file("quartznet", NEW_NEMO)), tmp_path / "repository", Serving(), PROBES)
+def test_no_part_of_a_model_has_a_name_that_another_could_get(
+    checkpoint_file: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    for architecture in ("quartznet", "contextnet"):
+        checkpoint = open_checkpoint(str(checkpoint_file(architecture, NEW_NEMO)))
+        write_recognizer(tmp_path / architecture, checkpoint, Serving())
+        parts = [model.name for model in (tmp_path / architecture).iterdir() if model.name != checkpoint.name]
+        assert len(parts) >= 4
+        for part in parts:
+            with pytest.raises(ExportError, match=f"can't be called {part}"):
+                recognizer_name(part)
+
+
+def test_a_model_that_users_of_its_stages_do_not_fit(
+    checkpoint_file: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    """An ensemble of somebody's own has steps of ours, whose tensors change."""
+    file = tmp_path / "model.nemo"
+    file.write_bytes(checkpoint_file("quartznet", NEW_NEMO).read_bytes())
+    export(str(file), tmp_path / "repository", Serving(), FEW)
+    shutil.copytree(tmp_path / "repository" / "model", tmp_path / "repository" / "own")
+    config = tmp_path / "repository" / "own" / "config.pbtxt"
+    config.write_text(config.read_text().replace('name: "model"', 'name: "own"', 1))
     before = snapshot(tmp_path / "repository")
-    clash = tmp_path / f"quartznet_{NEW_NEMO}_encoder.nemo"
-    clash.write_bytes(checkpoint_file("quartznet", NEW_NEMO).read_bytes())
-    with pytest.raises(ExportError, match="does not fit the repository"):
-        export(str(clash), tmp_path / "repository", Serving(), PROBES)
+    file.write_bytes(checkpoint_file("citrinet", NEW_NEMO).read_bytes())
+    with pytest.raises(ExportError, match="does not fit the repository: own: "):
+        export(str(file), tmp_path / "repository", Serving(), FEW)
     assert snapshot(tmp_path / "repository") == before
+
+
+def test_what_an_export_replaces(checkpoint_file: Callable[[str, str], Path], tmp_path: Path) -> None:
+    file, repository = tmp_path / "model.nemo", tmp_path / "repository"
+
+    def exported(architecture: str, precision: Precision = FP32) -> str:
+        file.write_bytes(checkpoint_file(architecture, NEW_NEMO).read_bytes())
+        return export(str(file), repository, Serving(), FEW, precision=precision)
+
+    assert "replaced" not in exported("quartznet", Precision("fp16", 1))
+    assert exported("quartznet").endswith("; replaced model (fp16)")
+    assert exported("jasper").endswith("; replaced model (fp32, from another checkpoint)")
+    before = snapshot(repository)
+    with pytest.raises(ExportError) as refusal:
+        exported("contextnet")
+    assert str(refusal.value) == (
+        f"{file}: model is there already, from another checkpoint (EncDecCTCModel): export to another repository or "
+        "give it another name by --name-suffix"
+    )
+    assert snapshot(repository) == before
 
 
 @pytest.mark.parametrize(
@@ -114,17 +158,16 @@ def test_a_checkpoint_that_decodes_by_beam_gives_nemos_greedy_text(
     file = tmp_path / "beam.nemo"
     file.write_bytes(checkpoint_file("conformer_transducer", NEW_NEMO).read_bytes())
     rewrite_config(file, decoding={"strategy": "beam", "beam": {"beam_size": 2}, "greedy": {"max_symbols": None}})
-    export(str(file), tmp_path / "repository", Serving(), PROBES[:3])
+    export(str(file), tmp_path / "repository", Serving(), FEW)
     assert (tmp_path / "repository" / "beam" / "1" / "parity.json").exists()
 
 
-@pytest.mark.parametrize("kind", ["none", "stereo", "8 kHz", "text"])
+@pytest.mark.parametrize("kind", ["none", "empty", "text"])
 def test_probes_of_another_kind(kind: str, tmp_path: Path) -> None:
     if kind == "text":
         (tmp_path / "probe.flac").write_text("no audio")
-    elif kind != "none":
-        shape = (800, 2) if kind == "stereo" else (800,)
-        soundfile.write(tmp_path / "probe.flac", np.zeros(shape, np.int16), 8000 if kind == "8 kHz" else 16000)
+    elif kind == "empty":
+        soundfile.write(tmp_path / "probe.wav", np.zeros(0, np.int16), 16000)
     result = run_export("any.nemo", "--repository", tmp_path / "repository", "--probes", tmp_path)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
@@ -148,7 +191,7 @@ def test_a_model_that_is_not_nemos_is_not_published(
         write_recognizer(folder, checkpoint, Serving())
         with torch.no_grad():
             checkpoint.model.decoder.decoder_layers[0].bias.add_(torch.linspace(-8, 8, 29))
-        verify(checkpoint, folder, PROBES[:3])
+        verify(checkpoint, folder, FEW)
     assert not (tmp_path / "repository").exists()
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,21 @@ from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, ROOT
 from onnx import TensorProto, helper, numpy_helper
 from tiny_models import NEW_NEMO, tiny_model
 
-from export_scripts.errors import ExportError
 from export_scripts.export import export
 from export_scripts.graphs.encoder import CtcEncoder, _trace
 from export_scripts.graphs.half import to_half
 from export_scripts.graphs.int8 import Batch, sums_in_double, to_int8
 from export_scripts.precision import MAX_WORD_CHANGE, Precision, PrecisionName
 from export_scripts.probes import read_probes, read_recordings
+from export_scripts.recordings import NO_RECORDINGS, Recordings, Trace
 from export_scripts.runner import Runner
+from export_scripts.share import share
 from export_scripts.triton_config import Serving, read_config
-from export_scripts.verify import words_changed
+from export_scripts.verify import Calibration, Parity, words_changed
 
-COMMANDS = read_recordings(DEMO_MANIFEST)
+SPEECH = read_recordings(DEMO_MANIFEST)
+COMMANDS = SPEECH.signals
+NO_SHARES = ("2", "50", "101%", "-0.1", "-1%", "nan", "nan%", "inf", "few", "%", "2%%", "")
 Numbers = npt.NDArray[Any]
 
 
@@ -44,7 +48,7 @@ def repository(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("precisions")
     probes = read_probes(None, most=None)
     for name in ("fp32", "fp16", "int8"):
-        choice = Precision(name, MAX_WORD_CHANGE[name], COMMANDS)
+        choice = Precision(name, MAX_WORD_CHANGE[name], SPEECH if name == "int8" else NO_RECORDINGS)
         export(str(request.param), folder, Serving(), probes, precision=choice, suffix=f"_{name}")
     return folder
 
@@ -75,6 +79,54 @@ def test_what_the_export_says_of_its_precision(repository: Path) -> None:
         assert parity["words_changed"] == int(parameters["words_changed"].string_value)
         assert parity["words_changed"] <= parity["max_word_change"] * parity["words_compared"]
         assert (precision == "fp32") <= (parity["words_changed"] == 0)
+        texts = parity["changed_texts"]
+        assert sum(words_changed(text["nemo"], text["export"]) for text in texts) == parity["words_changed"]
+        assert {text["probe"] for text in texts} <= {*SPEECH.names, *read_probes(None).made.names}
+        assert parity["probe_recordings"] == {**asdict(SPEECH.trace()), "source": "demo commands"}
+        assert parity["probe_recordings"]["recordings"] + parity["probes_made"]["recordings"] == parity["probes"]
+        learnt = {**asdict(SPEECH.trace()), "among_probes": len(COMMANDS)} if precision == "int8" else None
+        assert parity["calibration"] == learnt
+        assert parity["calibrated_on_probes"] == (precision == "int8")
+        assert str(ROOT) not in json.dumps(parity)
+
+
+@pytest.mark.parametrize("among_probes", [0, 3])
+def test_the_result_line_says_which_texts_and_words_count(among_probes: int) -> None:
+    speech, made = Trace("mine", 8, 20.0, "a"), Trace("made", 2, 4.0, "b")
+    parity = Parity(
+        model="coffee",
+        checkpoint_sha256="",
+        nemo_class="EncDecCTCModel",
+        checkpoint_nemo_version=None,
+        front_end="mel",
+        scores="LOG_PROBS",
+        versions={},
+        precision="int8",
+        max_word_change=0.02,
+        probes=10,
+        probe_seconds=24.0,
+        probe_recordings=speech,
+        probes_made=made,
+        calibration=Calibration("others", 3, 7.0, "c", among_probes),
+        texts_compared=30,
+        texts_equal=27,
+        words_compared=100,
+        words_changed=2,
+    )
+    line = parity.summary()
+    assert line.startswith(
+        "coffee: 27/30 texts equal NeMo's of 10 probes (24 s), each alone and in two mixed batches; int8 changes "
+        "2 of 100 words, 2.00%, counted on each probe once, alone"
+    )
+    assert ("on recordings that it learnt from" in line) == (among_probes > 0)
+
+
+def test_a_trace_is_of_the_samples_in_any_order() -> None:
+    one, other = np.arange(3, dtype=np.int16), np.arange(3, 6, dtype=np.int16)
+    digest = Recordings("a", (one, other), ("x", "y")).trace().sha256
+    assert digest == Recordings("b", (other, one), ("p", "q")).trace().sha256
+    assert digest != Recordings("a", (np.concatenate([one, other]),), ("x",)).trace().sha256
+    assert Recordings("a", (one,), ("x",)).count_in(Recordings("b", (other, one), ("p", "q"))) == 1
 
 
 def test_sizes(repository: Path) -> None:
@@ -109,6 +161,8 @@ def test_more_words_than_allowed_are_refused_with_the_figure(tmp_path: Path) -> 
         (("--max-word-change", 0.1), "--max-word-change is for --precision fp16 and int8"),
         (("--precision", "fp16", "--calibration", "."), "--calibration is for --precision int8"),
         (("--precision", "int8", "--calibration", "missing.jsonl"), "error: missing.jsonl: No such file"),
+        *((("--precision", "int8", f"--max-word-change={no_share}"), "write 2% or 0.02") for no_share in NO_SHARES),
+        (("--name-suffix", "a/b"), "error: --name-suffix: 'a/b' can't be in a model's name; use letters"),
     ],
 )
 def test_flags_that_do_not_fit(flags: tuple[object, ...], complaint: str, tmp_path: Path) -> None:
@@ -118,17 +172,11 @@ def test_flags_that_do_not_fit(flags: tuple[object, ...], complaint: str, tmp_pa
     assert not (tmp_path / "repository").exists()
 
 
-def test_recordings_of_a_manifest(tmp_path: Path) -> None:
-    assert len(COMMANDS) == 22 and all(samples.dtype == np.int16 for samples in COMMANDS)
-    manifest = tmp_path / "manifest.jsonl"
-    for content, complaint in (
-        ("", "lists no recordings"),
-        ("{}\n", "audio_filepath"),
-        ("no json\n", "audio_filepath"),
-    ):
-        manifest.write_text(content)
-        with pytest.raises(ExportError, match=f"manifest.jsonl: .*{complaint}"):
-            read_recordings(manifest)
+@pytest.mark.parametrize(
+    ("text", "value"), [("2%", 0.02), ("0.02", 0.02), ("0", 0), ("100%", 1), ("1", 1), ("0.5 %", 0.005)]
+)
+def test_a_share(text: str, value: float) -> None:
+    assert share(text) == pytest.approx(value)
 
 
 def test_words_changed() -> None:

@@ -1,0 +1,73 @@
+"""Names that recognizers can have, beside the parts that exports write."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from locations import DEMO_CHECKPOINT, ROOT
+
+from export_scripts.catalogue import CATALOGUE
+from export_scripts.errors import ExportError
+from export_scripts.names import Part, check_suffix, recognizer_name
+
+
+@pytest.mark.parametrize("suffix", ["", "_int8"])
+def test_names_of_the_catalogue_are_free(suffix: str) -> None:
+    assert [recognizer_name(model.name, suffix) for model in CATALOGUE] == [model.name + suffix for model in CATALOGUE]
+
+
+@pytest.mark.parametrize(
+    ("source", "suffix", "name"),
+    [
+        ("demo/coffee_ctc.nemo", "", "coffee_ctc"),
+        ("demo/coffee_ctc.nemo", "_int8", "coffee_ctc_int8"),
+        ("my model.nemo", "", "my_model"),
+        ("audio.nemo", "_en", "audio_en"),
+        ("x_encoder.nemo", "_2", "x_encoder_2"),
+        ("mel_gibson.nemo", "", "mel_gibson"),
+        ("nvidia/stt_en", "", "nvidia_stt_en"),
+    ],
+)
+def test_a_recognizers_name(source: str, suffix: str, name: str) -> None:
+    assert recognizer_name(source, suffix) == name
+
+
+@pytest.mark.parametrize(
+    ("source", "suffix", "name"),
+    [
+        *((f"coffee{part.value}.nemo", "", f"coffee{part.value}") for part in Part),
+        *(("demo/coffee.nemo", part.value, f"coffee{part.value}") for part in Part),
+        ("audio.nemo", "", "audio"),
+        ("audio", "", "audio"),
+        ("mel_80_25ms.nemo", "_zero_1d0b7e", "mel_80_25ms_zero_1d0b7e"),
+    ],
+)
+def test_a_name_that_belongs_to_a_part(source: str, suffix: str, name: str) -> None:
+    with pytest.raises(ExportError) as refusal:
+        recognizer_name(source, suffix)
+    assert str(refusal.value).startswith(f"{source}: a recognizer can't be called {name}, which is ")
+    assert str(refusal.value).endswith("; rename the checkpoint or give it another name by --name-suffix")
+
+
+@pytest.mark.parametrize("suffix", ["a/b", " ", "é", "..\\"])
+def test_a_suffix_that_no_model_has(suffix: str) -> None:
+    with pytest.raises(ExportError, match=r"--name-suffix: .* use letters, digits, _, . and -"):
+        check_suffix(suffix)
+    check_suffix("_int8.v2-a")
+
+
+def test_a_name_is_refused_before_nemo_is_loaded(tmp_path: Path) -> None:
+    """Where NeMo can't be imported, nothing else may be said."""
+    (tmp_path / "nemo.py").write_text("raise RuntimeError('NeMo is loaded')")
+    arguments = [str(DEMO_CHECKPOINT), "--repository", str(tmp_path / "repository"), "--name-suffix", "_log_probs"]
+    command = (
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; from export_scripts.export import main; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", command, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: {DEMO_CHECKPOINT}: a recognizer can't be called coffee_ctc_log_probs, ")
+    assert not (tmp_path / "repository").exists()

@@ -1,0 +1,97 @@
+"""Recordings of any format, from folders and manifests, and what is said of those that can't be used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from locations import DEMO_MANIFEST
+
+from client.audio import load_audio
+from export_scripts.errors import ExportError
+from export_scripts.probes import read_probes, read_recordings
+
+TONE = np.sin(np.arange(24_000) / 20) * 0.5
+
+
+def test_recordings_of_a_manifest_are_those_of_its_folder() -> None:
+    listed, found = read_recordings(DEMO_MANIFEST), read_recordings(DEMO_MANIFEST.parent)
+    assert len(listed.signals) == 22 and all(samples.dtype == np.int16 for samples in listed.signals)
+    assert listed.names == found.names and listed.trace().sha256 == found.trace().sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "subtype"),
+    [
+        ("a.flac", 16_000, 1, "PCM_16"),
+        ("a.wav", 16_000, 1, "FLOAT"),
+        ("a.WAV", 44_100, 2, "PCM_24"),
+        ("a.ogg", 8_000, 1, "VORBIS"),
+        ("a.opus", 48_000, 1, "OPUS"),
+        ("a.mp3", 16_000, 2, "MPEG_LAYER_III"),
+        ("a.aif", 16_000, 2, "PCM_16"),
+    ],
+)
+def test_recordings_are_what_the_client_would_send(
+    name: str, rate: int, channels: int, subtype: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    container = {".opus": "OGG", ".aif": "AIFF"}.get(file.suffix.lower())
+    soundfile.write(file, np.repeat(TONE[:, None], channels, axis=1), rate, subtype=subtype, format=container)
+    (tmp_path / "notes.txt").write_text("no audio")
+    (tmp_path / "._a.wav").write_text("no audio either")
+    recordings = read_recordings(tmp_path)
+    assert recordings.names == (name,)
+    np.testing.assert_array_equal(recordings.signals[0], load_audio(file))
+    assert np.abs(recordings.signals[0].astype(int)).max() > 10_000
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "nan", "raw"])
+def test_a_recording_that_cannot_be_used(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / ("one.raw" if kind == "raw" else "one.wav")
+    if kind in ("text", "raw"):
+        file.write_text("no audio")
+    else:
+        soundfile.write(file, np.full(0 if kind == "empty" else 9, np.nan), 16_000, subtype="FLOAT")
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text(json.dumps({"audio_filepath": str(DEMO_MANIFEST.parent / "0000_awb.flac")}) + "\n\n")
+    with manifest.open("a") as lines:
+        lines.write(json.dumps({"audio_filepath": file.name}))
+    with pytest.raises(ExportError) as refusal:
+        read_recordings(manifest)
+    message = str(refusal.value)
+    assert message.startswith(f"{manifest}:3: {file}: ") and "\n" not in message
+    assert message.endswith(("; convert it to WAV or FLAC", "; leave it out", "; write it again from its source"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("a.jsonl", b"", "a.jsonl: lists no recordings"),
+        ("a.jsonl", b"\n{}\n", "a.jsonl:2: not a line of NeMo's manifests, a JSON object with audio_filepath"),
+        ("a.jsonl", b"no json\n", "a.jsonl:1: not a line of NeMo's manifests"),
+        ("a.jsonl", b'{"audio_filepath": 5}', "a.jsonl:1: not a line of NeMo's manifests"),
+        ("a.jsonl", b'{"audio_filepath": "gone.wav"}', "gone.wav: no such file"),
+        ("a.csv", b"filename,transcript\n", "a.csv: is CSV, not NeMo's JSON lines; `python -m benchmark.prepare mine="),
+        ("a.flac", b"fLaC\xff\xfe", "a.flac: is no text; give a folder of recordings, or a manifest"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used(name: str, content: bytes, complaint: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ExportError) as refusal:
+        read_recordings(tmp_path / name)
+    assert complaint in str(refusal.value)
+
+
+def test_what_a_report_says_of_where_recordings_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path as it was given, but nothing of this machine's folders."""
+    monkeypatch.chdir(tmp_path)
+    speech = Path("some") / "speech"
+    speech.mkdir(parents=True)
+    soundfile.write(speech / "a.wav", TONE, 16_000)
+    assert read_probes(speech).recordings.source == "some/speech"
+    assert read_probes(speech.absolute()).recordings.source == "speech"
+    assert read_probes(None).recordings.source == "demo commands"
