@@ -23,25 +23,36 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-import click
-from rich.console import Console
-from rich.status import Status
-from rich.table import Table
+# Who lacks these has most likely not activated the environment that has them, and is better told so than shown where.
+try:
+    import click
+    from rich.console import Console
+    from rich.status import Status
+    from rich.table import Table
 
-from export_scripts.accelerators import ENGINE_CACHE, Accelerator, Lengths, TensorRt
-from export_scripts.catalogue import CATALOGUE, FRONT_ENDS, NEMO_CLASSES, select
-from export_scripts.check import check_repository
-from export_scripts.checkpoint import KINDS, Checkpoint, open_checkpoint
-from export_scripts.errors import ExportError, ParityError
-from export_scripts.lengths import read_lengths
-from export_scripts.names import check_suffix
-from export_scripts.precision import FP32, MAX_WORD_CHANGE, PRECISIONS, Precision, PrecisionName
-from export_scripts.probes import Probes, read_probes, read_recordings
-from export_scripts.published import Published, find_published
-from export_scripts.recordings import NO_RECORDINGS
-from export_scripts.repository import publishing
-from export_scripts.share import share
-from export_scripts.triton_config import Serving
+    from export_scripts.accelerators import ENGINE_CACHE, Accelerator, Lengths, TensorRt
+    from export_scripts.catalogue import CATALOGUE, FRONT_ENDS, NEMO_CLASSES, select
+    from export_scripts.check import check_repository
+    from export_scripts.checkpoint import KINDS, Checkpoint, open_checkpoint
+    from export_scripts.errors import ExportError, ParityError
+    from export_scripts.lengths import read_lengths
+    from export_scripts.names import check_suffix
+    from export_scripts.precision import FP32, MAX_WORD_CHANGE, PRECISIONS, Precision, PrecisionName
+    from export_scripts.probes import Probes, read_probes, read_recordings
+    from export_scripts.published import Published, find_published
+    from export_scripts.recordings import NO_RECORDINGS
+    from export_scripts.repository import publishing
+    from export_scripts.share import share
+    from export_scripts.triton_config import Serving
+except ModuleNotFoundError as missing:
+    if __name__ != "__main__":
+        raise
+    print(
+        f"error: there is no module {missing.name} in this Python; activate the environment for exports: "
+        ". .venv/export/bin/activate (see README.md, Install)",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 LIST_WIDTH = 150
 

@@ -301,3 +301,16 @@ def test_a_pretrained_name_that_nemo_does_not_know(tmp_path: Path) -> None:
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: stt_en_no_such_model: ")
     assert not (tmp_path / "repository").exists()
+
+
+def test_a_python_without_the_exports_packages_is_told_the_environment() -> None:
+    # -S: this Python without what is installed.
+    command = [sys.executable, "-S", "export_scripts/export.py", "--list"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        "error: there is no module click in this Python; activate the environment for exports"
+    )
+    assert done.stderr.count("\n") == 1
