@@ -12,8 +12,17 @@ import yaml
 from deployment import BIN, DOCKER, PROFILES, TOOLS, Compose
 
 
+@pytest.fixture(scope="session")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What podman-compose asks for its version before anything, also where no container is to run."""
+    path = tmp_path_factory.mktemp("podman") / "podman"
+    path.write_text("#!/bin/sh\necho podman version 4.3.1\n")
+    path.chmod(0o755)
+    return path
+
+
 @pytest.fixture
-def compose(monkeypatch: pytest.MonkeyPatch) -> Compose:
+def compose(podman: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
     """The compose files of those names put together, variables filled in, as podman-compose would run them."""
 
     def config(*names: str, **variables: str) -> dict[str, Any]:
@@ -21,9 +30,8 @@ def compose(monkeypatch: pytest.MonkeyPatch) -> Compose:
             monkeypatch.setenv(name, value)
         files = [f"--file={DOCKER / name}" for name in names]
         profiles = [f"--profile={profile}" for profile in PROFILES]
-        done = subprocess.run(
-            [BIN / "podman-compose", *files, *profiles, "config"], capture_output=True, text=True, check=True
-        )
+        command = [BIN / "podman-compose", f"--podman-path={podman}", *files, *profiles, "config"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         made: dict[str, Any] = yaml.safe_load(done.stdout)
         return made
 
