@@ -30,7 +30,7 @@ def compose(podman: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
             monkeypatch.setenv(name, value)
         files = [f"--file={DOCKER / name}" for name in names]
         profiles = [f"--profile={profile}" for profile in PROFILES]
-        command = [BIN / "podman-compose", f"--podman-path={podman}", *files, *profiles, "config"]
+        command = [str(BIN / "podman-compose"), f"--podman-path={podman}", *files, *profiles, "config"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         made: dict[str, Any] = yaml.safe_load(done.stdout)
         return made
