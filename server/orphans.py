@@ -47,18 +47,19 @@ def end_stubs(server: int) -> None:
     """Kill what `server` has left, and free the memory that it shared with them."""
     for process, arguments in _processes():
         if Path(arguments[0]).name == STUB and arguments[_SERVER : _SERVER + 1] == [str(server)]:
-            with suppress(ProcessLookupError, PermissionError):
+            with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-            (Path("/dev/shm") / arguments[_REGION]).unlink(missing_ok=True)
+            (Path("/dev/shm") / Path(arguments[_REGION]).name).unlink(missing_ok=True)
 
 
 def _processes() -> list[tuple[int, list[str]]]:
+    """This user's, with their command lines: anybody may call a process as a stub is called, and name any file."""
     found = []
     for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            # One may end while it is looked at.
-            with suppress(OSError):
-                found.append((int(folder.name), (folder / "cmdline").read_bytes().decode().split("\0")))
+        # One may end while it is looked at.
+        with suppress(OSError):
+            if folder.name.isdecimal() and folder.stat().st_uid == os.getuid():
+                found.append((int(folder.name), os.fsdecode((folder / "cmdline").read_bytes()).split("\0")))
     return found
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 from client.audio import load_audio
 from client.errors import RecognizerError
 from client.recognizer import AsyncRecognizer
-from server.orphans import STUB
+from server.orphans import STUB, end_stubs
 from server.process import Server, running_server
 
 
@@ -58,3 +60,11 @@ async def test_a_server_that_is_killed_while_it_answers_leaves_no_process(
         assert not stubs_of(server)
         # A stub that ends by itself before anybody looks keeps the name of its memory from us.
         assert len(shared_memory(stubs)) <= 1
+
+
+def test_a_process_whose_arguments_are_no_text_is_passed_over() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()", b"\xff"], stdin=subprocess.PIPE) as other:
+        end_stubs(other.pid)
+        assert other.poll() is None
+        other.communicate(b"\n")
+    assert other.returncode == 0
