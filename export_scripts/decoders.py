@@ -24,6 +24,7 @@ from export_scripts.graphs.encoder import (
 )
 from export_scripts.graphs.rnnt import rnnt_decoder_graph
 from export_scripts.graphs.text import Pieces
+from export_scripts.graphs.tuning import CPU, Tuning
 from export_scripts.transducer import read_transducer
 
 TIE = 1e-3
@@ -46,7 +47,9 @@ class Decoder(ABC):
         self.model = model
 
     @abstractmethod
-    def encoder_graph(self, mels: int, frame_rate: int, convert: Conversion = unchanged) -> onnx.ModelProto: ...
+    def encoder_graph(
+        self, mels: int, frame_rate: int, convert: Conversion = unchanged, tuning: Tuning = CPU
+    ) -> onnx.ModelProto: ...
 
     @abstractmethod
     def decoder_graph(self, pieces: Pieces) -> onnx.ModelProto: ...
@@ -65,8 +68,11 @@ class CtcDecoder(Decoder):
 
     scores, length, scores_are_asked_for = "LOG_PROBS", "LABELS_LENGTH", True
 
-    def encoder_graph(self, mels: int, frame_rate: int, convert: Conversion = unchanged) -> onnx.ModelProto:
-        return ctc_encoder_graph(CtcEncoder(self.model.encoder, self.model.decoder), mels, frame_rate, convert)
+    def encoder_graph(
+        self, mels: int, frame_rate: int, convert: Conversion = unchanged, tuning: Tuning = CPU
+    ) -> onnx.ModelProto:
+        encoder = CtcEncoder(self.model.encoder, self.model.decoder)
+        return ctc_encoder_graph(encoder, mels, frame_rate, convert, tuning)
 
     def decoder_graph(self, pieces: Pieces) -> onnx.ModelProto:
         return ctc_decoder_graph(pieces)
@@ -95,8 +101,11 @@ class RnntDecoder(Decoder):
         super().__init__(model)
         self.transducer = read_transducer(model)
 
-    def encoder_graph(self, mels: int, frame_rate: int, convert: Conversion = unchanged) -> onnx.ModelProto:
-        return rnnt_encoder_graph(RnntEncoder(self.model.encoder, self.model.joint.enc), mels, frame_rate, convert)
+    def encoder_graph(
+        self, mels: int, frame_rate: int, convert: Conversion = unchanged, tuning: Tuning = CPU
+    ) -> onnx.ModelProto:
+        encoder = RnntEncoder(self.model.encoder, self.model.joint.enc)
+        return rnnt_encoder_graph(encoder, mels, frame_rate, convert, tuning)
 
     def decoder_graph(self, pieces: Pieces) -> onnx.ModelProto:
         return rnnt_decoder_graph(self.transducer, pieces)

@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from nemo.collections.asr.parts.submodules.multi_head_attention import RelPositionMultiHeadAttention
 
-SCORES_AT_ONCE = 1 << 23
-"""Attention scores in memory at a time, of all items and heads together (32 MB each of a few such tensors).
 
-Ten minutes of audio have 15,000 frames, so 225 million scores a head, and NeMo holds them all."""
+def attention(scores_at_once: int) -> Callable[..., torch.Tensor]:
+    """A method in place of NeMo's RelPositionMultiHeadAttention.forward (Dai et al. 2019, "Transformer-XL", section 3.3).
 
-
-def attention(
-    self: RelPositionMultiHeadAttention,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor,
-    pos_emb: torch.Tensor,
-    cache: None = None,
-) -> torch.Tensor:
-    """NeMo's RelPositionMultiHeadAttention.forward (Dai et al. 2019, "Transformer-XL", section 3.3).
-
-    query, key, value: float32 [B, frames, D]; mask: bool [B, 1, frames], true where a frame is not valid;
-    pos_emb: [1, 2 * frames - 1, D], from the farthest past to the farthest future
+    scores_at_once: see Tuning
     """
-    q, k, v = self.forward_qkv(query, key, value)
-    position = self.linear_pos(pos_emb).view(1, -1, self.h, self.d_k).transpose(1, 2)
-    # Scaled before the products, which have many more numbers than the queries.
-    scale = 1 / math.sqrt(self.d_k)
-    by_content = (q + self.pos_bias_u.unsqueeze(1)) * scale
-    by_position = (q + self.pos_bias_v.unsqueeze(1)) * scale
-    attended = _attend(by_content, by_position, k, v, position, mask.unsqueeze(1), SCORES_AT_ONCE)
-    projected: torch.Tensor = self.linear_out(attended.transpose(1, 2).flatten(2))
-    return projected
+
+    def forward(
+        self: RelPositionMultiHeadAttention,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor,
+        pos_emb: torch.Tensor,
+        cache: None = None,
+    ) -> torch.Tensor:
+        """query, key, value: float32 [B, frames, D]; mask: bool [B, 1, frames], true where a frame is not valid;
+        pos_emb: [1, 2 * frames - 1, D], from the farthest past to the farthest future
+        """
+        q, k, v = self.forward_qkv(query, key, value)
+        position = self.linear_pos(pos_emb).view(1, -1, self.h, self.d_k).transpose(1, 2)
+        # Scaled before the products, which have many more numbers than the queries.
+        scale = 1 / math.sqrt(self.d_k)
+        by_content = (q + self.pos_bias_u.unsqueeze(1)) * scale
+        by_position = (q + self.pos_bias_v.unsqueeze(1)) * scale
+        attended = _attend(by_content, by_position, k, v, position, mask.unsqueeze(1), scores_at_once)
+        projected: torch.Tensor = self.linear_out(attended.transpose(1, 2).flatten(2))
+        return projected
+
+    return forward
 
 
 @torch.jit.script

@@ -49,8 +49,9 @@ class Graph:
         self.nodes.append(helper.make_node(operator, inputs, outputs, name=outputs[0], **attributes))
         return outputs
 
-    def constant(self, array: np.ndarray) -> str:
-        name = self._fresh("constant")
+    def constant(self, array: np.ndarray, hint: str = "constant") -> str:
+        """Add a constant and return its name, in which `hint` stands."""
+        name = self._fresh(hint)
         self.initializers.append(numpy_helper.from_array(np.asarray(array), name))
         return name
 

@@ -6,12 +6,13 @@ utterance's text depends on the company it has in its batch. Here the encoder ke
 
 from __future__ import annotations
 
-import io
 import math
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -30,6 +31,7 @@ from export_scripts.graphs.attention import attention
 from export_scripts.graphs.builder import OPSETS, Graph
 from export_scripts.graphs.groups import in_groups, side_by_side
 from export_scripts.graphs.ragged import Padded, Ragged, length_output, ragged_input
+from export_scripts.graphs.tuning import CPU, Tuning
 
 Conversion = Callable[[onnx.ModelProto], onnx.ModelProto]
 """Changes the traced encoder, inputs features and length, outputs scores and scores_length, keeping all four."""
@@ -86,14 +88,14 @@ class RnntEncoder(LengthKeepingEncoder):
 
 
 def ctc_encoder_graph(
-    encoder: CtcEncoder, mels: int, frame_rate: int, convert: Conversion = unchanged
+    encoder: CtcEncoder, mels: int, frame_rate: int, convert: Conversion = unchanged, tuning: Tuning = CPU
 ) -> onnx.ModelProto:
     """FEATURES float32 (ragged) -> LABELS int32 [B, frames'], LABELS_LENGTH, LOG_PROBS float32.
 
     LOG_PROBS [B, frames', labels] is there for those who ask for it; its best label a frame, taken
     as NeMo takes it, is LABELS.
     """
-    g, log_probs = _encoder(encoder, mels, frame_rate, convert)
+    g, log_probs = _encoder(encoder, mels, frame_rate, convert, tuning)
     best = g.Cast(g.ArgMax(log_probs.table, axis=1, keepdims=0), to=TensorProto.INT32)
     labels = side_by_side(g, replace(log_probs, table=best, width=None))
     g.output("LABELS", labels, TensorProto.INT32, ["items", "encoded"])
@@ -103,18 +105,20 @@ def ctc_encoder_graph(
 
 
 def rnnt_encoder_graph(
-    encoder: RnntEncoder, mels: int, frame_rate: int, convert: Conversion = unchanged
+    encoder: RnntEncoder, mels: int, frame_rate: int, convert: Conversion = unchanged, tuning: Tuning = CPU
 ) -> onnx.ModelProto:
     """FEATURES float32 (ragged) -> ENCODED float32 [B, frames', joint size], ENCODED_LENGTH."""
-    g, encoded = _encoder(encoder, mels, frame_rate, convert)
+    g, encoded = _encoder(encoder, mels, frame_rate, convert, tuning)
     _output(g, "ENCODED", encoded)
     length_output(g, "ENCODED_LENGTH", encoded.length)
     return g.model()
 
 
-def _encoder(encoder: LengthKeepingEncoder, mels: int, frame_rate: int, convert: Conversion) -> tuple[Graph, Ragged]:
+def _encoder(
+    encoder: LengthKeepingEncoder, mels: int, frame_rate: int, convert: Conversion, tuning: Tuning
+) -> tuple[Graph, Ragged]:
     """The graph so far, and the scores of each item's own frames; frame_rate is that of FEATURES, in Hz."""
-    traced, width = _trace(encoder, mels)
+    traced, width = _trace(encoder, mels, tuning.scores_at_once)
     converted = convert(traced)
 
     def network(group: Graph, batch: Padded) -> tuple[str, str]:
@@ -123,23 +127,30 @@ def _encoder(encoder: LengthKeepingEncoder, mels: int, frame_rate: int, convert:
 
     g = Graph("encoder")
     features = ragged_input(g, "FEATURES", TensorProto.FLOAT, width=mels)
-    return g, in_groups(g, features, network, width, frame_rate)
+    return g, in_groups(g, features, network, width=width, step_rate=frame_rate, tuning=tuning)
 
 
 def _output(g: Graph, name: str, items: Ragged) -> None:
     g.output(name, side_by_side(g, items), TensorProto.FLOAT, ["items", "encoded", items.width or 1])
 
 
-def _trace(module: LengthKeepingEncoder, mels: int) -> tuple[onnx.ModelProto, int]:
-    buffer = io.BytesIO()
+def _trace(module: LengthKeepingEncoder, mels: int, scores_at_once: int) -> tuple[onnx.ModelProto, int]:
     example = torch.randn(2, 120, mels), torch.tensor([120, 73])
-    with torch.no_grad(), warnings.catch_warnings(), typecheck.disable_checks(), lengths_from_shapes(module):
+    with (
+        # Through a folder: only there PyTorch keeps weights beside the graph where both exceed protobuf's 2 GiB.
+        tempfile.TemporaryDirectory() as folder,
+        torch.no_grad(),
+        warnings.catch_warnings(),
+        typecheck.disable_checks(),
+        lengths_from_shapes(module, scores_at_once),
+    ):
         warnings.simplefilter("ignore")
         width = module.eval()(*example)[0].shape[2]
+        file = Path(folder) / "encoder.onnx"
         torch.onnx.export(
             module,
             example,
-            buffer,  # type: ignore[arg-type]
+            file,
             input_names=["features", "length"],
             output_names=["scores", "scores_length"],
             dynamic_axes={
@@ -151,7 +162,7 @@ def _trace(module: LengthKeepingEncoder, mels: int) -> tuple[onnx.ModelProto, in
             opset_version=OPSETS[""],
             dynamo=False,
         )
-    return onnx.load_from_string(buffer.getvalue()), width
+        return onnx.load(file), width
 
 
 def check_encoder(encoder: torch.nn.Module) -> None:
@@ -175,7 +186,7 @@ def check_encoder(encoder: torch.nn.Module) -> None:
 
 
 @contextmanager
-def lengths_from_shapes(module: torch.nn.Module) -> Iterator[None]:
+def lengths_from_shapes(module: torch.nn.Module, scores_at_once: int) -> Iterator[None]:
     """Masks and positions are computed from the shape at hand instead of being read from NeMo's caches.
 
     A cache has the size that it had when the model was traced; longer audio would run off its end.
@@ -208,7 +219,7 @@ def lengths_from_shapes(module: torch.nn.Module) -> Iterator[None]:
             patch(child, "update_max_seq_length", _keep)
             patch(child, "_create_masks", _padding_masks)
         elif isinstance(child, RelPositionMultiHeadAttention):
-            patch(child, "forward", attention)
+            patch(child, "forward", attention(scores_at_once))
         elif isinstance(child, RelPositionalEncoding):
             patch(child, "forward", _relative_positions)
     try:

@@ -19,6 +19,7 @@ from onnx import TensorProto
 from export_scripts.graphs.builder import Graph, ints
 from export_scripts.graphs.groups import in_groups, side_by_side
 from export_scripts.graphs.ragged import Padded, length_output, ragged_input
+from export_scripts.graphs.tuning import CPU, Tuning
 from export_scripts.names import FEATURES
 
 INT16_SCALE = np.float32(1 / 32768)
@@ -73,7 +74,7 @@ class FrontEnd:
         )
 
 
-def features_graph(front_end: FrontEnd) -> onnx.ModelProto:
+def features_graph(front_end: FrontEnd, tuning: Tuning = CPU) -> onnx.ModelProto:
     """SAMPLES int16 (ragged) -> FEATURES float32 [B, frames, mels], FEATURES_LENGTH int32 [B, 1].
 
     FEATURES is zero beyond an item's own frames and has at least one row. No samples, or with zero
@@ -85,7 +86,9 @@ def features_graph(front_end: FrontEnd) -> onnx.ModelProto:
     def network(group: Graph, batch: Padded) -> tuple[str, str]:
         return _features(group, batch, front_end)
 
-    features = in_groups(g, samples, network, front_end.mels, front_end.sample_rate)
+    features = in_groups(
+        g, samples, network, width=front_end.mels, step_rate=front_end.sample_rate, tuning=tuning
+    )
     g.output("FEATURES", side_by_side(g, features), TensorProto.FLOAT, ["items", "frames", front_end.mels])
     length_output(g, "FEATURES_LENGTH", features.length)
     return g.model()

@@ -14,27 +14,31 @@ from onnx import TensorProto
 
 from export_scripts.graphs.builder import Graph, ints
 from export_scripts.graphs.ragged import Padded, Ragged, padded, time_mask
-
-PADDED_SHARE = 8
-"""An item may be padded by this fraction of the longest of its group,"""
-PADDED_SECONDS = 1
-"""or by so much where that is more: below it, another pass of the network costs more than the padding."""
-SECONDS_AT_ONCE = 600
-"""Audio in one group, padding included; one item may be longer."""
+from export_scripts.graphs.tuning import Tuning
 
 Network = Callable[[Graph, Padded], tuple[str, str]]
 """Adds itself to a graph: a padded batch -> values float32 [B, steps', width], length int64 [B]."""
 
 
-def in_groups(g: Graph, items: Ragged, network: Network, width: int, step_rate: int) -> Ragged:
+PASS_STEPS, STEPS_AT_ONCE = "pass_steps", "steps_at_once"
+"""Names of two of Tuning's numbers in a graph, in steps of its input; benchmark.gpu.stages varies them."""
+
+
+def in_groups(
+    g: Graph, items: Ragged, network: Network, *, width: int, step_rate: int, tuning: Tuning
+) -> Ragged:
     """What `network` makes of each item, `width` numbers a step; row 0 of the table is no item's, and zero.
 
     step_rate: of the input, in Hz
+
+    Items are taken from the longest to the shortest, and a group is closed as soon as the padding of all its items
+    together exceeds the cost of a pass. For lengths that shrink evenly this is the cheapest cut: with padding d * k^2 / 2
+    in a group of k items and c for a pass, the cost per item (d * k^2 / 2 + c) / k is least where the padding equals c.
     """
     count = g.Shape(items.length)
     length, order = g.add("TopK", [items.length, count], 2, largest=1, sorted=1)
     by_length = replace(items, length=length, start=g.Gather(items.start, order), steps=g.Gather(items.steps, order))
-    body = _group(by_length, count, network, width, step_rate)
+    body = _group(by_length, count, network, width, step_rate, tuning)
     initial = [ints(0), np.zeros((1, width), np.float32), ints()]
     _, table, made = g.add("Loop", ["", np.array(True), *initial], 3, body=body.graph())
     # The loop met the items in another order.
@@ -44,7 +48,9 @@ def in_groups(g: Graph, items: Ragged, network: Network, width: int, step_rate: 
     return Ragged(table, start, steps=made, length=made, width=width)
 
 
-def _group(items: Ragged, count: str, network: Network, width: int, step_rate: int) -> Graph:
+def _group(
+    items: Ragged, count: str, network: Network, width: int, step_rate: int, tuning: Tuning
+) -> Graph:
     """The loop's body; it carries the number of items done, the rows made of them, and how many of each."""
     g = Graph("group")
     g.input("group_number", TensorProto.INT64, [])
@@ -55,9 +61,11 @@ def _group(items: Ragged, count: str, network: Network, width: int, step_rate: i
 
     rest = g.Slice(items.length, done, count, ints(0))
     longest = g.Max(g.Slice(rest, ints(0), ints(1), ints(0)), ints(1))
-    allowed = g.Max(g.Div(longest, ints(PADDED_SHARE)), ints(PADDED_SECONDS * step_rate))
-    similar = g.GreaterOrEqual(g.Add(rest, allowed), longest)
-    at_once = g.Max(g.Div(ints(SECONDS_AT_ONCE * step_rate), longest), ints(1))
+    pass_steps = g.constant(ints(round(tuning.pass_seconds * step_rate)), PASS_STEPS)
+    steps_at_once = g.constant(ints(round(tuning.seconds_at_once * step_rate)), STEPS_AT_ONCE)
+    padding = g.CumSum(g.Sub(longest, rest), np.array(0))
+    similar = g.LessOrEqual(padding, pass_steps)
+    at_once = g.Max(g.Div(steps_at_once, longest), ints(1))
     fits = g.Less(g.Range(np.array(0), g.Squeeze(g.Shape(rest)), np.array(1)), at_once)
     size = g.ReduceSum(g.Cast(g.And(similar, fits), to=TensorProto.INT64), ints(0), keepdims=1)
     end = g.Add(done, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ import torch
 from nemo.collections.asr.modules import ConformerEncoder, ConvASREncoder
 from tiny_models import CTC, NEW_NEMO, block, tiny_model
 
-from export_scripts.graphs import attention
 from export_scripts.graphs.encoder import CtcEncoder, check_encoder, ctc_encoder_graph
+from export_scripts.graphs.tuning import CPU
 
 Features = npt.NDArray[np.float32]
 
@@ -67,11 +68,11 @@ def test_from_no_frame_to_a_minute_in_one_batch(encoder: tuple[Any, ort.Inferenc
             np.testing.assert_allclose(log_probs, run(graph, [features])[0], atol=1e-3, rtol=0)
 
 
-def test_attention_by_small_blocks_is_nemos(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "SCORES_AT_ONCE", 60_000)
+def test_attention_by_small_blocks_is_nemos() -> None:
     model = tiny_model("conformer", NEW_NEMO)
     mels = model.cfg.preprocessor.features
-    stage = ctc_encoder_graph(CtcEncoder(model.encoder, model.decoder), mels, FRAME_RATE)
+    tuning = replace(CPU, scores_at_once=60_000)
+    stage = ctc_encoder_graph(CtcEncoder(model.encoder, model.decoder), mels, FRAME_RATE, tuning=tuning)
     graph = ort.InferenceSession(stage.SerializeToString(), providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(7)
     batch = [rng.normal(0, 1, (frames, mels)).astype(np.float32) for frames in (1500, 1490, 1420, 40)]

@@ -1,0 +1,25 @@
+"""What a graph is tuned for: it decides speed and memory, never a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a stage cuts its work into pieces.
+
+    pass_seconds: cost of one more pass of the network, as the seconds of audio that cost as much. A group of items of
+        similar length ends where its padding would cost more than that.
+    seconds_at_once: audio in one group, padding included; one item may be longer
+    scores_at_once: attention scores in memory at a time, of all items and heads together; there are a few such float32
+        tensors. Ten minutes of audio have 15,000 frames, so 225 million scores a head, and NeMo holds them all.
+    """
+
+    pass_seconds: float
+    seconds_at_once: float
+    scores_at_once: int
+
+
+CPU = Tuning(pass_seconds=1.0, seconds_at_once=600.0, scores_at_once=1 << 23)
+GPU = Tuning(pass_seconds=100.0, seconds_at_once=2400.0, scores_at_once=1 << 27)
