@@ -7,10 +7,13 @@ from enum import Enum
 from pathlib import Path
 
 from export_scripts.errors import ExportError
+from export_scripts.graphs.tuning import Target
 
 AUDIO = "audio"
 FEATURES = "mel_{mels}_{milliseconds}ms_{edges}_{digest}"
 """The stages that recognizers share."""
+TARGET_SUFFIXES: dict[Target, str] = {"cpu": "", "gpu": "_gpu"}
+"""What the name of a shared stage that is tuned for a target ends in."""
 
 
 class Part(Enum):
@@ -22,6 +25,11 @@ class Part(Enum):
 
     def of(self, recognizer: str) -> str:
         return f"{recognizer}{self.value}"
+
+
+def features_name(front_end: str, target: Target) -> str:
+    """The feature stage of a front end, for a target."""
+    return front_end + TARGET_SUFFIXES[target]
 
 
 def is_file(source: str) -> bool:

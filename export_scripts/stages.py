@@ -10,8 +10,10 @@ from export_scripts.accelerators import warm_up, write_files
 from export_scripts.checkpoint import Checkpoint
 from export_scripts.conversion import conversion
 from export_scripts.graphs.audio import audio_graph
+from export_scripts.graphs.encoder import Conversion, unchanged
 from export_scripts.graphs.features import features_graph
-from export_scripts.names import AUDIO, Part
+from export_scripts.graphs.tuning import TUNINGS
+from export_scripts.names import AUDIO, Part, features_name
 from export_scripts.precision import FP32, Precision
 from export_scripts.repository import write_model
 from export_scripts.triton_config import Serving, Stage, ensemble_config, stage_config
@@ -19,14 +21,22 @@ from export_scripts.triton_config import Serving, Stage, ensemble_config, stage_
 TRANSCRIPT: tuple[str, ...] = ("TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH")
 
 
-def write_recognizer(folder: Path, checkpoint: Checkpoint, serving: Serving, precision: Precision = FP32) -> None:
+def write_recognizer(
+    folder: Path,
+    checkpoint: Checkpoint,
+    serving: Serving,
+    precision: Precision = FP32,
+    prepare: Conversion = unchanged,
+) -> None:
     """Write the stages and the ensemble `checkpoint.name`, and of a CTC model one with log-probs, into `folder`.
+
+    prepare: done to the traced encoder before it is put into its precision
 
     Two, because Triton asks a step for every output that its ensemble names, wanted or not: in one,
     each request would pay for copying log-probs that few ask for.
     """
     configs = []
-    for stage in _stages(checkpoint, serving, precision):
+    for stage in _stages(checkpoint, serving, precision, prepare):
         config = stage_config(stage, serving)
         warms_up = stage.encodes and stage.device == "any" and serving.accelerator == "tensorrt"
         files = warm_up(config, serving.tensorrt.lengths, stage.step_rate) if warms_up else {}
@@ -46,12 +56,18 @@ def ensembles(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
     return result
 
 
-def _stages(checkpoint: Checkpoint, serving: Serving, precision: Precision) -> Iterator[Stage]:
+def _stages(
+    checkpoint: Checkpoint, serving: Serving, precision: Precision, prepare: Conversion
+) -> Iterator[Stage]:
     front_end, decoder = checkpoint.front_end, checkpoint.decoder
+    tuning = TUNINGS[serving.target]
     yield Stage(AUDIO, audio_graph(front_end.sample_rate), device="cpu", shared=True)
-    yield Stage(front_end.name, features_graph(front_end), device="any", shared=True)
+    features = features_name(front_end.name, serving.target)
+    yield Stage(features, features_graph(front_end, tuning), device="any", shared=True)
     convert = conversion(precision, front_end)
-    encoder = decoder.encoder_graph(front_end.mels, front_end.frame_rate, convert)
+    encoder = decoder.encoder_graph(
+        front_end.mels, front_end.frame_rate, lambda traced: convert(prepare(traced)), tuning
+    )
     # onnxruntime computes in 8 bits on CPUs only.
     device: Literal["cpu", "any"] = "cpu" if precision.name == "int8" else "any"
     yield Stage(Part.ENCODER.of(checkpoint.name), encoder, device, encodes=True, step_rate=front_end.frame_rate)

@@ -15,6 +15,7 @@ from tritonclient.grpc import model_config_pb2 as triton
 from export_scripts.accelerators import Accelerator, TensorRt, computes_in_half, use_cuda, use_tensorrt
 from export_scripts.errors import ExportError
 from export_scripts.graphs.ragged import item_dims_key
+from export_scripts.graphs.tuning import Target
 
 TRITON_TYPES: dict[int, int] = {
     TensorProto.BOOL: triton.TYPE_BOOL,
@@ -47,6 +48,7 @@ class Serving:
     encoder_threads: of onnxruntime in each of them, on a CPU; 0 takes all cores
     accelerator: what runs the encoder on a GPU
     decoder_device: "gpu" has the decoder run on a GPU where the server has one
+    target: what the graphs are tuned for
     """
 
     max_batch_size: int = 16
@@ -56,6 +58,7 @@ class Serving:
     accelerator: Accelerator = "cuda"
     tensorrt: TensorRt = field(default_factory=TensorRt)
     decoder_device: Literal["cpu", "gpu"] = "cpu"
+    target: Target = "cpu"
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,18 @@ class Stage:
     step_rate: int = 0
 
 
+MAX_BATCH_SIZES: dict[Target, int] = {"cpu": 16, "gpu": 64}
+"""Requests that a stage takes at once, unless the export says otherwise."""
+
+
+def shared_serving(target: Target) -> Serving:
+    """How the stages that recognizers share are run: the same for all exports for a target."""
+    return Serving(max_batch_size=MAX_BATCH_SIZES[target], target=target)
+
+
 def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
     """The configuration of a stage; its inputs, outputs, dims and types are the graph's own."""
-    serving = Serving() if stage.shared else serving
+    serving = shared_serving(serving.target) if stage.shared else serving
     config = triton.ModelConfig(name=stage.name, backend="onnxruntime", max_batch_size=serving.max_batch_size)
     items = item_dims(stage.graph)
     for value in stage.graph.graph.input:

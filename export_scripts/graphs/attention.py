@@ -59,6 +59,9 @@ def _attend(
     keys, attended = key.transpose(2, 3), by_content[:, :, :0]
     positions = position.transpose(2, 3)
     for index in range((frames + block - 1) // block):
+        # Again from a shape: what enters an ONNX loop from outside is on the GPU, and the host would wait for it.
+        items, heads, frames = value.size(0), value.size(1), value.size(2)
+        block = max(1, min(frames, scores_at_once // (items * heads * 2 * frames)))
         start = index * block
         stop = min(frames, start + block)
         rows = stop - start

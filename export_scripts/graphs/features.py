@@ -103,8 +103,8 @@ def _features(g: Graph, samples: Padded, front_end: FrontEnd) -> tuple[str, str]
     if front_end.edges == "reflect":
         heard = g.Cast(g.Greater(samples.length, np.array(0)), to=TensorProto.INT64)
         frames = g.Add(frames, heard)
-    features, length = _trim(g, _log(g, mel, front_end) if front_end.log else mel, frames)
-    return _normalize(g, features, length, front_end), length
+    # There may be one frame more than any item has; the next mask zeroes it.
+    return _normalize(g, _log(g, mel, front_end) if front_end.log else mel, frames, front_end), frames
 
 
 def _preemphasis(g: Graph, samples: Padded, front_end: FrontEnd) -> str:
@@ -157,12 +157,6 @@ def _power_spectrum(g: Graph, signal: str, front_end: FrontEnd) -> str:
 def _log(g: Graph, mel: str, front_end: FrontEnd) -> str:
     guard = np.float32(front_end.log_guard_value)
     return g.Log(g.Add(mel, guard) if front_end.log_guard == "add" else g.Max(mel, guard))
-
-
-def _trim(g: Graph, features: str, frames: str) -> tuple[str, str]:
-    """Features [B, longest frames, mels] and how many of them are the item's own, int64 [B]."""
-    longest = g.Unsqueeze(g.Max(g.ReduceMax(frames, keepdims=0), np.array(1)), ints(0))
-    return g.Slice(features, ints(0), longest, ints(1)), frames
 
 
 def _normalize(g: Graph, features: str, length: str, front_end: FrontEnd) -> str:

@@ -38,27 +38,26 @@ def in_groups(
     count = g.Shape(items.length)
     length, order = g.add("TopK", [items.length, count], 2, largest=1, sorted=1)
     by_length = replace(items, length=length, start=g.Gather(items.start, order), steps=g.Gather(items.steps, order))
-    body = _group(by_length, count, network, width, step_rate, tuning)
-    initial = [ints(0), np.zeros((1, width), np.float32), ints()]
-    _, table, made = g.add("Loop", ["", np.array(True), *initial], 3, body=body.graph())
+    body = _group(by_length, network, width, step_rate, tuning)
+    initial = [np.zeros((1, width), np.float32), ints(), ints()]
+    table, start, made = g.add("Loop", ["", np.array(True), *initial], 3, body=body.graph())
     # The loop met the items in another order.
-    start = g.Add(g.CumSum(made, np.array(0), exclusive=1), np.array(1))
     nowhere = g.Expand(np.array(0), count)
     start, made = (g.ScatterElements(nowhere, order, column) for column in (start, made))
     return Ragged(table, start, steps=made, length=made, width=width)
 
 
-def _group(
-    items: Ragged, count: str, network: Network, width: int, step_rate: int, tuning: Tuning
-) -> Graph:
-    """The loop's body; it carries the number of items done, the rows made of them, and how many of each."""
+def _group(items: Ragged, network: Network, width: int, step_rate: int, tuning: Tuning) -> Graph:
+    """The loop's body; it carries the rows made so far, where those of each item start, and how many they are."""
     g = Graph("group")
     g.input("group_number", TensorProto.INT64, [])
     g.input("go_on_in", TensorProto.BOOL, [])
-    done = g.input("done_in", TensorProto.INT64, [1])
     table = g.input("table_in", TensorProto.FLOAT, ["rows", width])
+    starts = g.input("starts_in", TensorProto.INT64, ["items_done"])
     made = g.input("made_in", TensorProto.INT64, ["items_done"])
 
+    # Sizes of shapes are the host's: it need not wait for a GPU to know them.
+    done, count = g.Shape(made), g.Shape(items.length)
     rest = g.Slice(items.length, done, count, ints(0))
     longest = g.Max(g.Slice(rest, ints(0), ints(1), ints(0)), ints(1))
     pass_steps = g.constant(ints(round(tuning.pass_seconds * step_rate)), PASS_STEPS)
@@ -72,13 +71,14 @@ def _group(
 
     start, steps, length = (g.Slice(row, done, end, ints(0)) for row in (items.start, items.steps, items.length))
     values, length = network(g, padded(g, Ragged(items.table, start, steps, length, items.width)))
-    _, valid = time_mask(g, length)
-    inside = g.Slice(values, ints(0), g.Shape(valid, start=1, end=2), ints(1))
-    rows = g.Compress(g.Reshape(inside, ints(-1, width)), g.Reshape(valid, ints(-1)), axis=0)
+    # Rows of padding stay in the table and nothing reads them; to leave them out, the host would have to ask a GPU how
+    # many there are.
+    row = g.Mul(g.Range(np.array(0), g.Squeeze(g.Shape(length)), np.array(1)), g.Shape(values, start=1, end=2))
+    first = g.Add(row, g.Shape(table, start=0, end=1))
 
-    g.output("go_on", g.Squeeze(g.Less(end, count)), TensorProto.BOOL, [])
-    g.output("done", end, TensorProto.INT64, [1])
-    g.output("table", g.Concat(table, rows, axis=0), TensorProto.FLOAT, ["rows", width])
+    g.output("go_on", g.Squeeze(g.Less(g.Add(done, g.Shape(start)), count)), TensorProto.BOOL, [])
+    g.output("table", g.Concat(table, g.Reshape(values, ints(-1, width)), axis=0), TensorProto.FLOAT, ["rows", width])
+    g.output("starts", g.Concat(starts, first, axis=0), TensorProto.INT64, ["items_done"])
     g.output("made", g.Concat(made, length, axis=0), TensorProto.INT64, ["items_done"])
     return g
 

@@ -134,7 +134,7 @@ def _step(transducer: Transducer, outer: dict[str, str], states: int, frames_a_s
 def _labels_ahead(
     g: Graph, transducer: Transducer, outer: dict[str, str], frame: str, predicted: str, frames_a_step: int
 ) -> tuple[str, str]:
-    """[B, frames_a_step] each: the best label of the next frames, int64, and whether it is a token, int32 1 or 0."""
+    """[B, frames_a_step] each: the best label of the next frames, int64, and whether it is a token, float32 1 or 0."""
     frames = g.Add(g.Unsqueeze(frame, ints(1)), np.arange(frames_a_step, dtype=np.int64)[None])
     own = g.Less(frames, g.Unsqueeze(outer["length"], ints(1)))
     rows = g.Add(g.Min(frames, outer["last"]), g.Unsqueeze(outer["first_row"], ints(1)))
@@ -143,8 +143,8 @@ def _labels_ahead(
     logits = g.Add(g.MatMul(activated, transducer.output.weight), transducer.output.bias)
     label = g.ArgMax(logits, axis=2, keepdims=0)
     spoken = g.And(g.Not(g.Equal(label, np.array(transducer.blank))), own)
-    # onnxruntime 1.19 has no ArgMax of int64.
-    return label, g.Cast(spoken, to=TensorProto.INT32)
+    # onnxruntime 1.19 has no ArgMax of int64, and its CUDA provider none of int32.
+    return label, g.Cast(spoken, to=TensorProto.FLOAT)
 
 
 def _predict(g: Graph, transducer: Transducer, token: str, memory: list[str]) -> list[str]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Target = Literal["cpu", "gpu"]
+"""What an export is for. Either is served on both, with the same results."""
 
 
 @dataclass(frozen=True)
@@ -23,3 +27,5 @@ class Tuning:
 
 CPU = Tuning(pass_seconds=1.0, seconds_at_once=600.0, scores_at_once=1 << 23)
 GPU = Tuning(pass_seconds=100.0, seconds_at_once=2400.0, scores_at_once=1 << 27)
+
+TUNINGS: dict[Target, Tuning] = {"cpu": CPU, "gpu": GPU}

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 import torch
-from architectures import ARCHITECTURES
+from architectures import ARCHITECTURES, LATER
 from model_parts import Architecture
 from speech import read_recordings
 
@@ -25,7 +25,7 @@ CALIBRATION_RECORDINGS = 11
 
 
 @click.command(help=__doc__)
-@click.argument("name", type=click.Choice(list(ARCHITECTURES)))
+@click.argument("name", type=click.Choice([*ARCHITECTURES, *LATER]))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .nemo file to write.")
 @click.option(
     "--nemo-version", help="The release that the checkpoint says wrote it; the architecture's own by default."
@@ -36,19 +36,27 @@ CALIBRATION_RECORDINGS = 11
     default=CALIBRATION,
     help="Manifest of speech to settle the weights with; the demo's commands by default.",
 )
-def main(name: str, out: Path, nemo_version: str | None, audio: Path) -> None:
+@click.option(
+    "--seeded",
+    is_flag=True,
+    help="Draw the encoder's large weights from their names, so that another machine can make them again "
+    "(benchmark.gpu.pack) instead of carrying them.",
+)
+def main(name: str, out: Path, nemo_version: str | None, audio: Path, seeded: bool) -> None:
     if out.exists():
         click.echo(f"{out}: is there already")
         return
     from nemo.utils import logging as nemo_logging
-    from random_weights import settle
+    from random_weights import draw_weights, settle
 
     nemo_logging.setLevel("ERROR")
-    architecture = ARCHITECTURES[name]
+    architecture = (ARCHITECTURES | LATER)[name]
     recordings = read_recordings(audio)[:CALIBRATION_RECORDINGS]
     torch.manual_seed(SEED)
     with tempfile.TemporaryDirectory() as folder:
         model = build(architecture, nemo_version or architecture.nemo_version, Path(folder))
+        if seeded:
+            draw_weights(model.encoder)
         settle(model, [recording.samples for recording in recordings])
         save(model, out)
     click.echo(f"{out}: {architecture.parameters:,} parameters, {out.stat().st_size / 1e6:.1f} MB")

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from benchmark.gpu.seeded import draw, is_drawn
 from client.audio import Samples
 
 LOGIT_DEVIATION = 4.0
@@ -27,6 +28,14 @@ EMBEDDING_SCALE = 3.0
 REPEAT_PENALTY = 8.0
 """What a token's logit loses right after that token, or random texts would repeat one token for ever."""
 INT16_SCALE = 1 / 32768
+
+
+@torch.no_grad()
+def draw_weights(encoder: torch.nn.Module) -> None:
+    """Give the large weights of a NeMo encoder the values that benchmark.gpu.seeded draws for their names."""
+    for name, weight in encoder.named_parameters():
+        if is_drawn(weight.shape):
+            weight.copy_(torch.from_numpy(draw(name, weight.shape)))
 
 
 @torch.no_grad()
