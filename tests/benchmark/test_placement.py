@@ -1,0 +1,357 @@
+"""Which nodes stay on the CPU of a GPU instance: graphs with a known answer, and the exported stages."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from benchmark_results import RunModule
+from locations import FAMILY_REPOSITORY, PRECISION_REPOSITORY, TEST_REPOSITORY
+from onnx import TensorProto
+
+from benchmark.gpu.placement import (
+    PER_BATCH,
+    PER_BLOCK,
+    PER_GROUP,
+    Placement,
+    known_releases,
+    place,
+    place_stages,
+    read_kernels,
+)
+from benchmark.models import RepositoryError
+from export_scripts.graphs.builder import Graph, ints
+
+TRITON_24_10, NEWEST = known_releases()
+FLOAT, INT64, BOOL, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING
+
+REPOSITORIES = {TEST_REPOSITORY: "*", FAMILY_REPOSITORY: "*", PRECISION_REPOSITORY: "*_fp16"}
+"""Those whose stages are placed, with the recognizers of each."""
+
+FEATURE_WAITS = {NEWEST: {PER_BATCH: 1, PER_GROUP: 7}, TRITON_24_10: {PER_BATCH: 2, PER_GROUP: 10}}
+"""At most so many. Per batch: the longest item, which the result is padded to. Per group: where it begins and ends, its
+longest item before and after the spectrum, the count of valid rows (Compress), whether another group follows."""
+ENCODER_WAITS = {NEWEST: {PER_BATCH: 1, PER_GROUP: 6}, TRITON_24_10: {PER_BATCH: 3, PER_GROUP: 10}}
+"""At most so many, for the same reasons. onnxruntime 1.19 also lacks ReduceMax of opset 20, Pad and Equal of opset 19
+and ArgMax: each reads its input on the host."""
+WAITS_PER_BLOCK = {NEWEST: 9, TRITON_24_10: 10}
+"""At most so many in each layer of a Conformer: ends of slices and shapes that are calculated on the device, since they
+come from outside the Loop over blocks of queries."""
+LACKING_IN_1_19 = {"ReduceMax", "Pad", "Equal", "ConstantOfShape", "ArgMax"}
+"""Operators of the exported graphs' opset that onnxruntime 1.19 has on the CPU only."""
+
+
+def placed(g: Graph, release: str = NEWEST, opset: int | None = None) -> Placement:
+    model = g.model()
+    if opset is not None:
+        model.opset_import[0].version = opset
+    onnx.checker.check_model(model)
+    return place(model, read_kernels(release))
+
+
+def operators_on_cpu(placement: Placement) -> Counter[str]:
+    return Counter(node.operator for node in placement.nodes if node.on_cpu)
+
+
+def reduced_to_scalar(g: Graph, values: str) -> str:
+    return g.ReduceSum(values, ints(0), keepdims=0)
+
+
+def test_a_network_stays_on_the_gpu() -> None:
+    g = Graph("network")
+    x = g.input("x", FLOAT, ["items", 4])
+    g.output("y", g.Softmax(g.MatMul(g.Relu(x), np.ones((4, 3), np.float32)), axis=1), FLOAT, ["items", 3])
+    placement = placed(g)
+    assert not operators_on_cpu(placement) and not placement.copies and not placement.refusals
+    assert {node.per for node in placement.nodes} == {PER_BATCH}
+
+
+def test_shapes_are_calculated_on_the_cpu_and_cost_no_copy() -> None:
+    g = Graph("shapes")
+    x = g.input("x", FLOAT, ["items", "frames", 4])
+    rows = g.Mul(g.Gather(g.Shape(x), np.array([0])), g.Gather(g.Shape(x), np.array([1])))
+    g.output("y", g.Reshape(g.Relu(x), g.Concat(rows, ints(4), axis=0)), FLOAT, ["rows", 4])
+    placement = placed(g)
+    assert operators_on_cpu(placement) == {"Gather": 2, "Mul": 1, "Concat": 1}
+    assert all(node.shapes for node in placement.nodes if node.on_cpu)
+    assert not placement.copies
+
+
+def test_a_length_that_the_gpu_calculates_is_waited_for() -> None:
+    g = Graph("length")
+    x = g.input("x", FLOAT, ["frames"])
+    lengths = g.input("lengths", INT64, ["items"])
+    longest = g.ReduceMax(lengths, ints(0), keepdims=1)
+    g.output("y", g.Slice(x, ints(0), g.Add(longest, ints(1)), ints(0)), FLOAT, ["longest"])
+    placement = placed(g)
+    assert not operators_on_cpu(placement)
+    (copy,) = placement.copies
+    assert copy.to_host and copy.operator == "Slice"
+
+
+def test_compress_waits_by_itself_and_runs_on_the_gpu_between_others() -> None:
+    g = Graph("compress")
+    x = g.input("x", FLOAT, ["rows", 4])
+    kept = g.Compress(g.Relu(x), g.Greater(reduced_to_scalar(g, g.Transpose(x, perm=[1, 0])), np.float32(0)), axis=0)
+    g.output("y", g.Relu(kept), FLOAT, ["kept", 4])
+    placement = placed(g)
+    assert not operators_on_cpu(placement)
+    assert [(copy.to_host, copy.operator) for copy in placement.copies] == [(True, "Compress")]
+
+
+@pytest.mark.parametrize(("values", "on_cpu"), [(FLOAT, 0), (TensorProto.FLOAT16, 0), (INT64, 1)])
+def test_a_type_without_a_kernel_is_left_to_the_cpu_and_copied_there_and_back(values: int, on_cpu: int) -> None:
+    g = Graph("pad")
+    x = g.input("x", values, ["frames"])
+    g.output("y", g.Add(g.Pad(g.Add(x, x), ints(1, 1)), g.Pad(g.Add(x, x), ints(2, 0))), values, ["longer"])
+    placement = placed(g)
+    assert operators_on_cpu(placement) == ({"Pad": 2} if on_cpu else {})
+    # The sum is one calculation, copied once; each padded one goes back.
+    assert (placement.count(True, PER_BATCH), placement.count(False, PER_BATCH)) == (on_cpu, 2 * on_cpu)
+    assert {node.why for node in placement.nodes if node.on_cpu} == ({"no kernel for int64"} if on_cpu else set())
+
+
+@pytest.mark.parametrize(
+    ("release", "opset", "why"),
+    [(TRITON_24_10, 20, "no kernel for version 20"), (TRITON_24_10, 18, ""), (NEWEST, 20, ""), (NEWEST, 18, "")],
+)
+def test_a_kernel_serves_no_later_version_of_its_operator(release: str, opset: int, why: str) -> None:
+    """ReduceMax 20 brought two types; the kernel of version 18 in onnxruntime 1.19 names no last version."""
+    g = Graph("version")
+    x = g.input("x", FLOAT, ["frames"])
+    g.output("y", g.ReduceMax(g.Relu(x), ints(0), keepdims=1), FLOAT, [1])
+    placement = placed(g, release, opset)
+    assert [node.why for node in placement.nodes if node.operator == "ReduceMax"] == [why]
+    assert placement.count(True, PER_BATCH) == bool(why)
+
+
+def test_strings_are_the_cpus() -> None:
+    g = Graph("strings")
+    x = g.input("x", STRING, ["items"])
+    g.output("y", g.StringConcat(x, x), STRING, ["items"])
+    placement = placed(g)
+    assert operators_on_cpu(placement) == {"StringConcat": 1} and not placement.copies and not placement.refusals
+
+
+def test_a_loop_that_carries_strings_does_not_load() -> None:
+    """CUDA's Loop takes strings, but nothing copies them to the device."""
+    body = Graph("join")
+    body.input("round", INT64, [])
+    more = body.input("more", BOOL, [])
+    row = body.input("row", STRING, ["items"])
+    body.output("go_on", more, BOOL, [])
+    body.output("joined", body.StringConcat(row, row), STRING, ["items"])
+    g = Graph("strings")
+    x = g.input("x", STRING, ["items"])
+    g.output("y", g.Loop(np.array(3), "", g.StringConcat(x, x), body=body.graph()), STRING, ["items"])
+    (refusal,) = placed(g).refusals
+    assert "Loop" in refusal and "strings" in refusal
+
+
+def halving(name: str, condition: str) -> Graph:
+    """A body that halves a value, until it is small, or as often as the Loop asks for."""
+    body = Graph(name)
+    body.input(f"{name}_number", INT64, [])
+    go_on = body.input(f"{name}_go_on_in", BOOL, [])
+    x = body.input(f"{name}_x", FLOAT, ["frames"])
+    half = body.Mul(x, np.float32(0.5))
+    if condition == "of values":
+        go_on = body.Greater(reduced_to_scalar(body, half), np.float32(1))
+    elif condition == "of shapes":
+        go_on = body.GreaterOrEqual(body.Squeeze(body.Shape(x)), np.array(1))
+    body.output(f"{name}_go_on", go_on, BOOL, [])
+    body.output(f"{name}_half", half, FLOAT, ["frames"])
+    return body
+
+
+@pytest.mark.parametrize(
+    ("condition", "waits", "copies"), [("of values", 1, 0), ("of shapes", 0, 0), ("handed through", 1, 1)]
+)
+def test_the_condition_of_a_loop_is_waited_for_if_the_gpu_has_it(condition: str, waits: int, copies: int) -> None:
+    """Handed through, it goes to the device for Identity and comes back."""
+    g = Graph("loop")
+    x = g.input("x", FLOAT, ["frames"])
+    body = halving("step", condition)
+    g.output("y", g.Loop(np.array(9), np.array(True), g.Relu(x), body=body.graph()), FLOAT, ["frames"])
+    placement = placed(g)
+    assert sum(node.on_cpu for node in placement.nodes) == (2 if condition == "of shapes" else 0)
+    assert (placement.count(True, "step"), placement.count(False, "step"), placement.count(True, PER_BATCH)) == (
+        waits,
+        copies,
+        0,
+    )
+
+
+def test_what_a_loop_carries_is_on_the_gpu_and_copied_each_time_it_is_read_on_the_host() -> None:
+    body = Graph("group")
+    number = body.input("number", INT64, [])
+    body.input("go_on_in", BOOL, [])
+    done = body.input("done_in", INT64, [1])
+    body.output("go_on", body.GreaterOrEqual(body.Squeeze(body.Shape("x")), np.array(0)), BOOL, [])
+    body.output("done", body.Add(done, ints(1)), INT64, [1])
+    body.output("part", body.Relu(body.Slice("x", done, body.Unsqueeze(number, ints(0)), ints(0))), FLOAT, ["part"])
+    g = Graph("loop")
+    g.input("x", FLOAT, ["frames"])
+    done, part = g.add("Loop", [np.array(5), "", ints(0)], 2, body=body.graph())
+    g.output("done", done, INT64, [1])
+    g.output("parts", part, FLOAT, ["groups", "part"])
+    placement = placed(g)
+    moved = {(copy.value, copy.to_host) for copy in placement.copies}
+    # Read by Slice on the host and by Add on the device. The number is the host's, and Unsqueeze on the device.
+    assert moved == {
+        ("done_in", True),
+        ("done_in", False),
+        ("number", False),
+        (next(node.name for node in placement.nodes if node.operator == "Unsqueeze"), True),
+    }
+    assert {copy.per for copy in placement.copies} == {PER_GROUP}
+
+
+def test_a_loop_within_a_loop_counts_by_itself() -> None:
+    inner = halving("sub_graph", "of values")
+    outer = Graph("group")
+    outer.input("number", INT64, [])
+    outer.input("go_on_in", BOOL, [])
+    x = outer.input("group_x", FLOAT, ["frames"])
+    result = outer.Loop(np.array(9), np.array(True), x, body=inner.graph())
+    outer.output("go_on", outer.GreaterOrEqual(outer.Squeeze(outer.Shape(x)), np.array(0)), BOOL, [])
+    outer.output("result", outer.Compress(result, outer.Greater(result, np.float32(0))), FLOAT, ["kept"])
+    g = Graph("loops")
+    x = g.input("x", FLOAT, ["frames"])
+    g.output("y", g.Loop(np.array(3), "", g.Relu(x), body=outer.graph()), FLOAT, ["kept"])
+    placement = placed(g)
+    assert {per: placement.count(True, per) for per in placement.often()} == {PER_BATCH: 0, PER_GROUP: 1, PER_BLOCK: 1}
+
+
+def test_a_condition_of_if_is_waited_for() -> None:
+    branch = Graph("branch")
+    branch.output("doubled", branch.Add("x", "x"), FLOAT, ["frames"])
+    g = Graph("if")
+    x = g.input("x", FLOAT, ["frames"])
+    condition = g.Greater(reduced_to_scalar(g, x), np.float32(0))
+    (y,) = g.add("If", [condition], 1, then_branch=branch.graph(), else_branch=branch.graph())
+    g.output("y", y, FLOAT, ["frames"])
+    placement = placed(g)
+    assert [(copy.to_host, copy.operator) for copy in placement.copies] == [(True, "If")]
+
+
+def test_what_onnxruntime_folds_or_merges_is_not_counted() -> None:
+    g = Graph("folded")
+    x = g.input("x", FLOAT, ["frames"])
+    twice = [g.Add(x, g.Mul(np.float32(2), np.float32(3))) for _ in range(2)]
+    g.output("y", g.Identity(g.Concat(*twice, axis=0)), FLOAT, ["doubled"])
+    assert [node.operator for node in placed(g).nodes] == ["Add", "Concat"]
+
+
+def test_an_operator_whose_kernels_are_unknown_is_named() -> None:
+    g = Graph("unknown")
+    x = g.input("x", FLOAT, ["frames"])
+    g.output("y", g.Acosh(x), FLOAT, ["frames"])
+    with pytest.raises(RepositoryError, match=r"cuda_kernels\.json lacks the operator Acosh"):
+        placed(g)
+
+
+@cache
+def stages(release: str) -> dict[str, tuple[bool, Placement]]:
+    """Of all repositories: whether each stage is configured for a GPU, and its placement."""
+    return {
+        f"{repository.name}/{stage.name}": (stage.on_gpu, stage.placement)
+        for repository, pattern in REPOSITORIES.items()
+        for stage in place_stages(repository, [pattern], read_kernels(release))
+    }
+
+
+def of_kind(release: str, ending: str) -> dict[str, Placement]:
+    placements = {name: placement for name, (_, placement) in stages(release).items() if ending in name}
+    assert placements
+    return placements
+
+
+@pytest.mark.parametrize("release", [NEWEST, TRITON_24_10])
+def test_no_node_of_a_network_falls_to_the_cpu(release: str) -> None:
+    """Of the encoder's body, what NeMo's modules were traced to; shapes are calculated where they are."""
+    for name, placement in of_kind(release, "_encoder").items():
+        network = [node for node in placement.nodes if node.name.startswith("group.model.")]
+        assert len(network) > 40, name
+        fallen = {node.operator for node in network if node.on_cpu and not node.shapes}
+        assert fallen <= (LACKING_IN_1_19 if release == TRITON_24_10 else set()), name
+
+
+@pytest.mark.parametrize("release", [NEWEST, TRITON_24_10])
+def test_stages_for_a_gpu_load_there_with_nodes_on_the_cpu_for_a_known_reason(release: str) -> None:
+    for name, (on_gpu, placement) in stages(release).items():
+        if on_gpu:
+            assert not placement.refusals, name
+            fallen = {node.operator for node in placement.nodes if node.on_cpu and not node.shapes}
+            assert fallen <= (LACKING_IN_1_19 if release == TRITON_24_10 else set()), name
+
+
+@pytest.mark.parametrize("release", [NEWEST, TRITON_24_10])
+@pytest.mark.parametrize(("kind", "limits"), [("/mel_", FEATURE_WAITS), ("_encoder", ENCODER_WAITS)])
+def test_the_host_waits_for_the_gpu_at_most_so_often(
+    release: str, kind: str, limits: dict[str, dict[str, int]]
+) -> None:
+    for name, placement in of_kind(release, kind).items():
+        for per, limit in limits[release].items():
+            assert placement.count(True, per) <= limit, f"{name}, per {per}"
+
+
+@pytest.mark.parametrize("release", [NEWEST, TRITON_24_10])
+def test_the_host_waits_for_a_block_of_attention_at_most_so_often(release: str) -> None:
+    for name, placement in of_kind(release, "conformer").items():
+        layers = sum(node.operator == "Softmax" for node in placement.nodes if node.per == PER_BLOCK)
+        assert ("_encoder" in name) == (layers > 0)
+        assert placement.count(True, PER_BLOCK) <= WAITS_PER_BLOCK[release] * layers, name
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the Loop that joins strings carries them, and CUDA's Loop wants them on the GPU"
+)
+@pytest.mark.parametrize("release", [NEWEST, TRITON_24_10])
+def test_a_decoder_can_be_put_on_a_gpu(release: str) -> None:
+    for placement in of_kind(release, "_decoder").values():
+        assert not placement.refusals
+
+
+def test_the_command_shows_a_table_and_writes_everything(run_module: RunModule, tmp_path: Path) -> None:
+    file = tmp_path / "placement.json"
+    arguments = ("--model", "coffee_ctc", "--onnxruntime", NEWEST, "--nodes", "--json", file)
+    finished = run_module("gpu.placement", TEST_REPOSITORY, *arguments)
+    assert finished.returncode == 0, finished.stderr
+    assert "coffee_ctc_encoder" in finished.stdout and "coffee_rnnt" not in finished.stdout
+    assert "to the host for Compress" in finished.stdout
+    written = json.loads(file.read_text())
+    assert written["onnxruntime"] == NEWEST
+    encoder = written["stages"]["coffee_ctc_encoder"]
+    assert encoder["on_gpu"] and {copy["per"] for copy in encoder["copies"]} == {PER_BATCH, PER_GROUP}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((TEST_REPOSITORY, "--model", "nobody"), "nobody: fits no model"),
+        ((TEST_REPOSITORY, "--onnxruntime", "0.1"), "Invalid value for '--onnxruntime'"),
+        (("nowhere",), "'nowhere' does not exist"),
+    ],
+)
+def test_what_can_be_mended_is_one_line(run_module: RunModule, arguments: tuple[object, ...], says: str) -> None:
+    finished = run_module("gpu.placement", *arguments)
+    assert finished.returncode == 2 and finished.stderr.startswith("error: ")
+    assert says in finished.stderr and finished.stderr.count("\n") == 1
+
+
+def test_an_unreadable_graph_is_named(run_module: RunModule, tmp_path: Path) -> None:
+    copied = tmp_path / "repository"
+    for file in TEST_REPOSITORY.rglob("config.pbtxt"):
+        target = copied / file.relative_to(TEST_REPOSITORY)
+        target.parent.mkdir(parents=True)
+        target.write_bytes(file.read_bytes())
+        (target.parent / "1").mkdir()
+        (target.parent / "1" / "model.onnx").write_bytes(b"no graph")
+    finished = run_module("gpu.placement", copied)
+    assert finished.returncode == 2 and "model.onnx: not readable as an ONNX graph" in finished.stderr
