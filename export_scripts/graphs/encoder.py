@@ -150,7 +150,7 @@ def _trace(module: LengthKeepingEncoder, mels: int, scores_at_once: int) -> tupl
         torch.onnx.export(
             module,
             example,
-            file,
+            str(file),
             input_names=["features", "length"],
             output_names=["scores", "scores_length"],
             dynamic_axes={
