@@ -129,6 +129,9 @@ class Timing:
 @click.option("--profile/--no-profile", default=True, help="Write onnxruntime's profile of one batch, gzipped.")
 @click.option("--budget", default=600.0, show_default=True, help="Seconds after which nothing new is begun.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of onnxruntime's CUDA provider.")
+@click.option(
+    "--device", type=click.Choice(["cuda", "cpu"]), help="[default: cuda where onnxruntime has its provider, else cpu]"
+)
 @click.option("--label", default="", help="Put behind the names of the files.")
 @click.option("--cpu-decoder-threads", "threads", default=1, show_default=True)
 def main(
@@ -142,6 +145,7 @@ def main(
     profile: bool,
     budget: float,
     options: tuple[str, ...],
+    device: str | None,
     label: str,
     threads: int,
 ) -> None:
@@ -157,10 +161,15 @@ def main(
             click.echo(f"{name}: no time left")
             continue
         try:
-            _measure_model(name, repository, out, label, batches, cuts, seconds, profile, stop_at, threads)
+            _measure_model(name, device or best_device(), repository, out, label, batches, cuts, seconds, profile, stop_at, threads)
         except Exception as error:  # one model must not cost the others their figures
             click.echo(f"{name}: {type(error).__name__}: {str(error).splitlines()[0][:300]}")
         gc.collect()
+
+
+def best_device() -> str:
+    """What onnxruntime says it could use; where it can't, opening a Stage says so."""
+    return "cuda" if "CUDAExecutionProvider" in ort.get_available_providers() else "cpu"
 
 
 def make_batches(pool: Sequence[Array], size: int, count: int) -> Iterator[Batch]:
@@ -174,6 +183,7 @@ def make_batches(pool: Sequence[Array], size: int, count: int) -> Iterator[Batch
 
 def _measure_model(
     name: str,
+    device: str,
     repository: Path,
     out: Path,
     label: str,
@@ -184,7 +194,6 @@ def _measure_model(
     stop_at: float,
     threads: int,
 ) -> None:
-    device = "cuda" if "CUDAExecutionProvider" in ort.get_available_providers() else "cpu"
     steps = steps_of(repository / name)
     started = time.perf_counter()
     features = Stage(repository / steps["features"], device, tf32=False)
