@@ -6,7 +6,7 @@ src/onnxruntime.cc, ModelState::LoadModel. There the four older settings of CUDA
 even where the accelerator "cuda" has them: without a parameter they are set back to onnxruntime's defaults. So those
 are written as parameters, and all others as the accelerator's.
 
-None of it has been measured on a GPU yet; benchmark.gpu does that.
+docs/gpu.md has what was measured on a GPU. TensorRT has not been.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from tritonclient.grpc import model_config_pb2 as triton
 
 Accelerator = Literal["cuda", "tensorrt"]
 
-CUDA_PARAMETERS = {"cudnn_conv_algo_search": "1", "arena_extend_strategy": "1"}
-"""A heuristic search for convolutions: the exhaustive default tries all algorithms again for each new shape, and here
-nearly every batch has a new one. Memory grows by what is asked for (kSameAsRequested), not to the next power of two."""
+CUDA_PARAMETERS = {"cudnn_conv_algo_search": "2", "arena_extend_strategy": "1"}
+"""No search for the fastest convolution: onnxruntime searches again for each new shape, and here nearly every batch has
+one. With onnxruntime 1.31 a heuristic search ("1") took 60 ms for each convolution, 3 s for a batch of a Conformer-CTC
+small; no search ("2") about 1 ms (docs/gpu.md). Memory grows by what is asked for (kSameAsRequested), not to the next
+power of two."""
 CUDA_OPTIONS = {"cudnn_conv_use_max_workspace": "1", "cudnn_conv1d_pad_to_nc1d": "1"}
 """Workspace for the fastest algorithm, and convolutions over time laid out as PyTorch lays them out, [N, C, 1, T]."""
 TF32 = "use_tf32"

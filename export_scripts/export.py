@@ -35,6 +35,7 @@ try:
     from export_scripts.check import check_repository
     from export_scripts.checkpoint import KINDS, Checkpoint, open_checkpoint
     from export_scripts.errors import ExportError, ParityError
+    from export_scripts.graphs.tuning import Target
     from export_scripts.lengths import read_lengths
     from export_scripts.names import check_suffix
     from export_scripts.precision import FP32, MAX_WORD_CHANGE, PRECISIONS, Precision, PrecisionName
@@ -43,7 +44,7 @@ try:
     from export_scripts.recordings import NO_RECORDINGS
     from export_scripts.repository import publishing
     from export_scripts.share import share
-    from export_scripts.triton_config import Serving
+    from export_scripts.triton_config import MAX_BATCH_SIZES, Serving
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":
         raise
@@ -113,11 +114,19 @@ def _check_replaceable(source: str, checkpoint: Checkpoint, there: Published | N
 @click.option("--list", "only_list", is_flag=True, help="Show the catalogue instead of exporting.")
 @click.option("--repository", type=click.Path(path_type=Path), help="Model repository to write.")
 @click.option(
+    "--target",
+    type=click.Choice(list(MAX_BATCH_SIZES)),
+    default="cpu",
+    show_default=True,
+    help="What the models are tuned for: `gpu` takes larger batches, cuts them into fewer groups, and turns "
+    "convolutions into matrix products. Either target runs on both, with the same texts.",
+)
+@click.option(
     "--max-batch-size",
     type=click.IntRange(1),
-    default=16,
-    show_default=True,
-    help="Requests that encoder and decoder take at once; shared stages take 16.",
+    help="Requests that encoder and decoder take at once.  [default: "
+    + ", ".join(f"{size} for {target}" for target, size in MAX_BATCH_SIZES.items())
+    + "; shared stages always take the default]",
 )
 @click.option(
     "--queue-delay-us",
@@ -199,7 +208,8 @@ def main(
     families: tuple[str, ...],
     only_list: bool,
     repository: Path | None,
-    max_batch_size: int,
+    target: Target,
+    max_batch_size: int | None,
     queue_delay_us: int,
     encoders: int,
     encoder_threads: int,
@@ -243,7 +253,16 @@ def main(
     except ExportError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
-    serving = Serving(max_batch_size, queue_delay_us, encoders, encoder_threads, accelerator, tensorrt, decoder_device)
+    serving = Serving(
+        max_batch_size=max_batch_size or MAX_BATCH_SIZES[target],
+        queue_delay_us=queue_delay_us,
+        encoders=encoders,
+        encoder_threads=encoder_threads,
+        accelerator=accelerator,
+        tensorrt=tensorrt,
+        decoder_device=decoder_device,
+        target=target,
+    )
     failures = export_each(list(sources), repository, serving, recordings, precision, name_suffix)
     if everything or families:
         missing = f"; missing: {', '.join(failures)}" if failures else ""

@@ -12,7 +12,7 @@ from export_scripts.conversion import conversion
 from export_scripts.graphs.audio import audio_graph
 from export_scripts.graphs.encoder import Conversion, unchanged
 from export_scripts.graphs.features import features_graph
-from export_scripts.graphs.tuning import TUNINGS
+from export_scripts.graphs.tuning import TUNINGS, Target
 from export_scripts.names import AUDIO, Part, features_name
 from export_scripts.precision import FP32, Precision
 from export_scripts.repository import write_model
@@ -43,7 +43,7 @@ def write_recognizer(
         write_model(folder, config, stage.graph)
         write_files(folder / config.name, files)
         configs.append(config)
-    description = _description(checkpoint, precision)
+    description = _description(checkpoint, precision, serving.target)
     for name, outputs in ensembles(checkpoint).items():
         write_model(folder, ensemble_config(name, configs, outputs, description), graph=None)
 
@@ -56,14 +56,12 @@ def ensembles(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
     return result
 
 
-def _stages(
-    checkpoint: Checkpoint, serving: Serving, precision: Precision, prepare: Conversion
-) -> Iterator[Stage]:
+def _stages(checkpoint: Checkpoint, serving: Serving, precision: Precision, prepare: Conversion) -> Iterator[Stage]:
     front_end, decoder = checkpoint.front_end, checkpoint.decoder
     tuning = TUNINGS[serving.target]
     yield Stage(AUDIO, audio_graph(front_end.sample_rate), device="cpu", shared=True)
     features = features_name(front_end.name, serving.target)
-    yield Stage(features, features_graph(front_end, tuning), device="any", shared=True)
+    yield Stage(features, features_graph(front_end, tuning), device="any", shared=True, target=serving.target)
     convert = conversion(precision, front_end)
     encoder = decoder.encoder_graph(
         front_end.mels, front_end.frame_rate, lambda traced: convert(prepare(traced)), tuning
@@ -76,7 +74,7 @@ def _stages(
     yield Stage(Part.DECODER.of(checkpoint.name), decoder_graph, decodes_on)
 
 
-def _description(checkpoint: Checkpoint, precision: Precision) -> dict[str, str]:
+def _description(checkpoint: Checkpoint, precision: Precision, target: Target) -> dict[str, str]:
     """What a client may want to know of the model."""
     front_end = checkpoint.front_end
     frame_seconds = front_end.hop_length / front_end.sample_rate * checkpoint.model.encoder.subsampling_factor
@@ -89,4 +87,5 @@ def _description(checkpoint: Checkpoint, precision: Precision) -> dict[str, str]
         "checkpoint_bytes": str(checkpoint.file.stat().st_size),
         "weights": "random" if checkpoint.random_weights else "trained",
         "precision": precision.name,
+        "target": target,
     }

@@ -38,6 +38,10 @@ SHAPE_SUFFIX = "_SHAPE"
 THREADS_PARAMETER = "intra_op_thread_count"
 
 
+MAX_BATCH_SIZES: dict[Target, int] = {"cpu": 16, "gpu": 64}
+"""Requests that a stage takes at once, unless the export says otherwise (docs/gpu.md)."""
+
+
 @dataclass(frozen=True)
 class Serving:
     """How Triton runs a recognizer's stages.
@@ -60,6 +64,11 @@ class Serving:
     decoder_device: Literal["cpu", "gpu"] = "cpu"
     target: Target = "cpu"
 
+    @classmethod
+    def of(cls, target: Target) -> Serving:
+        """The defaults for a target."""
+        return cls(max_batch_size=MAX_BATCH_SIZES[target], target=target)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -69,6 +78,7 @@ class Stage:
     encodes: whether it does most of the work, so that its instances and threads matter; others have one each
     shared: whether other recognizers use it, so that its configuration must be the same for all
     step_rate: of the encoder's input, in Hz
+    target: what a shared stage is tuned for; its name says so
     """
 
     name: str
@@ -77,20 +87,12 @@ class Stage:
     encodes: bool = False
     shared: bool = False
     step_rate: int = 0
-
-
-MAX_BATCH_SIZES: dict[Target, int] = {"cpu": 16, "gpu": 64}
-"""Requests that a stage takes at once, unless the export says otherwise."""
-
-
-def shared_serving(target: Target) -> Serving:
-    """How the stages that recognizers share are run: the same for all exports for a target."""
-    return Serving(max_batch_size=MAX_BATCH_SIZES[target], target=target)
+    target: Target = "cpu"
 
 
 def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
     """The configuration of a stage; its inputs, outputs, dims and types are the graph's own."""
-    serving = shared_serving(serving.target) if stage.shared else serving
+    serving = Serving.of(stage.target) if stage.shared else serving
     config = triton.ModelConfig(name=stage.name, backend="onnxruntime", max_batch_size=serving.max_batch_size)
     items = item_dims(stage.graph)
     for value in stage.graph.graph.input:

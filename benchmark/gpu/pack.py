@@ -28,7 +28,7 @@ from export_scripts.errors import ExportError
 from export_scripts.graphs.tuning import Target
 from export_scripts.names import Part
 from export_scripts.precision import Precision, PrecisionName
-from export_scripts.triton_config import MAX_BATCH_SIZES, Serving
+from export_scripts.triton_config import Serving
 
 SUFFIXES: dict[PrecisionName, str] = {"fp32": "", "fp16": "_fp16"}
 
@@ -79,8 +79,7 @@ def pack(file: Path, out: Path, precision: PrecisionName, target: Target, sizes:
     prepare = partial(strip, drawn=drawn, made=made)
     work = out / f".{checkpoint.name}"
     shutil.rmtree(work, ignore_errors=True)
-    serving = Serving(max_batch_size=MAX_BATCH_SIZES[target], target=target)
-    write_recognizer(work, checkpoint, serving, Precision(precision, 0.0), prepare)
+    write_recognizer(work, checkpoint, Serving.of(target), Precision(precision, 0.0), prepare)
     stage = work / Part.ENCODER.of(checkpoint.name)
     (stage / "1" / STAND_INS).write_text(json.dumps(written(made)))
     size = (stage / "1" / "model.onnx").stat().st_size

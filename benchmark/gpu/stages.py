@@ -47,7 +47,7 @@ EVERYTHING = 10**6
 """Seconds that no batch has."""
 
 CUDA_OPTIONS = {
-    "cudnn_conv_algo_search": "HEURISTIC",
+    "cudnn_conv_algo_search": "DEFAULT",
     "arena_extend_strategy": "kSameAsRequested",
     "cudnn_conv_use_max_workspace": "1",
     "cudnn_conv1d_pad_to_nc1d": "1",

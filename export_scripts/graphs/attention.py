@@ -10,9 +10,9 @@ from nemo.collections.asr.parts.submodules.multi_head_attention import RelPositi
 
 
 def attention(scores_at_once: int) -> Callable[..., torch.Tensor]:
-    """A method in place of NeMo's RelPositionMultiHeadAttention.forward (Dai et al. 2019, "Transformer-XL", section 3.3).
+    """A method in place of NeMo's RelPositionMultiHeadAttention.forward; scores_at_once: see Tuning.
 
-    scores_at_once: see Tuning
+    Source: Dai et al. 2019, "Transformer-XL", section 3.3.
     """
 
     def forward(

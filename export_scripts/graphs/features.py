@@ -86,9 +86,7 @@ def features_graph(front_end: FrontEnd, tuning: Tuning = CPU) -> onnx.ModelProto
     def network(group: Graph, batch: Padded) -> tuple[str, str]:
         return _features(group, batch, front_end)
 
-    features = in_groups(
-        g, samples, network, width=front_end.mels, step_rate=front_end.sample_rate, tuning=tuning
-    )
+    features = in_groups(g, samples, network, width=front_end.mels, step_rate=front_end.sample_rate, tuning=tuning)
     g.output("FEATURES", side_by_side(g, features), TensorProto.FLOAT, ["items", "frames", front_end.mels])
     length_output(g, "FEATURES_LENGTH", features.length)
     return g.model()

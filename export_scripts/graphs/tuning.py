@@ -25,7 +25,7 @@ class Tuning:
     scores_at_once: int
 
 
-CPU = Tuning(pass_seconds=1.0, seconds_at_once=600.0, scores_at_once=1 << 23)
-GPU = Tuning(pass_seconds=100.0, seconds_at_once=2400.0, scores_at_once=1 << 27)
+CPU = Tuning(pass_seconds=0.6, seconds_at_once=600.0, scores_at_once=1 << 23)
+GPU = Tuning(pass_seconds=100.0, seconds_at_once=600.0, scores_at_once=1 << 27)
 
 TUNINGS: dict[Target, Tuning] = {"cpu": CPU, "gpu": GPU}

@@ -60,7 +60,7 @@ def test_a_stage_for_gpus_is_run_by_cuda_with_products_rounded_in_the_encoder_on
             "cuda": {"cudnn_conv_use_max_workspace": "1", "cudnn_conv1d_pad_to_nc1d": "1", "use_tf32": tf32}
         }
         # The C++ backend takes these two from the parameters alone.
-        assert config.parameters["cudnn_conv_algo_search"].string_value == "1"
+        assert config.parameters["cudnn_conv_algo_search"].string_value == "2"
         assert config.parameters["arena_extend_strategy"].string_value == "1"
         assert config.instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
 

@@ -19,18 +19,20 @@ import pytest
 import soundfile
 import torch
 from locations import ROOT, SHARED
-from tiny_models import NEW_NEMO, OLD_NEMO, read_config, rewrite_config
+from tiny_models import NEW_NEMO, OLD_NEMO, rewrite_config
+from tiny_models import read_config as read_checkpoint_config
 
 from export_scripts.check import check_repository
 from export_scripts.checkpoint import open_checkpoint
 from export_scripts.errors import ExportError, ParityError
 from export_scripts.export import export
+from export_scripts.graphs.tuning import Target
 from export_scripts.names import recognizer_name
 from export_scripts.precision import FP32, Precision
 from export_scripts.probes import Probes, read_probes
 from export_scripts.repository import publishing
 from export_scripts.stages import write_recognizer
-from export_scripts.triton_config import Serving
+from export_scripts.triton_config import Serving, read_config
 from export_scripts.verify import verify
 
 PROBES = read_probes(None)
@@ -47,12 +49,16 @@ def snapshot(repository: Path) -> dict[str, bytes]:
     return {str(path.relative_to(repository)): path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("nemo_version", [OLD_NEMO, NEW_NEMO])
+@pytest.mark.parametrize(("nemo_version", "target"), [(OLD_NEMO, "cpu"), (NEW_NEMO, "cpu"), (NEW_NEMO, "gpu")])
 def test_every_architecture_gives_nemos_text(
-    architecture: str, nemo_version: str, checkpoint_file: Callable[[str, str], Path], tmp_path: Path
+    architecture: str,
+    nemo_version: str,
+    target: Target,
+    checkpoint_file: Callable[[str, str], Path],
+    tmp_path: Path,
 ) -> None:
     file = checkpoint_file(architecture, nemo_version)
-    export(str(file), tmp_path, Serving(max_batch_size=8), PROBES)
+    export(str(file), tmp_path, Serving(max_batch_size=8, target=target), PROBES)
     parity = json.loads((tmp_path / file.stem / "1" / "parity.json").read_text())
     assert parity["texts_equal"] + parity["texts_tied"] == parity["texts_compared"] == 3 * parity["probes"]
     assert parity["texts_tied"] <= 2
@@ -78,6 +84,19 @@ def test_models_exported_with_different_settings_serve_together(
     export(str(checkpoint_file("quartznet", NEW_NEMO)), tmp_path, Serving(max_batch_size=16), PROBES)
     export(str(checkpoint_file("jasper", NEW_NEMO)), tmp_path, Serving(max_batch_size=1), PROBES)
     assert check_repository(tmp_path) == []
+
+
+def test_models_for_cpu_and_gpu_serve_together(demo_checkpoint: Path, tmp_path: Path) -> None:
+    for target, suffix in (("cpu", ""), ("gpu", "_on_gpu")):
+        ended = run_export(demo_checkpoint, "--repository", tmp_path, "--target", target, "--name-suffix", suffix)
+        assert ended.returncode == 0, ended.stderr
+    assert check_repository(tmp_path) == []
+    name = demo_checkpoint.stem
+    sizes = {path.name: read_config(path).max_batch_size for path in tmp_path.iterdir()}
+    assert (sizes[f"{name}_encoder"], sizes[f"{name}_on_gpu_encoder"]) == (16, 64)
+    # What both use has one configuration, whatever comes last; features are tuned for the target.
+    assert sizes["audio"] == 16
+    assert sorted(size for stage, size in sizes.items() if stage.startswith("mel_")) == [16, 64]
 
 
 def test_no_part_of_a_model_has_a_name_that_another_could_get(
@@ -146,7 +165,7 @@ def test_a_config_that_cannot_be_kept_faithfully(
 ) -> None:
     file = tmp_path / "changed.nemo"
     file.write_bytes(checkpoint_file("quartznet", NEW_NEMO).read_bytes())
-    config = read_config(file)
+    config = read_checkpoint_config(file)
     rewrite_config(file, **{part: {**config[part], **change} for part, change in changes.items()})
     with pytest.raises(ExportError, match=complaint):
         export(str(file), tmp_path / "repository", Serving(), PROBES)

@@ -23,6 +23,7 @@ from export_scripts.export import export
 from export_scripts.graphs.encoder import CtcEncoder, _trace
 from export_scripts.graphs.half import to_half
 from export_scripts.graphs.int8 import Batch, sums_in_double, to_int8
+from export_scripts.graphs.tuning import CPU
 from export_scripts.precision import MAX_WORD_CHANGE, Precision, PrecisionName
 from export_scripts.probes import read_probes, read_recordings
 from export_scripts.recordings import NO_RECORDINGS, Recordings, Trace
@@ -191,7 +192,7 @@ def traced(request: pytest.FixtureRequest) -> tuple[onnx.ModelProto, int]:
     """A tiny encoder as it is before it is put into the loop, and its mel bands."""
     model = tiny_model(request.param, NEW_NEMO)
     mels = model.cfg.preprocessor.features
-    return _trace(CtcEncoder(model.encoder, model.decoder), mels)[0], mels
+    return _trace(CtcEncoder(model.encoder, model.decoder), mels, CPU.scores_at_once)[0], mels
 
 
 def batches(mels: int, *lengths: int) -> Iterator[Batch]:

@@ -1,0 +1,97 @@
+"""How a batch is cut into groups of similar length."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto
+
+from export_scripts.graphs.builder import Graph, ints
+from export_scripts.graphs.groups import in_groups, side_by_side
+from export_scripts.graphs.ragged import Padded, length_output, ragged_input
+from export_scripts.graphs.tuning import CPU, GPU, Tuning
+
+RATE = 100
+"""Steps per second."""
+
+
+def padded_to(tuning: Tuning, lengths: list[int]) -> list[int]:
+    """How many steps each item (so many steps long) is padded to, by a graph whose network says just that."""
+    g = Graph("padded_to")
+    items = ragged_input(g, "X", TensorProto.FLOAT)
+
+    def network(group: Graph, batch: Padded) -> tuple[str, str]:
+        steps = group.Cast(group.Shape(batch.values, start=1, end=2), to=TensorProto.FLOAT)
+        return group.Unsqueeze(group.Expand(steps, group.Shape(batch.values)), ints(2)), batch.length
+
+    made = in_groups(g, items, network, width=1, step_rate=RATE, tuning=tuning)
+    g.output("Y", side_by_side(g, made), TensorProto.FLOAT, ["items", "steps", 1])
+    length_output(g, "Y_LENGTH", made.length)
+    session = ort.InferenceSession(g.model().SerializeToString(), providers=["CPUExecutionProvider"])
+    shapes = np.array(lengths, np.int32)[:, None]
+    values, made_lengths = session.run(
+        None, {"X": np.zeros(sum(lengths), np.float32), "X_SHAPE": shapes, "X_LENGTH": shapes}
+    )
+    assert made_lengths[:, 0].tolist() == lengths
+    for row, length in zip(values, lengths, strict=True):
+        # All of an item's steps are its group's, and there is nothing behind them.
+        assert len(set(row[:length, 0].tolist())) == 1
+        assert not row[length:].any()
+    return [int(row[0, 0]) for row in values]
+
+
+def speech(count: int, seed: int) -> list[int]:
+    """Steps of so many utterances, spread as LibriSpeech's are (1 to 35 s, median 6.6 s)."""
+    seconds = np.exp(np.random.default_rng(seed).normal(np.log(6.6), 0.49, count)).clip(1, 35)
+    return [int(steps) for steps in np.round(seconds * RATE)]
+
+
+def cheapest(lengths: list[int], pass_steps: float) -> float:
+    """Steps that the best of all cuts costs: padded items, and so many for each pass (dynamic programming)."""
+    longest_first = sorted(lengths, reverse=True)
+    best = [0.0] + [np.inf] * len(lengths)
+    for end in range(1, len(lengths) + 1):
+        for start in range(end):
+            best[end] = min(best[end], best[start] + (end - start) * longest_first[start] + pass_steps)
+    return best[-1]
+
+
+def test_a_group_ends_where_its_padding_costs_more_than_a_pass() -> None:
+    tuning = replace(CPU, pass_seconds=1.0)
+    # 100 steps are a pass: 1000 + 950 + 950 pad 100 in all, and one step more does not fit.
+    assert padded_to(tuning, [950, 1000, 950]) == [1000] * 3
+    assert padded_to(tuning, [950, 1000, 949]) == [1000, 1000, 949]
+    assert padded_to(tuning, [300, 1000, 290, 999]) == [300, 1000, 300, 1000]
+    assert padded_to(tuning, [7]) == [7]
+
+
+def test_a_free_pass_pads_nothing_and_a_dear_one_takes_all_at_once() -> None:
+    lengths = speech(32, seed=1)
+    assert padded_to(replace(CPU, pass_seconds=0.0), lengths) == lengths
+    assert padded_to(replace(CPU, pass_seconds=1e6), lengths) == [max(lengths)] * 32
+
+
+def test_a_group_holds_so_many_seconds_at_most_but_for_one_longer_item() -> None:
+    tuning = Tuning(pass_seconds=1e6, seconds_at_once=20.0, scores_at_once=1)
+    assert padded_to(tuning, [900, 1000, 800, 700]) == [1000, 1000, 800, 800]
+    assert padded_to(tuning, [5000, 100]) == [5000, 100]
+
+
+@pytest.mark.parametrize(
+    ("tuning", "count", "most"),
+    [(CPU, 8, 1.01), (CPU, 16, 1.01), (CPU, 64, 1.02), (GPU, 16, 1.2), (GPU, 64, 1.2), (GPU, 128, 1.2)],
+)
+def test_the_cut_costs_little_more_than_the_best(tuning: Tuning, count: int, most: float) -> None:
+    pass_steps = tuning.pass_seconds * RATE
+    found: list[float] = []
+    best: list[float] = []
+    for seed in range(10):
+        lengths = speech(count, seed)
+        padded: npt.NDArray[np.int64] = np.array(padded_to(tuning, lengths))
+        found.append(float(padded.sum()) + pass_steps * len(set(padded.tolist())))
+        best.append(cheapest(lengths, pass_steps))
+    assert sum(found) <= most * sum(best)
