@@ -155,9 +155,9 @@ $(GPU)/.begun: $(EXPORT_CODE)
 	mkdir -p $(@D)
 	touch $@
 
-benchmark-gpu: install $(GPU)/.begun $(GPU_MODELS:%=$(REPORT)/%.nemo) ## served on a GPU beside PyTorch and the chip's bound, into docs/gpu.md (SERVER=server-gpu)
+benchmark-gpu: install $(GPU)/.begun $(GPU_MODELS:%=$(REPORT)/%.nemo) ## served on a GPU beside PyTorch and the chip's bound, into docs/gpu_served.md (SERVER=server-gpu)
 	$(SERVE)/python -m benchmark.gpu demo/coffee_ctc.nemo $(GPU_MODELS:%=$(REPORT)/%.nemo) --speech $(MANIFEST) \
-		--repository $(GPU)/repository --export-python $(EXPORT)/python --out $(GPU) --report docs/gpu.md
+		--repository $(GPU)/repository --export-python $(EXPORT)/python --out $(GPU) --report docs/gpu_served.md
 
 report: report-served report-compared sclite ## speed, latency, WER of seven models beside peers, into docs/report; about an hour
 	$(SERVE)/python -m benchmark.score $(REPORT_RESULTS)
