@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-OPSETS = {"": 20, "ai.onnx.ml": 3}
+OPSET = 18
+"""Of graphs without strings. A kernel of onnxruntime that names no last version serves no later version of its operator:
+with opset 20, the CUDA provider of onnxruntime 1.19 leaves Pad, Equal and ReduceMax to the CPU (docs/placement.md)."""
+OPSETS_OF_OPERATORS = {"StringConcat": 20}
+"""Operators that are newer than OPSET."""
+ML_OPSET = 3
 IR_VERSION = 9
 """Opsets and a file format that onnxruntime 1.19 (Triton 24.10) and every later one load."""
 
@@ -83,9 +88,13 @@ class Graph:
         return helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, self.initializers)
 
     def model(self) -> onnx.ModelProto:
-        opsets = {node.domain for node in self.nodes} | {""}
-        imports = [helper.make_opsetid(domain, OPSETS[domain]) for domain in sorted(opsets)]
-        model = helper.make_model(self.graph(), opset_imports=imports)
+        graph = self.graph()
+        nodes = list(_all_nodes(graph))
+        opsets = {"": max([OPSET, *(OPSETS_OF_OPERATORS.get(node.op_type, OPSET) for node in nodes)])}
+        if any(node.domain for node in nodes):
+            opsets["ai.onnx.ml"] = ML_OPSET
+        imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+        model = helper.make_model(graph, opset_imports=imports)
         model.ir_version = IR_VERSION
         model.producer_name = "nemo-triton"
         helper.set_model_props(model, self.metadata)
@@ -94,6 +103,15 @@ class Graph:
     def _fresh(self, hint: str) -> str:
         self._names += 1
         return f"{self.name}.{hint}.{self._names}"
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph and of the graphs within them."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _all_nodes(attribute.g)
 
 
 def _rename(graph: onnx.GraphProto, rename: Callable[[str], str]) -> None:

@@ -28,7 +28,7 @@ from nemo.core.classes.common import typecheck
 from onnx import TensorProto
 
 from export_scripts.graphs.attention import attention
-from export_scripts.graphs.builder import OPSETS, Graph
+from export_scripts.graphs.builder import OPSET, Graph
 from export_scripts.graphs.groups import in_groups, side_by_side
 from export_scripts.graphs.ragged import Padded, Ragged, length_output, ragged_input
 from export_scripts.graphs.tuning import CPU, Tuning
@@ -159,7 +159,7 @@ def _trace(module: LengthKeepingEncoder, mels: int, scores_at_once: int) -> tupl
                 "scores": {0: "items", 1: "encoded"},
                 "scores_length": {0: "items"},
             },
-            opset_version=OPSETS[""],
+            opset_version=OPSET,
             dynamo=False,
         )
         return onnx.load(file), width
