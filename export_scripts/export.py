@@ -37,7 +37,7 @@ try:
     from export_scripts.errors import ExportError, ParityError
     from export_scripts.graphs.tuning import Target
     from export_scripts.lengths import read_lengths
-    from export_scripts.names import check_suffix
+    from export_scripts.names import Part, check_suffix
     from export_scripts.precision import FP32, MAX_WORD_CHANGE, PRECISIONS, Precision, PrecisionName
     from export_scripts.probes import Probes, read_probes, read_recordings
     from export_scripts.published import Published, find_published
@@ -93,7 +93,12 @@ def export(
         for ensemble in ensembles(checkpoint):
             parity.publish(folder / ensemble)
         line = parity.summary()
-        return f"{line}; replaced {replaced.described(parity.checkpoint_sha256)}" if replaced else line
+        if replaced:
+            line += f"; replaced {replaced.described(parity.checkpoint_sha256)}"
+        text = Part.TEXT.of(checkpoint.name)
+        if (repository / text).exists() and not (folder / text).exists():
+            line += f"; {text}, of an earlier export, is no longer used and can be deleted"
+        return line
 
 
 def _check_replaceable(source: str, checkpoint: Checkpoint, there: Published | None) -> None:
@@ -162,7 +167,8 @@ def _check_replaceable(source: str, checkpoint: Checkpoint, there: Published | N
     type=click.Choice(["cpu", "gpu"]),
     default="cpu",
     show_default=True,
-    help="Where the decoder runs if the server has a GPU; on the CPU it decodes while the GPU has the next batch.",
+    help="Where the decoder runs if the server has a GPU. cpu: it decodes while the GPU encodes the next batch. "
+    "gpu: the text is then made by another stage, NAME_text, on the CPU.",
 )
 @click.option(
     "--lengths",

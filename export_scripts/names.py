@@ -21,6 +21,7 @@ class Part(Enum):
 
     ENCODER = "_encoder"
     DECODER = "_decoder"
+    TEXT = "_text"
     LOG_PROBS = "_log_probs"
 
     def of(self, recognizer: str) -> str:

@@ -12,13 +12,12 @@ from export_scripts.conversion import conversion
 from export_scripts.graphs.audio import audio_graph
 from export_scripts.graphs.encoder import Conversion, unchanged
 from export_scripts.graphs.features import features_graph
+from export_scripts.graphs.text import TRANSCRIPT, split_text
 from export_scripts.graphs.tuning import TUNINGS, Target
 from export_scripts.names import AUDIO, Part, features_name
 from export_scripts.precision import FP32, Precision
 from export_scripts.repository import write_model
 from export_scripts.triton_config import Serving, Stage, ensemble_config, stage_config
-
-TRANSCRIPT: tuple[str, ...] = ("TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH")
 
 
 def write_recognizer(
@@ -70,8 +69,12 @@ def _stages(checkpoint: Checkpoint, serving: Serving, precision: Precision, prep
     device: Literal["cpu", "any"] = "cpu" if precision.name == "int8" else "any"
     yield Stage(Part.ENCODER.of(checkpoint.name), encoder, device, encodes=True, step_rate=front_end.frame_rate)
     decoder_graph = decoder.decoder_graph(checkpoint.pieces)
-    decodes_on: Literal["cpu", "any"] = "any" if serving.decoder_device == "gpu" else "cpu"
-    yield Stage(Part.DECODER.of(checkpoint.name), decoder_graph, decodes_on)
+    if serving.decoder_device == "cpu":
+        yield Stage(Part.DECODER.of(checkpoint.name), decoder_graph, device="cpu")
+        return
+    decoder_graph, text_graph = split_text(decoder_graph)
+    yield Stage(Part.DECODER.of(checkpoint.name), decoder_graph, device="any")
+    yield Stage(Part.TEXT.of(checkpoint.name), text_graph, device="cpu")
 
 
 def _description(checkpoint: Checkpoint, precision: Precision, target: Target) -> dict[str, str]:

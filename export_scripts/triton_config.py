@@ -51,7 +51,7 @@ class Serving:
     encoders: instances of the encoder, which run beside each other
     encoder_threads: of onnxruntime in each of them, on a CPU; 0 takes all cores
     accelerator: what runs the encoder on a GPU
-    decoder_device: "gpu" has the decoder run on a GPU where the server has one
+    decoder_device: "gpu" runs the decoder on a GPU, if the server has one, and makes the text in another stage
     target: what the graphs are tuned for
     """
 

@@ -37,6 +37,7 @@ from benchmark.gpu.unpack import write
 from client.audio import SAMPLE_RATE, load_audio
 from client.manifest import read_manifest
 from export_scripts.graphs.groups import PASS_STEPS, STEPS_AT_ONCE
+from export_scripts.graphs.text import split_text
 from export_scripts.graphs.tuning import GPU, TUNINGS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -293,8 +294,9 @@ class Stage:
                 model = onnx.load(file)
                 if tunable:
                     tune_by_inputs(model)
-                if device == "cuda":
-                    drop_text(model)
+                if device == "cuda" and any(output.name == "TEXT" for output in model.graph.output):
+                    # onnxruntime puts the loop over strings on the GPU, where strings can't be copied to.
+                    model, _ = split_text(model)
                 file = Path(changed) / "model.onnx"
                 write(model, file)
                 del model
@@ -380,34 +382,6 @@ def tune_by_inputs(model: onnx.ModelProto) -> None:
     _expose(model.graph, wanted, scores)
     for name, dims in ((PASS_STEPS, [1]), (STEPS_AT_ONCE, [1]), (SCORES_AT_ONCE, [])):
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, dims))
-
-
-def drop_text(model: onnx.ModelProto) -> None:
-    """Take the output TEXT and what only it needs from a graph: onnxruntime puts its loop over strings on the GPU, where
-    strings can't be copied to. The model is changed.
-    """
-    for output in list(model.graph.output):
-        if output.name == "TEXT":
-            model.graph.output.remove(output)
-    wanted = {output.name for output in model.graph.output}
-    kept = []
-    for node in reversed(model.graph.node):
-        if wanted & set(node.output):
-            kept.append(node)
-            wanted |= _reads(node)
-    if len(kept) < len(model.graph.node):
-        del model.graph.node[:]
-        model.graph.node.extend(reversed(kept))
-
-
-def _reads(node: onnx.NodeProto) -> set[str]:
-    names = set(node.input)
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            names |= {output.name for output in attribute.g.output}
-            for inner in attribute.g.node:
-                names |= _reads(inner)
-    return names
 
 
 def _expose(graph: onnx.GraphProto, wanted: Mapping[str, str], scores: set[int]) -> None:

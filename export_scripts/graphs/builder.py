@@ -10,8 +10,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 OPSET = 18
-"""Of graphs without strings. A kernel of onnxruntime that names no last version serves no later version of its operator:
-with opset 20, the CUDA provider of onnxruntime 1.19 leaves Pad, Equal and ReduceMax to the CPU (docs/placement.md)."""
+"""Of graphs without strings. In onnxruntime, a kernel that names no last version serves no later version of its operator:
+with opset 20, the CUDA provider of 1.19 leaves Pad, Equal and ReduceMax to the CPU (docs/placement.md)."""
 OPSETS_OF_OPERATORS = {"StringConcat": 20}
 """Operators that are newer than OPSET."""
 ML_OPSET = 3
@@ -89,12 +89,7 @@ class Graph:
 
     def model(self) -> onnx.ModelProto:
         graph = self.graph()
-        nodes = list(_all_nodes(graph))
-        opsets = {"": max([OPSET, *(OPSETS_OF_OPERATORS.get(node.op_type, OPSET) for node in nodes)])}
-        if any(node.domain for node in nodes):
-            opsets["ai.onnx.ml"] = ML_OPSET
-        imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
-        model = helper.make_model(graph, opset_imports=imports)
+        model = helper.make_model(graph, opset_imports=opset_imports(graph))
         model.ir_version = IR_VERSION
         model.producer_name = "nemo-triton"
         helper.set_model_props(model, self.metadata)
@@ -103,6 +98,15 @@ class Graph:
     def _fresh(self, hint: str) -> str:
         self._names += 1
         return f"{self.name}.{hint}.{self._names}"
+
+
+def opset_imports(graph: onnx.GraphProto) -> list[onnx.OperatorSetIdProto]:
+    """The lowest opsets that have all operators of a graph of this builder."""
+    nodes = list(_all_nodes(graph))
+    opsets = {"": max([OPSET, *(OPSETS_OF_OPERATORS.get(node.op_type, OPSET) for node in nodes)])}
+    if any(node.domain for node in nodes):
+        opsets["ai.onnx.ml"] = ML_OPSET
+    return [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
 
 
 def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

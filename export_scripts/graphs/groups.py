@@ -30,8 +30,8 @@ def in_groups(g: Graph, items: Ragged, network: Network, *, width: int, step_rat
     step_rate: of the input, in Hz
 
     Items are taken from the longest to the shortest, and a group is closed as soon as the padding of all its items
-    together costs more than a pass. For lengths that shrink evenly that cut is the cheapest: with padding d * k^2 / 2 in
-    a group of k items and c for a pass, the cost per item (d * k^2 / 2 + c) / k is least where the padding equals c.
+    together costs more than a pass. For lengths that shrink evenly that cut is the cheapest: with padding d * k^2 / 2
+    in a group of k items and c for a pass, the cost per item (d * k^2 / 2 + c) / k is least where the padding equals c.
     On speech it costs 0.5 % more than the best cut where a pass is cheap, and 5 to 15 % more where it is dear and the
     groups are few (tests/export_scripts/test_groups.py).
     """

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
-from export_scripts.graphs.builder import Graph, ints
-from export_scripts.graphs.ragged import length_output, pack
+from export_scripts.graphs.builder import Graph, ints, opset_imports
+from export_scripts.graphs.ragged import length_output, pack, padded, ragged_input
 
+TRANSCRIPT: tuple[str, ...] = ("TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH")
+"""What a decoder gives, and a recognizer to its clients."""
+PIECES = "PIECES"
+"""What passes between a decoder and a text stage."""
 LONGEST_DOUBLING = 24
 """Texts of up to 2**23 tokens; a day of speech has fewer."""
 
@@ -73,6 +77,81 @@ def emit_transcript(g: Graph, tokens: str, frames: str, length: str, pieces: Pie
     for name, column in (("TOKENS", tokens), ("FRAMES", frames)):
         g.output(name, g.Cast(column, to=TensorProto.INT32), TensorProto.INT32, ["items", "tokens"])
     length_output(g, "TOKENS_LENGTH", length)
+
+
+def split_text(decoder: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Split a decoder's graph in two, so that the first can run on a GPU, which strings can't be copied to.
+
+    The second graph takes PIECES, a copy of TOKENS. Triton (2.51) drops a step of an ensemble if a request names none
+    of its outputs, even if a later step needs them. With TOKENS, a request for TEXT alone would fail.
+
+    Args:
+        decoder: a graph that ends in `emit_transcript`
+
+    Returns:
+        The decoder with PIECES int32 [B, longest] and PIECES_LENGTH int32 [B, 1] in place of TEXT, and the graph that
+        takes those (ragged) and gives TEXT string [B, 1].
+
+    Raises:
+        ValueError: if the graph gives no TEXT made from TOKENS.
+    """
+    producers = {name: node for node in decoder.graph.node for name in node.output}
+    outputs = {output.name: output for output in decoder.graph.output}
+    missing = [name for name in TRANSCRIPT if name not in outputs or producers[name].op_type != "Identity"]
+    if missing:
+        raise ValueError(f"the decoder's graph has no {missing[0]}")
+    sources = {name: producers[name].input[0] for name in TRANSCRIPT}
+    cast = producers[sources["TOKENS"]]
+    if cast.op_type != "Cast":
+        raise ValueError("the decoder's TOKENS are not cast from those that its TEXT is made of")
+
+    without_text = _part(decoder, decoder.graph.input, [output for name, output in outputs.items() if name != "TEXT"])
+    for copy, name in ((PIECES, "TOKENS"), (f"{PIECES}_LENGTH", "TOKENS_LENGTH")):
+        without_text.graph.node.append(helper.make_node("Identity", [sources[name]], [copy], name=copy))
+        without_text.graph.output.add().CopyFrom(outputs[name])
+        without_text.graph.output[-1].name = copy
+
+    g = Graph("text")
+    tokens = padded(g, ragged_input(g, PIECES, TensorProto.INT32), values=TensorProto.INT64)
+    text_part = _part(
+        decoder,
+        [helper.make_tensor_value_info(cast.input[0], TensorProto.INT64, ["items", "tokens"])],
+        [helper.make_tensor_value_info(sources["TEXT"], TensorProto.STRING, ["items", 1])],
+    )
+    results = g.append(text_part, {cast.input[0]: g.Where(tokens.valid, tokens.values, np.array(-1))})
+    g.output("TEXT", results[sources["TEXT"]], TensorProto.STRING, ["items", 1])
+    return without_text, g.model()
+
+
+def _part(
+    model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
+) -> onnx.ModelProto:
+    """The nodes and constants between some values of a model."""
+    given = {value.name for value in inputs}
+    wanted = {value.name for value in outputs}
+    nodes = []
+    for node in reversed(model.graph.node):
+        if (wanted - given) & set(node.output):
+            nodes.append(node)
+            wanted |= _names_read(node)
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in wanted]
+    part.graph.CopyFrom(helper.make_graph(nodes[::-1], model.graph.name, inputs, outputs, constants))
+    # Without strings an older opset will do, which more CUDA kernels serve.
+    del part.opset_import[:]
+    part.opset_import.extend(opset_imports(part.graph))
+    return part
+
+
+def _names_read(node: onnx.NodeProto) -> set[str]:
+    """What a node and the graphs within it read; values that those graphs calculate are among them."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            names |= {output.name for output in attribute.g.output}
+            names |= {name for inner in attribute.g.node for name in _names_read(inner)}
+    return names
 
 
 def _text(g: Graph, tokens: str, pieces: Pieces) -> str:

@@ -23,6 +23,7 @@ from benchmark.systems.recordings import read_recordings
 from client.recognizer import Recognizer
 from export_scripts.accelerators import Lengths, TensorRt
 from export_scripts.check import check_repository
+from export_scripts.errors import ExportError
 from export_scripts.runner import Runner
 from export_scripts.triton_config import read_config
 from server.process import running_server
@@ -110,7 +111,9 @@ def test_a_way_links_the_graphs_and_gives_the_same_text(
     write_variant(source, model, tmp_path / "way", variant, TENSORRT)
     assert check_repository(tmp_path / "way") == []
     for graph in (tmp_path / "way").rglob("model.onnx"):
-        assert graph.samefile(source / graph.relative_to(tmp_path / "way"))
+        exported = source / graph.relative_to(tmp_path / "way")
+        made_anew = variant.splits_text and graph.parent.parent.name in (f"{model}_decoder", f"{model}_text")
+        assert made_anew or graph.samefile(exported)
     ours, way = Runner(source, model), Runner(tmp_path / "way", model)
     for recording in read_recordings(DEMO_MANIFEST)[:3]:
         (expected,), (found,) = ours.run([recording.samples]), way.run([recording.samples])
@@ -142,7 +145,31 @@ def test_what_the_ways_change(repository: Path, tmp_path: Path) -> None:
     for name in ("no_tf32", "tensorrt"):
         changed = {stage for stage, config in ways[name].items() if config != base[stage]}
         assert changed == {"encoder"}
-    assert {stage for stage, config in ways["gpu_decoder"].items() if config != base[stage]} == {"decoder"}
+    changed = {stage for stage, config in ways["gpu_decoder"].items() if config != base.get(stage)}
+    assert changed == {"rnnt", "decoder", "text"}
+    assert ways["gpu_decoder"]["text"].instance_group[0].kind == triton.ModelInstanceGroup.KIND_CPU
+    assert ways["gpu_decoder"]["text"].max_batch_size == base["decoder"].max_batch_size
+
+
+def test_ways_of_a_repository_exported_for_a_decoder_on_the_gpu(repository: Path, tmp_path: Path) -> None:
+    """The text has its own stage there in every way; the variant gpu_decoder is what the export would write."""
+    write_variant(repository, RNNT_CHECKPOINT.stem, tmp_path / "exported", BY_NAME["gpu_decoder"], TENSORRT)
+    for name, variant in BY_NAME.items():
+        way = configs_of(tmp_path / "exported", tmp_path / name, variant)
+        assert "text" in way and check_repository(tmp_path / name) == []
+        on_gpu = way["decoder"].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
+        assert on_gpu == (name == "gpu_decoder")
+        if on_gpu:
+            assert way == configs_of(repository, tmp_path / "again", variant)
+
+
+def test_a_decoder_that_cannot_be_split_is_named_with_the_way_out(repository: Path, tmp_path: Path) -> None:
+    model = RNNT_CHECKPOINT.stem
+    shutil.copytree(repository, tmp_path / "exported")
+    file = tmp_path / "exported" / f"{model}_decoder" / "1" / "model.onnx"
+    file.write_bytes((repository / "audio" / "1" / "model.onnx").read_bytes())
+    with pytest.raises(ExportError, match="has no TEXT; export it again with --decoder-device gpu"):
+        write_variant(tmp_path / "exported", model, tmp_path / "way", BY_NAME["gpu_decoder"], TENSORRT)
 
 
 @pytest.mark.parametrize("model", [DEMO_CHECKPOINT.stem, "tiny_conformer_transducer"])

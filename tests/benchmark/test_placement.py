@@ -26,6 +26,7 @@ from benchmark.gpu.placement import (
 )
 from benchmark.models import RepositoryError
 from export_scripts.graphs.builder import Graph, ints
+from export_scripts.graphs.text import split_text
 
 TRITON_24_10, NEWEST = known_releases()
 FLOAT, INT64, BOOL, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING
@@ -42,6 +43,12 @@ and ArgMax: each reads its input on the host."""
 WAITS_PER_BLOCK = {NEWEST: 9, TRITON_24_10: 10}
 """At most so many in each layer of a Conformer: ends of slices and shapes that are calculated on the device, since they
 come from outside the Loop over blocks of queries."""
+CTC_DECODER_WAITS = {NEWEST: {PER_BATCH: 4}, TRITON_24_10: {PER_BATCH: 7}}
+RNNT_DECODER_WAITS = {NEWEST: {PER_BATCH: 3, "step": 1}, TRITON_24_10: {PER_BATCH: 5, "step": 5}}
+"""At most so many in decoders without text. Per batch: the longest item, before and after decoding, and the CTC's Pad.
+Per step: whether another follows."""
+FALLEN_OUTSIDE_THE_LOOP = {"Pad"}
+"""Of int64, once per batch: CTC's label before each label."""
 LACKING_IN_1_19 = {"ReduceMax", "Pad", "Equal", "ConstantOfShape", "ArgMax"}
 """Operators of the exported graphs' opset that onnxruntime 1.19 has on the CPU only."""
 
@@ -309,13 +316,45 @@ def test_the_host_waits_for_a_block_of_attention_at_most_so_often(release: str) 
         assert placement.count(True, PER_BLOCK) <= WAITS_PER_BLOCK[release] * layers, name
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the Loop that joins strings carries them, and CUDA's Loop wants them on the GPU"
-)
+@cache
+def split_decoders(release: str) -> dict[str, tuple[Placement, Placement]]:
+    """Of all repositories: each decoder as `export --decoder-device gpu` splits it, without TEXT and TEXT alone."""
+    kernels, placements = read_kernels(release), {}
+    for repository, pattern in REPOSITORIES.items():
+        for file in sorted(repository.glob(f"{pattern}_decoder/1/model.onnx")):
+            decoder, text = split_text(onnx.load(file))
+            placements[file.parent.parent.name] = place(decoder, kernels), place(text, kernels)
+    assert placements
+    return placements
+
+
 @pytest.mark.parametrize("release", [NEWEST, TRITON_24_10])
-def test_a_decoder_can_be_put_on_a_gpu(release: str) -> None:
-    for placement in of_kind(release, "_decoder").values():
-        assert not placement.refusals
+def test_a_whole_decoder_does_not_load_on_a_gpu(release: str) -> None:
+    for name, placement in of_kind(release, "_decoder").items():
+        (refusal,) = placement.refusals
+        assert "strings" in refusal, name
+
+
+@pytest.mark.parametrize("release", [NEWEST, TRITON_24_10])
+def test_a_decoder_without_text_can_be_put_on_a_gpu(release: str) -> None:
+    for name, (decoder, text) in split_decoders(release).items():
+        assert not decoder.refusals and text.refusals, name
+        fallen = {node.operator for node in decoder.nodes if node.on_cpu and not node.shapes}
+        assert fallen <= FALLEN_OUTSIDE_THE_LOOP | (LACKING_IN_1_19 if release == TRITON_24_10 else set()), name
+        limits = RNNT_DECODER_WAITS if "step" in decoder.often() else CTC_DECODER_WAITS
+        for per, waits in limits[release].items():
+            assert decoder.count(True, per) <= waits, f"{name}, per {per}"
+
+
+@pytest.mark.parametrize("release", [NEWEST, TRITON_24_10])
+def test_no_node_of_a_decoders_loop_falls_to_the_cpu(release: str) -> None:
+    loops = 0
+    for name, (decoder, _) in split_decoders(release).items():
+        inside = [node for node in decoder.nodes if node.per != PER_BATCH]
+        loops += bool(inside)
+        fallen = {node.operator for node in inside if node.on_cpu and not node.shapes}
+        assert fallen <= (LACKING_IN_1_19 if release == TRITON_24_10 else set()), name
+    assert loops >= 2
 
 
 def test_the_command_shows_a_table_and_writes_everything(run_module: RunModule, tmp_path: Path) -> None:

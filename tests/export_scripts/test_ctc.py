@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -14,7 +15,7 @@ from nemo.collections.asr.parts.submodules.ctc_decoding import CTCDecoding
 from tiny_models import CHARACTERS, NEW_NEMO, tiny_model
 
 from export_scripts.graphs.ctc import ctc_decoder_graph
-from export_scripts.graphs.text import Pieces, read_pieces
+from export_scripts.graphs.text import Pieces, read_pieces, split_text, text_graph
 
 Labels = npt.NDArray[np.int32]
 GREEDY = {"strategy": "greedy_batch"}
@@ -123,6 +124,87 @@ def test_unknown_piece() -> None:
     assert texts == [by_nemo(decoding, labels)]
 
 
+def run_split(pieces: Pieces, batch: Sequence[Labels]) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
+    """TEXT, TOKENS, FRAMES, TOKENS_LENGTH of a whole decoder, and of one split in two."""
+    whole = ctc_decoder_graph(pieces)
+    feeds = {
+        "LABELS": np.concatenate(batch).astype(np.int32),
+        "LABELS_SHAPE": np.array([[len(labels)] for labels in batch], np.int32),
+        "LABELS_LENGTH": np.array([[len(labels)] for labels in batch], np.int32),
+    }
+    opened = [ort.InferenceSession(graph.SerializeToString()) for graph in (whole, *split_text(whole))]
+    expected = opened[0].run(["TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH"], feeds)
+    tokens, frames, length, passed, passed_length = opened[1].run(None, feeds)
+    np.testing.assert_array_equal(passed, tokens)
+    np.testing.assert_array_equal(passed_length, length)
+    shapes = np.array([passed.shape[1:]] * len(passed), np.int32)
+    (text,) = opened[2].run(
+        ["TEXT"], {"PIECES": passed.ravel(), "PIECES_SHAPE": shapes, "PIECES_LENGTH": passed_length}
+    )
+    return expected, [text, tokens, frames, length]
+
+
+def test_a_split_decoder_gives_what_the_whole_one_gives(decoding: Any) -> None:
+    rng = np.random.default_rng(3)
+    pieces = pieces_of(decoding)
+    pool = [*awkward_labels(decoding), *rng.integers(0, decoding.blank_id, 20)]
+    batch = [rng.choice(pool, size=length).astype(np.int32) for length in (1, 40, 7, 200, 33)]
+    batch.append(np.full(5, decoding.blank_id, np.int32))
+    for some in (batch, batch[-1:], [batch[-1], batch[-1]], batch[3:4]):
+        for expected, actual in zip(*run_split(pieces, some), strict=True):
+            assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
+            np.testing.assert_array_equal(actual, expected)
+
+
+def test_the_text_stage_on_random_tokens_of_requests_that_were_batched_apart(decoding: Any) -> None:
+    """Each comes padded to the longest of the batch that it was decoded in, and may have no token."""
+    rng = np.random.default_rng(4)
+    pieces = pieces_of(decoding)
+    session = ort.InferenceSession(split_text(ctc_decoder_graph(pieces))[1].SerializeToString())
+    pool = [*awkward_labels(decoding)[1:], *rng.integers(0, decoding.blank_id, 20)]
+    texts = 0
+    for _ in range(50):
+        batch = [rng.choice(pool, size=rng.integers(0, 30)).astype(np.int32) for _ in range(rng.integers(1, 9))]
+        padding = [np.full(rng.integers(not len(row), 9), -1) for row in batch]
+        rows = [np.concatenate(pair) for pair in zip(batch, padding, strict=True)]
+        feeds = {
+            "PIECES": np.concatenate(rows).astype(np.int32),
+            "PIECES_SHAPE": np.array([[len(row)] for row in rows], np.int32),
+            "PIECES_LENGTH": np.array([[len(row)] for row in batch], np.int32),
+        }
+        (text,) = session.run(None, feeds)
+        assert text.shape == (len(batch), 1)
+        expected = [
+            decoding.decode_tokens_to_str_with_strip_punctuation(row.tolist()) if len(row) else "" for row in batch
+        ]
+        assert text[:, 0].tolist() == expected
+        texts += len(batch)
+    assert texts > 150
+
+
+def test_a_split_decoder_has_no_string_and_each_half_only_what_it_needs() -> None:
+    decoder_graph = ctc_decoder_graph(pieces_of(nemo_decoding("punctuation")))
+    halves = split_text(decoder_graph)
+    for half in halves:
+        onnx.checker.check_model(half)
+        read = {name for node in half.graph.node for name in node.input}
+        assert {tensor.name for tensor in half.graph.initializer} <= read
+    operators = [{node.op_type for node in half.graph.node} for half in halves]
+    assert not operators[0] & {"Loop", "LabelEncoder", "StringConcat"}
+    assert {"Loop", "LabelEncoder"} <= operators[1]
+    assert [output.name for output in halves[0].graph.output][:3] == ["TOKENS", "FRAMES", "TOKENS_LENGTH"]
+    assert [value.name for value in halves[1].graph.input] == ["PIECES", "PIECES_SHAPE", "PIECES_LENGTH"]
+    assert len(decoder_graph.graph.output) == 4, "the whole one is left as it was"
+
+
+def test_a_graph_without_text_cannot_be_split() -> None:
+    tokens_graph, _ = split_text(ctc_decoder_graph(pieces_of(nemo_decoding("characters"))))
+    with pytest.raises(ValueError, match="has no TEXT"):
+        split_text(tokens_graph)
+    with pytest.raises(ValueError, match="has no TOKENS"):
+        split_text(text_graph(pieces_of(nemo_decoding("characters"))))
+
+
 def test_pieces_without_any_text_are_passed_over() -> None:
     """Control symbols: SentencePiece writes nothing for them, and the next piece still begins the text."""
     texts = {0: "", 1: "▁a", 2: "▁b", 3: "'", 4: "▁"}
@@ -136,6 +218,8 @@ def test_pieces_without_any_text_are_passed_over() -> None:
     results, tokens, _ = decode(decoder(pieces), [np.array(row, np.int32) for row in rows])
     assert results == ["a b", "a'", "b", "", "a' "]
     assert tokens[1].tolist() == [1, 4, 0, 3]
+    expected, split = run_split(pieces, [np.array(row, np.int32) for row in rows])
+    assert split[0][:, 0].tolist() == expected[0][:, 0].tolist() == results
 
 
 @pytest.mark.parametrize(

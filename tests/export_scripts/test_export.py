@@ -19,8 +19,8 @@ import pytest
 import soundfile
 import torch
 from locations import ROOT, SHARED
-from tiny_models import NEW_NEMO, OLD_NEMO, rewrite_config
-from tiny_models import read_config as read_checkpoint_config
+from tiny_models import NEW_NEMO, OLD_NEMO, read_config, rewrite_config
+from tritonclient.grpc import model_config_pb2 as triton
 
 from export_scripts.check import check_repository
 from export_scripts.checkpoint import open_checkpoint
@@ -31,8 +31,10 @@ from export_scripts.names import recognizer_name
 from export_scripts.precision import FP32, Precision
 from export_scripts.probes import Probes, read_probes
 from export_scripts.repository import publishing
+from export_scripts.runner import Runner
 from export_scripts.stages import write_recognizer
-from export_scripts.triton_config import Serving, read_config
+from export_scripts.triton_config import Serving
+from export_scripts.triton_config import read_config as read_model_config
 from export_scripts.verify import verify
 
 PROBES = read_probes(None)
@@ -92,7 +94,7 @@ def test_models_for_cpu_and_gpu_serve_together(demo_checkpoint: Path, tmp_path: 
         assert ended.returncode == 0, ended.stderr
     assert check_repository(tmp_path) == []
     name = demo_checkpoint.stem
-    sizes = {path.name: read_config(path).max_batch_size for path in tmp_path.iterdir()}
+    sizes = {path.name: read_model_config(path).max_batch_size for path in tmp_path.iterdir()}
     assert (sizes[f"{name}_encoder"], sizes[f"{name}_on_gpu_encoder"]) == (16, 64)
     # What both use has one configuration, whatever comes last; features are tuned for the target.
     assert sizes["audio"] == 16
@@ -104,9 +106,9 @@ def test_no_part_of_a_model_has_a_name_that_another_could_get(
 ) -> None:
     for architecture in ("quartznet", "contextnet"):
         checkpoint = open_checkpoint(str(checkpoint_file(architecture, NEW_NEMO)))
-        write_recognizer(tmp_path / architecture, checkpoint, Serving())
+        write_recognizer(tmp_path / architecture, checkpoint, Serving(decoder_device="gpu"))
         parts = [model.name for model in (tmp_path / architecture).iterdir() if model.name != checkpoint.name]
-        assert len(parts) >= 4
+        assert len(parts) >= 5
         for part in parts:
             with pytest.raises(ExportError, match=f"can't be called {part}"):
                 recognizer_name(part)
@@ -149,6 +151,61 @@ def test_what_an_export_replaces(checkpoint_file: Callable[[str, str], Path], tm
     assert snapshot(repository) == before
 
 
+@pytest.mark.parametrize("architecture", ["citrinet", "conformer_transducer"])
+def test_a_decoder_for_a_gpu_leaves_the_text_to_a_stage_on_the_cpu(
+    architecture: str, checkpoint_file: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    checkpoint = open_checkpoint(str(checkpoint_file(architecture, NEW_NEMO)))
+    name = checkpoint.name
+    folders = {"cpu": tmp_path / "cpu", "gpu": tmp_path / "gpu"}
+    write_recognizer(folders["cpu"], checkpoint, Serving(max_batch_size=8))
+    write_recognizer(folders["gpu"], checkpoint, Serving(max_batch_size=8, decoder_device="gpu"))
+    parity = verify(checkpoint, folders["gpu"], FEW)
+    assert parity.texts_equal + parity.texts_tied == parity.texts_compared == 3 * len(FEW.signals)
+    assert check_repository(folders["gpu"]) == []
+
+    whole, split = ({model.name: read_model_config(model) for model in folder.iterdir()} for folder in folders.values())
+    assert set(split) == {*whole, f"{name}_text"}
+    decoder, text = split[f"{name}_decoder"], split[f"{name}_text"]
+    assert decoder.instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
+    assert text.instance_group[0].kind == triton.ModelInstanceGroup.KIND_CPU
+    assert [output.name for output in decoder.output][:3] == ["TOKENS", "FRAMES", "TOKENS_LENGTH"]
+    assert [(tensor.name, tensor.allow_ragged_batch) for tensor in text.input] == [
+        ("PIECES", True),
+        ("PIECES_LENGTH", False),
+    ]
+    assert text.batch_input[0].kind == triton.BatchInput.BATCH_ITEM_SHAPE
+    ensembles = [model for model, config in whole.items() if config.platform == "ensemble"]
+    assert len(ensembles) == (2 if architecture == "citrinet" else 1)
+    for ensemble in ensembles:
+        before, after = whole[ensemble], split[ensemble]
+        steps = [step.model_name for step in before.ensemble_scheduling.step]
+        assert [step.model_name for step in after.ensemble_scheduling.step] == [*steps, f"{name}_text"]
+        assert (after.input, after.output, after.parameters) == (before.input, before.output, before.parameters)
+
+    signals = [*FEW.signals, np.zeros(0, np.int16)]
+    results = [Runner(folder, name).run(signals) for folder in folders.values()]
+    for expected, actual in zip(*results, strict=True):
+        for tensor in ("TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH"):
+            assert actual[tensor].dtype == expected[tensor].dtype
+            np.testing.assert_array_equal(actual[tensor], expected[tensor])
+
+
+def test_the_text_stage_of_an_earlier_export_is_named_where_the_new_one_has_none(
+    checkpoint_file: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    file = checkpoint_file("quartznet", NEW_NEMO)
+    text = f"{file.stem}_text"
+    lines = []
+    for device in ("gpu", "gpu", "cpu"):
+        lines.append(export(str(file), tmp_path, Serving(decoder_device=device), FEW))
+        assert (tmp_path / text).exists() and check_repository(tmp_path) == []
+    assert not any("no longer used" in line for line in lines[:2])
+    assert lines[2].endswith(f"; {text}, of an earlier export, is no longer used and can be deleted")
+    shutil.rmtree(tmp_path / text)
+    assert check_repository(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
@@ -165,7 +222,7 @@ def test_a_config_that_cannot_be_kept_faithfully(
 ) -> None:
     file = tmp_path / "changed.nemo"
     file.write_bytes(checkpoint_file("quartznet", NEW_NEMO).read_bytes())
-    config = read_checkpoint_config(file)
+    config = read_config(file)
     rewrite_config(file, **{part: {**config[part], **change} for part, change in changes.items()})
     with pytest.raises(ExportError, match=complaint):
         export(str(file), tmp_path / "repository", Serving(), PROBES)

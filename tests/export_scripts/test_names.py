@@ -27,6 +27,7 @@ def test_names_of_the_catalogue_are_free(suffix: str) -> None:
         ("my model.nemo", "", "my_model"),
         ("audio.nemo", "_en", "audio_en"),
         ("x_encoder.nemo", "_2", "x_encoder_2"),
+        ("text.nemo", "", "text"),
         ("mel_gibson.nemo", "", "mel_gibson"),
         ("nvidia/stt_en", "", "nvidia_stt_en"),
     ],
@@ -40,6 +41,7 @@ def test_a_recognizers_name(source: str, suffix: str, name: str) -> None:
     [
         *((f"coffee{part.value}.nemo", "", f"coffee{part.value}") for part in Part),
         *(("demo/coffee.nemo", part.value, f"coffee{part.value}") for part in Part),
+        ("coffee_text.nemo", "", "coffee_text"),
         ("audio.nemo", "", "audio"),
         ("audio", "", "audio"),
         ("mel_80_25ms.nemo", "_zero_1d0b7e", "mel_80_25ms_zero_1d0b7e"),

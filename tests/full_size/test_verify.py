@@ -88,7 +88,7 @@ def test_a_failed_model_is_kept_and_run_again(tmp_path: Path, monkeypatch: pytes
 
 def test_cleaning_leaves_shared_stages_and_other_models(tmp_path: Path) -> None:
     run = run_in(tmp_path)
-    own = [f"{NAME}{suffix}" for suffix in ("", "_encoder", "_decoder", "_log_probs")]
+    own = [f"{NAME}{suffix}" for suffix in ("", "_encoder", "_decoder", "_text", "_log_probs")]
     others = ["audio", "mel_80_25ms_reflect_1d0b7e", f"{NAME}_gamma_0_25", f"{NAME}_gamma_0_25_encoder"]
     for model in own + others:
         (run.repository / model).mkdir(parents=True)

@@ -160,7 +160,7 @@ def _step(command: list[str]) -> tuple[float, int]:
 def remove_model(run: Run, name: str) -> None:
     """Checkpoint and the stages that are this model's own; what models share stays."""
     run.checkpoint(name).unlink(missing_ok=True)
-    for suffix in ("", "_log_probs", "_encoder", "_decoder"):
+    for suffix in ("", "_log_probs", "_encoder", "_decoder", "_text"):
         shutil.rmtree(run.repository / f"{name}{suffix}", ignore_errors=True)
 
 

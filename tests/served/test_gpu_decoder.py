@@ -1,0 +1,95 @@
+"""Decoder and text as two stages, as `--decoder-device gpu` has them: every answer is that of the one stage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT
+
+from benchmark.gpu.variants import VARIANTS, write_variant
+from client.audio import Samples, load_audio
+from client.protocol import Transcript
+from client.recognizer import AsyncRecognizer
+from export_scripts.accelerators import TensorRt
+from server.process import running_server
+
+OUTPUTS = ("TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH")
+(GPU_DECODER,) = (variant for variant in VARIANTS if variant.splits_text)
+
+
+@pytest.fixture(scope="module", params=[DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem])
+def model(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def divided(repository: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The gRPC address of a server with the model's decoder divided."""
+    folder = tmp_path_factory.mktemp("divided") / "repository"
+    write_variant(repository, model, folder, GPU_DECODER, TensorRt())
+    assert (folder / f"{model}_text").is_dir()
+    with running_server(folder) as server:
+        yield server.grpc
+
+
+@pytest.fixture(scope="module")
+def spoken() -> list[Samples]:
+    """All recordings of the demo, and between them silence and no audio, which have no token."""
+    recordings = [load_audio(file) for file in sorted(DEMO_MANIFEST.parent.glob("*.flac"))]
+    return [*recordings, np.zeros(8000, np.int16), np.zeros(0, np.int16), *recordings[::-1]]
+
+
+async def together(url: str, model: str, audio: list[Samples]) -> list[Transcript]:
+    async with AsyncRecognizer(model, url) as recognizer:
+        return await asyncio.gather(*(recognizer.transcribe(samples) for samples in audio))
+
+
+def test_mixed_batches_give_the_same(divided: str, triton_of_all: str, model: str, spoken: list[Samples]) -> None:
+    expected = asyncio.run(together(triton_of_all, model, spoken))
+    actual = asyncio.run(together(divided, model, spoken))
+    assert [transcript.text for transcript in actual] == [transcript.text for transcript in expected]
+    for one, other in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(one.tokens, other.tokens)
+        np.testing.assert_array_equal(one.token_times, other.token_times)
+    assert sum(bool(transcript.text) for transcript in actual) > len(spoken) - 10
+    with grpc.InferenceServerClient(divided) as client:
+        (statistics,) = client.get_inference_statistics(f"{model}_text").model_stats
+    assert statistics.inference_count == len(spoken) > statistics.execution_count, "texts are made in batches"
+
+
+def test_any_of_the_outputs_can_be_asked_for(
+    divided: str, triton_of_all: str, model: str, spoken: list[Samples]
+) -> None:
+    """Triton drops a step if a request names none of its outputs, even if a later step needs them."""
+    audio = grpc.InferInput("AUDIO", [1, len(spoken[0])], "INT16")
+    audio.set_data_from_numpy(spoken[0][None])
+    with grpc.InferenceServerClient(triton_of_all) as whole, grpc.InferenceServerClient(divided) as client:
+        expected = whole.infer(model, [audio])
+        for count in range(1, len(OUTPUTS) + 1):
+            for names in combinations(OUTPUTS, count):
+                wanted = [grpc.InferRequestedOutput(name) for name in names]
+                answer = client.infer(model, [audio], outputs=wanted, client_timeout=20)
+                for name in names:
+                    np.testing.assert_array_equal(answer.as_numpy(name), expected.as_numpy(name))
+
+
+def test_each_output_has_the_same_type_and_shape(
+    divided: str, triton_of_all: str, model: str, spoken: list[Samples]
+) -> None:
+    for samples in (spoken[0], np.zeros(0, np.int16)):
+        answers = []
+        for url in (divided, triton_of_all):
+            audio = grpc.InferInput("AUDIO", [1, len(samples)], "INT16")
+            audio.set_data_from_numpy(samples[None])
+            with grpc.InferenceServerClient(url) as client:
+                answers.append(client.infer(model, [audio]))
+        for name in OUTPUTS:
+            actual, expected = (answer.as_numpy(name) for answer in answers)
+            assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
+            np.testing.assert_array_equal(actual, expected)
