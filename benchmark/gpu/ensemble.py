@@ -20,7 +20,7 @@ Message = dict[str, list[Union[str, "Message"]]]
 """Values of a message's fields, by field, in their order."""
 
 _TOKEN = re.compile(
-    r"""(?:\s|\#[^\n]*)*(?:
+    r"""(?:
         (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
         |(?P<word>[-+.\w]+)
         |(?P<mark>[{}<>\[\]:,;])
@@ -28,6 +28,7 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
+_SPACE = re.compile(r"(?:\s|#[^\n]*)*")
 _CLOSING = {"{": "}", "<": ">"}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
@@ -72,7 +73,7 @@ def parse(text: str) -> Message:
 
 
 class _Tokens:
-    """The tokens of a text: (kind, value), and at the end ("end", "")."""
+    """The tokens of a text as (kind, value); the last one is ("end", "")."""
 
     def __init__(self, text: str) -> None:
         self._tokens = list(_split(text))
@@ -100,13 +101,17 @@ class _Tokens:
 
 
 def _split(text: str) -> Iterator[tuple[str, str, int]]:
-    place = 0
+    """Kind, value and line of each token."""
+    place, line = 0, 1
     while True:
-        matched = _TOKEN.match(text, place)
+        space = _SPACE.match(text, place)
+        assert space is not None
+        line += space[0].count("\n")
+        matched = _TOKEN.match(text, space.end())
         if matched is None:
-            raise ValueError(f"line {text.count(chr(10), 0, place) + 1}: not protobuf's text format")
+            raise ValueError(f"line {line}: not protobuf's text format")
         kind = str(matched.lastgroup)
-        yield kind, matched[kind], text.count("\n", 0, matched.start(kind)) + 1
+        yield kind, matched[kind], line
         if kind == "end":
             return
         place = matched.end()
@@ -177,7 +182,9 @@ def _step_with(steps: list[Message], tensors: str, names: set[str], file: Path) 
 
 def _names(repository: Path) -> str:
     """The ensembles of a repository, for an error."""
-    names = [file.parent.name for file in sorted(repository.glob(f"*/{CONFIG}")) if "ensemble_scheduling" in _content(file)]
+    names = [
+        file.parent.name for file in sorted(repository.glob(f"*/{CONFIG}")) if "ensemble_scheduling" in _content(file)
+    ]
     return ", ".join(names) or "no recognizer"
 
 

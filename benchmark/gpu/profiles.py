@@ -103,5 +103,7 @@ def record_kernels(features: Stage, encoder: Stage, batch: Batch) -> dict[str, A
         "wall_ms": 1000 * wall_seconds,
         "busy_ms": sum(microseconds for _, _, microseconds in kernels) / 1000,
         "kernels": sum(count for _, count, _ in kernels),
-        "top": [{"name": name[:120], "runs": count, "ms": spent / 1000} for name, count, spent in kernels[:TOP_KERNELS]],
+        "top": [
+            {"name": name[:120], "runs": count, "ms": spent / 1000} for name, count, spent in kernels[:TOP_KERNELS]
+        ],
     }

@@ -33,6 +33,7 @@ from benchmark.gpu.timing import NO_TIME, Limits, Timing, time_runs
 from benchmark.gpu.tuning_inputs import CUTS, ONE_GROUP, Cut
 from benchmark.results_folder import write_json
 from client.audio import SAMPLE_RATE, load_audio
+from client.errors import ClientError
 from client.manifest import read_manifest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -128,7 +129,7 @@ def main(
     for name in names:
         try:
             if limits.no_time_left():
-                raise bare_cli.ClientError(NO_TIME)
+                raise ClientError(NO_TIME)
             Measurement(name, plan).run()
         # onnxruntime's errors share no base but Exception, and one model must not cost the others their figures.
         except Exception as error:

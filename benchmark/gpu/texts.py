@@ -62,9 +62,7 @@ def main(*, names: tuple[str, ...], repository: Path, manifest: Path, size: int,
     return code
 
 
-def transcribe(
-    repository: Path, ensemble: Ensemble, device: Device, audio: Sequence[Samples], size: int
-) -> list[str]:
+def transcribe(repository: Path, ensemble: Ensemble, device: Device, audio: Sequence[Samples], size: int) -> list[str]:
     """The text of each recording (int16 [T] at 16 kHz), `size` recordings at a time in their order."""
     features = Stage(repository / ensemble.features, Setup(device))
     encoder = Stage(repository / ensemble.encoder, Setup(device, tf32=True))

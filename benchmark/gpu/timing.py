@@ -117,7 +117,8 @@ def time_runs(
     Returns:
         The timing, and the result of each batch that was run.
     """
-    timing, results = Timing(), []
+    timing = Timing()
+    results: list[Result] = []
     for batch, length in zip(feeds, audio, strict=False):
         if limits.no_time_left():
             timing.stopped = NO_TIME
@@ -131,8 +132,9 @@ def time_runs(
             runs.repeat.append(_timed(run, batch)[0])
             if max(runs.first, runs.repeat[-1]) > limits.slowest:
                 break
-        if max(runs.first, *runs.repeat) > limits.slowest:
-            timing.stopped = _too_slow(max(runs.first, *runs.repeat), limits)
+        slowest = max([runs.first, *runs.repeat])
+        if slowest > limits.slowest:
+            timing.stopped = _too_slow(slowest, limits)
             return timing, results
         if len(runs.repeat) < FEWEST:
             timing.stopped = NO_TIME
