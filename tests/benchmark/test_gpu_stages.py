@@ -201,7 +201,7 @@ def test_drop_text_keeps_what_a_loop_reads_from_outside() -> None:
     g = Graph("loop")
     x = g.input("x", TensorProto.FLOAT, [])
     outside = g.Mul(x, np.float32(2))
-    (y,) = g.add("Loop", [np.array(3), np.array(True), np.float32(0)], 1, body=body.graph())
+    (y,) = g.add("Loop", [np.array(3), np.array(True), np.array(0, np.float32)], 1, body=body.graph())
     g.output("y", y, TensorProto.FLOAT, [])
     g.output("TEXT", g.Cast(g.Mul(x, np.float32(5)), to=TensorProto.STRING), TensorProto.STRING, [])
     model = g.model()

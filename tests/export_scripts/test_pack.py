@@ -1,4 +1,4 @@
-"""Packed repositories of seeded weights, and NeMo's encoders in PyTorch: the parts of the GPU benchmark that need NeMo."""
+"""Packed repositories of seeded weights, and encoders in PyTorch: parts of the GPU benchmark that need NeMo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from locations import DEMO_MANIFEST, ROOT
-from tiny_models import NEW_NEMO, rewrite_config, tiny_model
+from nemo.collections.asr.modules import ConformerEncoder
+from tiny_models import NEW_NEMO, conformer, rewrite_config, tiny_model
 
 from benchmark.gpu import pytorch_encoder, seeded
 from benchmark.gpu.pack import SUFFIXES, main, pack
@@ -86,13 +87,15 @@ def test_decoders_of_other_frames_per_step_and_a_file_that_is_none(tmp_path: Pat
 
 
 def test_encoders_in_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    build = pytorch_encoder.build_encoder
+    build, settings = pytorch_encoder.build_encoder, conformer(80)
+    del settings["_target_"]
 
     def tiny_or_unknown(name: str) -> Any:
-        return tiny_model("conformer", NEW_NEMO).encoder if name == "tiny" else build(name)
+        return ConformerEncoder(**settings) if name == "tiny" else build(name)
 
     monkeypatch.setattr(pytorch_encoder, "build_encoder", tiny_or_unknown)
     monkeypatch.setattr(pytorch_encoder, "machine_rates", lambda device: {})
+    monkeypatch.setattr(pytorch_encoder, "batch_lengths", lambda size, number: [0.5 + number] * size)
     # Most CPUs take seconds for a product of bfloat16.
     monkeypatch.setattr(pytorch_encoder, "AUTOCAST", {"fp32": None})
     out = tmp_path / "pytorch.json"
