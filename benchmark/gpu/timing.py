@@ -1,7 +1,7 @@
 """Times the runs of something on several batches: new shapes, the same shape again, and shapes in turn.
 
-The three differ by a factor of 100 on a GPU: onnxruntime's CUDA provider searches an algorithm for each convolution
-whenever the shape is not that of the run before.
+The three may differ by a factor of 100 on a GPU: onnxruntime's CUDA provider plans each convolution again whenever the
+shape is not that of the run before (docs/gpu.md).
 """
 
 from __future__ import annotations
