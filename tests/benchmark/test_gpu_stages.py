@@ -298,6 +298,17 @@ def test_a_line_leaves_the_process_at_once() -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("command", "lacking"),
+    [("stages", ""), ("texts", ""), ("unpack", "onnxruntime soundfile soxr"), ("seeded", "onnx onnxruntime soundfile")],
+)
+def test_a_bare_machine_needs_few_packages(command: str, lacking: str) -> None:
+    absent = ["tritonclient", "grpc", "rich", "jiwer", "prometheus_client", "torch", "yaml", *lacking.split()]
+    program = f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nimport benchmark.gpu.{command}"
+    finished = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+
+
 @pytest.mark.parametrize("command", ["stages", "texts", "sweep"])
 def test_a_wrong_repository_is_one_line(command: str, tmp_path: Path, run_module: RunModule) -> None:
     finished = run_module(f"gpu.{command}", CTC, "--repository", tmp_path / "nope", "--out", tmp_path / "out")

@@ -26,7 +26,7 @@ CALIBRATION_RECORDINGS = 11
 
 
 @click.command(help=__doc__)
-@click.argument("name", type=click.Choice([*ARCHITECTURES, *LATER]))
+@click.argument("name", metavar="NAME", type=click.Choice([*ARCHITECTURES, *LATER]))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .nemo file to write.")
 @click.option(
     "--nemo-version", help="The release that the checkpoint says wrote it; the architecture's own by default."
