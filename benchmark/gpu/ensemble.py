@@ -39,12 +39,16 @@ class EnsembleError(ClientError):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A recognizer's stages, as folders of the repository, and whether its weights were trained."""
+    """A recognizer's stages, as folders of the repository, and whether its weights were trained.
+
+    text: the stage that makes the text; the decoder, unless it was exported for a GPU
+    """
 
     name: str
     features: str
     encoder: str
     decoder: str
+    text: str
     trained: bool
 
 
@@ -60,9 +64,10 @@ def read_ensemble(repository: Path, name: str) -> Ensemble:
     steps = [step for part in _messages(config, "ensemble_scheduling") for step in _messages(part, "step")]
     return Ensemble(
         name,
-        features=_step_with(steps, "output_map", {"FEATURES"}, file),
-        encoder=_step_with(steps, "input_map", {"FEATURES"}, file),
-        decoder=_step_with(steps, "output_map", {"TEXT", "TOKENS"}, file),
+        features=_step_with(steps, "output_map", "FEATURES", file),
+        encoder=_step_with(steps, "input_map", "FEATURES", file),
+        decoder=_step_with(steps, "output_map", "TOKENS", file),
+        text=_step_with(steps, "output_map", "TEXT", file),
         trained=_parameter(config, "weights") != "random",
     )
 
@@ -172,12 +177,12 @@ def _parameter(config: Message, key: str) -> str:
     return values[-1] if values else ""
 
 
-def _step_with(steps: list[Message], tensors: str, names: set[str], file: Path) -> str:
-    """The model of the first step that has one of these tensors in its map `tensors`."""
+def _step_with(steps: list[Message], tensors: str, name: str, file: Path) -> str:
+    """The model of the first step that has that tensor in its map `tensors`."""
     for step in steps:
-        if names & {_text(entry, "key") for entry in _messages(step, tensors)}:
+        if name in {_text(entry, "key") for entry in _messages(step, tensors)}:
             return _text(step, "model_name")
-    raise EnsembleError(f"{file}: no recognizer: no step has {' or '.join(sorted(names))} in its {tensors}")
+    raise EnsembleError(f"{file}: no recognizer: no step has {name} in its {tensors}")
 
 
 def _names(repository: Path) -> str:

@@ -2,8 +2,8 @@
 
     python -m benchmark.gpu.texts NAME... --repository model_repository --out texts.json
 
-Runs in this process, in mixed batches; features and encoder on the device, the decoder on the CPU. Without a GPU the
-texts of the CPU are printed and kept, to be compared elsewhere. Exit code 1: a text of a trained model differs.
+Runs in this process, in mixed batches; features and encoder on the device, decoder and text on the CPU. Without a GPU
+the texts of the CPU are printed and kept, to be compared elsewhere. Exit code 1: a text of a trained model differs.
 
 Needs what benchmark.gpu.stages needs.
 """
@@ -66,12 +66,13 @@ def transcribe(repository: Path, ensemble: Ensemble, device: Device, audio: Sequ
     """The text of each recording (int16 [T] at 16 kHz), `size` recordings at a time in their order."""
     features = Stage(repository / ensemble.features, Setup(device))
     encoder = Stage(repository / ensemble.encoder, Setup(device, tf32=True))
-    decoder = Stage(repository / ensemble.decoder, Setup("cpu"))
+    last = [Stage(repository / name, Setup("cpu")) for name in dict.fromkeys([ensemble.decoder, ensemble.text])]
     texts: list[str] = []
     for start in range(0, len(audio), size):
         results = features.run(make_batch(audio[start : start + size]).feeds())
         results = encoder.run(next_feeds(results, device))
-        results = decoder.run(next_feeds(results, "cpu"))
+        for stage in last:
+            results = stage.run(next_feeds(results, "cpu"))
         texts += [text.decode() if isinstance(text, bytes) else text for text in results["TEXT"].numpy().reshape(-1)]
     return texts
 

@@ -1,4 +1,4 @@
-"""Changes to an exported graph for the benchmark: its Tuning as inputs, and no text on a GPU."""
+"""An exported encoder's Tuning as inputs of its graph, so that one graph can be measured with many."""
 
 from __future__ import annotations
 
@@ -64,36 +64,6 @@ def tune_by_inputs(model: onnx.ModelProto) -> None:
     dims: dict[str, list[int]] = {PASS_STEPS: [1], STEPS_AT_ONCE: [1], SCORES_AT_ONCE: []}
     for name in dims:
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, dims[name]))
-
-
-def drop_text(model: onnx.ModelProto) -> None:
-    """Take the output TEXT, and what only it needs, from a graph that runs on a GPU. The model is changed.
-
-    onnxruntime puts TEXT's loop over strings on the GPU, where strings can't be copied to.
-    """
-    for output in list(model.graph.output):
-        if output.name == "TEXT":
-            model.graph.output.remove(output)
-    needed = {output.name for output in model.graph.output}
-    kept = []
-    for node in reversed(model.graph.node):
-        if needed & set(node.output):
-            kept.append(node)
-            needed |= _reads(node)
-    if len(kept) < len(model.graph.node):
-        del model.graph.node[:]
-        model.graph.node.extend(reversed(kept))
-
-
-def _reads(node: onnx.NodeProto) -> set[str]:
-    """Values that a node needs, those of the graphs within it too."""
-    names = set(node.input)
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            names |= {output.name for output in attribute.g.output}
-            for inner in attribute.g.node:
-                names |= _reads(inner)
-    return names
 
 
 def _replace_constants(graph: onnx.GraphProto, names: Mapping[str, str], scores: set[int]) -> set[str]:

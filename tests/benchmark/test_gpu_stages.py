@@ -12,23 +12,23 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from benchmark_results import Finished, RunModule
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, ROOT
-from onnx import TensorProto
 
 from benchmark.gpu import timing
 from benchmark.gpu.batches import make_batch
 from benchmark.gpu.ensemble import EnsembleError, parse, read_ensemble
 from benchmark.gpu.profiles import profile_stages
 from benchmark.gpu.stage import Setup
+from benchmark.gpu.texts import transcribe
 from benchmark.gpu.timing import NO_TIME, Limits, Timing, time_runs
-from benchmark.gpu.tuning_inputs import CUTS, ONE_GROUP, Cut, drop_text, tune_by_inputs
+from benchmark.gpu.tuning_inputs import CUTS, ONE_GROUP, Cut, tune_by_inputs
+from benchmark.gpu.variants import VARIANTS, write_variant
 from client.audio import SAMPLE_RATE, load_audio
 from client.manifest import read_manifest
+from export_scripts.accelerators import TensorRt
 from export_scripts.errors import ExportError
-from export_scripts.graphs.builder import Graph
 from export_scripts.triton_config import read_config
 
 CTC, RNNT = DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem
@@ -41,6 +41,7 @@ def test_a_recognizer_is_read_as_triton_reads_it(repository: Path, name: str) ->
     ensemble = read_ensemble(repository, name)
     steps = [step.model_name for step in config.ensemble_scheduling.step]
     assert [ensemble.features, ensemble.encoder, ensemble.decoder] == steps[1:]
+    assert ensemble.text == ensemble.decoder
     assert ensemble.trained and config.parameters["weights"].string_value == "trained"
 
 
@@ -53,12 +54,14 @@ def test_the_order_of_fields_and_their_layout_do_not_matter(tmp_path: Path) -> N
           { input_map { value: "FEATURES", key: "FEATURES" } output_map { key: "LABELS" value: "L\\"{" }
             model_version: -1 model_name: "middle" },
           { model_name: "last" output_map { key: "TOKENS" value: "TOKENS" } },
+          { model_name: "text" output_map { key: "TEXT" value: "TEXT" } },
           { model_name: "begin" output_map { key: "FEATURES" value: "FEATURES" } }
         ] }
         dims: [ -1, 1e3 ]"""
     )
     ensemble = read_ensemble(tmp_path, "tiny")
     assert (ensemble.features, ensemble.encoder, ensemble.decoder) == ("begin", "middle", "last")
+    assert ensemble.text == "text"
     assert not ensemble.trained
 
 
@@ -172,45 +175,6 @@ def test_a_graph_without_groups_can_not_be_tuned(repository: Path) -> None:
     model = onnx.load(repository / f"{CTC}_decoder" / "1" / "model.onnx")
     with pytest.raises(ExportError, match="export the model again"):
         tune_by_inputs(model)
-
-
-def test_drop_text_leaves_the_other_outputs_as_they_are(repository: Path) -> None:
-    model = onnx.load(repository / f"{CTC}_decoder" / "1" / "model.onnx")
-    before = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    nodes = len(model.graph.node)
-    drop_text(model)
-    assert "TEXT" not in {output.name for output in model.graph.output}
-    assert 0 < len(model.graph.node) < nodes
-    assert not any(node.op_type.startswith("String") for node in model.graph.node)
-    after = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [output.name for output in after.get_outputs()]
-    assert set(names) == {output.name for output in before.get_outputs()} - {"TEXT"}
-    labels = np.random.default_rng(0).integers(0, 28, (2, 40)).astype(np.int32)
-    lengths = np.array([[40], [25]], np.int32)
-    feeds = {"LABELS": labels.reshape(-1), "LABELS_SHAPE": np.array([[40], [40]], np.int32), "LABELS_LENGTH": lengths}
-    feeds = {value.name: feeds[value.name] for value in before.get_inputs()}
-    for expected, found in zip(before.run(names, feeds), after.run(names, feeds), strict=True):
-        assert np.array_equal(expected, found)
-
-
-def test_drop_text_keeps_what_a_loop_reads_from_outside() -> None:
-    body = Graph("body")
-    body.input("number", TensorProto.INT64, [])
-    body.output("go_on", body.Identity(body.input("go_on_in", TensorProto.BOOL, [])), TensorProto.BOOL, [])
-    body.output("sum", body.Add(body.input("sum_in", TensorProto.FLOAT, []), "OUTSIDE"), TensorProto.FLOAT, [])
-    g = Graph("loop")
-    x = g.input("x", TensorProto.FLOAT, [])
-    outside = g.Mul(x, np.float32(2))
-    (y,) = g.add("Loop", [np.array(3), np.array(True), np.array(0, np.float32)], 1, body=body.graph())
-    g.output("y", y, TensorProto.FLOAT, [])
-    g.output("TEXT", g.Cast(g.Mul(x, np.float32(5)), to=TensorProto.STRING), TensorProto.STRING, [])
-    model = g.model()
-    for node in model.graph.node:
-        node.output[:] = ["OUTSIDE" if name == outside else name for name in node.output]
-    drop_text(model)
-    assert [node.op_type for node in model.graph.node] == ["Mul", "Loop", "Identity"]
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    assert session.run(None, {"x": np.array(1.5, np.float32)})[0] == 9
 
 
 STAGE_FLAGS = ("--batch", 2, "--batch", 1, "--batches", 2, "--seconds", 0.05, "--device", "cpu")
@@ -332,6 +296,18 @@ def test_texts_on_the_cpu(damaged: Path, tmp_path: Path, run_module: RunModule) 
     wrong = run_module("gpu.texts", "nope", RNNT, CTC, *flags)
     assert wrong.returncode == 2 and len(error_lines(wrong)) == 2
     assert list(json.loads((tmp_path / "texts.json").read_text())) == [CTC]
+
+
+@pytest.mark.parametrize("name", [CTC, RNNT])
+def test_texts_of_a_decoder_for_a_gpu(repository: Path, tmp_path: Path, name: str) -> None:
+    """Its text is made by another stage."""
+    (variant,) = (variant for variant in VARIANTS if variant.splits_text)
+    write_variant(repository, name, tmp_path, variant, TensorRt())
+    split, whole = read_ensemble(tmp_path, name), read_ensemble(repository, name)
+    assert (split.decoder, split.text) == (f"{name}_decoder", f"{name}_text")
+    audio = [load_audio(utterance.audio) for utterance in read_manifest(DEMO_MANIFEST).utterances[:5]]
+    texts = transcribe(tmp_path, split, "cpu", audio, 3)
+    assert texts == transcribe(repository, whole, "cpu", audio, 3) and all(texts)
 
 
 def test_a_sweep_on_the_real_server(repository: Path, tmp_path: Path, run_module: RunModule) -> None:
