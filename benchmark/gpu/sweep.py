@@ -39,6 +39,8 @@ DEMO = ROOT / "demo" / "commands" / MANIFEST
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 UTTERANCES = 512
 START_SECONDS = 120
+"""That the server may take."""
+END_SECONDS = 10
 
 
 def _each_concurrency(text: str, parameter: click.Parameter, context: click.Context) -> float:
@@ -178,15 +180,29 @@ def _bench(flags: Sequence[str], fresh: Path, seconds_left: float) -> dict[str, 
     """The figures of client/bench.py, by way of the file `fresh`. Raises ClientError where there are none in time."""
     fresh.unlink(missing_ok=True)
     command = [sys.executable, str(BENCH), "--json", str(fresh), *flags]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        ended = subprocess.run(command, stdout=subprocess.DEVNULL, timeout=seconds_left)
+        code = process.wait(seconds_left)
     except subprocess.TimeoutExpired:
         raise ClientError(NO_TIME) from None
+    finally:
+        _end(process)
     if not fresh.exists():
-        raise ClientError(f"bench.py ended with code {ended.returncode} and no figures")
+        raise ClientError(f"bench.py ended with code {code} and no figures")
     found = read_json(fresh)
     fresh.unlink()
     return found
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that still runs, gently at first, so that bench.py ends its own processes."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pytest
 from benchmark_results import Finished, RunModule
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, ROOT
 
-from benchmark.gpu import timing
+from benchmark.gpu import sweep, timing
 from benchmark.gpu.batches import make_batch
 from benchmark.gpu.ensemble import EnsembleError, parse, read_ensemble
 from benchmark.gpu.profiles import profile_stages
@@ -26,6 +26,7 @@ from benchmark.gpu.timing import NO_TIME, Limits, Timing, time_runs
 from benchmark.gpu.tuning_inputs import CUTS, ONE_GROUP, Cut, tune_by_inputs
 from benchmark.gpu.variants import VARIANTS, write_variant
 from client.audio import SAMPLE_RATE, load_audio
+from client.errors import ClientError
 from client.manifest import read_manifest
 from export_scripts.accelerators import TensorRt
 from export_scripts.errors import ExportError
@@ -326,3 +327,22 @@ def test_a_sweep_on_the_real_server(repository: Path, tmp_path: Path, run_module
     assert not list(tmp_path.glob("*.fresh"))
     over = run_module("gpu.sweep", CTC, *flags, "--budget", 0)
     assert over.returncode == 2 and over.stderr == f"error: {CTC}, ragged: {NO_TIME}\n"
+
+
+def test_a_load_ends_with_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = tmp_path / "bench.py"
+    bench.write_text("import signal\nsignal.pause()\n")
+    monkeypatch.setattr(sweep, "BENCH", bench)
+    with pytest.raises(ClientError, match=NO_TIME):
+        sweep._bench([], tmp_path / "fresh", seconds_left=0.01)
+
+
+def test_a_load_can_end_its_own_processes() -> None:
+    program = (
+        "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        "print('ready', flush=True)\nsignal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        sweep._end(process)
+        assert process.returncode == 7
