@@ -1,120 +1,171 @@
-"""NeMo's encoder modules in PyTorch on the batches of benchmark.gpu.stages: `python -m benchmark.gpu.pytorch_encoder`.
+"""Measure NeMo's encoders in PyTorch on batches of the lengths that benchmark.gpu.stages has.
 
-Needs PyTorch and NeMo's modules, but no checkpoint: weights are as initialised. Writes a JSON file after each model.
+    python -m benchmark.gpu.pytorch_encoder NAME... --out pytorch.json
+
+NAME is an architecture of tests/full_size/architectures.py. Needs PyTorch and NeMo, but no checkpoint: weights are as
+NeMo initialises them, and features are noise. The file is written again after each measurement.
 """
 
 from __future__ import annotations
 
-import json
-import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
-from benchmark.gpu.mixed_speech import draw_lengths
+from benchmark.gpu import bare_cli
+from benchmark.gpu.batches import batch_lengths
 from benchmark.gpu.pytorch import machine_rates
+from benchmark.gpu.timing import NO_TIME, Limits, time_runs
+from benchmark.gpu.tuning_inputs import FRAME_RATE
+from benchmark.results_folder import write_json
+from client.errors import ClientError
 
 ROOT = Path(__file__).parent.parent.parent
 FULL_SIZE = ROOT / "tests" / "full_size"
-FRAME_RATE = 100
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @click.command(help=__doc__)
 @click.argument("names", nargs=-1)
-@click.option("--out", required=True, type=click.Path(path_type=Path))
-@click.option("--batch", "sizes", multiple=True, type=int, default=(1, 8, 32, 128), show_default=True)
-@click.option("--batches", "count", default=4, show_default=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="JSON file to write.")
+@click.option(
+    "--batch",
+    "sizes",
+    multiple=True,
+    type=click.IntRange(1),
+    default=(1, 8, 32, 128),
+    show_default=True,
+    help="Utterances per batch; give it again for more sizes.",
+)
+@click.option("--batches", "count", type=click.IntRange(1), default=4, show_default=True, help="Batches of each size.")
 @click.option("--seconds", default=1.0, show_default=True, help="Of each measurement, about.")
-@click.option("--budget", default=600.0, show_default=True)
-def main(names: Sequence[str], out: Path, sizes: Sequence[int], count: int, seconds: float, budget: float) -> None:
-    stop_at = time.monotonic() + budget
+@click.option(
+    "--slowest",
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A longer run ends its measurement; larger batches in that precision are skipped.",
+)
+@click.option("--budget", default=600.0, show_default=True, metavar="SECONDS", help="No run begins later.")
+def main(
+    *,
+    names: tuple[str, ...],
+    out: Path,
+    sizes: tuple[int, ...],
+    count: int,
+    seconds: float,
+    slowest: float,
+    budget: float,
+) -> int:
+    limits = Limits(seconds, slowest, time.monotonic() + budget)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     about = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     report: dict[str, Any] = {"torch": torch.__version__, "device": about, "rates": machine_rates(device), "models": {}}
-    out.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(out, report)
+    plan = Plan(device, tuple(sorted(set(sizes))), count, limits)
+    code = bare_cli.EXIT_OK
     for name in names:
+        rows: dict[str, Any] = report["models"].setdefault(name, {})
         try:
-            report["models"][name] = _measure(name, device, sizes, count, seconds, stop_at)
-        except Exception as error:  # one must not cost the others their figures
-            report["models"][name] = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
-            click.echo(f"{name}: {report['models'][name]['error']}")
-        out.write_text(json.dumps(report, indent=1) + "\n")
+            for precision, size, row in measure(name, plan):
+                rows.setdefault(precision, {})[str(size)] = row
+                write_json(out, report)
+        # NeMo and CUDA raise whatever they like, and one model must not cost the others their figures.
+        except Exception as error:
+            rows["error"] = bare_cli.describe(error)
+            bare_cli.print_error(f"{name}: {rows['error']}")
+            code = bare_cli.EXIT_PROBLEM
+        write_json(out, report)
+    return code
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured of each model.
+
+    sizes: of batches, smallest first
+    count: batches of each size
+    """
+
+    device: torch.device
+    sizes: tuple[int, ...]
+    count: int
+    limits: Limits
+
+
+def measure(name: str, plan: Plan) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Yields precision, batch size and Timing.row of each measurement, or {"skipped": why}. Raises ClientError."""
+    if plan.limits.no_time_left():
+        raise ClientError(NO_TIME)
+    encoder = build_encoder(name).eval().to(plan.device)
+    for precision, dtype in AUTOCAST.items():
+        if plan.device.type == "cpu" and dtype is torch.float16:
+            continue
+        run = partial(run_encoder, encoder, dtype)
+        # So that no first run loads libraries.
+        run(_draw_features(encoder, [1.0], plan.device))
+        why = ""
+        for size in plan.sizes:
+            if why or plan.limits.no_time_left():
+                yield precision, size, {"skipped": why or NO_TIME}
+                continue
+            lengths = [batch_lengths(size, number) for number in range(plan.count)]
+            feeds = [_draw_features(encoder, seconds, plan.device) for seconds in lengths]
+            timing, _ = time_runs(run, feeds, [sum(seconds) for seconds in lengths], plan.limits)
+            click.echo(f"{name} {precision} batch {size}: {timing.line()}")
+            why = f"batch {size} was too slow" if timing.too_slow else ""
+            yield precision, size, timing.row()
 
 
 @torch.no_grad()
-def _measure(
-    name: str, device: torch.device, sizes: Sequence[int], count: int, seconds: float, stop_at: float
-) -> dict[str, Any]:
-    encoder = build_encoder(name).eval().to(device)
-    mels = encoder._feat_in
-    result: dict[str, Any] = {}
-    for precision, dtype in AUTOCAST.items():
-        rows = result[precision] = {}
-        if device.type == "cpu" and dtype is torch.float16:
-            continue
-        for size in sizes:
-            if time.monotonic() > stop_at:
-                return result
-            lengths = [draw_lengths(size, seed=1000 * size + number) for number in range(count)]
-            spent = [_time(encoder, mels, one, device, dtype, seconds / count) for one in lengths]
-            audio = sum(map(sum, lengths))
-            rows[size] = {
-                "ms_per_batch": 1000 * statistics.mean(spent),
-                "ms_by_batch": [round(1000 * one, 3) for one in spent],
-                "rtfx": audio / sum(spent),
-            }
-        shown = ", ".join(f"batch {size} {row['ms_per_batch']:.1f} ms RTFx {row['rtfx']:.0f}" for size, row in rows.items())
-        click.echo(f"{name} {precision}: {shown}")
-    return result
+def run_encoder(encoder: Any, dtype: torch.dtype | None, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Run one padded batch to its end, with autocast to `dtype`.
+
+    batch: features float32 [B, mels, frames] and their lengths int64 [B]
+    """
+    features, frames = batch
+    with nullcontext() if dtype is None else torch.autocast(features.device.type, dtype):
+        encoder(audio_signal=features, length=frames)
+    if features.device.type == "cuda":
+        torch.cuda.synchronize(features.device)
 
 
-def _time(
-    encoder: Any, mels: int, lengths: Sequence[float], device: torch.device, dtype: torch.dtype | None, seconds: float
-) -> float:
-    """Median seconds of one batch, padded to its longest."""
-    frames = torch.tensor([round(length * FRAME_RATE) for length in lengths], device=device)
-    features = torch.randn(len(lengths), mels, int(frames.max()), device=device)
-    spent: list[float] = []
-    while len(spent) < 5 or sum(spent) < seconds:
-        _finish(device)
-        started = time.perf_counter()
-        with nullcontext() if dtype is None else torch.autocast(device.type, dtype):
-            encoder(audio_signal=features, length=frames)
-        _finish(device)
-        spent.append(time.perf_counter() - started)
-        if len(spent) == 2:
-            spent = spent[1:]  # the first one tunes itself to the shape
-    return statistics.median(spent)
+def _draw_features(encoder: Any, seconds: Sequence[float], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch for `run_encoder` of these lengths in seconds."""
+    frames = torch.tensor([round(length * FRAME_RATE) for length in seconds], device=device)
+    return torch.randn(len(seconds), encoder._feat_in, int(frames.max()), device=device), frames
 
 
 def build_encoder(name: str) -> Any:
-    """The NeMo encoder of that architecture, as initialised."""
-    sys.path.insert(0, str(FULL_SIZE))
+    """The NeMo encoder of that architecture, as initialised. Raises ClientError for an unknown name."""
+    if str(FULL_SIZE) not in sys.path:
+        sys.path.insert(0, str(FULL_SIZE))
     from architectures import ARCHITECTURES, LATER
+
+    known = ARCHITECTURES | LATER
+    if name not in known:
+        raise ClientError(f"no such architecture; choose one of {', '.join(sorted(known))}")
     from nemo.collections.asr import modules
 
-    config = dict((ARCHITECTURES | LATER)[name].config["encoder"])
+    config = dict(known[name].config["encoder"])
     kind = getattr(modules, config.pop("_target_").rpartition(".")[2])
     if "jasper" in config:
         from omegaconf import OmegaConf
 
+        # NeMo reads the blocks' settings as attributes.
         config = dict(OmegaConf.create(config))
     return kind(**config)
 
 
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 if __name__ == "__main__":
-    main()
+    bare_cli.run(main)

@@ -1,7 +1,7 @@
-"""Weights that any machine can make again from their names: large random models travel as graphs of a few MB.
+"""Weights that any machine can draw again from their names: large random models travel as graphs of a few MB.
 
-numpy only, so that a bare machine can do it. numpy keeps the streams of a seeded Generator over its releases, but for
-changes that it announces (NEP 19).
+Needs numpy only, so that a bare machine can do it. numpy keeps the streams of a seeded Generator over its releases,
+except for changes that it announces (NEP 19).
 """
 
 from __future__ import annotations
@@ -14,11 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 SMALLEST = 1 << 12
-"""Tensors of fewer numbers are not worth it and stay as they are."""
+"""Numbers in the smallest tensor that is drawn; smaller ones are carried."""
 
 
 def draw(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Normal numbers of the deviation that PyTorch gives a layer's weight (1 / sqrt(3 * inputs)), seeded by its name."""
+    """Draw a weight: normal, with the deviation of a layer that PyTorch initialised, 1 / sqrt(3 * inputs).
+
+    Args:
+        name: of the weight; seeds the numbers
+        shape: of the weight, outputs first
+
+    Returns:
+        float32 [shape]
+    """
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     numbers = np.random.default_rng(seed).standard_normal(math.prod(shape), np.float32)
     return numbers.reshape(shape) * np.float32(1 / math.sqrt(3 * math.prod(shape[1:])))

@@ -1,13 +1,13 @@
-"""Large weights of a graph replaced by stand-ins of one number, and made again from their seeds.
+"""Replace the large weights of a graph by stand-ins of one number, and draw them again.
 
-A stand-in is an initializer called stand_in.<number> (with whatever a graph puts before it, and `.half` behind it in
-float16). What it stands for is an entry of a JSON list: the seeded tensor, whether it was transposed, and what its rows
-were multiplied by, since exporters transpose weights and fold batch norms into them. No array of full size is in the
-graph, so that protobuf's limit of 2 GiB is none.
+A stand-in is an initializer called stand_in.NUMBER, with whatever a graph puts before it, and `.half` behind it in
+float16. NUMBER is its place in a JSON list of what it stands for. Exporters transpose weights and fold batch norms
+into them, so an entry says that too. The graph has no array of full size, so protobuf's limit of 2 GiB does not matter.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,24 +18,26 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from benchmark.gpu.seeded import SMALLEST, draw
+from benchmark.gpu import seeded
 
 NAME = re.compile(r"stand_in\.(\d+)(?:\.half)?$")
 TOLERANCE = 1e-4
+"""Of a weight's largest number: folding a batch norm may round otherwise than a product of float32."""
 STAND_INS = "stand_ins.json"
-"""Beside the graph: the list of what its stand-ins stand for."""
+"""The list of what stand-ins stand for, beside the graph."""
 
-Array = npt.NDArray[Any]
+Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class StandIn:
     """What a stand-in stands for.
 
-    name, shape: of the tensor to draw, see seeded.draw
+    name: of the tensor to draw, see seeded.draw
+    shape: of the tensor to draw
     dims: of the weight in the graph
-    transposed: whether the two axes of the weight, ones left out, are swapped
-    rows: factors of the drawn tensor's rows (its first axis); empty where all are 1
+    transposed: whether the weight is the drawn tensor, as a matrix of its rows, transposed
+    rows: factors of the drawn tensor's rows (its first axis); empty if all are 1
     """
 
     name: str
@@ -44,106 +46,121 @@ class StandIn:
     transposed: bool
     rows: tuple[float, ...]
 
-    def weight(self) -> npt.NDArray[np.float32]:
-        drawn = draw(self.name, self.shape)
+    def weight(self) -> Float32:
+        """float32 [dims]"""
+        drawn = seeded.draw(self.name, self.shape).reshape(self.shape[0], -1)
         if self.rows:
-            drawn = drawn * np.array(self.rows, np.float32).reshape(-1, *[1] * (drawn.ndim - 1))
-        if self.transposed:
-            drawn = drawn.reshape(drawn.shape[0], -1).T
-        return np.ascontiguousarray(drawn.reshape(self.dims))
+            drawn = drawn * np.array(self.rows, np.float32)[:, None]
+        return np.ascontiguousarray((drawn.T if self.transposed else drawn).reshape(self.dims))
 
 
-def strip(model: onnx.ModelProto, drawn: Mapping[str, Sequence[int]], made: list[StandIn]) -> onnx.ModelProto:
-    """The model with each large float32 weight that one of the `drawn` tensors (name: shape) explains replaced.
+def strip(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], stand_ins: list[StandIn]) -> onnx.ModelProto:
+    """Replace each large float32 weight that is a drawn tensor. Returns the model given, changed.
 
-    What the stand-ins stand for is added to `made`. The model given is changed.
+    Args:
+        model: whose graph, and graphs within it, are looked through
+        shapes: of the drawn tensors by name
+        stand_ins: list that the replaced weights are added to
     """
-    tensors = {name: draw(name, shape) for name, shape in drawn.items()}
-    for graph in _graphs(model.graph):
+    tensors = {name: seeded.draw(name, shape) for name, shape in shapes.items()}
+    for graph in graphs(model.graph):
         for index, tensor in enumerate(graph.initializer):
-            if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST:
+            if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < seeded.SMALLEST:
                 continue
-            found = _explain(numpy_helper.to_array(tensor), tensors)
-            if found is not None:
-                name = f"stand_in.{len(made)}"
-                made.append(found)
-                _replace(graph, tensor.name, name)
+            explanation = _explain(numpy_helper.to_array(tensor), tensors)
+            if explanation is not None:
+                name = f"stand_in.{len(stand_ins)}"
+                stand_ins.append(explanation)
+                _rename(graph, tensor.name, name)
                 graph.initializer[index].CopyFrom(numpy_helper.from_array(np.ones(1, np.float32), name))
     return model
 
 
 def fill(model: onnx.ModelProto, entries: Sequence[Mapping[str, Any]]) -> onnx.ModelProto:
-    """The model with the weights back in place, float16 where a stand-in is; the model given is changed."""
-    weights: dict[int, npt.NDArray[np.float32]] = {}
-    for graph in _graphs(model.graph):
+    """Put the weights back, in float16 where the stand-in is. Returns the model given, changed.
+
+    entries: of the JSON list, see `entries_of`
+    """
+    weights: dict[int, Float32] = {}
+    for graph in graphs(model.graph):
         for index, tensor in enumerate(graph.initializer):
             matched = NAME.search(tensor.name)
             if matched is None:
                 continue
             number = int(matched[1])
             if number not in weights:
-                weights[number] = read(entries[number]).weight()
+                weights[number] = read_entry(entries[number]).weight()
             weight = weights[number].astype(numpy_helper.to_array(tensor).dtype)
             graph.initializer[index].CopyFrom(numpy_helper.from_array(weight, tensor.name))
     return model
 
 
-def read(entry: Mapping[str, Any]) -> StandIn:
-    """The entry of a JSON list."""
+def read_entry(entry: Mapping[str, Any]) -> StandIn:
+    """An entry of the JSON list."""
     return StandIn(
         entry["name"], tuple(entry["shape"]), tuple(entry["dims"]), entry["transposed"], tuple(entry["rows"])
     )
 
 
-def written(made: Sequence[StandIn]) -> list[dict[str, Any]]:
+def entries_of(stand_ins: Sequence[StandIn]) -> list[dict[str, Any]]:
     """The JSON list."""
-    return [asdict(one) for one in made]
+    return [asdict(stand_in) for stand_in in stand_ins]
 
 
-def _explain(weight: Array, tensors: Mapping[str, Array]) -> StandIn | None:
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and all graphs within it, as those of loops."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from graphs(attribute.g)
+
+
+def _explain(weight: Float32, tensors: Mapping[str, Float32]) -> StandIn | None:
+    """What the weight stands for, or None if it is none of the drawn tensors."""
     for name, drawn in tensors.items():
         if drawn.size != weight.size:
             continue
         rows = drawn.reshape(len(drawn), -1)
-        for transposed in (False, True):
-            if np.squeeze(weight).ndim > 2 and transposed:
-                continue
-            if transposed:
-                if weight.ndim != 2 or weight.shape != rows.shape[::-1]:
-                    continue
-                found = weight.T
-            else:
-                if weight.shape[0] != len(drawn):
-                    continue
-                found = weight.reshape(len(drawn), -1)
-            # One column tells most of the others apart from it.
-            if not np.allclose(found[0] * rows[0, 0], rows[0] * found[0, 0], rtol=0, atol=TOLERANCE * _size(found, rows)):
-                continue
-            factors = (found * rows).sum(1) / (rows * rows).sum(1)
-            if np.abs(found - rows * factors[:, None]).max() > TOLERANCE * np.abs(found).max():
-                continue
-            alike = np.allclose(factors, 1, rtol=0, atol=1e-6)
-            kept = () if alike else tuple(float(np.float32(factor)) for factor in factors)
-            return StandIn(name, drawn.shape, weight.shape, transposed, kept)
+        layouts = []
+        if weight.shape[0] == len(drawn):
+            layouts.append((False, weight.reshape(len(drawn), -1)))
+        if weight.shape == rows.shape[::-1]:
+            layouts.append((True, weight.T))
+        for transposed, candidate in layouts:
+            factors = _row_factors(candidate, rows)
+            if factors is not None:
+                return StandIn(name, drawn.shape, weight.shape, transposed, factors)
     return None
 
 
-def _size(found: Array, rows: Array) -> float:
-    return float(np.abs(found[0]).max() * np.abs(rows[0]).max())
+def _row_factors(weight: Float32, rows: Float32) -> tuple[float, ...] | None:
+    """What multiplies each drawn row to give the weight, or None if nothing does; empty if the rows are the weight.
+
+    weight, rows: [rows, numbers per row]
+    """
+    if np.array_equal(weight, rows):
+        return ()
+    # The first row tells nearly all other tensors apart, and costs little.
+    bound = TOLERANCE * float(np.abs(weight[0]).max()) * float(np.abs(rows[0]).max())
+    if np.abs(weight[0] * rows[0, 0] - rows[0] * weight[0, 0]).max() > bound:
+        return None
+    # In double precision, and then the nearest of its neighbours: folding a batch norm multiplied by a float32.
+    squares = np.square(rows, dtype=np.float64).sum(1)
+    estimate = (np.multiply(weight, rows, dtype=np.float64).sum(1) / squares).astype(np.float32)
+    factors = estimate
+    for neighbour in (np.nextafter(estimate, np.float32(-np.inf)), np.nextafter(estimate, np.float32(np.inf))):
+        exact = (rows * neighbour[:, None] == weight).all(1)
+        factors = np.where(exact, neighbour, factors)
+    if np.abs(weight - rows * factors[:, None]).max() > TOLERANCE * np.abs(weight).max():
+        return None
+    return tuple(float(factor) for factor in factors)
 
 
-def _replace(graph: onnx.GraphProto, old: str, new: str) -> None:
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
     """Rename a value wherever the graph, and graphs within it, read it."""
     for node in graph.node:
         node.input[:] = [new if name == old else name for name in node.input]
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                _replace(attribute.g, old, new)
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _graphs(attribute.g)
+                _rename(attribute.g, old, new)

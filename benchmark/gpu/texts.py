@@ -1,65 +1,105 @@
-"""Texts of recognizers on a GPU beside those on the CPU: `python -m benchmark.gpu.texts NAME... --repository FOLDER`.
+"""Transcribe recordings on the CPU and on a GPU, and compare the texts.
 
-In this process, all recordings of a manifest in mixed batches, features and encoder on the device. Exit code 1 where a text of a
-trained model differs.
+    python -m benchmark.gpu.texts NAME... --repository model_repository --out texts.json
+
+Runs in this process, in mixed batches; features and encoder on the device, decoder and text on the CPU. Without a GPU
+the texts of the CPU are printed and kept, to be compared elsewhere. Exit code 1: a text of a trained model differs.
+
+Needs what benchmark.gpu.stages needs.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import onnxruntime as ort
 
-from benchmark.gpu.stages import DEMO, Stage, ragged, steps_of
-from client.audio import load_audio
-from client.manifest import read_manifest
+from benchmark.gpu import bare_cli
+from benchmark.gpu.batches import make_batch
+from benchmark.gpu.ensemble import Ensemble, read_ensemble
+from benchmark.gpu.stage import Device, Setup, Stage, best_device, next_feeds
+from benchmark.gpu.stages import DEMO
+from benchmark.results_folder import write_json
+from client.audio import Samples, load_audio
+from client.manifest import Utterance, read_manifest
 
 
 @click.command(help=__doc__)
 @click.argument("names", nargs=-1, required=True)
 @click.option("--repository", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--manifest", default=DEMO, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--batch", default=16, show_default=True)
+@click.option(
+    "--manifest",
+    default=DEMO,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Recordings to transcribe.  [default: the demo's commands]",
+)
+@click.option("--batch", "size", type=click.IntRange(1), default=16, show_default=True, help="Recordings per batch.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="JSON file to write.")
-def main(names: tuple[str, ...], repository: Path, manifest: Path, batch: int, out: Path) -> None:
+def main(*, names: tuple[str, ...], repository: Path, manifest: Path, size: int, out: Path) -> int:
     ort.set_default_logger_severity(3)
-    audio = [load_audio(utterance.audio) for utterance in read_manifest(manifest).utterances]
-    devices = ["cpu", *(["cuda"] if "CUDAExecutionProvider" in ort.get_available_providers() else [])]
-    report, wrong = {}, False
+    utterances = read_manifest(manifest).utterances
+    audio = [load_audio(utterance.audio) for utterance in utterances]
+    devices = list(dict.fromkeys(["cpu", best_device()]))
+    report: dict[str, Any] = {}
+    code = bare_cli.EXIT_OK
     for name in names:
-        texts = {device: transcribe(repository, name, device, audio, batch) for device in devices}
-        differing = [pair for pair in zip(*texts.values(), strict=True) if len(set(pair)) > 1]
-        report[name] = {"devices": devices, "texts": len(audio), "differing": differing}
-        trained = 'key: "weights"\n  value {\n    string_value: "random"' not in (repository / name / "config.pbtxt").read_text()
-        wrong = wrong or (trained and bool(differing))
-        click.echo(f"{name}: {len(audio) - len(differing)} of {len(audio)} texts are the same on {' and '.join(devices)}")
-        out.write_text(json.dumps(report, indent=1) + "\n")
-    sys.exit(1 if wrong else 0)
+        try:
+            ensemble = read_ensemble(repository, name)
+            texts = {device: transcribe(repository, ensemble, device, audio, size) for device in devices}
+        # onnxruntime's errors share no base but Exception, and one model must not cost the others their texts.
+        except Exception as error:
+            bare_cli.print_error(f"{name}: {bare_cli.describe(error).removeprefix(f'{name}: ')}")
+            code = bare_cli.EXIT_PROBLEM
+            continue
+        report[name] = compare(utterances, texts, trained=ensemble.trained)
+        show(name, report[name])
+        write_json(out, report)
+        if ensemble.trained and report[name]["differing"]:
+            code = max(code, bare_cli.EXIT_DIFFERENT)
+    return code
 
 
-def transcribe(repository: Path, name: str, device: str, audio: Sequence[Any], size: int) -> list[str]:
-    """The text of each recording (int16 [T]), `size` recordings at a time in their order."""
-    steps = steps_of(repository / name)
-    features = Stage(repository / steps["features"], device)
-    encoder = Stage(repository / steps["encoder"], device, tf32=True)
-    decoder = Stage(repository / steps["decoder"], "cpu")
+def transcribe(repository: Path, ensemble: Ensemble, device: Device, audio: Sequence[Samples], size: int) -> list[str]:
+    """The text of each recording (int16 [T] at 16 kHz), `size` recordings at a time in their order."""
+    features = Stage(repository / ensemble.features, Setup(device))
+    encoder = Stage(repository / ensemble.encoder, Setup(device, tf32=True))
+    last = [Stage(repository / name, Setup("cpu")) for name in dict.fromkeys([ensemble.decoder, ensemble.text])]
     texts: list[str] = []
     for start in range(0, len(audio), size):
-        some = audio[start : start + size]
-        lengths = np.array([[len(signal)] for signal in some], np.int32)
-        made = features.run({"SAMPLES": np.concatenate(some), "SAMPLES_SHAPE": lengths, "SAMPLES_LENGTH": lengths})
-        encoded = encoder.run(ragged("FEATURES", made["FEATURES"], made["FEATURES_LENGTH"]))
-        source = "LABELS" if "LABELS" in encoded else "ENCODED"
-        found = decoder.run(ragged(source, encoded[source].numpy(), encoded[f"{source}_LENGTH"].numpy()))
-        texts += [row.decode() if isinstance(row, bytes) else row for row in found["TEXT"].numpy().reshape(-1)]
+        results = features.run(make_batch(audio[start : start + size]).feeds())
+        results = encoder.run(next_feeds(results, device))
+        for stage in last:
+            results = stage.run(next_feeds(results, "cpu"))
+        texts += [text.decode() if isinstance(text, bytes) else text for text in results["TEXT"].numpy().reshape(-1)]
     return texts
 
 
+def compare(utterances: Sequence[Utterance], texts: dict[Device, list[str]], *, trained: bool) -> dict[str, Any]:
+    """For JSON: the texts of each recording by device, and how many recordings have more than one."""
+    rows = [
+        {"audio": utterance.audio.name, **dict(zip(texts, row, strict=True))}
+        for utterance, row in zip(utterances, zip(*texts.values(), strict=True), strict=True)
+    ]
+    differing = sum(len({row[device] for device in texts}) > 1 for row in rows)
+    return {"trained": trained, "devices": list(texts), "differing": differing, "texts": rows}
+
+
+def show(name: str, result: dict[str, Any]) -> None:
+    """Print the CPU's texts, the GPU's where they differ, and how many are the same."""
+    devices = result["devices"]
+    for row in result["texts"]:
+        shown = devices if len({row[device] for device in devices}) > 1 else devices[:1]
+        for device in shown:
+            click.echo(f"{name}\t{device}\t{row['audio']}\t{row[device]}")
+    count = len(result["texts"])
+    if len(devices) > 1:
+        click.echo(f"{name}: {count - result['differing']} of {count} texts are the same on {' and '.join(devices)}")
+    else:
+        click.echo(f"{name}: {count} texts on the CPU, nothing to compare them with")
+
+
 if __name__ == "__main__":
-    main()
+    bare_cli.run(main)

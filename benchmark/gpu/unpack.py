@@ -1,6 +1,8 @@
-"""Draw the weights that benchmark.gpu.pack left out: `python -m benchmark.gpu.unpack PACKED --out model_repository`.
+"""Draw the weights that benchmark.gpu.pack left out.
 
-Needs numpy, onnx and click only. Models that are there already are left as they are.
+    python -m benchmark.gpu.unpack PACKED --out model_repository
+
+Models that are in the repository already are left as they are. Needs numpy, onnx and click.
 """
 
 from __future__ import annotations
@@ -13,27 +15,51 @@ from pathlib import Path
 
 import click
 import onnx
+from google.protobuf.message import DecodeError
 
-from benchmark.gpu.stand_ins import STAND_INS, fill
+from benchmark.gpu import bare_cli
+from benchmark.gpu.stand_ins import STAND_INS, fill, graphs
 
 LARGEST_FILE = 1_900_000_000
-"""Bytes of weights in one ONNX file; protobuf reads 2 GiB at most, so more go beside it."""
+"""Bytes of weights in one ONNX file; protobuf reads at most 2 GiB, so more go beside it."""
+SMALLEST_BESIDE = 1 << 16
+"""Bytes of the smallest weight that goes beside a file."""
 
 
 @click.command(help=__doc__)
 @click.argument("packed", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
-@click.option("--model", "patterns", multiple=True, metavar="NAME", default=("*",), help="Folders, by pattern.")
-def main(packed: Path, out: Path, patterns: tuple[str, ...]) -> None:
-    for folder in sorted(packed.iterdir()):
-        if any(fnmatchcase(folder.name, pattern) for pattern in patterns):
-            started = time.perf_counter()
-            if unpack(folder, out / folder.name):
-                click.echo(f"{folder.name}: {time.perf_counter() - started:.1f} s")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Repository to write to.")
+@click.option(
+    "--model",
+    "patterns",
+    multiple=True,
+    metavar="NAME",
+    default=("*",),
+    help="Unpack only these folders; may have wildcards, and may be given several times.",
+)
+def main(*, packed: Path, out: Path, patterns: tuple[str, ...]) -> int:
+    folders = [folder for folder in sorted(packed.iterdir()) if (folder / "config.pbtxt").exists() or _is_stage(folder)]
+    code = bare_cli.EXIT_OK
+    for pattern in patterns:
+        if not any(fnmatchcase(folder.name, pattern) for folder in folders):
+            bare_cli.print_error(f"{packed}: no model {pattern}; choose a folder that benchmark.gpu.pack wrote")
+            code = bare_cli.EXIT_PROBLEM
+    for folder in folders:
+        if not any(fnmatchcase(folder.name, pattern) for pattern in patterns):
+            continue
+        started = time.perf_counter()
+        try:
+            written = unpack(folder, out / folder.name)
+        except (OSError, ValueError, KeyError, IndexError, DecodeError) as error:
+            bare_cli.print_error(f"{folder}: can't be unpacked ({bare_cli.describe(error)}); pack it again")
+            code = bare_cli.EXIT_PROBLEM
+            continue
+        click.echo(f"{folder.name}: {time.perf_counter() - started:.1f} s" if written else f"{folder.name}: is there")
+    return code
 
 
 def unpack(packed: Path, target: Path) -> bool:
-    """Write one model with all of its weights; whether it was not there yet."""
+    """Write one model with all of its weights. Returns False where `target` exists, which is left as it is."""
     if target.exists():
         return False
     partial = target.with_name(f".{target.name}")
@@ -48,10 +74,16 @@ def unpack(packed: Path, target: Path) -> bool:
 
 
 def write(model: onnx.ModelProto, file: Path) -> None:
-    """Write a graph, with its weights beside it where they are too many for one file."""
-    large = sum(len(tensor.raw_data) for tensor in onnx.external_data_helper._get_all_tensors(model)) > LARGEST_FILE
-    onnx.save(model, file, save_as_external_data=large, location=f"{file.name}.data", size_threshold=1 << 16)
+    """Write a graph, with its weights beside it where they are too many for one file. The model may be changed."""
+    size = sum(len(tensor.raw_data) for graph in graphs(model.graph) for tensor in graph.initializer)
+    beside = size > LARGEST_FILE
+    onnx.save(model, file, save_as_external_data=beside, location=f"{file.name}.data", size_threshold=SMALLEST_BESIDE)
+
+
+def _is_stage(folder: Path) -> bool:
+    """Whether it is a decoder of other frames per step, which has no configuration."""
+    return (folder / "1" / "model.onnx").exists()
 
 
 if __name__ == "__main__":
-    main()
+    bare_cli.run(main)

@@ -1,4 +1,4 @@
-"""The 22 published recognizers at their full size, by name."""
+"""Published recognizers at their full size, by name: the 22 of the catalogue, and later ones."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from model_parts import Architecture
 ARCHITECTURES: dict[str, Architecture] = CONVOLUTIONAL | CONFORMERS
 
 LATER: dict[str, Architecture] = FAST_CONFORMERS
-"""Recognizers that are not of the catalogue; benchmarks on GPUs have some."""
+"""Recognizers outside the catalogue, for benchmarks on GPUs."""

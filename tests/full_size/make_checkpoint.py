@@ -1,8 +1,8 @@
-"""Write a .nemo checkpoint of a recognizer at its full size, with random weights that say something.
+"""Write a .nemo checkpoint of a recognizer at its full size, with random weights whose texts follow the audio.
 
     python tests/full_size/make_checkpoint.py stt_en_citrinet_256 --out build/full_size/stt_en_citrinet_256.nemo
 
-A checkpoint that is there already is left as it is.
+A file that exists is left as it is. Needs NeMo.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from architectures import ARCHITECTURES, LATER
 from model_parts import Architecture
 from speech import read_recordings
 
+from benchmark.gpu import bare_cli
 from export_scripts.checkpoint import RANDOM_WEIGHTS
 
 SEED = 0
@@ -25,7 +26,7 @@ CALIBRATION_RECORDINGS = 11
 
 
 @click.command(help=__doc__)
-@click.argument("name", type=click.Choice([*ARCHITECTURES, *LATER]))
+@click.argument("name", metavar="NAME", type=click.Choice([*ARCHITECTURES, *LATER]))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .nemo file to write.")
 @click.option(
     "--nemo-version", help="The release that the checkpoint says wrote it; the architecture's own by default."
@@ -39,12 +40,12 @@ CALIBRATION_RECORDINGS = 11
 @click.option(
     "--seeded",
     is_flag=True,
-    help="Draw the encoder's large weights from their names, so that another machine can make them again "
-    "(benchmark.gpu.pack) instead of carrying them.",
+    help="Draw the encoder's large weights from their names. benchmark.gpu.pack then leaves them out, and "
+    "benchmark.gpu.unpack draws them again on another machine.",
 )
-def main(name: str, out: Path, nemo_version: str | None, audio: Path, seeded: bool) -> None:
+def main(*, name: str, out: Path, nemo_version: str | None, audio: Path, seeded: bool) -> None:
     if out.exists():
-        click.echo(f"{out}: is there already")
+        click.echo(f"{out}: exists")
         return
     from nemo.utils import logging as nemo_logging
     from random_weights import draw_weights, settle
@@ -63,9 +64,15 @@ def main(name: str, out: Path, nemo_version: str | None, audio: Path, seeded: bo
 
 
 def build(architecture: Architecture, nemo_version: str, folder: Path) -> Any:
-    """The NeMo model as initialised; its tokenizer's files are in `folder` and are needed until it is saved.
+    """Build the NeMo model as initialised.
 
-    Raises ClickException where it has not the number of parameters that the published model has.
+    Args:
+        architecture: of the published model
+        nemo_version: that the checkpoint says wrote it
+        folder: gets the tokenizer's files, which are needed until the model is saved
+
+    Raises:
+        ClickException: if its number of parameters is not that of the published model.
     """
     from nemo.collections.asr import models
     from omegaconf import OmegaConf
@@ -77,19 +84,22 @@ def build(architecture: Architecture, nemo_version: str, folder: Path) -> Any:
         train_tokenizer(architecture.pieces, folder)
         config["tokenizer"] = {"dir": str(folder), "type": "bpe"}
     model = getattr(models, architecture.nemo_class)(cfg=OmegaConf.create(config))
-    found = (count(model), count(model.encoder))
-    if found != (architecture.parameters, architecture.encoder_parameters):
+    parameters = (count(model), count(model.encoder))
+    if parameters != (architecture.parameters, architecture.encoder_parameters):
         expected = f"{architecture.parameters:,} ({architecture.encoder_parameters:,} in the encoder)"
-        raise click.ClickException(f"built {found[0]:,} parameters ({found[1]:,} in the encoder), expected {expected}")
+        raise click.ClickException(
+            f"built {parameters[0]:,} parameters ({parameters[1]:,} in the encoder), expected {expected}"
+        )
     return model
 
 
 def count(module: torch.nn.Module) -> int:
+    """Parameters of a module, trained or not."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def save(model: Any, out: Path) -> None:
-    """All of the file or nothing, whatever interrupts."""
+    """Write the .nemo file, all of it or nothing."""
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}")
     model.save_to(str(partial))
@@ -97,4 +107,4 @@ def save(model: Any, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    bare_cli.run(main)

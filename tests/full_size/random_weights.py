@@ -1,4 +1,4 @@
-"""Makes a model of random weights say something.
+"""Gives a model of random weights texts that follow the audio.
 
 As initialised, a deep model's activations drift out of any range, its float noise grows from layer
 to layer and one label wins every frame. Here its batch norms get the statistics of real speech, and
@@ -115,9 +115,9 @@ def _spread_joint(model: Any, encoded: torch.Tensor) -> None:
     output = joint.joint_net[-1]
     weight, bias = _spread_weights(output.out_features, torch.relu(pairs), JOINT_BLANK_SHARE)
     after_each, _ = model.decoder.predict(torch.arange(blank)[:, None], None, add_sos=False, batch_size=blank)
-    own = torch.relu(joint.pred(after_each[:, 0]))
-    own -= own.mean(0)
-    weight[:blank] -= REPEAT_PENALTY * own / own.square().sum(1, keepdim=True)
+    after_itself = torch.relu(joint.pred(after_each[:, 0]))
+    after_itself -= after_itself.mean(0)
+    weight[:blank] -= REPEAT_PENALTY * after_itself / after_itself.square().sum(1, keepdim=True)
     output.weight.copy_(weight)
     output.bias.copy_(bias)
 
