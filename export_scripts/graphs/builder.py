@@ -10,8 +10,11 @@ import onnx
 from onnx import helper, numpy_helper
 
 OPSET = 18
-"""Of graphs without strings. With opset 20, the CUDA provider of onnxruntime 1.19 leaves Pad, Equal and ReduceMax to the
-CPU: a kernel that names no last version serves no later version of its operator (docs/placement.md)."""
+"""Of graphs without strings.
+
+With opset 20, the CUDA provider of onnxruntime 1.19 leaves Pad, Equal and ReduceMax to the CPU: a kernel that names no
+last version serves no later version of its operator (docs/placement.md).
+"""
 OPSETS_OF_OPERATORS = {"StringConcat": 20}
 """Operators that are newer than OPSET."""
 ML_OPSET = 3
