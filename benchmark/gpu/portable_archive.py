@@ -1,0 +1,96 @@
+"""A reproducible .tar.xz in parts: the same files give the same bytes."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import IO, cast
+
+FILTERS = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 26}]
+"""Machine code compresses better with its jumps made absolute."""
+
+
+class Parts(io.RawIOBase):
+    """Write FILE.00, FILE.01, ... of at most `size` bytes each."""
+
+    def __init__(self, file: Path, size: int) -> None:
+        self.written: list[Path] = []
+        self._file, self._size, self._room = file, size, 0
+        self._part: IO[bytes] = io.BytesIO()
+        for old in file.parent.glob(f"{file.name}.[0-9]*"):
+            old.unlink()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
+        rest = memoryview(data)
+        total = len(rest)
+        while rest:
+            if not self._room:
+                self._part.close()
+                self.written.append(self._file.with_name(f"{self._file.name}.{len(self.written):02}"))
+                self._part, self._room = self.written[-1].open("wb"), self._size
+            some, rest = rest[: self._room], rest[self._room :]
+            self._room -= self._part.write(some)
+        return total
+
+    def close(self) -> None:
+        self._part.close()
+        super().close()
+
+
+class Archive:
+    """Files by the absolute path that they will have."""
+
+    def __init__(self, tar: tarfile.TarFile) -> None:
+        self._tar = tar
+        self.bytes = 0
+
+    def add(self, path: str, source: Path) -> None:
+        """Add a file; links are followed."""
+        with source.open("rb") as content:
+            info = self._info(path, source.stat().st_size, 0o755 if source.stat().st_mode & 0o100 else 0o644)
+            self._tar.addfile(info, content)
+
+    def add_text(self, path: str, text: str, mode: int = 0o644) -> None:
+        content = text.encode()
+        self._tar.addfile(self._info(path, len(content), mode), io.BytesIO(content))
+
+    def add_link(self, path: str, target: str) -> None:
+        info = self._info(path, 0, 0o777)
+        info.type, info.linkname = tarfile.SYMTYPE, target
+        self._tar.addfile(info)
+
+    def add_folder(self, path: str, folder: Path, files: Iterable[Path], left_out: Iterable[str]) -> None:
+        """Add those of `files`, relative to `folder`, that no pattern of `left_out` matches."""
+        for file in sorted(files):
+            if not any(fnmatchcase(f"/{file}", pattern) for pattern in left_out):
+                self.add(f"{path}/{file}", folder / file)
+
+    def _info(self, path: str, size: int, mode: int) -> tarfile.TarInfo:
+        info = tarfile.TarInfo(path.lstrip("/"))
+        info.size, info.mode = size, mode
+        self.bytes += size
+        return info
+
+
+@contextmanager
+def open_archive(parts: Parts) -> Iterator[Archive]:
+    """Write into `parts` until the block ends; if it fails, no part is left."""
+    try:
+        with (
+            parts,
+            lzma.open(cast("IO[bytes]", parts), "wb", format=lzma.FORMAT_XZ, filters=FILTERS) as packed,
+            tarfile.open(fileobj=packed, mode="w") as tar,
+        ):
+            yield Archive(tar)
+    except BaseException:
+        for part in parts.written:
+            part.unlink(missing_ok=True)
+        raise
