@@ -120,8 +120,14 @@ class _Scope:
             (attribute,) = node.attribute
             if attribute.name == "value" and _is_float(attribute.t):
                 self.weights[node.output[0]] = attribute.t
-        elif node.op_type == "Cast" and node.input[0] in self.bools and node.attribute[0].i == TensorProto.FLOAT:
+        elif self._is_mask(node):
             self.masks.update(node.output)
+
+    def _is_mask(self, node: onnx.NodeProto) -> bool:
+        """Whether the node makes 0 and 1 of bools, or brings such numbers into the shape of what they mask."""
+        if node.op_type in ("Expand", "Unsqueeze"):
+            return node.input[0] in self.masks
+        return bool(node.op_type == "Cast" and node.input[0] in self.bools and node.attribute[0].i == TensorProto.FLOAT)
 
     def _cut_weights(self) -> set[str]:
         """Names of the nodes that cut a part out of a weight for a product (graphs/convolutions.py).
