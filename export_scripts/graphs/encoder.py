@@ -29,6 +29,7 @@ from onnx import TensorProto
 
 from export_scripts.graphs.attention import attention
 from export_scripts.graphs.builder import OPSET, Graph
+from export_scripts.graphs.convolutions import without_convolutions
 from export_scripts.graphs.groups import in_groups, side_by_side
 from export_scripts.graphs.ragged import Padded, Ragged, length_output, ragged_input
 from export_scripts.graphs.tuning import CPU, Tuning
@@ -119,7 +120,7 @@ def _encoder(
 ) -> tuple[Graph, Ragged]:
     """The graph so far, and the scores of each item's own frames; frame_rate is that of FEATURES, in Hz."""
     traced, width = _trace(encoder, mels, tuning.scores_at_once)
-    converted = convert(traced)
+    converted = convert(traced if tuning.convolutions else without_convolutions(traced))
 
     def network(group: Graph, batch: Padded) -> tuple[str, str]:
         results = group.append(converted, {"features": batch.values, "length": batch.length})

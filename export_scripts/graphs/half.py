@@ -9,7 +9,7 @@ distance between two labels may be less than what float16 resolves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -20,6 +20,7 @@ EITHER: Mapping[str, tuple[int, ...]] = {
     "Add": (0, 1),
     "Expand": (0,),
     "Flatten": (0,),
+    "Gather": (0,),
     "Identity": (0,),
     "Mul": (0, 1),
     "Pad": (0, 2),
@@ -63,6 +64,7 @@ class _Scope:
         self.nodes: list[onnx.NodeProto] = []
         self.weights = {tensor.name: tensor for tensor in graph.initializer if _is_float(tensor)}
         self.masks: set[str] = set()
+        self.cut = self._cut_weights()
         self.bools = {value.name for value in graph.value_info if value.type.tensor_type.elem_type == TensorProto.BOOL}
 
     def convert(self) -> None:
@@ -86,14 +88,19 @@ class _Scope:
         given = [place for place in operands if place < len(node.input) and node.input[place]]
         if node.op_type in HEAVY and node.name not in self.kept:
             self._compute(node, range(len(node.input)), TensorProto.FLOAT16)
-        elif any(self._is_half(node.input[place]) for place in given) and all(
-            self._is_half(node.input[place]) or self._is_exact(node.input[place]) for place in given
-        ):
+        elif node.name in self.cut or self._all_half(node, given):
             self._compute(node, given, TensorProto.FLOAT16)
         elif node.op_type in OF_NO_TYPE:
             self.nodes.append(node)
         else:
             self._compute(node, range(len(node.input)), TensorProto.FLOAT)
+
+    def _all_half(self, node: onnx.NodeProto, operands: Sequence[int]) -> bool:
+        """Whether these operands are in float16, all but those that it holds as well."""
+        half = [self._is_half(node.input[place]) for place in operands]
+        return any(half) and all(
+            known or self._is_exact(node.input[place]) for known, place in zip(half, operands, strict=True)
+        )
 
     def _compute(self, node: onnx.NodeProto, operands: Iterable[int], kind: int) -> None:
         """Add the node with these operands in that type."""
@@ -113,8 +120,28 @@ class _Scope:
             (attribute,) = node.attribute
             if attribute.name == "value" and _is_float(attribute.t):
                 self.weights[node.output[0]] = attribute.t
-        elif node.op_type == "Cast" and node.input[0] in self.bools and node.attribute[0].i == TensorProto.FLOAT:
+        elif self._is_mask(node):
             self.masks.update(node.output)
+
+    def _is_mask(self, node: onnx.NodeProto) -> bool:
+        """Whether the node makes 0 and 1 of bools, or brings such numbers into the shape of what they mask."""
+        if node.op_type in ("Expand", "Unsqueeze"):
+            return node.input[0] in self.masks
+        return bool(node.op_type == "Cast" and node.input[0] in self.bools and node.attribute[0].i == TensorProto.FLOAT)
+
+    def _cut_weights(self) -> set[str]:
+        """Names of the nodes that cut a part out of a weight for a product (graphs/convolutions.py).
+
+        They cut it out of float16, so that the weight is stored as such.
+        """
+        kept = {node.name for node in self.graph.node if node.op_type not in HEAVY or node.name in self.kept}
+        elsewhere = {name for node in self.graph.node if node.name in kept for name in _all_inputs(node)}
+        elsewhere |= {output.name for output in self.graph.output}
+        return {
+            node.name
+            for node in self.graph.node
+            if node.op_type == "Gather" and node.input[0] in self.weights and node.output[0] not in elsewhere
+        }
 
     def _is_half(self, name: str) -> bool:
         return name in self.half or (self.outer is not None and self.outer._is_half(name))

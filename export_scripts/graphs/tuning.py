@@ -18,14 +18,17 @@ class Tuning:
     seconds_at_once: audio in one group, padding included; one item may be longer
     scores_at_once: attention scores in memory at a time, of all items and heads together; there are a few such float32
         tensors. Ten minutes of audio have 15,000 frames, so 225 million scores a head, and NeMo holds them all.
+    convolutions: whether convolutions stay Conv nodes. On a GPU each of them makes cuDNN look for a plan whenever the
+        shape of a batch is new, so there they become products of matrices, see `without_convolutions`.
     """
 
     pass_seconds: float
     seconds_at_once: float
     scores_at_once: int
+    convolutions: bool
 
 
-CPU = Tuning(pass_seconds=0.6, seconds_at_once=600.0, scores_at_once=1 << 23)
-GPU = Tuning(pass_seconds=100.0, seconds_at_once=600.0, scores_at_once=1 << 27)
+CPU = Tuning(pass_seconds=0.6, seconds_at_once=600.0, scores_at_once=1 << 23, convolutions=True)
+GPU = Tuning(pass_seconds=100.0, seconds_at_once=600.0, scores_at_once=1 << 27, convolutions=False)
 
 TUNINGS: dict[Target, Tuning] = {"cpu": CPU, "gpu": GPU}

@@ -1,0 +1,327 @@
+"""Encoders without Conv nodes, against onnxruntime's Conv and against NeMo."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from tiny_models import ARCHITECTURES, CTC, NEW_NEMO, RNNT, tiny_model
+
+from export_scripts.graphs.convolutions import BLOCK, LONG_BLOCK, without_convolutions
+from export_scripts.graphs.encoder import CtcEncoder, RnntEncoder, ctc_encoder_graph, rnnt_encoder_graph
+from export_scripts.graphs.half import last_layer, to_half
+from export_scripts.graphs.tuning import GPU
+
+Numbers = npt.NDArray[np.float32]
+FRAME_RATE = 100
+OPSETS = (18, 20)
+
+
+def conv_model(
+    weight: Numbers, bias: Numbers | None, opset: int = 20, width: int | None = None, **attributes: Any
+) -> onnx.ModelProto:
+    """A Conv, after a Relu and before another, as those of encoders are in the middle of other nodes."""
+    rank = weight.ndim - 2
+    inputs = ["bounded", "weight", *(["bias"] if bias is not None else [])]
+    nodes = [
+        helper.make_node("Identity", ["x"], ["bounded"], name="first"),
+        helper.make_node("Conv", inputs, ["convolved"], name="layer", **attributes),
+        helper.make_node("Identity", ["convolved"], ["y"], name="last"),
+    ]
+    constants = [numpy_helper.from_array(weight, "weight")]
+    if bias is not None:
+        constants.append(numpy_helper.from_array(bias, "bias"))
+    channels = weight.shape[1] * attributes.get("group", 1)
+    space = [f"space_{axis}" for axis in range(rank)]
+    graph = helper.make_graph(
+        nodes,
+        "convolution",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["items", channels, *space[:-1], width or "width"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["items", len(weight), *[None] * rank])],
+        constants,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
+def session(model: onnx.ModelProto) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def operators(graph: onnx.GraphProto) -> Iterator[str]:
+    for node in graph.node:
+        yield node.op_type
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from operators(attribute.g)
+
+
+def assert_same(weight: Numbers, bias: Numbers | None, spaces: Sequence[tuple[int, ...]], **attributes: Any) -> None:
+    """The same results as Conv's, for inputs of each of these sizes."""
+    rng = np.random.default_rng(len(spaces))
+    channels = weight.shape[1] * attributes.get("group", 1)
+    for opset in OPSETS:
+        model = conv_model(weight, bias, opset, **attributes)
+        replaced = without_convolutions(model)
+        assert "Conv" not in set(operators(replaced.graph)) and "Conv" in set(operators(model.graph))
+        onnx.checker.check_model(replaced, full_check=True)
+        truth, ours = session(model), session(replaced)
+        for space in spaces:
+            x = rng.normal(0, 1, (3, channels, *space)).astype(np.float32)
+            (expected,), (result,) = truth.run(None, {"x": x}), ours.run(None, {"x": x})
+            assert result.shape == expected.shape, space
+            np.testing.assert_allclose(result, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
+
+
+def drawn(*shape: int) -> Numbers:
+    return np.random.default_rng(sum(shape)).normal(0, 1, shape).astype(np.float32)
+
+
+def lengths(least: int, block: int = BLOCK) -> list[tuple[int, ...]]:
+    """From the shortest that the Conv takes, over the edges of blocks, to several blocks."""
+    edges = (1, 2, least - 1, block - 1, block, block + 1, 2 * block, 2 * block + 1, 5 * block + 7)
+    return [(max(least, edge),) for edge in edges]
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pointwise(stride: int, with_bias: bool) -> None:
+    bias = drawn(7) if with_bias else None
+    assert_same(drawn(7, 5, 1), bias, lengths(1), strides=[stride])
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation"),
+    [
+        (2, 1, 1),
+        (5, 1, 1),
+        (9, 1, 1),
+        (9, 2, 1),
+        (31, 1, 1),
+        (32, 1, 1),
+        (39, 2, 1),
+        (11, 3, 2),
+        (87, 1, 2),
+        (75, 2, 1),
+    ],
+)
+@pytest.mark.parametrize("padding", ["same", "none", "left", "more"])
+def test_depthwise(kernel: int, stride: int, dilation: int, padding: str, with_bias: bool) -> None:
+    span = (kernel - 1) * dilation + 1
+    pads = {
+        "same": [span // 2, span // 2],
+        "none": [0, 0],
+        "left": [span - 1, 0],
+        "more": [3, span + 40],
+    }[padding]
+    assert_same(
+        drawn(6, 1, kernel),
+        drawn(6) if with_bias else None,
+        lengths(max(1, span - sum(pads)), LONG_BLOCK if span > 96 else BLOCK),
+        group=6,
+        strides=[stride],
+        dilations=[dilation],
+        pads=pads,
+    )
+
+
+def test_depthwise_of_one_tap() -> None:
+    assert_same(drawn(6, 1, 1), drawn(6), lengths(1), group=6)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "kernel", "stride", "dilation"),
+    [(8, 8, 3, 1, 1), (8, 6, 11, 2, 1), (4, 9, 13, 1, 1), (6, 6, 29, 1, 2), (2, 12, 5, 1, 1)],
+)
+def test_full(outputs: int, inputs: int, kernel: int, stride: int, dilation: int) -> None:
+    half = (kernel - 1) * dilation // 2
+    for bias in (None, drawn(outputs)):
+        weight = drawn(outputs, inputs, kernel)
+        assert_same(weight, bias, lengths(1), strides=[stride], dilations=[dilation], pads=[half, half])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "group", "kernel", "stride", "pad"),
+    [
+        (8, 1, 1, 3, 2, 1),
+        (8, 8, 1, 3, 2, 1),
+        (4, 8, 1, 3, 1, 0),
+        (8, 1, 8, 3, 2, 1),
+        (5, 8, 1, 1, 1, 0),
+        (8, 1, 8, 1, 1, 0),
+    ],
+)
+def test_two_axes(outputs: int, inputs: int, group: int, kernel: int, stride: int, pad: int) -> None:
+    spaces = [(3, 3), (4, 5), (1 + 2 * (not pad), 8), (17, 10), (80, 20)]
+    for bias in (None, drawn(outputs)):
+        weight = drawn(outputs, inputs, kernel, kernel)
+        assert_same(weight, bias, spaces, group=group, strides=[stride] * 2, pads=[pad] * 4)
+
+
+def test_a_conv_in_the_body_of_a_branch() -> None:
+    model = conv_model(drawn(6, 6, 3), drawn(6), pads=[1, 1])
+    conv = model.graph.node[1]
+    body = helper.make_graph([conv], "body", [], [helper.make_tensor_value_info("convolved", TensorProto.FLOAT, None)])
+    branch = helper.make_node("If", ["yes"], ["y"], name="branch", then_branch=body, else_branch=body)
+    del model.graph.node[1:]
+    model.graph.node.append(branch)
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    replaced = without_convolutions(model)
+    assert "Conv" not in set(operators(replaced.graph))
+    x = drawn(2, 6, 50)
+    (expected,), (result,) = session(model).run(None, {"x": x}), session(replaced).run(None, {"x": x})
+    np.testing.assert_allclose(result, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("weight", "attributes", "complaint"),
+    [
+        (drawn(6, 6, 3), {"auto_pad": "SAME_UPPER"}, "layer: a Conv with auto_pad SAME_UPPER can't be replaced"),
+        (drawn(6, 3, 3), {"group": 2}, "layer: a Conv of 2 groups for 6 channels can't be replaced"),
+        (drawn(6, 1, 3), {"group": 3}, "layer: a Conv of 3 groups for 6 channels can't be replaced"),
+        (drawn(2, 2, 3, 3, 3), {}, "layer: only 1-D and 2-D Convs can be replaced"),
+    ],
+)
+def test_what_cannot_be_replaced(weight: Numbers, attributes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        without_convolutions(conv_model(weight, None, **attributes))
+
+
+def test_a_computed_weight_cannot_be_replaced() -> None:
+    model = conv_model(drawn(6, 6, 3), None)
+    model.graph.node[1].input[1] = "x"
+    with pytest.raises(ValueError, match="layer: a Conv whose weight is computed can't be replaced"):
+        without_convolutions(model)
+
+
+@torch.no_grad()
+def by_nemo(model: Any, architecture: str, features: Numbers) -> Numbers:
+    signal, length = torch.from_numpy(features.T[None].copy()), torch.tensor([len(features)])
+    encoded, encoded_length = model.encoder(audio_signal=signal, length=length)
+    in_rnnt = architecture in RNNT
+    scores = model.joint.enc(encoded.transpose(1, 2)) if in_rnnt else model.decoder(encoder_output=encoded)
+    found: Numbers = scores[0, : int(encoded_length)].numpy()
+    return found
+
+
+def run(graph: ort.InferenceSession, batch: Sequence[Numbers]) -> list[Numbers]:
+    """Each item's own scores; an item without frames is carried by one that is not its own."""
+    carried = [item if len(item) else np.full((1, item.shape[1]), 9, np.float32) for item in batch]
+    names = [output.name for output in graph.get_outputs()]
+    scores, lengths = (next(name for name in names if name in wanted) for wanted in (SCORES, LENGTHS))
+    values, own = graph.run(
+        [scores, lengths],
+        {
+            "FEATURES": np.concatenate([item.ravel() for item in carried]),
+            "FEATURES_SHAPE": np.array([item.shape for item in carried], np.int32),
+            "FEATURES_LENGTH": np.array([[len(item)] for item in batch], np.int32),
+        },
+    )
+    return [row[: int(length)] for row, length in zip(values, own[:, 0], strict=True)]
+
+
+SCORES, LENGTHS = ("LOG_PROBS", "ENCODED"), ("LABELS_LENGTH", "ENCODED_LENGTH")
+
+
+@pytest.mark.parametrize("architecture", [*sorted(CTC | RNNT), "fastconformer"])
+def test_encoders_for_gpus_are_nemos(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    front_end, encoder, kind = CTC["conformer"]
+    strided = {"subsampling": "dw_striding", "subsampling_factor": 8, "conv_kernel_size": 9}
+    monkeypatch.setitem(ARCHITECTURES, "fastconformer", (front_end, {**encoder, **strided}, kind))
+    model = tiny_model(architecture, NEW_NEMO)
+    mels = model.cfg.preprocessor.features
+    traced: list[onnx.ModelProto] = []
+
+    def look(replaced: onnx.ModelProto) -> onnx.ModelProto:
+        traced.append(replaced)
+        return replaced
+
+    if architecture in RNNT:
+        stage = rnnt_encoder_graph(RnntEncoder(model.encoder, model.joint.enc), mels, FRAME_RATE, look, GPU)
+    else:
+        stage = ctc_encoder_graph(CtcEncoder(model.encoder, model.decoder), mels, FRAME_RATE, look, GPU)
+    found = Counter(operators(stage.graph))
+    assert not {"Conv", "ConvTranspose", "Einsum", "STFT"} & set(found) and found["MatMul"] > 4
+
+    graph = session(stage)
+    rng = np.random.default_rng(5)
+    batch = [rng.normal(0, 1, (frames, mels)).astype(np.float32) for frames in (1300, 0, 1, 2, 17, 64, 65, 401)]
+    together = run(graph, batch)
+    assert len(together[1]) == 0
+    for features, scores in zip(batch, together, strict=True):
+        if len(features):
+            truth = by_nemo(model, architecture, features)
+            assert scores.shape == truth.shape
+            np.testing.assert_allclose(scores, truth, atol=5e-3, rtol=0)
+            np.testing.assert_allclose(scores, run(graph, [features])[0], atol=1e-3, rtol=0)
+    half_stays_close(traced[0], architecture not in RNNT, mels)
+
+
+def half_stays_close(traced: onnx.ModelProto, has_head: bool, mels: int) -> None:
+    """In fp16: within what test_precision holds; products and their weights in float16, but for the last."""
+    last = last_layer(traced.graph)
+    if has_head:
+        assert "/head/" in last
+    converted = to_half(traced)
+    features = np.random.default_rng(4).normal(0, 1, (2, 300, mels)).astype(np.float32)
+    features[1, 57:] = 0
+    batch = {"features": features, "length": np.array([300, 57])}
+    (single, length), (half, _) = session(traced).run(None, batch), session(converted).run(None, batch)
+    for item, own in enumerate(length):
+        np.testing.assert_allclose(half[item, :own], single[item, :own], atol=0.2, rtol=0)
+    graph = onnx.shape_inference.infer_shapes(converted).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in [*graph.value_info, *graph.input]}
+    kinds |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    (head,) = (node for node in graph.node if node.name == last)
+    large = {tensor.name for tensor in graph.initializer if np.prod(tensor.dims) > 1000}
+    assert {name for name in large if kinds[name] == TensorProto.FLOAT} <= set(head.input)
+    for node in graph.node:
+        if node.op_type == "MatMul":
+            expected = TensorProto.FLOAT if node.name == last else TensorProto.FLOAT16
+            assert {kinds[name] for name in node.input} == {expected}, node.name
+
+
+@pytest.mark.parametrize("bands", [3, 10, 11, 80])
+@pytest.mark.parametrize(("kernel", "strides", "pads"), [([3, 3], [2, 2], [1] * 4), ([5, 3], [1, 2], [2, 0, 4, 1])])
+def test_depthwise_over_bands_of_known_number(
+    bands: int, kernel: list[int], strides: list[int], pads: list[int]
+) -> None:
+    attributes: dict[str, Any] = {"group": 8, "strides": strides, "pads": pads}
+    weight = drawn(8, 1, *kernel)
+    model = conv_model(weight, drawn(8), width=bands, **attributes)
+    replaced = without_convolutions(model)
+    assert "MatMul" in set(operators(replaced.graph))
+    truth, ours = session(model), session(replaced)
+    for steps in (1, 2, 3, 40, 41):
+        x = drawn(2, 8, steps, bands)
+        (expected,), (result,) = truth.run(None, {"x": x}), ours.run(None, {"x": x})
+        np.testing.assert_allclose(result, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_padding_before_a_conv_is_the_convs(known: bool) -> None:
+    model = conv_model(drawn(6, 1, 5), None, group=6, pads=[1, 0])
+    pads = numpy_helper.from_array(np.array([3, 0, 0, 2, 0, 0]).reshape(3, 2).T.ravel(), "sides")
+    model.graph.node[0].CopyFrom(helper.make_node("Pad", ["x", "pads"], ["bounded"], name="padding"))
+    if known:
+        pads = numpy_helper.from_array(np.array([0, 0, 3, 0, 0, 2]), "sides")
+    model.graph.node.insert(0, helper.make_node("Identity", ["sides"], ["pads"], name="sides"))
+    if known:
+        model.graph.initializer.append(pads)
+    else:
+        model.graph.input.append(helper.make_tensor_value_info("sides", TensorProto.INT64, [6]))
+    replaced = without_convolutions(model)
+    assert Counter(operators(replaced.graph))["Pad"] == 2 - known
+    feeds = {"x": drawn(2, 6, 50), **({} if known else {"sides": np.array([0, 0, 3, 0, 0, 2])})}
+    (expected,), (result,) = session(model).run(None, feeds), session(replaced).run(None, feeds)
+    np.testing.assert_allclose(result, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
