@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
@@ -22,7 +23,8 @@ IR_VERSION = 9
 """Opsets and a file format that onnxruntime 1.19 (Triton 24.10) and every later one load."""
 
 Dims = Sequence[int | str]
-Operand = str | np.ndarray
+Array = npt.NDArray[Any]
+Operand = str | Array
 
 
 class Graph:
@@ -57,7 +59,7 @@ class Graph:
         self.nodes.append(helper.make_node(operator, inputs, outputs, name=outputs[0], **attributes))
         return outputs
 
-    def constant(self, array: np.ndarray, hint: str = "constant") -> str:
+    def constant(self, array: Array, hint: str = "constant") -> str:
         """Add a constant and return its name, in which `hint` stands."""
         name = self._fresh(hint)
         self.initializers.append(numpy_helper.from_array(np.asarray(array), name))
@@ -134,6 +136,6 @@ def _rename(graph: onnx.GraphProto, rename: Callable[[str], str]) -> None:
                 _rename(attribute.g, rename)
 
 
-def ints(*values: int) -> np.ndarray:
+def ints(*values: int) -> Array:
     """A constant int64 vector, as shapes and axes are written."""
     return np.array(values, dtype=np.int64)

@@ -76,7 +76,7 @@ def test_a_free_pass_pads_nothing_and_a_dear_one_takes_all_at_once() -> None:
 
 
 def test_a_group_holds_so_many_seconds_at_most_but_for_one_longer_item() -> None:
-    tuning = Tuning(pass_seconds=1e6, seconds_at_once=20.0, scores_at_once=1)
+    tuning = replace(CPU, pass_seconds=1e6, seconds_at_once=20.0)
     assert padded_to(tuning, [900, 1000, 800, 700]) == [1000, 1000, 800, 800]
     assert padded_to(tuning, [5000, 100]) == [5000, 100]
 
