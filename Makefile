@@ -39,6 +39,9 @@ GPU := build/gpu
 GPU_MODELS ?= $(if $(shell command -v nvidia-smi),stt_en_conformer_ctc_small stt_en_conformer_ctc_large \
 	stt_en_citrinet_1024 stt_en_contextnet_1024 stt_en_conformer_transducer_small,stt_en_conformer_ctc_small)
 
+GPU_PACKED ?= stt_en_conformer_ctc_small stt_en_conformer_ctc_large stt_en_citrinet_1024 \
+	stt_en_conformer_transducer_small stt_en_fastconformer_ctc_large parakeet_ctc_0.6b
+
 VERIFY = $(SERVE)/python tests/full_size/verify.py --manifest $(MANIFEST) \
 	--export-python $(EXPORT)/python --serve-python $(SERVE)/python
 
@@ -63,7 +66,7 @@ PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvid
 
 # Two measurements at once would measure each other.
 .NOTPARALLEL:
-.PHONY: report report-served report-compared perf-analyzer sclite docker-tools image-proof help install peers demo test lint format attack benchmark-batching benchmark-gpu benchmark-precision verify-full verify-all clean
+.PHONY: report report-served report-compared perf-analyzer sclite docker-tools image-proof help install peers demo test lint format attack benchmark-batching benchmark-gpu benchmark-precision gpu-pack verify-full verify-all clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -158,6 +161,15 @@ $(GPU)/.begun: $(EXPORT_CODE)
 benchmark-gpu: install $(GPU)/.begun $(GPU_MODELS:%=$(REPORT)/%.nemo) ## served on a GPU beside PyTorch and the chip's bound, into docs/gpu_served.md (SERVER=server-gpu)
 	$(SERVE)/python -m benchmark.gpu demo/coffee_ctc.nemo $(GPU_MODELS:%=$(REPORT)/%.nemo) --speech $(MANIFEST) \
 		--repository $(GPU)/repository --export-python $(EXPORT)/python --out $(GPU) --report docs/gpu_served.md
+
+# Encoders whose large weights are drawn from their names, so that they need not be copied.
+$(GPU)/seeded/%.nemo: $(wildcard tests/full_size/*.py) | install
+	rm -f $@
+	$(EXPORT)/python tests/full_size/make_checkpoint.py $* --seeded --nemo-version 2.7.3 --out $@
+
+gpu-pack: install $(GPU)/.begun $(GPU_PACKED:%=$(GPU)/seeded/%.nemo) ## all that a GPU machine without a network needs, into build/gpu; half an hour
+	$(EXPORT)/python -m benchmark.gpu.pack $(CHECKPOINTS) $(GPU_PACKED:%=$(GPU)/seeded/%.nemo) --out $(GPU)/packed
+	$(SERVE)/python -m benchmark.gpu.portable --out $(GPU)/portable
 
 report: report-served report-compared sclite ## speed, latency, WER of seven models beside peers, into docs/report; about an hour
 	$(SERVE)/python -m benchmark.score $(REPORT_RESULTS)
