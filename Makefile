@@ -39,8 +39,9 @@ GPU := build/gpu
 GPU_MODELS ?= $(if $(shell command -v nvidia-smi),stt_en_conformer_ctc_small stt_en_conformer_ctc_large \
 	stt_en_citrinet_1024 stt_en_contextnet_1024 stt_en_conformer_transducer_small,stt_en_conformer_ctc_small)
 
+GPU_PACK := build/gpu_pack
 GPU_PACKED ?= stt_en_conformer_ctc_small stt_en_conformer_ctc_large stt_en_citrinet_1024 \
-	stt_en_conformer_transducer_small stt_en_fastconformer_ctc_large parakeet_ctc_0.6b
+	stt_en_conformer_transducer_small parakeet_ctc_0.6b
 
 VERIFY = $(SERVE)/python tests/full_size/verify.py --manifest $(MANIFEST) \
 	--export-python $(EXPORT)/python --serve-python $(SERVE)/python
@@ -163,13 +164,15 @@ benchmark-gpu: install $(GPU)/.begun $(GPU_MODELS:%=$(REPORT)/%.nemo) ## served 
 		--repository $(GPU)/repository --export-python $(EXPORT)/python --out $(GPU) --report docs/gpu_served.md
 
 # Encoders whose large weights are drawn from their names, so that they need not be copied.
-$(GPU)/seeded/%.nemo: $(wildcard tests/full_size/*.py) | install
+$(GPU_PACK)/seeded/%.nemo: $(wildcard tests/full_size/*models.py tests/full_size/model_parts.py) \
+		tests/full_size/make_checkpoint.py tests/full_size/random_weights.py benchmark/gpu/seeded.py | install
 	rm -f $@
 	$(EXPORT)/python tests/full_size/make_checkpoint.py $* --seeded --nemo-version 2.7.3 --out $@
 
-gpu-pack: install $(GPU)/.begun $(GPU_PACKED:%=$(GPU)/seeded/%.nemo) ## all that a GPU machine without a network needs, into build/gpu; half an hour
-	$(EXPORT)/python -m benchmark.gpu.pack $(CHECKPOINTS) $(GPU_PACKED:%=$(GPU)/seeded/%.nemo) --out $(GPU)/packed
-	$(SERVE)/python -m benchmark.gpu.portable --out $(GPU)/portable
+gpu-pack: install $(GPU_PACKED:%=$(GPU_PACK)/seeded/%.nemo) ## all that a GPU machine without a network needs, into build/gpu_pack; half an hour
+	rm -rf $(GPU_PACK)/packed
+	$(EXPORT)/python -m benchmark.gpu.pack $(CHECKPOINTS) $(GPU_PACKED:%=$(GPU_PACK)/seeded/%.nemo) --out $(GPU_PACK)/packed
+	$(SERVE)/python -m benchmark.gpu.portable --out $(GPU_PACK)/portable
 
 report: report-served report-compared sclite ## speed, latency, WER of seven models beside peers, into docs/report; about an hour
 	$(SERVE)/python -m benchmark.score $(REPORT_RESULTS)

@@ -37,6 +37,7 @@ from client import cli
 from client.environment import machine
 from client.errors import one_line
 from client.recording import Recording
+from export_scripts.graphs.tuning import Target
 from export_scripts.precision import PRECISIONS, PrecisionName
 
 EXPORT = Path(__file__).parent.parent / "export_scripts" / "export.py"
@@ -72,7 +73,11 @@ def precision(
 
 
 def export_all(
-    checkpoint: Path, repository: Path, python: Path, precisions: Sequence[PrecisionName] = PRECISIONS
+    checkpoint: Path,
+    repository: Path,
+    python: Path,
+    precisions: Sequence[PrecisionName] = PRECISIONS,
+    target: Target = "cpu",
 ) -> tuple[dict[str, Model], dict[str, str]]:
     """The checkpoint's models by precision, exported where they are not there; and of those refused, why.
 
@@ -83,7 +88,7 @@ def export_all(
     refused: dict[str, str] = {}
     for name in precisions:
         suffix = "" if name == FULL else f"_{name}"
-        flags = ["--precision", name, "--name-suffix", suffix]
+        flags = ["--precision", name, "--name-suffix", suffix, "--target", target]
         if name != FULL and models[FULL].random_weights:
             flags += ["--max-word-change", ANY_CHANGE]
         reason = ""

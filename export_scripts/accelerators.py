@@ -25,9 +25,9 @@ Accelerator = Literal["cuda", "tensorrt"]
 
 CUDA_PARAMETERS = {"cudnn_conv_algo_search": "2", "arena_extend_strategy": "1"}
 """No search for the fastest convolution: onnxruntime searches again for each new shape, and here nearly every batch has
-one. With onnxruntime 1.31 a heuristic search ("1") took 60 ms for each convolution, 3 s for a batch of a Conformer-CTC
-small; no search ("2") about 1 ms (docs/gpu.md). Memory grows by what is asked for (kSameAsRequested), not to the next
-power of two."""
+one. With onnxruntime 1.31 a heuristic search ("1") took 3 s for most new shapes of a Conformer-CTC small with 51
+convolutions; no search ("2") 0.05 s (docs/gpu.md). Memory grows by what is asked for (kSameAsRequested), not to the
+next power of two."""
 CUDA_OPTIONS = {"cudnn_conv_use_max_workspace": "1", "cudnn_conv1d_pad_to_nc1d": "1"}
 """Workspace for the fastest algorithm, and convolutions over time laid out as PyTorch lays them out, [N, C, 1, T]."""
 TF32 = "use_tf32"
@@ -77,7 +77,7 @@ def use_tensorrt(config: triton.ModelConfig, settings: TensorRt, half: bool) -> 
 
     What it can, by onnxruntime's source (tensorrt_execution_provider.cc, GetCapability; pull request 12692): a graph
     within a Loop is handed to it in the largest parts that it supports, unless it supports the whole Loop. Our
-    encoder's network is in one, beside nodes that it does not support (Compress among them), so it gets parts of the
+    encoder's network is in one, beside nodes that it does not support, so it gets parts of the
     loop's body. Ranges of shapes can't be named for those (trt_profile_min_shapes and so on): they would have to name
     every input of every part, which only onnxruntime knows, and one that is missing is an error. Without them an
     engine is built for the shapes that it has met, and again for one beyond them, so the model is warmed up by the

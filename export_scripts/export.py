@@ -234,6 +234,8 @@ def main(
         return
     if max_word_change is not None and precision_name == "fp32":
         raise click.UsageError("--max-word-change is for --precision fp16 and int8; in fp32 texts are NeMo's.")
+    if target == "gpu" and precision_name == "int8":
+        raise click.UsageError("--precision int8 is for CPUs; leave out --target gpu.")
     if calibration is not None and precision_name != "int8":
         raise click.UsageError("--calibration is for --precision int8.")
     if repository is None:

@@ -62,13 +62,13 @@ def _stages(checkpoint: Checkpoint, serving: Serving, precision: Precision, prep
     features = features_name(front_end.name, serving.target)
     yield Stage(features, features_graph(front_end, tuning), device="any", shared=True, target=serving.target)
     convert = conversion(precision, front_end)
-    # onnxruntime computes in 8 bits on CPUs only, and convolutions only as Conv nodes.
+    # onnxruntime computes in 8 bits on CPUs only.
     device: Literal["cpu", "any"] = "cpu" if precision.name == "int8" else "any"
     encoder = decoder.encoder_graph(
         front_end.mels,
         front_end.frame_rate,
         lambda traced: convert(prepare(traced)),
-        TUNINGS["cpu"] if device == "cpu" else tuning,
+        tuning,
     )
     yield Stage(Part.ENCODER.of(checkpoint.name), encoder, device, encodes=True, step_rate=front_end.frame_rate)
     decoder_graph = decoder.decoder_graph(checkpoint.pieces)

@@ -30,6 +30,7 @@ from client.errors import ClientError, one_line
 from client.manifest import read_manifest
 from export_scripts.accelerators import Lengths, TensorRt
 from export_scripts.errors import ExportError
+from export_scripts.graphs.tuning import Target
 from export_scripts.precision import PRECISIONS, PrecisionName
 
 ROOT = Path(__file__).parent.parent.parent
@@ -146,7 +147,9 @@ def gpu(
     repository = repository or out / "repository"
     out.mkdir(parents=True, exist_ok=True)
     wanted = {"fp32", *(precisions or (("fp16",) if gpus else ()))}
-    code = _export_missing(checkpoints, repository, export_python, [name for name in PRECISIONS if name in wanted])
+    target: Target = "gpu" if gpus else "cpu"
+    precisions = tuple(name for name in PRECISIONS if name in wanted)
+    code = _export_missing(checkpoints, repository, export_python, precisions, target)
     models = choose(read_models(repository), checkpoints, patterns, repository)
     if data is None:
         data = out / "data" / f"mixed_{utterances}_{seed}"
@@ -205,13 +208,17 @@ def read_durations(data: Path) -> list[float]:
 
 
 def _export_missing(
-    checkpoints: Sequence[Path], repository: Path, python: Path, precisions: Sequence[PrecisionName]
+    checkpoints: Sequence[Path],
+    repository: Path,
+    python: Path,
+    precisions: Sequence[PrecisionName],
+    target: Target,
 ) -> int:
     """Export what the repository lacks of the checkpoints; the exit code."""
     code = cli.EXIT_OK
     for checkpoint in checkpoints:
         try:
-            _, refused = export_all(checkpoint, repository, python, precisions)
+            _, refused = export_all(checkpoint, repository, python, precisions, target)
         except (ClientError, OSError) as error:
             cli.print_error(error)
             code = cli.EXIT_PROBLEM

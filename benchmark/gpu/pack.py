@@ -74,7 +74,7 @@ def main(
         for precision in precisions:
             try:
                 pack(file, out, precision=precision, target=target, frames_per_step=frames_per_step)
-            except (ExportError, OSError) as error:
+            except (ExportError, ValueError, OSError) as error:
                 bare_cli.print_error(error)
                 code = bare_cli.EXIT_PROBLEM
     return code

@@ -28,7 +28,7 @@ from export_scripts.triton_config import Serving, Stage, ensemble_config, read_c
 
 FRAME_RATE = 100
 """Of the encoder's input in Hz, in all models of the catalogue."""
-WIDE = 64
+WIDE = 256
 
 CPU, AUTO = triton.ModelInstanceGroup.KIND_CPU, triton.ModelInstanceGroup.KIND_AUTO
 Change = Callable[[triton.ModelConfig], None]

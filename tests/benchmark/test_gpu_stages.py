@@ -178,7 +178,7 @@ def test_a_graph_without_groups_can_not_be_tuned(repository: Path) -> None:
         tune_by_inputs(model)
 
 
-STAGE_FLAGS = ("--batch", 2, "--batch", 1, "--batches", 2, "--seconds", 0.05, "--device", "cpu")
+STAGE_FLAGS = ("--batch", 2, "--batch", 1, "--batches", 2, "--seconds", 0.05, "--device", "cpu", "--slowest", 600)
 
 
 @pytest.fixture(scope="module")

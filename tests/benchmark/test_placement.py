@@ -35,10 +35,10 @@ REPOSITORIES = {TEST_REPOSITORY: "*", FAMILY_REPOSITORY: "*", PRECISION_REPOSITO
 """Those whose stages are placed, with the recognizers of each."""
 
 FEATURE_WAITS = {release: {PER_BATCH: 1, PER_GROUP: 2} for release in (NEWEST, TRITON_24_10)}
-"""At most so many. Per batch: the longest item, which the result is padded to. Per group: where it ends, and its longest
-item."""
+"""At most so many. Per batch: the longest item, which the result is padded to. Per group: where it ends, and its
+longest item."""
 ENCODER_WAITS = {NEWEST: {PER_BATCH: 1, PER_GROUP: 2}, TRITON_24_10: {PER_BATCH: 2, PER_GROUP: 2}}
-"""At most so many, for the same reasons. The CTC's ArgMax, which onnxruntime 1.19 lacks, reads its input on the host."""
+"""At most so many, for the same reasons. The CTC's ArgMax, which onnxruntime 1.19 lacks, reads on the host."""
 WAITS_PER_BLOCK = 0
 """In each layer of a Conformer: the loop over blocks of queries takes all sizes from shapes, which the host knows."""
 CTC_DECODER_WAITS = {NEWEST: {PER_BATCH: 4}, TRITON_24_10: {PER_BATCH: 4}}

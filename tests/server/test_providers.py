@@ -11,6 +11,9 @@ import pytest
 import small_models as small
 from locations import ROOT
 
+from benchmark.gpu import stage
+from export_scripts import accelerators
+
 BACKEND = ROOT / "server" / "backends" / "onnxruntime"
 CUDA_ONLY = ["CUDAExecutionProvider", "CPUExecutionProvider"]
 ALL = ["TensorrtExecutionProvider", *CUDA_ONLY]
@@ -143,3 +146,10 @@ def test_accelerators_of_cpus_are_refused_on_every_device(tmp_path: Path, kind: 
     config = {"name": "double", "optimization": {"execution_accelerators": accelerators}}
     with pytest.raises(ConfigError, match=r"^model 'double': unknown Execution Accelerator 'openvino' is requested"):
         open_session(tmp_path / "double" / "1" / "model.onnx", config, kind)
+
+
+def test_the_stage_benchmark_asks_for_what_an_export_does() -> None:
+    from providers import CHOICES
+
+    parameters = {name: CHOICES[name][value] for name, value in accelerators.CUDA_PARAMETERS.items()}
+    assert parameters | accelerators.CUDA_OPTIONS == stage.CUDA_OPTIONS
