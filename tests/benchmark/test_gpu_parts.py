@@ -136,7 +136,7 @@ def test_what_the_ways_change(repository: Path, tmp_path: Path) -> None:
     base = ways[BASELINE]
     assert options(base["encoder"])["cuda"]["use_tf32"] == "1" and not options(base["decoder"])
     assert {config.max_batch_size for config in ways["unbatched"].values()} == {1}
-    assert {config.max_batch_size for config in ways["wide"].values()} == {64}
+    assert {config.max_batch_size for config in ways["wide"].values()} == {256}
     assert options(ways["no_tf32"]["encoder"])["cuda"]["use_tf32"] == "0"
     assert options(ways["gpu_decoder"]["decoder"])["cuda"]["use_tf32"] == "0"
     assert ways["gpu_decoder"]["decoder"].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO

@@ -235,7 +235,7 @@ def check_figures(part: dict[str, Any], audio_seconds: list[float]) -> None:
 
 
 def test_what_is_too_slow_is_skipped_and_said(repository: Path, tmp_path: Path, run_module: RunModule) -> None:
-    flags = ("--repository", repository, "--out", tmp_path, "--no-profile", "--slowest", 0.000001, *STAGE_FLAGS)
+    flags = ("--repository", repository, "--out", tmp_path, "--no-profile", *STAGE_FLAGS, "--slowest", 0.000001)
     finished = run_module("gpu.stages", CTC, *flags)
     assert finished.returncode == 0 and not error_lines(finished)
     report = json.loads((tmp_path / f"{CTC}.json").read_text())
