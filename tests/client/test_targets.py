@@ -460,13 +460,18 @@ async def test_a_name_with_several_addresses_is_a_server_at_each(
             names.addresses.remove("127.0.0.1")
             await asyncio.sleep(4)
             since = len(loop.answers)
-            await loop.until(lambda: len(loop.answers) > since + 60)
+            await loop.until(
+                lambda: len(loop.answers) > since + 60 and all(loop.by_target(since)[pod] for pod in pods[1:])
+            )
             assert loop.by_target(since).keys() == {*pods[1:]}
             names.addresses.clear()
             await asyncio.sleep(4)
             since = len(loop.answers)
-            await loop.until(lambda: len(loop.answers) > since + 30)
-            assert loop.by_target(since).keys() == {*pods[1:]}, "a resolver that fails takes no server away"
+            # A resolver that fails takes no server away. On a busy machine one of them may be slow for a while.
+            await loop.until(
+                lambda: len(loop.answers) > since + 30 and all(loop.by_target(since)[pod] for pod in pods[1:])
+            )
+            assert loop.by_target(since).keys() == {*pods[1:]}
             await loop.stop()
         loop.check(texts)
 
