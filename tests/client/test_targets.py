@@ -300,8 +300,7 @@ def test_bench_measures_all_servers(
     figures = json.loads((tmp_path / "out.json").read_text())
     (found,) = figures["loads"]
     rows = Counter(row["target"] for row in answers(tmp_path / "rows.jsonl"))
-    # Not how many each: on a busy machine one of them may be slow to begin with.
-    assert sum(rows.values()) == 120 and all(rows[server.grpc] for server in pair)
+    assert sum(rows.values()) == 120 and min(rows[server.grpc] for server in pair) > 0.2 * 120
     assert {target["target"]: target["answered"] for target in found["targets"]} == rows
     assert {target["target"]: target["recognizer"]["inferences"] for target in found["targets"]} == rows
     assert found["recognizer"]["inferences"] == found["steps"][0]["inferences"] == 120
