@@ -11,7 +11,7 @@ import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 ARCHIVE = "serve.tar.xz"
 BLOCK = 4096
@@ -28,7 +28,7 @@ class Parts(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:
         while True:
             block = self._file.read(len(buffer))
             if block or not self._files:
