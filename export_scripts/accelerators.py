@@ -21,13 +21,15 @@ import onnx
 from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2 as triton
 
+from export_scripts.graphs.walk import all_graphs
+
 Accelerator = Literal["cuda", "tensorrt"]
 
 CUDA_PARAMETERS = {"cudnn_conv_algo_search": "2", "arena_extend_strategy": "1"}
 """No search for the fastest convolution: onnxruntime searches again for each new shape, and here nearly every batch has
 one. With onnxruntime 1.31 a heuristic search ("1") took 3 s for most new shapes of a Conformer-CTC small with 51
-convolutions; no search ("2") 0.05 s (docs/gpu.md). Memory grows by what is asked for (kSameAsRequested), not to the
-next power of two."""
+convolutions; no search ("2") 0.05 s (docs/gpu.md). The memory arena grows by the size requested
+(kSameAsRequested), not to the next power of two."""
 CUDA_OPTIONS = {"cudnn_conv_use_max_workspace": "1", "cudnn_conv1d_pad_to_nc1d": "1"}
 """Workspace for the fastest algorithm, and convolutions over time laid out as PyTorch lays them out, [N, C, 1, T]."""
 TF32 = "use_tf32"
@@ -140,10 +142,6 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def computes_in_half(graph: onnx.ModelProto) -> bool:
     """Whether any weights of a graph, or of a graph within it, are float16."""
-    return _holds_half(graph.graph)
-
-
-def _holds_half(graph: onnx.GraphProto) -> bool:
-    return any(tensor.data_type == TensorProto.FLOAT16 for tensor in graph.initializer) or any(
-        attribute.HasField("g") and _holds_half(attribute.g) for node in graph.node for attribute in node.attribute
+    return any(
+        tensor.data_type == TensorProto.FLOAT16 for inner in all_graphs(graph.graph) for tensor in inner.initializer
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from benchmark.gpu import seeded
+from export_scripts.graphs.walk import all_graphs, rename_reads
 
 NAME = re.compile(r"stand_in\.(\d+)(?:\.half)?$")
 TOLERANCE = 1e-4
@@ -63,7 +64,7 @@ def strip(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], stand_ins
         stand_ins: list that the replaced weights are added to
     """
     tensors = {name: seeded.draw(name, shape) for name, shape in shapes.items()}
-    for graph in graphs(model.graph):
+    for graph in all_graphs(model.graph):
         for index, tensor in enumerate(graph.initializer):
             if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < seeded.SMALLEST:
                 continue
@@ -71,7 +72,7 @@ def strip(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], stand_ins
             if explanation is not None:
                 name = f"stand_in.{len(stand_ins)}"
                 stand_ins.append(explanation)
-                _rename(graph, tensor.name, name)
+                rename_reads(graph, {tensor.name: name})
                 graph.initializer[index].CopyFrom(numpy_helper.from_array(np.ones(1, np.float32), name))
     return model
 
@@ -82,7 +83,7 @@ def fill(model: onnx.ModelProto, entries: Sequence[Mapping[str, Any]]) -> onnx.M
     entries: of the JSON list, see `entries_of`
     """
     weights: dict[int, Float32] = {}
-    for graph in graphs(model.graph):
+    for graph in all_graphs(model.graph):
         for index, tensor in enumerate(graph.initializer):
             matched = NAME.search(tensor.name)
             if matched is None:
@@ -105,15 +106,6 @@ def read_entry(entry: Mapping[str, Any]) -> StandIn:
 def entries_of(stand_ins: Sequence[StandIn]) -> list[dict[str, Any]]:
     """The JSON list."""
     return [asdict(stand_in) for stand_in in stand_ins]
-
-
-def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graph and all graphs within it, as those of loops."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from graphs(attribute.g)
 
 
 def _explain(weight: Float32, tensors: Mapping[str, Float32]) -> StandIn | None:
@@ -155,12 +147,3 @@ def _row_factors(weight: Float32, rows: Float32) -> tuple[float, ...] | None:
     if np.abs(weight - rows * factors[:, None]).max() > TOLERANCE * np.abs(weight).max():
         return None
     return tuple(float(factor) for factor in factors)
-
-
-def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Rename a value wherever the graph, and graphs within it, read it."""
-    for node in graph.node:
-        node.input[:] = [new if name == old else name for name in node.input]
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _rename(attribute.g, old, new)

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export_scripts.errors import ExportError
 from export_scripts.graphs.groups import PASS_STEPS, STEPS_AT_ONCE
 from export_scripts.graphs.tuning import GPU, TUNINGS
+from export_scripts.graphs.walk import rename_reads
 
 SCORES_AT_ONCE = "scores_at_once"
 FRAME_RATE = 100
@@ -87,7 +88,7 @@ def _replace_constants(graph: onnx.GraphProto, names: Mapping[str, str], scores:
             renamed[node.output[0]] = SCORES_AT_ONCE
             graph.node.remove(node)
     if renamed:
-        _rename(graph, renamed)
+        rename_reads(graph, renamed)
     replaced = set(renamed.values())
     for node in graph.node:
         for attribute in node.attribute:
@@ -100,12 +101,3 @@ def _is_scores(tensor: onnx.TensorProto, scores: set[int]) -> bool:
     if tensor.data_type != TensorProto.INT64 or list(tensor.dims) not in ([], [1]):
         return False
     return int(numpy_helper.to_array(tensor).reshape(-1)[0]) in scores
-
-
-def _rename(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
-    """Rename values wherever the graph, and graphs within it, read them."""
-    for node in graph.node:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _rename(attribute.g, renamed)

@@ -18,7 +18,8 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from benchmark.gpu import bare_cli
-from benchmark.gpu.stand_ins import STAND_INS, fill, graphs
+from benchmark.gpu.stand_ins import STAND_INS, fill
+from export_scripts.graphs.walk import all_graphs
 
 LARGEST_FILE = 1_900_000_000
 """Bytes of weights in one ONNX file; protobuf reads at most 2 GiB, so more go beside it."""
@@ -75,7 +76,7 @@ def unpack(packed: Path, target: Path) -> bool:
 
 def write(model: onnx.ModelProto, file: Path) -> None:
     """Write a graph, with its weights beside it where they are too many for one file. The model may be changed."""
-    size = sum(len(tensor.raw_data) for graph in graphs(model.graph) for tensor in graph.initializer)
+    size = sum(len(tensor.raw_data) for graph in all_graphs(model.graph) for tensor in graph.initializer)
     beside = size > LARGEST_FILE
     onnx.save(model, file, save_as_external_data=beside, location=f"{file.name}.data", size_threshold=SMALLEST_BESIDE)
 

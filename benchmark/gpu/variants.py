@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 from tritonclient.grpc import model_config_pb2 as triton
 
+from benchmark.gpu.tuning_inputs import FRAME_RATE
 from export_scripts.accelerators import (
     WARM_UP_FOLDER,
     TensorRt,
@@ -26,8 +27,6 @@ from export_scripts.names import Part
 from export_scripts.repository import write_model
 from export_scripts.triton_config import Serving, Stage, ensemble_config, read_config, stage_config, write_config
 
-FRAME_RATE = 100
-"""Of the encoder's input in Hz, in all models of the catalogue."""
 WIDE = 256
 
 CPU, AUTO = triton.ModelInstanceGroup.KIND_CPU, triton.ModelInstanceGroup.KIND_AUTO

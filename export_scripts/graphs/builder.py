@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
+
+from export_scripts.graphs.walk import all_graphs
 
 OPSET = 18
 """Of graphs without strings.
@@ -107,20 +109,11 @@ class Graph:
 
 def opset_imports(graph: onnx.GraphProto) -> list[onnx.OperatorSetIdProto]:
     """The lowest opsets that have all operators of a graph of this builder."""
-    nodes = list(_all_nodes(graph))
+    nodes = [node for inner in all_graphs(graph) for node in inner.node]
     opsets = {"": max([OPSET, *(OPSETS_OF_OPERATORS.get(node.op_type, OPSET) for node in nodes)])}
     if any(node.domain for node in nodes):
         opsets["ai.onnx.ml"] = ML_OPSET
     return [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
-
-
-def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """The nodes of a graph and of the graphs within them."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _all_nodes(attribute.g)
 
 
 def _rename(graph: onnx.GraphProto, rename: Callable[[str], str]) -> None:

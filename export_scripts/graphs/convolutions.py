@@ -24,6 +24,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from export_scripts.graphs.builder import Graph, ints
+from export_scripts.graphs.walk import names_read
 
 UNFOLDED = 4
 """Numbers of an unfolded input per number of the result, at most; more taps are several products and their sum. A group
@@ -382,18 +383,8 @@ def _drop_unread(graph: onnx.GraphProto) -> None:
     for node in reversed(graph.node):
         if read.intersection(node.output):
             kept.append(node)
-            read |= _read_by_node(node)
+            read |= names_read(node)
     initializers = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(reversed(kept))
     graph.initializer.extend(initializers)
-
-
-def _read_by_node(node: onnx.NodeProto) -> set[str]:
-    """What a node reads, in the graphs within it too."""
-    names = set(node.input)
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            names.update(output.name for output in attribute.g.output)
-            names = names.union(*map(_read_by_node, attribute.g.node))
-    return names

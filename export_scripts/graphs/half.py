@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from export_scripts.graphs.walk import names_read
+
 HEAVY = ("Conv", "Gemm", "MatMul")
 EITHER: Mapping[str, tuple[int, ...]] = {
     "Add": (0, 1),
@@ -74,7 +76,7 @@ class _Scope:
         for output in self.graph.output:
             if output.name in self.half:
                 self._leave(output.name)
-        used = {name for node in self.nodes for name in _all_inputs(node)} | {out.name for out in self.graph.output}
+        used = {name for node in self.nodes for name in names_read(node)} | {out.name for out in self.graph.output}
         initializers = [tensor for tensor in self.graph.initializer if tensor.name in used]
         del self.graph.node[:], self.graph.initializer[:], self.graph.value_info[:]
         self.graph.node.extend(self.nodes)
@@ -135,7 +137,7 @@ class _Scope:
         They cut it out of float16, so that the weight is stored as such.
         """
         kept = {node.name for node in self.graph.node if node.op_type not in HEAVY or node.name in self.kept}
-        elsewhere = {name for node in self.graph.node if node.name in kept for name in _all_inputs(node)}
+        elsewhere = {name for node in self.graph.node if node.name in kept for name in names_read(node)}
         elsewhere |= {output.name for output in self.graph.output}
         return {
             node.name
@@ -183,14 +185,3 @@ class _Scope:
 
 def _is_float(tensor: onnx.TensorProto) -> bool:
     return bool(tensor.data_type == TensorProto.FLOAT)
-
-
-def _all_inputs(node: onnx.NodeProto) -> set[str]:
-    """What a node reads, in the graphs within it too."""
-    names = set(node.input)
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            for inner in attribute.g.node:
-                names |= _all_inputs(inner)
-            names |= {output.name for output in attribute.g.output}
-    return names

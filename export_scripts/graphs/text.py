@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from export_scripts.graphs.builder import Graph, ints, opset_imports
 from export_scripts.graphs.ragged import length_output, pack, padded, ragged_input
+from export_scripts.graphs.walk import names_read
 
 TRANSCRIPT: tuple[str, ...] = ("TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH")
 """What a decoder gives, and a recognizer to its clients."""
@@ -133,7 +134,7 @@ def _part(
     for node in reversed(model.graph.node):
         if (wanted - given) & set(node.output):
             nodes.append(node)
-            wanted |= _names_read(node)
+            wanted |= names_read(node)
     part = onnx.ModelProto()
     part.CopyFrom(model)
     constants = [tensor for tensor in model.graph.initializer if tensor.name in wanted]
@@ -142,16 +143,6 @@ def _part(
     del part.opset_import[:]
     part.opset_import.extend(opset_imports(part.graph))
     return part
-
-
-def _names_read(node: onnx.NodeProto) -> set[str]:
-    """What a node and the graphs within it read; values that those graphs calculate are among them."""
-    names = set(node.input)
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            names |= {output.name for output in attribute.g.output}
-            names |= {name for inner in attribute.g.node for name in _names_read(inner)}
-    return names
 
 
 def _text(g: Graph, tokens: str, pieces: Pieces) -> str:

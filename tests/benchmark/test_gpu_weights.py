@@ -17,9 +17,10 @@ from onnx import TensorProto, numpy_helper
 
 from benchmark.gpu import unpack as unpacking
 from benchmark.gpu.seeded import SMALLEST, draw, is_drawn
-from benchmark.gpu.stand_ins import STAND_INS, StandIn, entries_of, fill, graphs, strip
+from benchmark.gpu.stand_ins import STAND_INS, StandIn, entries_of, fill, strip
 from export_scripts.graphs.builder import Graph
 from export_scripts.graphs.half import to_half
+from export_scripts.graphs.walk import all_graphs
 
 SHAPE = (96, 64)
 Float32 = npt.NDArray[np.float32]
@@ -27,7 +28,7 @@ Float32 = npt.NDArray[np.float32]
 
 def weights_of(model: onnx.ModelProto) -> dict[tuple[int, ...], npt.NDArray[Any]]:
     """The large weights of a graph and the graphs within it, by shape."""
-    arrays = [numpy_helper.to_array(tensor) for graph in graphs(model.graph) for tensor in graph.initializer]
+    arrays = [numpy_helper.to_array(tensor) for graph in all_graphs(model.graph) for tensor in graph.initializer]
     return {array.shape: array for array in arrays if array.size >= SMALLEST}
 
 

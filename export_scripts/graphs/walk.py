@@ -1,0 +1,37 @@
+"""Graphs within graphs: the bodies of loops and branches, and what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import onnx
+
+
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and all graphs within it."""
+    yield graph
+    for node in graph.node:
+        for body in bodies(node):
+            yield from all_graphs(body)
+
+
+def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that are attributes of a node."""
+    return (attribute.g for attribute in node.attribute if attribute.HasField("g"))
+
+
+def names_read(node: onnx.NodeProto) -> set[str]:
+    """What a node and the graphs within it read; values that those graphs calculate are among them."""
+    names = set(node.input)
+    for body in bodies(node):
+        for graph in all_graphs(body):
+            names.update(output.name for output in graph.output)
+            names.update(name for inner in graph.node for name in inner.input)
+    return names
+
+
+def rename_reads(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
+    """Rename values wherever the graph, and graphs within it, read them as a node's input."""
+    for inner in all_graphs(graph):
+        for node in inner.node:
+            node.input[:] = [renamed.get(name, name) for name in node.input]
