@@ -294,16 +294,16 @@ def test_bench_measures_all_servers(
 ) -> None:
     metrics = [f"http://{server.metrics}/metrics" for server in pair]
     files = ("--rows", tmp_path / "rows.jsonl", "--json", tmp_path / "out.json")
-    load = ("--requests", 120, "--concurrency", 6, "--processes", processes)
+    load = ("--requests", 600, "--concurrency", 6, "--processes", processes)
     done = run_command("bench", "--url", both(pair), "--metrics-url", ",".join(metrics), *load, *files)
     assert (done.returncode, done.stderr) == (0, "")
     figures = json.loads((tmp_path / "out.json").read_text())
     (found,) = figures["loads"]
     rows = Counter(row["target"] for row in answers(tmp_path / "rows.jsonl"))
-    assert sum(rows.values()) == 120 and min(rows[server.grpc] for server in pair) > 0.2 * 120
+    assert sum(rows.values()) == 600 and min(rows[server.grpc] for server in pair) > 0.2 * 600
     assert {target["target"]: target["answered"] for target in found["targets"]} == rows
     assert {target["target"]: target["recognizer"]["inferences"] for target in found["targets"]} == rows
-    assert found["recognizer"]["inferences"] == found["steps"][0]["inferences"] == 120
+    assert found["recognizer"]["inferences"] == found["steps"][0]["inferences"] == 600
     assert found["counters_complete"] and found["usages"].keys() <= {*metrics}
     assert all(f"│ {target} " in done.stdout for target in rows)
     assert figures["metrics_problem"] is None
