@@ -15,16 +15,16 @@ CHECKPOINTS := demo/coffee_ctc.nemo demo/coffee_rnnt.nemo
 TEST_REPOSITORY := build/test_repository
 FAMILY_REPOSITORY := build/family_repository
 PRECISION_REPOSITORY := build/precision_repository
-RECORDINGS := $(wildcard demo/commands/manifest.jsonl ../shared/speech/*/*.jsonl)
+RECORDINGS := $(wildcard nemo_triton/demo_speech/manifest.jsonl ../shared/speech/*/*.jsonl)
 EXPORT_CODE := $(shell find export_scripts -name '*.py')
-SERVE_CHECKED := client server demo tests/attack tests/client tests/docker tests/server tests/served tests/conftest.py
-EXPORT_CHECKED := export_scripts training benchmark tests/benchmark tests/export_scripts tests/training tests/full_size
+SERVE_CHECKED := nemo_triton client server demo verification/attack tests/attack tests/client tests/docker tests/server tests/served tests/conftest.py
+EXPORT_CHECKED := export_scripts training benchmark verification/full_size tests/benchmark tests/export_scripts tests/training tests/full_size
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 FULL_SIZE := stt_en_citrinet_256 stt_en_conformer_ctc_small stt_en_conformer_transducer_small \
 	stt_en_quartznet15x5 stt_en_contextnet_512
-MANIFEST ?= $(firstword $(wildcard ../shared/speech/read/manifest.jsonl) demo/commands/manifest.jsonl)
+MANIFEST ?= $(firstword $(wildcard ../shared/speech/read/manifest.jsonl) nemo_triton/demo_speech/manifest.jsonl)
 
 BATCHING := build/batching
 BATCHING_MODEL := stt_en_citrinet_256
@@ -32,7 +32,7 @@ BATCHING_NOTE := The architecture at full size with **random weights**: its text
 audio, and no figure here is one of a published model.
 SPEECH_SETS := $(or $(foreach set,read/manifest.jsonl coffee/test.jsonl,\
 	$(patsubst %,$(patsubst %/,%,$(dir $(set)))=%,$(wildcard ../shared/speech/$(set)))),\
-	commands=demo/commands/manifest.jsonl)
+	commands=nemo_triton/demo_speech/manifest.jsonl)
 
 GPU := build/gpu
 # On a CPU the large ones would take hours, and show no more.
@@ -43,14 +43,14 @@ GPU_PACK := build/gpu_pack
 GPU_PACKED ?= stt_en_conformer_ctc_small stt_en_conformer_ctc_large stt_en_citrinet_1024 \
 	stt_en_conformer_transducer_small parakeet_ctc_0.6b
 
-VERIFY = $(SERVE)/python tests/full_size/verify.py --manifest $(MANIFEST) \
+VERIFY = $(SERVE)/python -m verification.full_size.verify --manifest $(MANIFEST) \
 	--export-python $(EXPORT)/python --serve-python $(SERVE)/python
 
 REPORT := build/report
 REPORT_RESULTS := $(REPORT)/results
 SPEECH := ../shared/speech
 # Orders for the models that know them, read speech of all lengths for the others, SpeechLoop's words for its table.
-ORDERS := $(firstword $(wildcard $(SPEECH)/coffee/test.jsonl) demo/commands/manifest.jsonl)
+ORDERS := $(firstword $(wildcard $(SPEECH)/coffee/test.jsonl) nemo_triton/demo_speech/manifest.jsonl)
 WORDS := $(wildcard $(SPEECH)/words/simple_test.csv)
 COMPARED := $(basename $(notdir $(CHECKPOINTS))) stt_en_citrinet_256 stt_en_conformer_ctc_small
 RUN = $(SERVE)/python -m benchmark.run --repository $(REPORT)/repository --out $(REPORT_RESULTS)
@@ -85,8 +85,7 @@ $(SERVE_READY): pyproject.toml constraints/serve.txt
 	rm -f .venv/serve/.installed*
 	$(SERVE)/pip uninstall -q -y onnxruntime onnxruntime-gpu 2> /dev/null
 	$(SERVE)/pip install -q -c constraints/serve.txt -e '.[$(SERVER),client,benchmark,dev]'
-	$(SERVE)/python -m server.python_library
-	$(SERVE)/python -m server.launch --assemble-only
+	$(SERVE)/python -m server.install
 	touch $@
 
 peers: $(PEERS_READY) ## the packages that benchmarks measure beside ours
@@ -135,11 +134,11 @@ verify-all: install ## all 22, 16 recordings each, into docs/full_size.md; about
 	$(VERIFY) --all --clean --recordings 16 --at-once 8 --folder build/full_size --out docs/full_size.md
 
 attack: install $(TEST_REPOSITORY)/.exported ## 10,000 good and bad requests at once, into docs/attack.md; some minutes
-	$(SERVE)/python tests/attack/attack.py $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY) \
+	$(SERVE)/python -m verification.attack.attack $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY) \
 		--out docs/attack.md
 
 benchmark-batching: install $(BATCHING)/.exported ## ways to batch mixed lengths, into docs/batching.md; a quarter of an hour
-	$(SERVE)/python -m benchmark.batching.run $(BATCHING)/$(BATCHING_MODEL).nemo --repository $(BATCHING)/repository \
+	$(SERVE)/python -m benchmark.studies.batching.run $(BATCHING)/$(BATCHING_MODEL).nemo --repository $(BATCHING)/repository \
 		$(SPEECH_SETS:%=--speech %) --note "$(BATCHING_NOTE)" --out docs/batching.md
 
 # Those of another version of the export would be taken for today's.
@@ -149,7 +148,7 @@ $(PRECISION)/.begun: $(EXPORT_CODE)
 	touch $@
 
 benchmark-precision: install $(PRECISION)/.begun $(PRECISION_MODELS:%=$(REPORT)/%.nemo) ## fp32, fp16 and int8 side by side, into docs/precision.md; half an hour
-	$(SERVE)/python -m benchmark.precision $(CHECKPOINTS:%=%=$(ORDERS)) \
+	$(SERVE)/python -m benchmark.studies.precision.run $(CHECKPOINTS:%=%=$(ORDERS)) \
 		$(PRECISION_MODELS:%=$(REPORT)/%.nemo=$(MANIFEST)) --repository $(PRECISION) \
 		--export-python $(EXPORT)/python --out docs/precision.md
 
@@ -160,19 +159,19 @@ $(GPU)/.begun: $(EXPORT_CODE)
 	touch $@
 
 benchmark-gpu: install $(GPU)/.begun $(GPU_MODELS:%=$(REPORT)/%.nemo) ## served on a GPU beside PyTorch and the chip's bound, into docs/gpu_served.md (SERVER=server-gpu)
-	$(SERVE)/python -m benchmark.gpu demo/coffee_ctc.nemo $(GPU_MODELS:%=$(REPORT)/%.nemo) --speech $(MANIFEST) \
+	$(SERVE)/python -m benchmark.studies.gpu demo/coffee_ctc.nemo $(GPU_MODELS:%=$(REPORT)/%.nemo) --speech $(MANIFEST) \
 		--repository $(GPU)/repository --export-python $(EXPORT)/python --out $(GPU) --report docs/gpu_served.md
 
 # Encoders whose large weights are drawn from their names, so that they need not be copied.
-$(GPU_PACK)/seeded/%.nemo: $(wildcard tests/full_size/*models.py tests/full_size/model_parts.py) \
-		tests/full_size/make_checkpoint.py tests/full_size/random_weights.py benchmark/gpu/seeded.py | install
+$(GPU_PACK)/seeded/%.nemo: $(wildcard verification/full_size/*models.py verification/full_size/model_parts.py) \
+		verification/full_size/make_checkpoint.py verification/full_size/random_weights.py benchmark/studies/gpu/seeded.py | install
 	rm -f $@
-	$(EXPORT)/python tests/full_size/make_checkpoint.py $* --seeded --nemo-version 2.7.3 --out $@
+	$(EXPORT)/python -m verification.full_size.make_checkpoint $* --seeded --nemo-version 2.7.3 --out $@
 
 gpu-pack: install $(GPU_PACKED:%=$(GPU_PACK)/seeded/%.nemo) ## all that a GPU machine without a network needs, into build/gpu_pack; half an hour
 	rm -rf $(GPU_PACK)/packed
-	$(EXPORT)/python -m benchmark.gpu.pack $(CHECKPOINTS) $(GPU_PACKED:%=$(GPU_PACK)/seeded/%.nemo) --out $(GPU_PACK)/packed
-	$(SERVE)/python -m benchmark.gpu.portable --out $(GPU_PACK)/portable
+	$(EXPORT)/python -m benchmark.studies.gpu.pack $(CHECKPOINTS) $(GPU_PACKED:%=$(GPU_PACK)/seeded/%.nemo) --out $(GPU_PACK)/packed
+	$(SERVE)/python -m benchmark.studies.gpu.portable --out $(GPU_PACK)/portable
 
 report: report-served report-compared sclite ## speed, latency, WER of seven models beside peers, into docs/report; about an hour
 	$(SERVE)/python -m benchmark.score $(REPORT_RESULTS)
@@ -197,25 +196,25 @@ $(REPORT)/data/.prepared: $(ORDERS) $(MANIFEST) $(WORDS) | install
 	touch $@
 
 # As if the installed NeMo had written it, which reads every checkpoint with its own front end.
-$(REPORT)/stt_en_%.nemo: $(wildcard tests/full_size/*.py) | install
+$(REPORT)/stt_en_%.nemo: $(wildcard verification/full_size/*.py) | install
 	rm -f $@
-	$(EXPORT)/python tests/full_size/make_checkpoint.py stt_en_$* --nemo-version 2.7.3 --out $@
+	$(EXPORT)/python -m verification.full_size.make_checkpoint stt_en_$* --nemo-version 2.7.3 --out $@
 
 $(REPORT)/repository/.exported: $(CHECKPOINTS) $(FULL_SIZE:%=$(REPORT)/%.nemo) $(EXPORT_CODE)
 	rm -rf $(@D)
 	$(EXPORT)/python export_scripts/export.py $(CHECKPOINTS) $(FULL_SIZE:%=$(REPORT)/%.nemo) --repository $(@D)
 	touch $@
 
-$(REPORT)/peer_models/coffee_%/.written: demo/coffee_%.nemo benchmark/systems/peer_models.py | install
-	$(EXPORT)/python -m benchmark.systems.peer_models $< --out $(@D)
+$(REPORT)/peer_models/coffee_%/.written: demo/coffee_%.nemo benchmark/baselines/baseline_models.py | install
+	$(EXPORT)/python -m benchmark.baselines.baseline_models $< --out $(@D)
 	touch $@
 
-$(REPORT)/peer_models/stt_en_%/.written: $(REPORT)/stt_en_%.nemo benchmark/systems/peer_models.py | install
-	$(EXPORT)/python -m benchmark.systems.peer_models $< --out $(@D)
+$(REPORT)/peer_models/stt_en_%/.written: $(REPORT)/stt_en_%.nemo benchmark/baselines/baseline_models.py | install
+	$(EXPORT)/python -m benchmark.baselines.baseline_models $< --out $(@D)
 	touch $@
 
 perf-analyzer: $(PERF_ANALYZER)/.installed $(REPORT)/repository/.exported $(REPORT)/data/.prepared ## bench.py beside Triton's perf_analyzer
-	$(SERVE)/python -m benchmark.perf_analyzer \
+	$(SERVE)/python -m benchmark.studies.perf_analyzer \
 		stt_en_citrinet_256 --repository $(REPORT)/repository --manifest $(REPORT)/data/read/manifest.jsonl \
 		--out $(PERF_ANALYZER) --concurrency 8 --rate 5 --perf-analyzer $(PERF_ANALYZER)/run
 
@@ -259,9 +258,9 @@ image-proof: $(TEST_REPOSITORY)/.exported $(DEPLOYMENT)/.installed ## build imag
 	PATH=$(abspath $(SERVE)):$$PATH docker/proof/prove_images.sh $(TEST_REPOSITORY) $(basename $(notdir $(firstword $(CHECKPOINTS))))
 
 # As if the installed NeMo had written it, which reads every checkpoint with its own front end.
-$(BATCHING)/.exported: $(wildcard tests/full_size/*.py) $(EXPORT_CODE) | install
+$(BATCHING)/.exported: $(wildcard verification/full_size/*.py) $(EXPORT_CODE) | install
 	rm -rf $(@D)
-	$(EXPORT)/python tests/full_size/make_checkpoint.py $(BATCHING_MODEL) --nemo-version 2.7.3 \
+	$(EXPORT)/python -m verification.full_size.make_checkpoint $(BATCHING_MODEL) --nemo-version 2.7.3 \
 		--out $(BATCHING)/$(BATCHING_MODEL).nemo
 	$(EXPORT)/python export_scripts/export.py $(BATCHING)/$(BATCHING_MODEL).nemo --repository $(BATCHING)/repository
 	touch $@

@@ -13,21 +13,21 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmark.dataset import MANIFEST, Description
-from benchmark.model_control import EXPLICIT
-from benchmark.models import Model, read_models
-from benchmark.results_folder import is_measured, read_json, write_json
+from benchmark.baselines.errors import NotRun
+from benchmark.baselines.in_process import InProcess
+from benchmark.baselines.process import Process, peer_command
+from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.served import Served
+from benchmark.baselines.system import Measured, System, start
+from benchmark.core.model_control import EXPLICIT
+from benchmark.core.models import Model, read_models
+from benchmark.core.results_folder import is_measured, read_json, write_json
+from benchmark.core.serving import serving
+from benchmark.data.dataset import MANIFEST, Description
 from benchmark.run import choose, describe
-from benchmark.serving import serving
-from benchmark.systems.errors import NotRun
-from benchmark.systems.in_process import InProcess
-from benchmark.systems.process import Process, peer_command
-from benchmark.systems.recordings import read_recordings
-from benchmark.systems.served import Served
-from benchmark.systems.system import Measured, System, start
-from client import cli
-from client.environment import machine, versions
-from client.recording import Recording
+from nemo_triton.loadtest.provenance import machine, versions
+from nemo_triton.loadtest.recording import Recording
+from nemo_triton.terminal import options as cli
 
 OURS = "served by Triton (ours)"
 NEMO = "NeMo transcribe()"
@@ -43,7 +43,7 @@ OWN_MODELS = {"pocketsphinx": "pocketsphinx", "faster_whisper": "faster-whisper"
 @click.option(
     "--peer-models",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="What benchmark.systems.peer_models made of the checkpoint, for onnx-asr and sherpa-onnx.",
+    help="What benchmark.baselines.baseline_models made of the checkpoint, for onnx-asr and sherpa-onnx.",
 )
 @click.option(
     "--faster-whisper", "whisper", type=click.Path(path_type=Path), help="A model folder of faster-whisper's form."

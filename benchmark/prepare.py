@@ -12,11 +12,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from benchmark import librispeech
-from benchmark.dataset import Written, intact, write_dataset
-from client import cli
-from client.errors import ClientError
-from client.manifest import Utterance, read_manifest
+from benchmark.data import librispeech
+from benchmark.data.dataset import Written, intact, write_dataset
+from nemo_triton.errors import ClientError
+from nemo_triton.manifest import Utterance, read_manifest
+from nemo_triton.terminal import options as cli
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _SCHEMES = ("http", "https", "file")

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader
 from benchmark.reporting.charts import all_charts
 from benchmark.reporting.gather import gather
 from benchmark.reporting.tables import Table, all_tables, markdown
-from client import cli
+from nemo_triton.terminal import options as cli
 
 TITLE = "NeMo recognizers served by Triton: speed, latency and word error rate"
 NAME = "report"

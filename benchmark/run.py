@@ -17,16 +17,16 @@ from typing import Any
 
 import click
 
-from benchmark.dataset import DESCRIPTION, MANIFEST, Description, read_description
-from benchmark.model_control import EXPLICIT, loaded
-from benchmark.models import Model, RepositoryError, read_models
-from benchmark.results_folder import ResultsError, is_measured, read_json, write_json
-from benchmark.serving import serving
-from client import cli
-from client.errors import ClientError
-from client.server_usage import default_metrics_url
-from client.targets import checked
-from client.tls import Tls
+from benchmark.core.model_control import EXPLICIT, loaded
+from benchmark.core.models import Model, RepositoryError, read_models
+from benchmark.core.results_folder import ResultsError, is_measured, read_json, write_json
+from benchmark.core.serving import serving
+from benchmark.data.dataset import DESCRIPTION, MANIFEST, Description, read_description
+from nemo_triton.endpoints import checked
+from nemo_triton.errors import ClientError
+from nemo_triton.loadtest.server_metrics import default_metrics_url
+from nemo_triton.terminal import options as cli
+from nemo_triton.tls import Tls
 
 BENCH = Path(__file__).parent.parent / "client" / "bench.py"
 CONCURRENCIES = "1,4,16,32"

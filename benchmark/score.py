@@ -12,10 +12,10 @@ import click
 from rich.table import Table
 
 from benchmark.compare import OURS
-from benchmark.results_folder import ResultsError, read_json, write_json
-from benchmark.sclite import ScliteError, count_words, find_sclite
-from client import cli
-from client.scoring import NORMALIZATIONS, ErrorCounts, Score, score
+from benchmark.core.results_folder import ResultsError, read_json, write_json
+from benchmark.core.sclite import ScliteError, count_words, find_sclite
+from nemo_triton.loadtest.wer import NORMALIZATIONS, ErrorCounts, Score, score
+from nemo_triton.terminal import options as cli
 
 SCORES = "scores.json"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from server.process import ServerError, running_server
 
 ROOT = Path(__file__).parent.parent
-RECORDINGS = ROOT / "demo" / "commands"
+RECORDINGS = ROOT / "nemo_triton" / "demo_speech"
 MODEL = "coffee_ctc"
 
 

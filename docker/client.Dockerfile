@@ -23,8 +23,7 @@ LABEL org.opencontainers.image.title="nemo-triton-client" \
     org.opencontainers.image.licenses="Apache-2.0"
 RUN useradd --uid 1000 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin client
 COPY --from=build /opt/nemo-triton /opt/nemo-triton
-COPY client /opt/nemo-triton/source/client
-COPY demo/commands /opt/nemo-triton/source/demo/commands
+COPY nemo_triton /opt/nemo-triton/source/nemo_triton
 # Modules come from the image alone, whatever is in the folder that the user's files are mounted as.
 ENV PATH=/opt/nemo-triton/bin:$PATH \
     PYTHONPATH=/opt/nemo-triton/source \
@@ -35,4 +34,4 @@ WORKDIR /data
 # It ends when its work does; nothing to watch over.
 HEALTHCHECK NONE
 ENTRYPOINT ["python3", "-m"]
-CMD ["client.bench", "--help"]
+CMD ["nemo_triton.commands.bench", "--help"]

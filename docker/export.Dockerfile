@@ -34,7 +34,7 @@ RUN useradd --uid 1000 --create-home nemo \
     && install -d -o 1000 -g 1000 /models /checkpoints
 COPY --from=build /opt/nemo-triton /opt/nemo-triton
 COPY export_scripts /opt/nemo-triton/source/export_scripts
-COPY demo/commands /opt/nemo-triton/source/demo/commands
+COPY nemo_triton /opt/nemo-triton/source/nemo_triton
 ENV PATH=/opt/nemo-triton/bin:$PATH \
     PYTHONPATH=/opt/nemo-triton/source \
     PYTHONSAFEPATH=1

@@ -19,7 +19,7 @@ import onnx
 from tritonclient.grpc import model_config_pb2 as triton
 
 from export_scripts.errors import ExportError
-from export_scripts.triton_config import WILDCARD, data_type, dims, read_config
+from export_scripts.repository.config import WILDCARD, data_type, dims, read_config
 
 Tensor: TypeAlias = Any
 """triton.ModelInput or triton.ModelOutput, which have no types."""

@@ -30,21 +30,21 @@ try:
     from rich.status import Status
     from rich.table import Table
 
-    from export_scripts.accelerators import ENGINE_CACHE, Accelerator, Lengths, TensorRt
-    from export_scripts.catalogue import CATALOGUE, FRONT_ENDS, NEMO_CLASSES, select
     from export_scripts.check import check_repository
-    from export_scripts.checkpoint import KINDS, Checkpoint, open_checkpoint
+    from export_scripts.checkpoints.catalogue import CATALOGUE, FRONT_ENDS, NEMO_CLASSES, select
+    from export_scripts.checkpoints.checkpoint import KINDS, Checkpoint, open_checkpoint
     from export_scripts.errors import ExportError, ParityError
-    from export_scripts.graphs.tuning import Target
-    from export_scripts.lengths import read_lengths
-    from export_scripts.names import Part, check_suffix
-    from export_scripts.precision import FP32, MAX_WORD_CHANGE, PRECISIONS, Precision, PrecisionName
-    from export_scripts.probes import Probes, read_probes, read_recordings
-    from export_scripts.published import Published, find_published
-    from export_scripts.recordings import NO_RECORDINGS
-    from export_scripts.repository import publishing
-    from export_scripts.share import share
-    from export_scripts.triton_config import MAX_BATCH_SIZES, Serving
+    from export_scripts.operators.tuning import Target
+    from export_scripts.percentage import share
+    from export_scripts.precision.choice import FP32, MAX_WORD_CHANGE, PRECISIONS, Precision, PrecisionName
+    from export_scripts.repository.config import MAX_BATCH_SIZES, Serving
+    from export_scripts.repository.durations import read_lengths
+    from export_scripts.repository.existing import Published, find_published
+    from export_scripts.repository.gpu import ENGINE_CACHE, Accelerator, Lengths, TensorRt
+    from export_scripts.repository.names import Part, check_suffix
+    from export_scripts.repository.publish import publishing
+    from export_scripts.verify.probes import Probes, read_probes, read_recordings
+    from export_scripts.verify.recordings import NO_RECORDINGS
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":
         raise
@@ -79,8 +79,8 @@ def export(
         replaced = find_published(repository, checkpoint.name)
         _check_replaceable(source, checkpoint, replaced)
         # Both import NeMo and PyTorch, which take half a minute that a wrong argument need not cost.
-        from export_scripts.stages import ensembles, write_recognizer
-        from export_scripts.verify import verify
+        from export_scripts.chain import ensembles, write_recognizer
+        from export_scripts.verify.parity import verify
 
         report("writes the stages")
         write_recognizer(folder, checkpoint, serving, precision)

@@ -1,9 +1,4 @@
-"""The shared library of this Python, which Triton's Python backend loads.
-
-    python -m server.python_library
-
-makes sure that it is there, and installs Debian's package of it where that is in this user's power.
-"""
+"""The shared library of this Python, which Triton's Python backend loads."""
 
 from __future__ import annotations
 
@@ -40,19 +35,12 @@ def python_library_folder() -> Path | None:
     )
 
 
-def main() -> None:
+def install_python_library() -> None:
+    """Make sure that it is there: by Debian's package, where that is in this user's power. Raises LaunchError."""
     try:
         python_library_folder()
     except LaunchError:
         if os.geteuid() == 0 and shutil.which("apt-get") is not None:
             subprocess.run(["apt-get", "update", "-qq"])
             subprocess.run(["apt-get", "install", "-y", "-qq", f"libpython{python_version()}"])
-    try:
         python_library_folder()
-    except LaunchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

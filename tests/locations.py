@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 DEMO_CHECKPOINT = ROOT / "demo" / "coffee_ctc.nemo"
 RNNT_CHECKPOINT = ROOT / "demo" / "coffee_rnnt.nemo"
-DEMO_MANIFEST = ROOT / "demo" / "commands" / "manifest.jsonl"
+DEMO_MANIFEST = ROOT / "nemo_triton" / "demo_speech" / "manifest.jsonl"
 BUILD = ROOT / "build"
 TEST_REPOSITORY = BUILD / "test_repository"
 FAMILY_REPOSITORY = BUILD / "family_repository"

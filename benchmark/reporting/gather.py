@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmark import engines
 from benchmark.compare import NEMO, OURS
-from benchmark.results_folder import ResultsError, read_json
+from benchmark.core.results_folder import ResultsError, read_json
+from benchmark.reporting import speechloop as engines
 from benchmark.run import COMPARED_AT, MORE_ROUNDS
 from benchmark.score import SCORES
-from export_scripts.catalogue import CATALOGUE, NEMO_CLASSES
+from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES
 
 Json = dict[str, Any]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.compare import OURS, OWN_MODELS
-from benchmark.engines import WORDS
+from benchmark.reporting.speechloop import WORDS
 from benchmark.run import COMPARED_AT, compared_load
 from benchmark.score import sclite_agrees
-from client.results import KNEE, SATURATED
-from client.scoring import NORMALIZATIONS
+from nemo_triton.loadtest.figures import KNEE, SATURATED
+from nemo_triton.loadtest.wer import NORMALIZATIONS
 
 Json = dict[str, Any]
 

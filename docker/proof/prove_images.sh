@@ -117,15 +117,15 @@ podman exec "$server" sh -c 'id -u; grep -E "^(CapEff|NoNewPrivs)" /proc/1/statu
 	echo "neither repository nor image can be written"'
 
 step "transcribe, and bench.py, in the client's image"
-client client.transcribe --url server:8001 --model "$model" /data/0000_awb.flac
-client client.bench --url server:8001 --metrics-url http://server:8002/metrics --model "$model" --duration 10
+client nemo_triton.commands.transcribe --url server:8001 --model "$model" /data/0000_awb.flac
+client nemo_triton.commands.bench --url server:8001 --metrics-url http://server:8002/metrics --model "$model" --duration 10
 
 step "a second server under the same name: bench.py shares its requests"
 network=$(podman inspect --format '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}' "$server")
 podman run -d --name "$second" --network "$network" --network-alias server --shm-size 1g \
 	--volume nemo-triton_models:/models:ro localhost/nemo-triton-server-cpu:0.1.0 > /dev/null 2>> "$folder/up.log"
 healthy "$second"
-client client.bench --url server:8001 --model "$model" --duration 10
+client nemo_triton.commands.bench --url server:8001 --model "$model" --duration 10
 down
 
 step "compose.tls.yaml, clients with a certificate only"
@@ -135,9 +135,9 @@ chown 1000 "$CERTIFICATES"/*.key
 files+=(--file "$root/docker/compose.tls.yaml")
 export MUTUAL=true
 up
-client client.transcribe --url server:8001 --ca /tls/ca.pem --certificate /tls/client.pem --key /tls/client.key \
+client nemo_triton.commands.transcribe --url server:8001 --ca /tls/ca.pem --certificate /tls/client.pem --key /tls/client.key \
 	--model "$model" /data/0000_awb.flac
-if compose run --rm -T bench client.transcribe --url server:8001 --ca /tls/ca.pem --model "$model" /data/0000_awb.flac \
+if compose run --rm -T bench nemo_triton.commands.transcribe --url server:8001 --ca /tls/ca.pem --model "$model" /data/0000_awb.flac \
 	> "$folder/run.log" 2>&1; then
 	echo "error: a client without a certificate was let in" >&2
 	exit 1

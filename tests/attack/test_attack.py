@@ -10,14 +10,14 @@ import grpc
 import numpy as np
 import psutil
 import pytest
-from assault import RIGHT, Outcome, assault, judge, judge_refusal
-from cases import make_cases
-from footprint import footprint
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT
 from numpy.typing import NDArray
-from wire import Answer
 
 from server.process import running_server
+from verification.attack.assault import RIGHT, Outcome, assault, judge, judge_refusal
+from verification.attack.cases import make_cases
+from verification.attack.footprint import footprint
+from verification.attack.wire import Answer
 
 REQUESTS = 500
 CASES = make_cases(np.arange(-8000, 8000, dtype=np.int16), 0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.batching.report import NEMO, Sweep, chart, markdown
-from benchmark.systems.system import Measured
+from benchmark.baselines.system import Measured
+from benchmark.studies.batching.report import NEMO, Sweep, chart, markdown
 
 PASSES = [
     {"ours": Measured(1.0, {"a": "x", "b": "y"}, [0.1, 0.3], 2.0), NEMO: Measured(3.0, {"a": "x", "b": "z"})},

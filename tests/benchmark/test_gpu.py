@@ -12,8 +12,8 @@ import pytest
 from benchmark_results import Finished, RunModule
 from locations import DEMO_CHECKPOINT, RNNT_CHECKPOINT
 
-from benchmark.gpu.report import NO_GPU, page
-from benchmark.gpu.variants import VARIANTS
+from benchmark.studies.gpu.report import NO_GPU, page
+from benchmark.studies.gpu.variants import VARIANTS
 
 FLAGS = ("--utterances", 6, "--seconds", 0.1, "--rounds", 2, "--concurrency", "1,3", "--batch", 4)
 

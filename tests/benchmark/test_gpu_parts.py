@@ -13,19 +13,19 @@ import pytest
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, FAMILY_REPOSITORY, RNNT_CHECKPOINT
 from tritonclient.grpc import model_config_pb2 as triton
 
-from benchmark.dataset import MANIFEST
-from benchmark.gpu.chips import CHIPS, find_gpus, known_chip, rate_of
-from benchmark.gpu.gather import bound, chip_rates, without_tf32
-from benchmark.gpu.mixed_speech import LONGEST, SHORTEST, UTTERANCES, draw_lengths, write_mixed_speech
-from benchmark.gpu.needs import Needs
-from benchmark.gpu.variants import BASELINE, VARIANTS, Variant, write_variant
-from benchmark.systems.recordings import read_recordings
-from client.recognizer import Recognizer
-from export_scripts.accelerators import Lengths, TensorRt
+from benchmark.baselines.recordings import read_recordings
+from benchmark.data.dataset import MANIFEST
+from benchmark.studies.gpu.chips import CHIPS, find_gpus, known_chip, rate_of
+from benchmark.studies.gpu.gather import bound, chip_rates, without_tf32
+from benchmark.studies.gpu.mixed_speech import LONGEST, SHORTEST, UTTERANCES, draw_lengths, write_mixed_speech
+from benchmark.studies.gpu.needs import Needs
+from benchmark.studies.gpu.variants import BASELINE, VARIANTS, Variant, write_variant
 from export_scripts.check import check_repository
 from export_scripts.errors import ExportError
-from export_scripts.runner import Runner
-from export_scripts.triton_config import read_config
+from export_scripts.repository.config import read_config
+from export_scripts.repository.gpu import Lengths, TensorRt
+from export_scripts.verify.local_ensemble import Runner
+from nemo_triton.recognizer import Recognizer
 from server.process import running_server
 
 TENSORRT = TensorRt(Lengths(0.5, 4.0), "/engines")
@@ -95,7 +95,9 @@ def test_mixed_speech_is_a_prepared_data_set(tmp_path: Path) -> None:
     pool = [one.samples for one in read_recordings(DEMO_MANIFEST)]
     for one in recordings.values():
         assert any(np.array_equal(one.samples[:8000], spoken[:8000]) for spoken in pool)
-    assert re.match(r"demo/commands/manifest\.jsonl \([0-9a-f]{8}\), cut", made.source), "no path of this machine"
+    assert re.match(r"nemo_triton/demo_speech/manifest\.jsonl \([0-9a-f]{8}\), cut", made.source), (
+        "no path of this machine"
+    )
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*")}
     assert write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, 12, seed=3) == made
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*")} == before

@@ -16,21 +16,21 @@ import pytest
 from benchmark_results import Finished, RunModule
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, ROOT
 
-from benchmark.gpu import sweep, timing
-from benchmark.gpu.batches import make_batch
-from benchmark.gpu.ensemble import EnsembleError, parse, read_ensemble
-from benchmark.gpu.profiles import profile_stages
-from benchmark.gpu.stage import Setup
-from benchmark.gpu.texts import transcribe
-from benchmark.gpu.timing import NO_TIME, Limits, Timing, time_runs
-from benchmark.gpu.tuning_inputs import CUTS, ONE_GROUP, Cut, tune_by_inputs
-from benchmark.gpu.variants import VARIANTS, write_variant
-from client.audio import SAMPLE_RATE, load_audio
-from client.errors import ClientError
-from client.manifest import read_manifest
-from export_scripts.accelerators import TensorRt
+from benchmark.studies.gpu import sweep, timing
+from benchmark.studies.gpu.batches import make_batch
+from benchmark.studies.gpu.ensemble import EnsembleError, parse, read_ensemble
+from benchmark.studies.gpu.profiles import profile_stages
+from benchmark.studies.gpu.stage import Setup
+from benchmark.studies.gpu.texts import transcribe
+from benchmark.studies.gpu.timing import NO_TIME, Limits, Timing, time_runs
+from benchmark.studies.gpu.tuning_inputs import CUTS, ONE_GROUP, Cut, tune_by_inputs
+from benchmark.studies.gpu.variants import VARIANTS, write_variant
 from export_scripts.errors import ExportError
-from export_scripts.triton_config import read_config
+from export_scripts.repository.config import read_config
+from export_scripts.repository.gpu import TensorRt
+from nemo_triton.audio import SAMPLE_RATE, load_audio
+from nemo_triton.errors import ClientError
+from nemo_triton.manifest import read_manifest
 
 CTC, RNNT = DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem
 KINDS = ("first", "repeat", "alternating")
@@ -251,7 +251,7 @@ def test_what_is_too_slow_is_skipped_and_said(repository: Path, tmp_path: Path, 
 
 def test_a_line_leaves_the_process_at_once() -> None:
     program = (
-        "import click\nfrom benchmark.gpu import bare_cli\n"
+        "import click\nfrom benchmark.studies.gpu import bare_cli\n"
         "@click.command()\ndef main():\n    print('measured')\n    input()\nbare_cli.run(main)"
     )
     with subprocess.Popen(
@@ -269,7 +269,7 @@ def test_a_line_leaves_the_process_at_once() -> None:
 )
 def test_a_bare_machine_needs_few_packages(command: str, lacking: str) -> None:
     absent = ["tritonclient", "grpc", "rich", "jiwer", "prometheus_client", "torch", "yaml", *lacking.split()]
-    program = f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nimport benchmark.gpu.{command}"
+    program = f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nimport benchmark.studies.gpu.{command}"
     finished = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
 

@@ -15,12 +15,12 @@ import pytest
 from benchmark_results import RunModule
 from onnx import TensorProto, numpy_helper
 
-from benchmark.gpu import unpack as unpacking
-from benchmark.gpu.seeded import SMALLEST, draw, is_drawn
-from benchmark.gpu.stand_ins import STAND_INS, StandIn, entries_of, fill, strip
-from export_scripts.graphs.builder import Graph
-from export_scripts.graphs.half import to_half
-from export_scripts.graphs.walk import all_graphs
+from benchmark.studies.gpu import unpack as unpacking
+from benchmark.studies.gpu.seeded import SMALLEST, draw, is_drawn
+from benchmark.studies.gpu.stand_ins import STAND_INS, StandIn, entries_of, fill, strip
+from export_scripts.operators.builder import Graph
+from export_scripts.operators.walk import all_graphs
+from export_scripts.precision.fp16 import to_half
 
 SHAPE = (96, 64)
 Float32 = npt.NDArray[np.float32]

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from locations import BUILD, DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, ROOT
 
-from benchmark.systems.errors import NotRun
-from benchmark.systems.process import Process, peer_command
-from benchmark.systems.recordings import read_recordings
-from client.manifest import Utterance
-from client.recording import Recording
+from benchmark.baselines.errors import NotRun
+from benchmark.baselines.process import Process, peer_command
+from benchmark.baselines.recordings import read_recordings
+from nemo_triton.loadtest.recording import Recording
+from nemo_triton.manifest import Utterance
 
 NEMO_PYTHON = ROOT / ".venv" / "export" / "bin" / "python"
 PEERS_PYTHON = ROOT / ".venv" / "peers" / "bin" / "python"
@@ -33,7 +33,7 @@ def peer_models(tmp_path_factory: pytest.TempPathFactory) -> PeerModels:
     @cache
     def write(checkpoint: Path) -> Path:
         folder = tmp_path_factory.mktemp("peer_models") / checkpoint.stem
-        command = [str(NEMO_PYTHON), "-m", "benchmark.systems.peer_models", str(checkpoint), "--out", str(folder)]
+        command = [str(NEMO_PYTHON), "-m", "benchmark.baselines.baseline_models", str(checkpoint), "--out", str(folder)]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         return folder
 

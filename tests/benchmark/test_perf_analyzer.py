@@ -11,11 +11,11 @@ import pytest
 from benchmark_results import RunModule
 from locations import BUILD, DEMO_MANIFEST
 
-from benchmark.perf_analyzer import PerfAnalyzerError, ask_perf_analyzer, write_intervals
-from client.audio import load_audio
-from client.load import OpenLoop, Plan
-from client.manifest import read_manifest
-from client.recognizer import Recognizer
+from benchmark.studies.perf_analyzer import PerfAnalyzerError, ask_perf_analyzer, write_intervals
+from nemo_triton.audio import load_audio
+from nemo_triton.loadtest.schedule import OpenLoop, Plan
+from nemo_triton.manifest import read_manifest
+from nemo_triton.recognizer import Recognizer
 
 PROGRAM = BUILD / "perf_analyzer" / "run"
 UTTERANCES = len(DEMO_MANIFEST.read_text().splitlines())

@@ -14,7 +14,8 @@ from benchmark_results import RunModule
 from locations import FAMILY_REPOSITORY, PRECISION_REPOSITORY, TEST_REPOSITORY
 from onnx import TensorProto
 
-from benchmark.gpu.placement import (
+from benchmark.core.models import RepositoryError
+from benchmark.studies.gpu.placement import (
     PER_BATCH,
     PER_BLOCK,
     PER_GROUP,
@@ -24,9 +25,8 @@ from benchmark.gpu.placement import (
     place_stages,
     read_kernels,
 )
-from benchmark.models import RepositoryError
-from export_scripts.graphs.builder import Graph, ints
-from export_scripts.graphs.text import split_text
+from export_scripts.operators.builder import Graph, ints
+from export_scripts.stages.text import split_text
 
 TRITON_24_10, NEWEST = known_releases()
 FLOAT, INT64, BOOL, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING

@@ -14,10 +14,10 @@ import pytest
 from benchmark_results import RunModule
 from locations import ROOT
 
-from benchmark.gpu.fatbins import ELF, PTX, prune
-from benchmark.gpu.portable_archive import Parts, open_archive
-from benchmark.gpu.portable_packages import PROJECT, required
-from benchmark.gpu.portable_unpack import ARCHIVE
+from benchmark.studies.gpu.fatbins import ELF, PTX, prune
+from benchmark.studies.gpu.portable_archive import Parts, open_archive
+from benchmark.studies.gpu.portable_packages import PROJECT, required
+from benchmark.studies.gpu.portable_unpack import ARCHIVE
 
 GPU = ROOT / "benchmark" / "gpu"
 SECTION_NAMES = b"\0.nv_fatbin\0.text\0"

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST
 
-from benchmark.models import RepositoryError, read_models
-from benchmark.precision import DYNAMIC, export_all, measure
-from benchmark.reporting.precision import Exported, Measurement, page
-from benchmark.systems.recordings import read_recordings
-from benchmark.systems.system import Measured
+from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.system import Measured
+from benchmark.core.models import RepositoryError, read_models
+from benchmark.studies.precision.report import Exported, Measurement, page
+from benchmark.studies.precision.run import DYNAMIC, export_all, measure
 
 FP32 = {"a": "one two three", "b": "four five"}
 INT8 = {"a": "one two tree", "b": "four five"}

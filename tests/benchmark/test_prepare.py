@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmark import librispeech
+from benchmark.data import librispeech
 from benchmark.prepare import prepare
-from client.manifest import Utterance, read_manifest
+from nemo_triton.manifest import Utterance, read_manifest
 
 ROOT = Path(__file__).parents[2]
 RANDOM = np.random.default_rng(0)

@@ -13,13 +13,13 @@ import jiwer
 import pytest
 from benchmark_results import Measured, RunModule
 
-from benchmark.engines import ENGINES
+from benchmark.core.sclite import count_words, find_sclite
 from benchmark.reporting.charts import pareto_front
+from benchmark.reporting.speechloop import ENGINES
 from benchmark.run import COMPARED_AT, MORE_ROUNDS
-from benchmark.sclite import count_words, find_sclite
 from benchmark.score import mean_capped_wer
-from client.scoring import score
-from export_scripts.catalogue import CATALOGUE
+from export_scripts.checkpoints.catalogue import CATALOGUE
+from nemo_triton.loadtest.wer import score
 
 
 class Tables(HTMLParser):

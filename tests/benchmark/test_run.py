@@ -16,10 +16,10 @@ from benchmark_results import Measured, RunModule
 from locations import DEMO_MANIFEST, ROOT
 from tritonclient.grpc import InferenceServerClient
 
-from benchmark.model_control import EXPLICIT, loaded
-from benchmark.models import read_models
+from benchmark.core.model_control import EXPLICIT, loaded
+from benchmark.core.models import read_models
 from benchmark.run import COMPARED_AT, CONCURRENCIES, MORE_ROUNDS, RATES_OF_CAPACITY
-from client.errors import ServerUnavailableError
+from nemo_triton.errors import ServerUnavailableError
 from server.process import running_server
 
 MODELS = ("coffee_ctc", "coffee_rnnt")

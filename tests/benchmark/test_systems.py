@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST
 
-from benchmark.batching.variants import equal_shapes_only, write_variant
-from benchmark.systems.errors import NotRun
-from benchmark.systems.in_process import InProcess
-from benchmark.systems.recordings import by_length, read_recordings
-from benchmark.systems.served import Served
-from benchmark.systems.system import Measured, System, mean_batch, start
-from client.errors import ManifestError
-from client.recording import Recording
+from benchmark.baselines.errors import NotRun
+from benchmark.baselines.in_process import InProcess
+from benchmark.baselines.recordings import by_length, read_recordings
+from benchmark.baselines.served import Served
+from benchmark.baselines.system import Measured, System, mean_batch, start
+from benchmark.studies.batching.variants import equal_shapes_only, write_variant
+from nemo_triton.errors import ManifestError
+from nemo_triton.loadtest.recording import Recording
 from server.process import running_server
 
 RECORDINGS = read_recordings(DEMO_MANIFEST)[:6]

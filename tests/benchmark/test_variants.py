@@ -9,17 +9,17 @@ import pytest
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT
 from tritonclient.grpc import model_config_pb2 as triton
 
-from benchmark.batching.variants import (
+from benchmark.baselines.recordings import read_recordings
+from benchmark.studies.batching.variants import (
     Change,
     an_encoder_a_core,
     equal_shapes_only,
     without_batcher,
     write_variant,
 )
-from benchmark.systems.recordings import read_recordings
 from export_scripts.check import check_repository
-from export_scripts.runner import Runner
-from export_scripts.triton_config import THREADS_PARAMETER, read_config
+from export_scripts.repository.config import THREADS_PARAMETER, read_config
+from export_scripts.verify.local_ensemble import Runner
 
 RECORDINGS = read_recordings(DEMO_MANIFEST)[:6]
 

@@ -13,9 +13,9 @@ import psutil
 import pytest
 from locations import DEMO_MANIFEST, ROOT
 
-from benchmark.systems.errors import NotRun
-from benchmark.systems.process import Process, peer_command
-from benchmark.systems.recordings import read_recordings
+from benchmark.baselines.errors import NotRun
+from benchmark.baselines.process import Process, peer_command
+from benchmark.baselines.recordings import read_recordings
 
 PEERS_PYTHON = ROOT / ".venv" / "peers" / "bin" / "python"
 RECORDINGS = read_recordings(DEMO_MANIFEST)[:2]
@@ -46,7 +46,7 @@ def test_a_worker_outlives_lines_that_it_does_not_understand() -> None:
 def test_what_libraries_print_does_not_mix_with_answers() -> None:
     code = """
 import os
-from benchmark.systems.worker import take_standard_output
+from benchmark.baselines.worker import take_standard_output
 answer = take_standard_output()
 print("noise")
 os.write(1, b"more noise\\n")

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-
-import client
+from locations import ROOT
 
 Command: TypeAlias = Callable[..., "subprocess.Popen[str]"]
 Finished: TypeAlias = "subprocess.CompletedProcess[str]"
@@ -23,7 +22,7 @@ def start_command() -> Command:
     """Start `python client/<name>.py` as a user does from a checkout, its output piped."""
 
     def start(name: str, *arguments: object) -> subprocess.Popen[str]:
-        script = Path(client.__file__).with_name(f"{name}.py")
+        script = ROOT / "client" / f"{name}.py"
         command = [sys.executable, str(script), *map(str, arguments)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

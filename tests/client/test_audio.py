@@ -8,8 +8,8 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from client.audio import SAMPLE_RATE, load_audio, seconds
-from client.errors import AudioError
+from nemo_triton.audio import SAMPLE_RATE, load_audio, seconds
+from nemo_triton.errors import AudioError
 
 
 def tone(rate: int, duration: float = 1.0, hertz: float = 440.0) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from bench_files import Spoken, answers, write_manifest
 
-from client.load import OpenLoop, Plan
+from nemo_triton.loadtest.schedule import OpenLoop, Plan
 from server.process import Server, running_server
 
 

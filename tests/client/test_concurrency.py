@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from client.concurrency import map_in_order
+from nemo_triton.concurrency import map_in_order
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.journal import Journal, JournalError
-from client.load import ClosedLoop, OpenLoop
-from client.manifest import Utterance
-from client.measurement import Session
-from client.recording import Recording, Response
-from client.server_statistics import Counters
-from client.server_usage import GpuUsage, Level, Usage
+from nemo_triton.loadtest.measure import Session
+from nemo_triton.loadtest.recording import Recording, Response
+from nemo_triton.loadtest.run_log import Journal, JournalError
+from nemo_triton.loadtest.schedule import ClosedLoop, OpenLoop
+from nemo_triton.loadtest.server_counters import Counters
+from nemo_triton.loadtest.server_metrics import GpuUsage, Level, Usage
+from nemo_triton.manifest import Utterance
 
 HEADER = {"model": "coffee_ctc", "seed": 0}
 LOAD = ClosedLoop(4)

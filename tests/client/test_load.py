@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.load import ClosedLoop, OpenLoop, Plan, ordered
+from nemo_triton.loadtest.schedule import ClosedLoop, OpenLoop, Plan, ordered
 
 
 def plan(recordings: int = 5, **changes: Any) -> Plan:

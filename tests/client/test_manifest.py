@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from client.errors import ManifestError
-from client.manifest import Utterance, find_audio, read_manifest
+from nemo_triton.errors import ManifestError
+from nemo_triton.manifest import Utterance, find_audio, read_manifest
 
 
 def write(path: Path, *lines: str) -> Path:

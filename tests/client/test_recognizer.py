@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.audio import load_audio
-from client.errors import RecognitionError, RecognizerError, ServerUnavailableError, UnknownModelError
-from client.protocol import Transcript
-from client.recognizer import AsyncRecognizer, Recognizer, list_recognizers
-from client.scoring import score
+from nemo_triton.audio import load_audio
+from nemo_triton.errors import RecognitionError, RecognizerError, ServerUnavailableError, UnknownModelError
+from nemo_triton.loadtest.wer import score
+from nemo_triton.protocol import Transcript
+from nemo_triton.recognizer import AsyncRecognizer, Recognizer, list_recognizers
 from server.process import running_server
 
 Spoken = list[tuple[Path, str]]

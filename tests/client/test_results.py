@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.load import ClosedLoop, Load, OpenLoop
-from client.manifest import Utterance
-from client.measurement import LoadRun, Session
-from client.recording import Recording, Response, digest
-from client.results import Results, build_results
+from nemo_triton.loadtest.figures import Results, build_results
+from nemo_triton.loadtest.measure import LoadRun, Session
+from nemo_triton.loadtest.recording import Recording, Response, digest
+from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop
+from nemo_triton.manifest import Utterance
 
 SETTING = {"normalization": "basic"}
 

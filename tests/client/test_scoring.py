@@ -5,7 +5,7 @@ import random
 import jiwer
 import pytest
 
-from client.scoring import NORMALIZATIONS, ErrorCounts, Rate, alignment, score
+from nemo_triton.loadtest.wer import NORMALIZATIONS, ErrorCounts, Rate, alignment, score
 
 
 @pytest.mark.parametrize(

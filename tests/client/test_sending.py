@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.audio import Samples, load_audio
-from client.errors import ClientError
-from client.load import ClosedLoop, Load, OpenLoop, Plan
-from client.measurement import LoadRun, measure
-from client.recognizer import AsyncRecognizer
-from client.recording import Response
-from client.sending import LocalSenders, Senders
-from client.shared_audio import SharedAudio
-from client.workers import Assignment, WorkerSenders
+from nemo_triton.audio import Samples, load_audio
+from nemo_triton.errors import ClientError
+from nemo_triton.loadtest.measure import LoadRun, measure
+from nemo_triton.loadtest.recording import Response
+from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop, Plan
+from nemo_triton.loadtest.sender import LocalSenders, Senders
+from nemo_triton.loadtest.sender_processes import Assignment, WorkerSenders
+from nemo_triton.loadtest.shared_audio import SharedAudio
+from nemo_triton.recognizer import AsyncRecognizer
 
 Spoken = list[tuple[Path, str]]
 

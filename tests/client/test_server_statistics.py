@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from client.audio import load_audio
-from client.recognizer import AsyncRecognizer
-from client.server_statistics import Counters, StepStatistics, difference, together
+from nemo_triton.audio import load_audio
+from nemo_triton.loadtest.server_counters import Counters, StepStatistics, difference, together
+from nemo_triton.recognizer import AsyncRecognizer
 
 
 def test_the_difference_of_two_snapshots() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import Any
 
-from client.server_usage import Monitor
+from nemo_triton.loadtest.server_metrics import Monitor
 
 
 async def test_the_machine_is_watched(triton: Any) -> None:

@@ -25,11 +25,11 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.grpc.service_pb2 import ModelConfigResponse, RepositoryIndexResponse
 from tritonclient.utils import InferenceServerException
 
-from client.audio import Samples, load_audio
-from client.errors import RecognizerError, ServerUnavailableError, UnavailableError
-from client.protocol import Transcript
-from client.recognizer import AsyncRecognizer, Recognizer, _make, list_recognizers
-from client.targets import Targets, checked, resolve
+from nemo_triton.audio import Samples, load_audio
+from nemo_triton.endpoints import Targets, checked, resolve
+from nemo_triton.errors import RecognizerError, ServerUnavailableError, UnavailableError
+from nemo_triton.protocol import Transcript
+from nemo_triton.recognizer import AsyncRecognizer, Recognizer, _make, list_recognizers
 from server.process import Server, running_server
 
 Serve: TypeAlias = Callable[..., AbstractContextManager[Server]]
@@ -344,7 +344,7 @@ def test_other_exports_are_named_with_both_servers(
         parity_id = str(recognizer.model.parity_id)
     config.write_text(config.read_text().replace(parity_id, "0123456789abcdef"))
     with serve(models=tmp_path / "models") as another:
-        done = run_command("transcribe", "demo/commands", "--url", f"{pair[0].grpc},{another.grpc}")
+        done = run_command("transcribe", "nemo_triton/demo_speech", "--url", f"{pair[0].grpc},{another.grpc}")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     for named in (pair[0].grpc, another.grpc, parity_id, "0123456789abcdef", "serve the same export"):

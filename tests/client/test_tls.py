@@ -17,10 +17,10 @@ import pytest
 from bench_files import Spoken
 from locations import ROOT
 
-from client.audio import load_audio
-from client.errors import ServerUnavailableError, TlsError
-from client.recognizer import AsyncRecognizer, Recognizer, list_recognizers
-from client.tls import Tls
+from nemo_triton.audio import load_audio
+from nemo_triton.errors import ServerUnavailableError, TlsError
+from nemo_triton.recognizer import AsyncRecognizer, Recognizer, list_recognizers
+from nemo_triton.tls import Tls
 from server.process import running_server
 
 SCRIPT = ROOT / "docker" / "tls" / "make_certificates.sh"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from client.audio import load_audio
-from client.recognizer import Recognizer
+from nemo_triton.audio import load_audio
+from nemo_triton.recognizer import Recognizer
 
 Spoken = list[tuple[Path, str]]
 

@@ -18,9 +18,9 @@ from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, ROOT
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from client.audio import load_audio
-from client.manifest import read_manifest
-from client.recognizer import Recognizer
+from nemo_triton.audio import load_audio
+from nemo_triton.manifest import read_manifest
+from nemo_triton.recognizer import Recognizer
 from server.process import Server, running_server
 
 BASE = "compose.yaml"

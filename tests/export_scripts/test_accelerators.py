@@ -9,21 +9,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from locations import ROOT
+from locations import DEMO_MANIFEST
 from onnx import TensorProto
 from tiny_models import NEW_NEMO
 from tritonclient.grpc import model_config_pb2 as triton
 
-from export_scripts.accelerators import ENGINE_CACHE, Lengths, TensorRt, computes_in_half, warm_up
+from export_scripts.chain import write_recognizer
 from export_scripts.check import check_repository
-from export_scripts.checkpoint import open_checkpoint
+from export_scripts.checkpoints.checkpoint import open_checkpoint
 from export_scripts.errors import ExportError
-from export_scripts.graphs.audio import audio_graph
-from export_scripts.graphs.builder import Graph, ints
-from export_scripts.graphs.ragged import length_output, ragged_input
-from export_scripts.lengths import read_lengths
-from export_scripts.stages import write_recognizer
-from export_scripts.triton_config import Serving, Stage, read_config, stage_config
+from export_scripts.operators.builder import Graph, ints
+from export_scripts.operators.ragged import length_output, ragged_input
+from export_scripts.repository.config import Serving, Stage, read_config, stage_config
+from export_scripts.repository.durations import read_lengths
+from export_scripts.repository.gpu import ENGINE_CACHE, Lengths, TensorRt, computes_in_half, warm_up
+from export_scripts.stages.audio import audio_graph
 
 TENSORRT = Serving(max_batch_size=8, accelerator="tensorrt", tensorrt=TensorRt(Lengths(0.5, 20.0), "/engines"))
 
@@ -127,7 +127,7 @@ def test_the_decoders_device(
 
 
 def test_lengths_of_a_manifest() -> None:
-    manifest = ROOT / "demo" / "commands" / "manifest.jsonl"
+    manifest = DEMO_MANIFEST
     durations = [json.loads(line)["duration"] for line in manifest.read_text().splitlines()]
     assert read_lengths(manifest) == Lengths(min(durations), max(durations))
 

@@ -11,8 +11,8 @@ import pytest
 from locations import ROOT
 from nemo.collections.asr.models import EncDecCTCModel, EncDecCTCModelBPE, EncDecRNNTBPEModel
 
-from export_scripts.catalogue import CATALOGUE, NEMO_CLASSES, select
-from export_scripts.checkpoint import KINDS
+from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES, select
+from export_scripts.checkpoints.checkpoint import KINDS
 
 
 def run_export(*arguments: object, home: Path) -> subprocess.CompletedProcess[str]:

@@ -12,11 +12,11 @@ from locations import ROOT
 from tritonclient.grpc import model_config_pb2 as triton
 
 from export_scripts.check import check_repository
-from export_scripts.graphs.audio import audio_graph
-from export_scripts.graphs.ctc import ctc_decoder_graph
-from export_scripts.graphs.text import Pieces
-from export_scripts.repository import write_model
-from export_scripts.triton_config import Serving, Stage, ensemble_config, stage_config
+from export_scripts.repository.config import Serving, Stage, ensemble_config, stage_config
+from export_scripts.repository.publish import write_model
+from export_scripts.stages.audio import audio_graph
+from export_scripts.stages.ctc_decoder import ctc_decoder_graph
+from export_scripts.stages.text import Pieces
 
 PIECES = Pieces(("a", "b"), ("a", "b"), (True, True), frozenset())
 

@@ -15,10 +15,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from tiny_models import ARCHITECTURES, CTC, NEW_NEMO, RNNT, tiny_model
 
-from export_scripts.graphs.convolutions import BLOCK, LONG_BLOCK, without_convolutions
-from export_scripts.graphs.encoder import CtcEncoder, RnntEncoder, ctc_encoder_graph, rnnt_encoder_graph
-from export_scripts.graphs.half import last_layer, to_half
-from export_scripts.graphs.tuning import GPU
+from export_scripts.operators.convolutions import BLOCK, LONG_BLOCK, without_convolutions
+from export_scripts.operators.tuning import GPU
+from export_scripts.precision.fp16 import last_layer, to_half
+from export_scripts.stages.encoder import CtcEncoder, RnntEncoder, ctc_encoder_graph, rnnt_encoder_graph
 
 Numbers = npt.NDArray[np.float32]
 FRAME_RATE = 100

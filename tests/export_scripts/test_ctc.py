@@ -14,8 +14,8 @@ import torch
 from nemo.collections.asr.parts.submodules.ctc_decoding import CTCDecoding
 from tiny_models import CHARACTERS, NEW_NEMO, tiny_model
 
-from export_scripts.graphs.ctc import ctc_decoder_graph
-from export_scripts.graphs.text import Pieces, read_pieces, split_text, text_graph
+from export_scripts.stages.ctc_decoder import ctc_decoder_graph
+from export_scripts.stages.text import Pieces, read_pieces, split_text, text_graph
 
 Labels = npt.NDArray[np.int32]
 GREEDY = {"strategy": "greedy_batch"}

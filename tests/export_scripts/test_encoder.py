@@ -13,8 +13,8 @@ import torch
 from nemo.collections.asr.modules import ConformerEncoder, ConvASREncoder
 from tiny_models import CTC, NEW_NEMO, block, tiny_model
 
-from export_scripts.graphs.encoder import CtcEncoder, check_encoder, ctc_encoder_graph
-from export_scripts.graphs.tuning import CPU
+from export_scripts.operators.tuning import CPU
+from export_scripts.stages.encoder import CtcEncoder, check_encoder, ctc_encoder_graph
 
 Features = npt.NDArray[np.float32]
 

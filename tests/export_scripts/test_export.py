@@ -22,20 +22,20 @@ from locations import ROOT, SHARED
 from tiny_models import NEW_NEMO, OLD_NEMO, read_config, rewrite_config
 from tritonclient.grpc import model_config_pb2 as triton
 
+from export_scripts.chain import write_recognizer
 from export_scripts.check import check_repository
-from export_scripts.checkpoint import open_checkpoint
+from export_scripts.checkpoints.checkpoint import open_checkpoint
 from export_scripts.errors import ExportError, ParityError
 from export_scripts.export import export
-from export_scripts.graphs.tuning import Target
-from export_scripts.names import recognizer_name
-from export_scripts.precision import FP32, Precision
-from export_scripts.probes import Probes, read_probes
-from export_scripts.repository import publishing
-from export_scripts.runner import Runner
-from export_scripts.stages import write_recognizer
-from export_scripts.triton_config import Serving
-from export_scripts.triton_config import read_config as read_model_config
-from export_scripts.verify import verify
+from export_scripts.operators.tuning import Target
+from export_scripts.precision.choice import FP32, Precision
+from export_scripts.repository.config import Serving
+from export_scripts.repository.config import read_config as read_model_config
+from export_scripts.repository.names import recognizer_name
+from export_scripts.repository.publish import publishing
+from export_scripts.verify.local_ensemble import Runner
+from export_scripts.verify.parity import verify
+from export_scripts.verify.probes import Probes, read_probes
 
 PROBES = read_probes(None)
 FEW = Probes(PROBES.recordings.first(3))

@@ -14,8 +14,8 @@ import torch
 from locations import DEMO_MANIFEST, SHARED, SPEECH
 from nemo.collections.asr.parts.preprocessing.features import FilterbankFeatures
 
-from export_scripts.graphs.features import Edges, FrontEnd, features_graph
-from export_scripts.reference import older_front_end
+from export_scripts.checkpoints.nemo_reference import older_front_end
+from export_scripts.stages.features import Edges, FrontEnd, features_graph
 
 TOLERANCE = 2e-3
 Samples = npt.NDArray[np.int16]

@@ -13,7 +13,7 @@ import soundfile
 import torch
 from locations import DEMO_MANIFEST, SHARED
 
-from export_scripts.graphs.encoder import RnntEncoder, check_encoder, rnnt_encoder_graph
+from export_scripts.stages.encoder import RnntEncoder, check_encoder, rnnt_encoder_graph
 
 CHECKPOINT = SHARED / "nemo" / "vad_multilingual_marblenet.nemo"
 NVIDIAS_EXPORT = SHARED / "nemo" / "vad.onnx"

@@ -10,10 +10,10 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 
-from export_scripts.graphs.builder import Graph, ints
-from export_scripts.graphs.groups import in_groups, side_by_side
-from export_scripts.graphs.ragged import Padded, length_output, ragged_input
-from export_scripts.graphs.tuning import CPU, GPU, Tuning
+from export_scripts.operators.bucketing import in_groups, side_by_side
+from export_scripts.operators.builder import Graph, ints
+from export_scripts.operators.ragged import Padded, length_output, ragged_input
+from export_scripts.operators.tuning import CPU, GPU, Tuning
 
 RATE = 100
 """Steps per second."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from locations import DEMO_CHECKPOINT, ROOT
 
-from export_scripts.catalogue import CATALOGUE
+from export_scripts.checkpoints.catalogue import CATALOGUE
 from export_scripts.errors import ExportError
-from export_scripts.names import Part, check_suffix, recognizer_name
+from export_scripts.repository.names import Part, check_suffix, recognizer_name
 
 
 @pytest.mark.parametrize("suffix", ["", "_int8"])

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from locations import DEMO_MANIFEST, ROOT
+from locations import DEMO_MANIFEST
 from nemo.collections.asr.modules import ConformerEncoder
 from tiny_models import NEW_NEMO, conformer, rewrite_config, tiny_model
 
-from benchmark.gpu import pytorch_encoder, seeded
-from benchmark.gpu.pack import SUFFIXES, main, pack
-from benchmark.gpu.stand_ins import STAND_INS
-from benchmark.gpu.unpack import unpack
-from export_scripts.checkpoint import open_checkpoint
-from export_scripts.precision import Precision, PrecisionName
-from export_scripts.probes import read_recordings
-from export_scripts.runner import Runner
-from export_scripts.stages import write_recognizer
-from export_scripts.triton_config import Serving
-
-sys.path.append(str(ROOT / "tests" / "full_size"))
-from random_weights import draw_weights
+from benchmark.studies.gpu import pytorch_encoder, seeded
+from benchmark.studies.gpu.pack import SUFFIXES, main, pack
+from benchmark.studies.gpu.stand_ins import STAND_INS
+from benchmark.studies.gpu.unpack import unpack
+from export_scripts.chain import write_recognizer
+from export_scripts.checkpoints.checkpoint import open_checkpoint
+from export_scripts.precision.choice import Precision, PrecisionName
+from export_scripts.repository.config import Serving
+from export_scripts.verify.local_ensemble import Runner
+from export_scripts.verify.probes import read_recordings
+from verification.full_size.random_weights import draw_weights
 
 COMMANDS = read_recordings(DEMO_MANIFEST).signals[:3]
 

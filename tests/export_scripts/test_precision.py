@@ -20,17 +20,17 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_models import NEW_NEMO, tiny_model
 
 from export_scripts.export import export
-from export_scripts.graphs.encoder import CtcEncoder, _trace
-from export_scripts.graphs.half import to_half
-from export_scripts.graphs.int8 import Batch, sums_in_double, to_int8
-from export_scripts.graphs.tuning import CPU
-from export_scripts.precision import MAX_WORD_CHANGE, Precision, PrecisionName
-from export_scripts.probes import read_probes, read_recordings
-from export_scripts.recordings import NO_RECORDINGS, Recordings, Trace
-from export_scripts.runner import Runner
-from export_scripts.share import share
-from export_scripts.triton_config import Serving, read_config
-from export_scripts.verify import Calibration, Parity, words_changed
+from export_scripts.operators.tuning import CPU
+from export_scripts.percentage import share
+from export_scripts.precision.choice import MAX_WORD_CHANGE, Precision, PrecisionName
+from export_scripts.precision.fp16 import to_half
+from export_scripts.precision.int8 import Batch, sums_in_double, to_int8
+from export_scripts.repository.config import Serving, read_config
+from export_scripts.stages.encoder import CtcEncoder, _trace
+from export_scripts.verify.local_ensemble import Runner
+from export_scripts.verify.parity import Calibration, Parity, words_changed
+from export_scripts.verify.probes import read_probes, read_recordings
+from export_scripts.verify.recordings import NO_RECORDINGS, Recordings, Trace
 
 SPEECH = read_recordings(DEMO_MANIFEST)
 COMMANDS = SPEECH.signals

@@ -10,9 +10,9 @@ import pytest
 import soundfile
 from locations import DEMO_MANIFEST
 
-from client.audio import load_audio
 from export_scripts.errors import ExportError
-from export_scripts.probes import read_probes, read_recordings
+from export_scripts.verify.probes import read_probes, read_recordings
+from nemo_triton.audio import load_audio
 
 TONE = np.sin(np.arange(24_000) / 20) * 0.5
 

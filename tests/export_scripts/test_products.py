@@ -10,10 +10,10 @@ import pytest
 import torch
 from tiny_models import NEW_NEMO
 
-from benchmark.gpu.needs import Needs
-from benchmark.gpu.products import PROBED_SECONDS, ProductCounter, needs_of
-from benchmark.gpu.pytorch import encoder_needs, machine_rates
-from export_scripts.checkpoint import open_checkpoint
+from benchmark.studies.gpu.needs import Needs
+from benchmark.studies.gpu.products import PROBED_SECONDS, ProductCounter, needs_of
+from benchmark.studies.gpu.pytorch import encoder_needs, machine_rates
+from export_scripts.checkpoints.checkpoint import open_checkpoint
 
 
 @torch.no_grad()

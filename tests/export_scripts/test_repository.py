@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from export_scripts.errors import ExportError
-from export_scripts.repository import publishing
+from export_scripts.repository.publish import publishing
 
 
 def add(folder: Path, name: str, content: str) -> None:
@@ -88,7 +88,7 @@ def test_a_rename_that_fails_is_undone(repository: Path, renames: int, monkeypat
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from export_scripts.repository import publishing
+from export_scripts.repository.publish import publishing
 rename, done = Path.rename, 0
 def dying(self, target):
     global done

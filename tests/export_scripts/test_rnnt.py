@@ -14,10 +14,10 @@ import torch
 from nemo.collections.asr.modules import RNNTDecoder, RNNTJoint
 from nemo.collections.asr.parts.submodules.rnnt_greedy_decoding import GreedyBatchedRNNTInfer
 
-from export_scripts.decoders import RnntDecoder
-from export_scripts.graphs.rnnt import rnnt_decoder_graph
-from export_scripts.graphs.text import Pieces
-from export_scripts.transducer import read_transducer
+from export_scripts.checkpoints.families import RnntDecoder
+from export_scripts.checkpoints.rnnt_weights import read_transducer
+from export_scripts.stages.rnnt_decoder import rnnt_decoder_graph
+from export_scripts.stages.text import Pieces
 
 WIDTH, PIECES = 20, 30
 LETTERS = tuple(chr(ord("a") + piece % 26) for piece in range(PIECES))

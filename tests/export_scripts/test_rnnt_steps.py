@@ -11,12 +11,12 @@ import pytest
 from onnx import TensorProto
 from tiny_models import NEW_NEMO
 
-from benchmark.rnnt_decoding import loop_steps
-from export_scripts.checkpoint import open_checkpoint
-from export_scripts.decoders import RnntDecoder
-from export_scripts.graphs.builder import Graph
-from export_scripts.graphs.ragged import padded, ragged_input
-from export_scripts.graphs.rnnt import _loop
+from benchmark.studies.rnnt_decoding import loop_steps
+from export_scripts.checkpoints.checkpoint import open_checkpoint
+from export_scripts.checkpoints.families import RnntDecoder
+from export_scripts.operators.builder import Graph
+from export_scripts.operators.ragged import padded, ragged_input
+from export_scripts.stages.rnnt_decoder import _loop
 
 
 @pytest.mark.parametrize("frames_a_step", [1, 2, 4, 8])

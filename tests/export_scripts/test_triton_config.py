@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tritonclient.grpc import model_config_pb2 as triton
 
-from export_scripts.graphs.audio import audio_graph
-from export_scripts.triton_config import THREADS_PARAMETER, Serving, Stage, stage_config
+from export_scripts.repository.config import THREADS_PARAMETER, Serving, Stage, stage_config
+from export_scripts.stages.audio import audio_graph
 
 
 def run_by(config: triton.ModelConfig) -> tuple[int, str | None]:

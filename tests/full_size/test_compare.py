@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from judging import (
+
+from verification.full_size.judging import (
     LogProbs,
     compare,
     compare_texts,
@@ -18,7 +19,7 @@ from judging import (
     near_ties,
     tie_margins,
 )
-from records import Record, is_done, read_records, write_records
+from verification.full_size.records import Record, is_done, read_records, write_records
 
 PIECES = "ab"
 BLANK = len(PIECES)

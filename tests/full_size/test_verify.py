@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import verify
-from architectures import ARCHITECTURES
-from records import Record, is_of, write_records
-from speech import spread
-from verify import Run, StepFailed, _step, _verified, remove_model
+
+from verification.full_size import verify
+from verification.full_size.architectures import ARCHITECTURES
+from verification.full_size.records import Record, is_of, write_records
+from verification.full_size.speech import spread
+from verification.full_size.verify import Run, StepFailed, _step, _verified, remove_model
 
 NAME = "stt_en_citrinet_256"
 

@@ -12,9 +12,9 @@ from google.protobuf import text_format
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT
 from tritonclient.grpc import model_config_pb2 as triton_config
 
-from client.audio import Samples, load_audio
-from client.recognizer import AsyncRecognizer
-from client.server_statistics import difference
+from nemo_triton.audio import Samples, load_audio
+from nemo_triton.loadtest.server_counters import difference
+from nemo_triton.recognizer import AsyncRecognizer
 from server.process import running_server
 
 PATIENCE_US = 20_000_000

@@ -11,8 +11,8 @@ import jiwer
 import pytest
 from locations import BUILD, DEMO_CHECKPOINT, RNNT_CHECKPOINT
 
-from client.audio import load_audio
-from client.recognizer import AsyncRecognizer, Recognizer
+from nemo_triton.audio import load_audio
+from nemo_triton.recognizer import AsyncRecognizer, Recognizer
 
 CONCURRENCY = 16
 

@@ -12,11 +12,11 @@ import pytest
 import tritonclient.grpc as grpc
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT
 
-from benchmark.gpu.variants import VARIANTS, write_variant
-from client.audio import Samples, load_audio
-from client.protocol import Transcript
-from client.recognizer import AsyncRecognizer
-from export_scripts.accelerators import TensorRt
+from benchmark.studies.gpu.variants import VARIANTS, write_variant
+from export_scripts.repository.gpu import TensorRt
+from nemo_triton.audio import Samples, load_audio
+from nemo_triton.protocol import Transcript
+from nemo_triton.recognizer import AsyncRecognizer
 from server.process import running_server
 
 OUTPUTS = ("TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH")

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from locations import DEMO_MANIFEST, FAMILY_REPOSITORY
 
-from client.audio import SAMPLE_RATE, Samples, load_audio
-from client.protocol import Transcript
-from client.recognizer import AsyncRecognizer, Recognizer
+from nemo_triton.audio import SAMPLE_RATE, Samples, load_audio
+from nemo_triton.protocol import Transcript
+from nemo_triton.recognizer import AsyncRecognizer, Recognizer
 from server.process import running_server
 
 FAMILIES = ("quartznet", "jasper", "citrinet", "conformer", "contextnet", "conformer_transducer")

@@ -17,8 +17,8 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 import onnxruntime
-from client.audio import load_audio
-from export_scripts.runner import Runner
+from nemo_triton.audio import load_audio
+from export_scripts.verify.local_ensemble import Runner
 batch = Runner(Path(sys.argv[1]), sys.argv[2]).run([load_audio(file) for file in sys.argv[3:]])
 print(json.dumps([onnxruntime.__version__, [item["TEXT"].item() for item in batch]]))
 """

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 from locations import BUILD, DEMO_CHECKPOINT, DEMO_MANIFEST, PRECISION_REPOSITORY, RNNT_CHECKPOINT
 
-from client.audio import load_audio
-from client.recognizer import AsyncRecognizer, Recognizer
-from client.scoring import score
+from nemo_triton.audio import load_audio
+from nemo_triton.loadtest.wer import score
+from nemo_triton.recognizer import AsyncRecognizer, Recognizer
 from server.process import running_server
 
 WORDS_CHANGED = {"fp16": 0.005, "int8": 0.02}

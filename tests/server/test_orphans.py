@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from client.audio import load_audio
-from client.errors import RecognizerError
-from client.recognizer import AsyncRecognizer
+from nemo_triton.audio import load_audio
+from nemo_triton.errors import RecognizerError
+from nemo_triton.recognizer import AsyncRecognizer
 from server.orphans import STUB, end_stubs
 from server.process import Server, running_server
 

@@ -11,8 +11,8 @@ import pytest
 import small_models as small
 from locations import ROOT
 
-from benchmark.gpu import stage
-from export_scripts import accelerators
+from benchmark.studies.gpu import stage
+from export_scripts.repository import gpu as accelerators
 
 BACKEND = ROOT / "server" / "backends" / "onnxruntime"
 CUDA_ONLY = ["CUDAExecutionProvider", "CPUExecutionProvider"]

@@ -1,0 +1,25 @@
+"""faster-whisper, with the folder of a converted Whisper; other weights than ours, and recordings one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import faster_whisper
+
+from benchmark.baselines.baseline import Audio, Peer, model_path
+
+
+def load(model: Path | None, threads: int) -> Peer:
+    """Raises NotRun where there is no model, and what faster-whisper raises."""
+    folder = model_path(model)
+    recognizer = faster_whisper.WhisperModel(str(folder), device="cpu", cpu_threads=threads, local_files_only=True)
+
+    def transcribe_one(audio: Audio) -> str:
+        segments, _ = recognizer.transcribe(audio, language="en")
+        return "".join(segment.text for segment in segments).strip()
+
+    def transcribe(audio: Sequence[Audio], batch_size: int) -> list[str]:
+        return [transcribe_one(one) for one in audio]
+
+    return Peer("faster-whisper", transcribe, batches=False)

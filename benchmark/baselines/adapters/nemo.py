@@ -1,0 +1,30 @@
+"""NeMo's own transcribe(), of a .nemo file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from nemo.collections.asr.models import ASRModel
+
+from benchmark.baselines.baseline import SAMPLE_RATE, Audio, Peer, model_path
+
+
+def load(model: Path | None, threads: int) -> Peer:
+    """Raises NotRun where there is no model, and what NeMo raises."""
+    torch.set_num_threads(threads)
+    restored: Any = ASRModel.restore_from(str(model_path(model)), map_location="cpu").eval()
+    # Arrays need it said, and not every checkpoint's config does.
+    restored.sample_rate = SAMPLE_RATE
+    settings = restored.get_transcribe_config()
+    settings.verbose = False
+    # Audio of less than a second is padded to one where it comes as an array, though not from a file.
+    settings.pad_min_duration = 0.0
+
+    def transcribe(audio: Sequence[Audio], batch_size: int) -> list[str]:
+        settings.batch_size = batch_size
+        return [hypothesis.text for hypothesis in restored.transcribe(list(audio), override_config=settings)]
+
+    return Peer("nemo_toolkit", transcribe)

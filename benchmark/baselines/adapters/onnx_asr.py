@@ -1,0 +1,31 @@
+"""onnx-asr, with a folder that peer_models.py wrote: NeMo's own ONNX export, in onnxruntime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx_asr
+import onnxruntime
+
+from benchmark.baselines.baseline import Audio, Peer, in_batches, model_path
+
+
+def load(model: Path | None, threads: int) -> Peer:
+    """Raises NotRun where there is no model, and what onnx-asr raises."""
+    folder = model_path(model)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    recognizer = onnx_asr.load_model(
+        json.loads((folder / "config.json").read_text())["model_type"],
+        folder,
+        sess_options=options,
+        providers=["CPUExecutionProvider"],
+        preprocessor_config={"max_concurrent_workers": threads},
+    )
+
+    def transcribe(audio: Sequence[Audio], batch_size: int) -> list[str]:
+        return [text for batch in in_batches(audio, batch_size) for text in recognizer.recognize(batch)]
+
+    return Peer("onnx-asr", transcribe)

@@ -1,0 +1,158 @@
+"""A checkpoint in the forms that other packages load, from the same weights, by NeMo's own export().
+
+    python -m benchmark.baselines.baseline_models CHECKPOINT --out FOLDER
+
+Runs where NeMo is, and writes FOLDER/onnx_asr and FOLDER/sherpa_onnx, for the adapters of these names. Where a
+package can't take the model, its folder holds one line that says why.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import onnx
+import torch
+
+from benchmark.baselines.baseline import REASON
+from export_scripts.checkpoints.checkpoint import KINDS, Checkpoint, open_checkpoint
+from export_scripts.errors import ExportError
+from export_scripts.stages.features import FrontEnd
+
+BLANK = "<blk>"
+WORD_START = "\u2581"
+
+WINDOW, HOP, N_FFT = 400, 160, 512
+"""Samples at 16 kHz; both packages have them fixed for NeMo's models."""
+ONNX_ASR_MELS = (80, 128)
+
+
+@click.command(help=__doc__)
+@click.argument("source", metavar="CHECKPOINT")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to write, which is made anew.")
+def main(source: str, out: Path) -> None:
+    logging.disable(logging.ERROR)
+    try:
+        checkpoint = open_checkpoint(source)
+    except ExportError as error:
+        raise click.ClickException(str(error)) from error
+    shutil.rmtree(out, ignore_errors=True)
+    for name, reason in write_peer_models(checkpoint, out).items():
+        click.echo(f"{out / name}: {reason or 'written'}")
+
+
+def write_peer_models(checkpoint: Checkpoint, out: Path) -> dict[str, str]:
+    """Write each package's form into a folder of its own, and give each one's reason not to, "" where there is none.
+
+    NeMo's export leaves the model unfit for other use.
+    """
+    reasons = {
+        "onnx_asr": misfit(checkpoint.front_end, ONNX_ASR_MELS),
+        "sherpa_onnx": misfit(checkpoint.front_end, None),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        exported = Path(folder)
+        if not all(reasons.values()):
+            checkpoint.model.export(str(exported / "model.onnx"))
+        for name, reason in reasons.items():
+            (out / name).mkdir(parents=True)
+            if reason:
+                (out / name / REASON).write_text(reason + "\n", encoding="utf-8")
+            elif name == "onnx_asr":
+                _write_onnx_asr(checkpoint, exported, out / name)
+            else:
+                _write_sherpa_onnx(checkpoint, exported, out / name)
+    return reasons
+
+
+def misfit(front_end: FrontEnd, mels: Sequence[int] | None) -> str:
+    """Why a package that has `mels` bands, or any number of them, has no such front end; "" where it has one."""
+    if (len(front_end.window), front_end.hop_length, front_end.n_fft) != (WINDOW, HOP, N_FFT):
+        ours, theirs = _milliseconds(len(front_end.window), front_end.hop_length), _milliseconds(WINDOW, HOP)
+        return f"its front end has {theirs}, the model's {ours}"
+    if mels and len(front_end.mel) not in mels:
+        return f"its front end has {' or '.join(map(str, mels))} mel bands, the model's {len(front_end.mel)}"
+    if front_end.normalization != "per_feature":
+        return f"its front end normalises per feature, the model's {front_end.normalization}"
+    return ""
+
+
+def _milliseconds(window: int, hop: int) -> str:
+    return f"windows of {window / 16:g} ms every {hop / 16:g} ms"
+
+
+def _write_onnx_asr(checkpoint: Checkpoint, exported: Path, folder: Path) -> None:
+    for graph in exported.iterdir():
+        shutil.copy(graph, folder)
+    _write_tokens(checkpoint.model, folder / "vocab.txt")
+    kind = KINDS[checkpoint.model_class]
+    settings = {
+        "model_type": f"nemo-conformer-{kind}",
+        "features_size": len(checkpoint.front_end.mel),
+        "subsampling_factor": _subsampling_factor(checkpoint.model),
+    }
+    if kind == "rnnt":
+        settings["max_tokens_per_step"] = _max_tokens_per_frame(checkpoint.model)
+    (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _write_sherpa_onnx(checkpoint: Checkpoint, exported: Path, folder: Path) -> None:
+    model: Any = checkpoint.model
+    properties = {
+        "vocab_size": len(_vocabulary(model)),
+        "normalize_type": "per_feature",
+        "subsampling_factor": _subsampling_factor(model),
+        "model_type": checkpoint.model_class,
+    }
+    if KINDS[checkpoint.model_class] == "ctc":
+        _add_properties(exported / "model.onnx", properties, folder / "model.onnx")
+    else:
+        properties |= {"pred_rnn_layers": model.decoder.pred_rnn_layers, "pred_hidden": model.decoder.pred_hidden}
+        _add_properties(exported / "encoder-model.onnx", properties, folder / "encoder.onnx")
+        model.decoder.export(str(folder / "decoder.onnx"))
+        model.joint.export(str(folder / "joiner.onnx"))
+    _write_tokens(model, folder / "tokens.txt")
+    (folder / "config.json").write_text(json.dumps({"feature_dim": len(checkpoint.front_end.mel)}) + "\n")
+
+
+def _add_properties(graph: Path, properties: dict[str, Any], out: Path) -> None:
+    model = onnx.load(graph)
+    onnx.helper.set_model_props(model, {name: str(value) for name, value in properties.items()})
+    onnx.save(model, out)
+
+
+def _write_tokens(model: Any, file: Path) -> None:
+    tokens = [*_vocabulary(model), BLANK]
+    # Characters have a space where pieces have the mark; both packages split the line at spaces.
+    lines = [f"{token.replace(' ', WORD_START)} {number}\n" for number, token in enumerate(tokens)]
+    file.write_text("".join(lines), encoding="utf-8")
+
+
+def _vocabulary(model: Any) -> list[str]:
+    """Without the blank."""
+    return list((model.joint if hasattr(model, "joint") else model.decoder).vocabulary)
+
+
+def _max_tokens_per_frame(model: Any) -> int | None:
+    """None where there is no limit, which onnx-asr takes as such. sherpa-onnx has 10, NeMo's default."""
+    found: int | None = model.decoding.decoding.max_symbols
+    return found
+
+
+@torch.no_grad()
+def _subsampling_factor(model: Any) -> int:
+    """Frames of features for a frame of the encoder's."""
+    frames = 1024
+    features = torch.zeros(1, model.encoder.input_example()[0].shape[1], frames)
+    _, length = model.encoder.forward(audio_signal=features, length=torch.tensor([frames]))
+    return round(frames / int(length))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Our models without a server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmark.baselines.errors import NotRun
+from benchmark.baselines.recordings import by_length
+from benchmark.baselines.system import OFFLINE_BATCH, Measured, System, mean_batch
+from export_scripts.verify.local_ensemble import Runner
+from nemo_triton.errors import one_line
+from nemo_triton.loadtest.recording import Recording
+
+
+class InProcess(System):
+    """The same graphs in this process, without a server: batches of recordings sorted by length."""
+
+    name = "in process, sorted by length"
+
+    def __init__(self, repository: Path, model: str) -> None:
+        self.repository = repository
+        self.model = model
+
+    def __enter__(self) -> InProcess:
+        try:
+            self.runner = Runner(self.repository, self.model)
+        except Exception as error:
+            # onnxruntime raises classes of its own, none of them public.
+            raise NotRun(one_line(error)) from error
+        return self
+
+    def measure(self, recordings: Sequence[Recording], at_once: int) -> Measured:
+        size = min(at_once, OFFLINE_BATCH)
+        ordered = by_length(recordings) if size > 1 else recordings
+        texts, latencies = {}, []
+        started = time.perf_counter()
+        for start in range(0, len(ordered), size):
+            asked = time.perf_counter()
+            batch = ordered[start : start + size]
+            items = self.runner.run([recording.samples for recording in batch])
+            latencies.append(time.perf_counter() - asked)
+            texts.update({one.utterance.name: item["TEXT"].item() for one, item in zip(batch, items, strict=True)})
+        spent = time.perf_counter() - started
+        return Measured(spent, texts, latencies if size == 1 else [], mean_batch(len(ordered), size))

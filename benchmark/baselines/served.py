@@ -1,0 +1,59 @@
+"""Our models, asked through a running server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmark.baselines.errors import NotRun
+from benchmark.baselines.system import Measured, System
+from nemo_triton.audio import SAMPLE_RATE, Samples, seconds
+from nemo_triton.errors import RecognizerError
+from nemo_triton.loadtest.measure import LoadRun, failures, measure
+from nemo_triton.loadtest.recording import Recording
+from nemo_triton.loadtest.schedule import ClosedLoop, Plan
+from nemo_triton.loadtest.sender import LocalSenders
+from nemo_triton.loadtest.server_counters import summary
+from nemo_triton.recognizer import AsyncRecognizer
+
+
+class Served(System):
+    """A running server, asked by so many clients at once; they pad to multiples of `pad_to` seconds, if at all."""
+
+    def __init__(self, name: str, model: str, url: str, recordings: Sequence[Recording], pad_to: int = 0) -> None:
+        self.name = name
+        self.model = model
+        self.url = url
+        self.pad_to = pad_to
+        if pad_to:
+            spoken = sum(recording.duration for recording in recordings)
+            self.padding = sum(seconds(self._sent(recording.samples)) for recording in recordings) / spoken - 1
+
+    def measure(self, recordings: Sequence[Recording], at_once: int) -> Measured:
+        try:
+            run = asyncio.run(self._measure([self._sent(recording.samples) for recording in recordings], at_once))
+        except RecognizerError as error:
+            raise NotRun(str(error)) from error
+        failed = failures(run.responses)
+        if failed:
+            raise NotRun(f"{recordings[failed[0].recording].utterance.name}: {failed[0].error}")
+        texts = {recordings[response.recording].utterance.name: response.text for response in run.responses}
+        latencies = [response.latency for response in run.responses]
+        (session,) = run.sessions
+        (encoder,) = (step for step in summary(session.counted) if step.model == f"{self.model}_encoder")
+        return Measured(session.wall_seconds, texts, latencies, encoder.mean_batch_size)
+
+    async def _measure(self, audio: Sequence[Samples], at_once: int) -> LoadRun:
+        run = LoadRun(ClosedLoop(at_once))
+        plan = Plan(run.load, tuple(range(len(audio))), shuffled=False, seed=0, requests=len(audio))
+        async with AsyncRecognizer(self.model, self.url) as recognizer:
+            await measure(recognizer, LocalSenders(recognizer, audio), plan, run)
+        return run
+
+    def _sent(self, samples: Samples) -> Samples:
+        """What a client sends of int16 samples [T]: [T'], with silence at the end."""
+        if not self.pad_to:
+            return samples
+        return np.pad(samples, (0, -len(samples) % (self.pad_to * SAMPLE_RATE)))

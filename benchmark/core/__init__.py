@@ -1,0 +1,1 @@
+"""What the commands share: constants, models, servers, results."""

@@ -1,0 +1,39 @@
+"""Where results lie: a folder of JSON files, one for each thing measured, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nemo_triton.errors import ClientError
+
+
+class ResultsError(ClientError):
+    """A folder of results that can't be used."""
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write all of the file or nothing, whatever interrupts; its folder is made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    # Escaped beyond ASCII: names of files and texts need not be valid Unicode.
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.rename(file)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Raises ResultsError where the file can't be read."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{file}: not readable as results ({error}); remove it and measure again") from error
+    if not isinstance(content, dict):
+        raise ResultsError(f"{file}: not readable as results (no JSON object); remove it and measure again")
+    return content
+
+
+def is_measured(file: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether the file holds results, measured under exactly the `wanted` conditions."""
+    return file.exists() and read_json(file).get("conditions") == dict(wanted)

@@ -1,0 +1,50 @@
+"""NIST's sclite (Debian package sctk) over the same texts, as a second opinion on word counts."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from nemo_triton.errors import ClientError
+from nemo_triton.loadtest.wer import ErrorCounts, Pair
+
+_DEBIAN = Path("/usr/lib/sctk/bin/sclite")
+_SUM = re.compile(r"\|\s*Sum\s*\|\s*\d+\s+\d+\s*\|\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)")
+
+
+class ScliteError(ClientError):
+    """sclite gave no counts."""
+
+
+def find_sclite() -> Path | None:
+    """The program, on the path or where Debian's sctk has it."""
+    found = shutil.which("sclite")
+    return Path(found) if found else _DEBIAN if _DEBIAN.exists() else None
+
+
+def write_trn(file: Path, texts: Sequence[str]) -> None:
+    """Write sclite's transcript form: a line for each text, with an id at its end."""
+    lines = [f"{text} (speaker-{number:06d})\n" for number, text in enumerate(texts)]
+    file.write_text("".join(lines), encoding="utf-8")
+
+
+def count_words(sclite: Path, pairs: Sequence[Pair], folder: Path) -> ErrorCounts:
+    """sclite's word counts of the pairs, whose transcripts are left in `folder` as ref.trn and hyp.trn.
+
+    Raises ScliteError where sclite can't read them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    reference, hypothesis = folder / "ref.trn", folder / "hyp.trn"
+    write_trn(reference, [pair.reference for pair in pairs])
+    write_trn(hypothesis, [pair.hypothesis for pair in pairs])
+    command = [str(sclite), "-r", str(reference), "trn", "-h", str(hypothesis), "trn", "-i", "rm", "-s"]
+    ended = subprocess.run([*command, "-e", "utf-8", "-o", "rsum", "stdout"], capture_output=True, text=True)
+    found = _SUM.search(ended.stdout)
+    if found is None:
+        last = (ended.stderr or ended.stdout).strip().splitlines()[-1:] or ["no output"]
+        raise ScliteError(f"{hypothesis}: sclite does not score it ({last[0].strip()})")
+    hits, substitutions, deletions, insertions = map(int, found.groups())
+    return ErrorCounts(hits, substitutions, insertions, deletions)

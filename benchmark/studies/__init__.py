@@ -1,0 +1,1 @@
+"""One-off studies, reproducible and outside the suite."""

@@ -1,0 +1,55 @@
+"""Batches of utterances of LibriSpeech's lengths in random order, as a server gets them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmark.studies.gpu.mixed_speech import draw_lengths, join
+from nemo_triton.audio import SAMPLE_RATE, Samples
+
+Int16 = npt.NDArray[np.int16]
+Int32 = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances of one batch.
+
+    samples: of all utterances end to end, int16 [sum of lengths] at 16 kHz
+    lengths: samples of each utterance, int32 [B, 1]
+    """
+
+    samples: Int16
+    lengths: Int32
+
+    @property
+    def seconds(self) -> float:
+        """Of audio, of all utterances together."""
+        return float(self.lengths.sum()) / SAMPLE_RATE
+
+    def feeds(self) -> dict[str, Any]:
+        """The inputs of a feature stage, as Triton gives them."""
+        return {"SAMPLES": self.samples, "SAMPLES_SHAPE": self.lengths, "SAMPLES_LENGTH": self.lengths}
+
+
+def make_batch(signals: Sequence[Samples]) -> Batch:
+    """A batch of these utterances, int16 [T] each."""
+    return Batch(np.concatenate(signals), np.array([[len(signal)] for signal in signals], np.int32))
+
+
+def draw_batches(pool: Sequence[Samples], size: int, count: int) -> Iterator[Batch]:
+    """`count` batches of `size` utterances, joined from the pool's recordings (int16 [T]); always the same."""
+    generator = random.Random(size)
+    for number in range(count):
+        yield make_batch([join(pool, seconds, generator) for seconds in batch_lengths(size, number)])
+
+
+def batch_lengths(size: int, number: int) -> list[float]:
+    """Seconds of each utterance of batch `number` of that size; PyTorch is measured with the same lengths."""
+    return draw_lengths(size, seed=1000 * size + number)

@@ -1,0 +1,197 @@
+"""An exported recognizer as its config.pbtxt describes it, read without Triton's protobuf.
+
+A bare machine lacks tritonclient. The reader here takes protobuf's text format, but knows no field: a value stays the
+text that it is written as, and each field is a list, since any may be repeated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
+
+from nemo_triton.errors import ClientError
+
+CONFIG = "config.pbtxt"
+
+Message = dict[str, list[Union[str, "Message"]]]
+"""Values of a message's fields, by field, in their order."""
+
+_TOKEN = re.compile(
+    r"""(?:
+        (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+        |(?P<word>[-+.\w]+)
+        |(?P<mark>[{}<>\[\]:,;])
+        |(?P<end>$)
+    )""",
+    re.VERBOSE,
+)
+_SPACE = re.compile(r"(?:\s|#[^\n]*)*")
+_CLOSING = {"{": "}", "<": ">"}
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+class EnsembleError(ClientError):
+    """A recognizer that the repository does not have, or a configuration that can't be read."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """A recognizer's stages, as folders of the repository, and whether its weights were trained.
+
+    text: the stage that makes the text; the decoder, unless it was exported for a GPU
+    """
+
+    name: str
+    features: str
+    encoder: str
+    decoder: str
+    text: str
+    trained: bool
+
+
+def read_ensemble(repository: Path, name: str) -> Ensemble:
+    """Read the configuration of the recognizer `name`. Raises EnsembleError in one line that names the file."""
+    file = repository / name / CONFIG
+    try:
+        config = parse(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise EnsembleError(f"{name}: {repository} has no such model; it has {_names(repository)}") from error
+    except (OSError, ValueError) as error:
+        raise EnsembleError(f"{file}: not readable as a configuration ({error}); export the model again") from error
+    steps = [step for part in _messages(config, "ensemble_scheduling") for step in _messages(part, "step")]
+    return Ensemble(
+        name,
+        features=_step_with(steps, "output_map", "FEATURES", file),
+        encoder=_step_with(steps, "input_map", "FEATURES", file),
+        decoder=_step_with(steps, "output_map", "TOKENS", file),
+        text=_step_with(steps, "output_map", "TEXT", file),
+        trained=_parameter(config, "weights") != "random",
+    )
+
+
+def parse(text: str) -> Message:
+    """Read protobuf's text format. Raises ValueError naming the line where the text is not in it."""
+    return _fields(_Tokens(text), end="")
+
+
+class _Tokens:
+    """The tokens of a text as (kind, value); the last one is ("end", "")."""
+
+    def __init__(self, text: str) -> None:
+        self._tokens = list(_split(text))
+        self._place = 0
+
+    def peek(self) -> tuple[str, str]:
+        return self._tokens[self._place][:2]
+
+    def take(self) -> tuple[str, str]:
+        token = self.peek()
+        self._place = min(self._place + 1, len(self._tokens) - 1)
+        return token
+
+    def skip(self, *marks: str) -> bool:
+        """Take the next token if it is one of these marks."""
+        kind, value = self.peek()
+        if kind == "mark" and value in marks:
+            self.take()
+            return True
+        return False
+
+    def wrong(self, expected: str) -> ValueError:
+        value, line = self._tokens[self._place][1:]
+        return ValueError(f"line {line}: expected {expected}, got {value or 'the end'}")
+
+
+def _split(text: str) -> Iterator[tuple[str, str, int]]:
+    """Kind, value and line of each token."""
+    place, line = 0, 1
+    while True:
+        space = _SPACE.match(text, place)
+        assert space is not None
+        line += space[0].count("\n")
+        matched = _TOKEN.match(text, space.end())
+        if matched is None:
+            raise ValueError(f"line {line}: not protobuf's text format")
+        kind = str(matched.lastgroup)
+        yield kind, matched[kind], line
+        if kind == "end":
+            return
+        place = matched.end()
+
+
+def _fields(tokens: _Tokens, end: str) -> Message:
+    message: Message = {}
+    while True:
+        kind, name = tokens.peek()
+        if (kind == "end" and not end) or (kind == "mark" and name == end):
+            tokens.take()
+            return message
+        if kind != "word":
+            raise tokens.wrong(f"a field or {end or 'the end'}")
+        tokens.take()
+        colon = tokens.skip(":")
+        values = message.setdefault(name, [])
+        if tokens.skip("["):
+            while not tokens.skip("]"):
+                values.append(_value(tokens))
+                tokens.skip(",")
+        elif colon or tokens.peek()[1] in _CLOSING:
+            values.append(_value(tokens))
+        else:
+            raise tokens.wrong(f"a value of {name}")
+        tokens.skip(",", ";")
+
+
+def _value(tokens: _Tokens) -> str | Message:
+    kind, value = tokens.peek()
+    if kind == "mark" and value in _CLOSING:
+        tokens.take()
+        return _fields(tokens, _CLOSING[value])
+    if kind == "word":
+        return tokens.take()[1]
+    if kind != "string":
+        raise tokens.wrong("a value")
+    parts = []
+    while tokens.peek()[0] == "string":
+        # Strings side by side are one.
+        parts.append(re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[1]), tokens.take()[1][1:-1]))
+    return "".join(parts)
+
+
+def _messages(message: Message, field: str) -> list[Message]:
+    return [value for value in message.get(field, []) if isinstance(value, dict)]
+
+
+def _text(message: Message, field: str) -> str:
+    """The last value of a field that is not repeated, as protobuf takes it; empty where there is none."""
+    values = [value for value in message.get(field, []) if isinstance(value, str)]
+    return values[-1] if values else ""
+
+
+def _parameter(config: Message, key: str) -> str:
+    entries = [entry for entry in _messages(config, "parameters") if _text(entry, "key") == key]
+    values = [_text(value, "string_value") for entry in entries for value in _messages(entry, "value")]
+    return values[-1] if values else ""
+
+
+def _step_with(steps: list[Message], tensors: str, name: str, file: Path) -> str:
+    """The model of the first step that has that tensor in its map `tensors`."""
+    for step in steps:
+        if name in {_text(entry, "key") for entry in _messages(step, tensors)}:
+            return _text(step, "model_name")
+    raise EnsembleError(f"{file}: no recognizer: no step has {name} in its {tensors}")
+
+
+def _names(repository: Path) -> str:
+    """The ensembles of a repository, for an error."""
+    names = [
+        file.parent.name for file in sorted(repository.glob(f"*/{CONFIG}")) if "ensemble_scheduling" in _content(file)
+    ]
+    return ", ".join(names) or "no recognizer"
+
+
+def _content(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace")

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Measure on a GPU machine, what is worth most first:
+#   bash benchmark/studies/gpu/measure.sh PACKED MODELS RESULTS SECONDS [PYTHON]
+# PACKED is what benchmark.studies.gpu.pack wrote; MODELS and RESULTS are folders to write. PYTHON is the serving environment's.
+# NEMO_PYTHON, if set, is one with PyTorch and NeMo's modules. The exit code is that of the first step that failed.
+set -u
+if [ $# -lt 4 ]; then
+  sed -n '2,5s/^# \{0,1\}//p' "$0" >&2
+  exit 2
+fi
+packed=$(realpath "$1") models=$(realpath -m "$2") results=$(realpath -m "$3") seconds=$4 python=${5:-python3}
+cd "$(dirname "$0")/../.." || exit 2
+mkdir -p "$models" "$results"
+code=0
+left() { echo $((seconds > SECONDS ? seconds - SECONDS : 0)); }
+step() { "$@" || { local failed=$?; [ $code -ne 0 ] || code=$failed; }; }
+unpack() {
+  local patterns=(--model audio --model 'mel_*')
+  for name in "$@"; do patterns+=(--model "$name" --model "${name}_*coder*" --model "${name}_log_probs"); done
+  step "$python" -m benchmark.studies.gpu.unpack "$packed" --out "$models" "${patterns[@]}"
+}
+stages() {
+  step "$python" -m benchmark.studies.gpu.stages --repository "$models" --out "$results/stages" --batches 3 --seconds 0.3 --slowest 1 \
+    --cut 'one group' --cut 'pass 300 s' --cut 'pass 100 s' "$@"
+}
+
+trained=(coffee_ctc coffee_rnnt coffee_ctc_fp16 coffee_rnnt_fp16)
+first=(stt_en_conformer_ctc_small stt_en_conformer_ctc_large_fp16 stt_en_citrinet_1024_fp16 stt_en_conformer_transducer_small)
+later=(parakeet_ctc_0.6b_fp16 stt_en_conformer_ctc_large stt_en_conformer_ctc_small_fp16 stt_en_citrinet_1024)
+
+unpack "${trained[@]}" "${first[@]}"
+step "$python" -m benchmark.studies.gpu.texts "${trained[@]}" --repository "$models" --out "$results/texts.json"
+stages "${first[@]}" --budget $(($(left) / 3))
+step "$python" -m benchmark.studies.gpu.sweep stt_en_conformer_ctc_small stt_en_conformer_ctc_large_fp16 --repository "$models" \
+  --out "$models/served" --concurrency 16,64,256 --seconds 2.5 --budget $(($(left) / 3))
+mkdir -p "$results/served" && cp "$models"/served/*.json "$results/served/"
+if [ -n "${NEMO_PYTHON:-}" ]; then
+  step "$NEMO_PYTHON" -m benchmark.studies.gpu.pytorch_encoder stt_en_conformer_ctc_large stt_en_conformer_ctc_small \
+    parakeet_ctc_0.6b stt_en_citrinet_1024 --out "$results/pytorch.json" --batches 3 --seconds 0.3 --budget $(($(left) / 2))
+else
+  echo 'NEMO_PYTHON is not set: PyTorch is not measured' >&2
+fi
+if [ "$(left)" -gt 60 ]; then
+  unpack "${later[@]}"
+  stages "${later[@]}" --no-profile --budget "$(left)"
+fi
+exit $code

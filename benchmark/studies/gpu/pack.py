@@ -1,0 +1,121 @@
+"""Export checkpoints of seeded random weights into a repository of a few MB, to be copied to another machine.
+
+    python -m benchmark.studies.gpu.pack CHECKPOINT... --out FOLDER [--precision fp32 --precision fp16]
+
+CHECKPOINTs are written by `verification/full_size/make_checkpoint.py --seeded`. Their large weights are left out, and
+benchmark.studies.gpu.unpack draws them again. Texts are not compared with NeMo's here, as export.py does. Needs NeMo.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import click
+import onnx
+
+from benchmark.studies.gpu import bare_cli
+from benchmark.studies.gpu.seeded import is_drawn
+from benchmark.studies.gpu.stand_ins import STAND_INS, StandIn, entries_of, strip
+from export_scripts.checkpoints.checkpoint import open_checkpoint
+from export_scripts.errors import ExportError
+from export_scripts.operators.tuning import Target
+from export_scripts.precision.choice import Precision, PrecisionName
+from export_scripts.repository.config import Serving
+from export_scripts.repository.names import Part
+
+SUFFIXES: dict[PrecisionName, str] = {"fp32": "", "fp16": "_fp16"}
+
+
+@click.command(help=__doc__)
+@click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(list(SUFFIXES)),
+    default=tuple(SUFFIXES),
+    show_default=True,
+    help="Of the encoder; give it again for more.",
+)
+@click.option(
+    "--target",
+    type=click.Choice(["cpu", "gpu"]),
+    default="gpu",
+    show_default=True,
+    help="What the graphs are tuned for; they run on both.",
+)
+@click.option(
+    "--frames-per-step",
+    "frames_per_step",
+    multiple=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Also write RNNT decoders of N frames per step, as NAME_decoder.N.",
+)
+def main(
+    *,
+    checkpoints: tuple[Path, ...],
+    out: Path,
+    precisions: tuple[PrecisionName, ...],
+    target: Target,
+    frames_per_step: tuple[int, ...],
+) -> int:
+    logging.disable(logging.ERROR)
+    warnings.simplefilter("ignore")
+    code = bare_cli.EXIT_OK
+    for file in checkpoints:
+        for precision in precisions:
+            try:
+                pack(file, out, precision=precision, target=target, frames_per_step=frames_per_step)
+            except (ExportError, ValueError, OSError) as error:
+                bare_cli.print_error(error)
+                code = bare_cli.EXIT_PROBLEM
+    return code
+
+
+def pack(
+    file: Path, out: Path, *, precision: PrecisionName, target: Target, frames_per_step: Sequence[int] = ()
+) -> None:
+    """Write the stages and ensembles of one checkpoint in one precision into `out`, replacing those of its name.
+
+    frames_per_step: of further RNNT decoders
+    """
+    # These import NeMo and PyTorch.
+    from export_scripts.chain import write_recognizer
+    from export_scripts.checkpoints.families import RnntDecoder
+    from export_scripts.stages.rnnt_decoder import rnnt_decoder_graph
+
+    checkpoint = open_checkpoint(str(file), SUFFIXES[precision])
+    encoder = checkpoint.model.encoder
+    shapes = {name: tuple(weight.shape) for name, weight in encoder.named_parameters() if is_drawn(weight.shape)}
+    stand_ins: list[StandIn] = []
+    work = out / f".{checkpoint.name}"
+    shutil.rmtree(work, ignore_errors=True)
+    prepare = partial(strip, shapes=shapes, stand_ins=stand_ins)
+    write_recognizer(work, checkpoint, Serving.of(target), Precision(precision, 0.0), prepare)
+    stage = work / Part.ENCODER.of(checkpoint.name)
+    (stage / "1" / STAND_INS).write_text(json.dumps(entries_of(stand_ins)))
+    encoder_bytes = (stage / "1" / "model.onnx").stat().st_size
+    if isinstance(checkpoint.decoder, RnntDecoder):
+        for frames in frames_per_step:
+            graph = rnnt_decoder_graph(checkpoint.decoder.transducer, checkpoint.pieces, frames)
+            folder = work / f"{Part.DECODER.of(checkpoint.name)}.{frames}" / "1"
+            folder.mkdir(parents=True)
+            onnx.save(graph, folder / "model.onnx")
+    for model in sorted(work.iterdir()):
+        shutil.rmtree(out / model.name, ignore_errors=True)
+        model.rename(out / model.name)
+    work.rmdir()
+    megabytes = encoder_bytes / 1e6
+    click.echo(f"{checkpoint.name}: {len(stand_ins)} of {len(shapes)} weights left out, encoder {megabytes:.1f} MB")
+
+
+if __name__ == "__main__":
+    bare_cli.run(main)

@@ -1,0 +1,60 @@
+"""Operations and bytes that a PyTorch module needs at least, counted while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from benchmark.studies.gpu.needs import Needs
+
+
+class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts what runs in its block of matrix products and convolutions; all else is taken to be free.
+
+    operations: a multiplication and an addition are two (torch.utils.flop_counter's formulas)
+    elements: numbers read and written, each operand and each result of a product once
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations = 0
+        self.elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.operations += int(formula(*args, **(kwargs or {}), out_val=result))
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+            self.elements += sum(tensor.numel() for tensor in tensors)
+        return result
+
+
+PROBED_SECONDS = (4, 8, 16, 24, 32)
+DEGREE = 2
+"""Attention grows with the square of the length, all else with the length."""
+
+
+@torch.no_grad()
+def needs_of(run: Callable[[int], Any], weights: int) -> Needs:
+    """Count what `run` does for utterances of some whole numbers of seconds, and fit polynomials to it.
+
+    weights: elements of the parameters that are operands of products
+    """
+    operations, elements = [], []
+    for seconds in PROBED_SECONDS:
+        with ProductCounter() as counter:
+            run(seconds)
+        operations.append(counter.operations)
+        elements.append(counter.elements - weights)
+    return Needs(_fit(operations), _fit(elements), weights)
+
+
+def _fit(counts: Sequence[int]) -> tuple[float, ...]:
+    return tuple(float(value) for value in np.polyfit(PROBED_SECONDS, counts, DEGREE))

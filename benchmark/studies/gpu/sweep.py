@@ -1,0 +1,209 @@
+"""Measure recognizers through the real server at several concurrencies, in about a minute each.
+
+    python -m benchmark.studies.gpu.sweep NAME... --repository model_repository --out FOLDER
+
+The short form of `python -m benchmark.studies.gpu`, without checkpoints, rounds and PyTorch, for a machine that is at
+hand for minutes. FOLDER gets one JSON file per model and variant, written again after each concurrency.
+
+Needs the server's environment (make install SERVER=server-gpu).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from google.protobuf.message import DecodeError
+
+from benchmark.core.model_control import EXPLICIT, loaded
+from benchmark.core.results_folder import read_json, write_json
+from benchmark.core.serving import serving
+from benchmark.data.dataset import MANIFEST
+from benchmark.run import BENCH
+from benchmark.studies.gpu.mixed_speech import write_mixed_speech
+from benchmark.studies.gpu.timing import NO_TIME
+from benchmark.studies.gpu.variants import BASELINE, VARIANTS, write_variant
+from export_scripts.errors import ExportError
+from export_scripts.repository.gpu import TensorRt
+from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
+from nemo_triton.errors import ClientError
+from nemo_triton.terminal import options as cli
+
+ROOT = Path(__file__).parents[3]
+BY_NAME = {variant.name: variant for variant in VARIANTS}
+UTTERANCES = 512
+START_SECONDS = 120
+"""That the server may take."""
+END_SECONDS = 10
+
+
+def _each_concurrency(text: str, parameter: click.Parameter, context: click.Context) -> float:
+    value: int = click.IntRange(1)(text, parameter, context)
+    return value
+
+
+@click.command(help=__doc__)
+@click.argument("names", nargs=-1, required=True)
+@click.option("--repository", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--manifest",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help=f"Recordings to send.  [default: {UTTERANCES} utterances of LibriSpeech's lengths, joined from the demo's]",
+)
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    type=click.Choice(list(BY_NAME)),
+    default=(BASELINE,),
+    show_default=True,
+    help="How to serve; give it again for more.",
+)
+@click.option(
+    "--concurrency",
+    "concurrencies",
+    default="1,16,64,256",
+    show_default=True,
+    metavar="N[,N...]",
+    callback=cli.number_list(_each_concurrency),
+    help="Concurrent requests; each is one load.",
+)
+@click.option("--seconds", default=3.0, show_default=True, help="Of each load.")
+@click.option(
+    "--bench", "flags", default="--processes 4 --shared-memory", show_default=True, help="Flags of client/bench.py."
+)
+@click.option("--budget", default=600.0, show_default=True, metavar="SECONDS", help="No load begins or goes on later.")
+def sweep(
+    *,
+    names: tuple[str, ...],
+    repository: Path,
+    out: Path,
+    manifest: Path | None,
+    variants: tuple[str, ...],
+    concurrencies: tuple[float, ...],
+    seconds: float,
+    flags: str,
+    budget: float,
+) -> int:
+    stop_at = time.monotonic() + budget
+    if not concurrencies:
+        raise click.BadParameter("--concurrency: name at least one number")
+    if manifest is None:
+        write_mixed_speech(out / "data", DEMO_MANIFEST, UTTERANCES, 0)
+        manifest = out / "data" / MANIFEST
+    loads = Loads(manifest, tuple(map(int, concurrencies)), seconds, tuple(flags.split()), stop_at)
+    code = cli.EXIT_OK
+    for variant in variants:
+        for name in names:
+            served = (out / "variants" / variant).resolve()
+            try:
+                loads.seconds_left()
+                write_variant(repository, name, served, BY_NAME[variant], TensorRt())
+                measure(name, variant=variant, repository=served, loads=loads, file=out / f"{name}.{variant}.json")
+            except (ClientError, ExportError, DecodeError, OSError) as error:
+                cli.print_error(f"{name}, {variant}: {error}")
+                code = cli.EXIT_PROBLEM
+    return code
+
+
+@dataclass(frozen=True)
+class Loads:
+    """What each server is sent.
+
+    manifest: of the recordings
+    concurrencies: of the closed loops, one load each
+    seconds: of each load, about
+    flags: more of client/bench.py's
+    stop_at: when the last load ends, by time.monotonic
+    """
+
+    manifest: Path
+    concurrencies: tuple[int, ...]
+    seconds: float
+    flags: tuple[str, ...]
+    stop_at: float
+
+    def seconds_left(self) -> float:
+        """Raises ClientError where there are none."""
+        left = self.stop_at - time.monotonic()
+        if left <= 0:
+            raise ClientError(NO_TIME)
+        return left
+
+
+def measure(name: str, *, variant: str, repository: Path, loads: Loads, file: Path) -> None:
+    """Serve one model and put the loads on it one after the other; `file` gets what was measured after each.
+
+    Raises ClientError where the server does not start, a load has no figures, or the time is over.
+    """
+    report: dict[str, Any] = {"name": name, "variant": variant, "loads": [], "skipped": []}
+    started = time.perf_counter()
+    with serving(repository, [EXPLICIT], START_SECONDS) as server, loaded(server.grpc, name):
+        report["opened_seconds"] = time.perf_counter() - started
+        common = ["--model", name, "--url", server.grpc, "--metrics-url", f"http://{server.metrics}/metrics"]
+        common += ["--manifest", str(loads.manifest), *loads.flags]
+        fresh = file.with_suffix(".fresh")
+        # Each new shape costs time on a GPU, and the first pass over the recordings meets most of them.
+        _bench([*common, "--concurrency", str(max(loads.concurrencies))], fresh, loads.seconds_left())
+        for place, concurrency in enumerate(loads.concurrencies):
+            flags = ["--concurrency", str(concurrency), "--duration", str(loads.seconds)]
+            try:
+                found = _bench([*common, *flags], fresh, loads.seconds_left())
+            except ClientError as error:
+                report["skipped"] = [f"{left} in flight: {error}" for left in loads.concurrencies[place:]]
+                write_json(file, report)
+                raise
+            report["loads"] += found["loads"]
+            report |= {key: found[key] for key in ("machine", "versions")}
+            write_json(file, report)
+            click.echo(f"{name} {variant} {_line(found['loads'][0])}")
+
+
+def _line(load: dict[str, Any]) -> str:
+    steps = ", ".join(f"{step['model'].rpartition('_')[2]} {step['executing_ms']:.0f}" for step in load["steps"])
+    p50 = load["latency_ms"]["p50"]
+    latency = "no answer" if p50 is None else f"p50 {p50:.0f} ms"
+    return (
+        f"{load['load']['concurrency']} in flight: RTFx {load['rtfx']:.0f}, {latency}, "
+        f"batch {load['mean_batch_size']}, failures {load['failed']}; ms executing: {steps}"
+    )
+
+
+def _bench(flags: Sequence[str], fresh: Path, seconds_left: float) -> dict[str, Any]:
+    """The figures of client/bench.py, by way of the file `fresh`. Raises ClientError where there are none in time."""
+    fresh.unlink(missing_ok=True)
+    command = [sys.executable, str(BENCH), "--json", str(fresh), *flags]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        code = process.wait(seconds_left)
+    except subprocess.TimeoutExpired:
+        raise ClientError(NO_TIME) from None
+    finally:
+        _end(process)
+    if not fresh.exists():
+        raise ClientError(f"bench.py ended with code {code} and no figures")
+    found = read_json(fresh)
+    fresh.unlink()
+    return found
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that still runs, gently at first, so that bench.py ends its own processes."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+if __name__ == "__main__":
+    cli.run(sweep)

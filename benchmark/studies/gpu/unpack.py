@@ -1,0 +1,90 @@
+"""Draw the weights that benchmark.studies.gpu.pack left out.
+
+    python -m benchmark.studies.gpu.unpack PACKED --out model_repository
+
+Models that are in the repository already are left as they are. Needs numpy, onnx and click.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import click
+import onnx
+from google.protobuf.message import DecodeError
+
+from benchmark.studies.gpu import bare_cli
+from benchmark.studies.gpu.stand_ins import STAND_INS, fill
+from export_scripts.operators.walk import all_graphs
+
+LARGEST_FILE = 1_900_000_000
+"""Bytes of weights in one ONNX file; protobuf reads at most 2 GiB, so more go beside it."""
+SMALLEST_BESIDE = 1 << 16
+"""Bytes of the smallest weight that goes beside a file."""
+
+
+@click.command(help=__doc__)
+@click.argument("packed", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Repository to write to.")
+@click.option(
+    "--model",
+    "patterns",
+    multiple=True,
+    metavar="NAME",
+    default=("*",),
+    help="Unpack only these folders; may have wildcards, and may be given several times.",
+)
+def main(*, packed: Path, out: Path, patterns: tuple[str, ...]) -> int:
+    folders = [folder for folder in sorted(packed.iterdir()) if (folder / "config.pbtxt").exists() or _is_stage(folder)]
+    code = bare_cli.EXIT_OK
+    for pattern in patterns:
+        if not any(fnmatchcase(folder.name, pattern) for folder in folders):
+            bare_cli.print_error(f"{packed}: no model {pattern}; choose a folder that benchmark.studies.gpu.pack wrote")
+            code = bare_cli.EXIT_PROBLEM
+    for folder in folders:
+        if not any(fnmatchcase(folder.name, pattern) for pattern in patterns):
+            continue
+        started = time.perf_counter()
+        try:
+            written = unpack(folder, out / folder.name)
+        except (OSError, ValueError, KeyError, IndexError, DecodeError) as error:
+            bare_cli.print_error(f"{folder}: can't be unpacked ({bare_cli.describe(error)}); pack it again")
+            code = bare_cli.EXIT_PROBLEM
+            continue
+        click.echo(f"{folder.name}: {time.perf_counter() - started:.1f} s" if written else f"{folder.name}: is there")
+    return code
+
+
+def unpack(packed: Path, target: Path) -> bool:
+    """Write one model with all of its weights. Returns False where `target` exists, which is left as it is."""
+    if target.exists():
+        return False
+    partial = target.with_name(f".{target.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(packed, partial, ignore=shutil.ignore_patterns(STAND_INS))
+    entries = packed / "1" / STAND_INS
+    if entries.exists():
+        model = fill(onnx.load(packed / "1" / "model.onnx"), json.loads(entries.read_text()))
+        write(model, partial / "1" / "model.onnx")
+    partial.rename(target)
+    return True
+
+
+def write(model: onnx.ModelProto, file: Path) -> None:
+    """Write a graph, with its weights beside it where they are too many for one file. The model may be changed."""
+    size = sum(len(tensor.raw_data) for graph in all_graphs(model.graph) for tensor in graph.initializer)
+    beside = size > LARGEST_FILE
+    onnx.save(model, file, save_as_external_data=beside, location=f"{file.name}.data", size_threshold=SMALLEST_BESIDE)
+
+
+def _is_stage(folder: Path) -> bool:
+    """Whether it is a decoder of other frames per step, which has no configuration."""
+    return (folder / "1" / "model.onnx").exists()
+
+
+if __name__ == "__main__":
+    bare_cli.run(main)

@@ -1,0 +1,1 @@
+"""fp32, fp16 and int8 of a checkpoint, side by side."""

@@ -1,0 +1,1 @@
+"""The NeMo side: checkpoints, what is read from them, and what NeMo makes of an utterance."""

@@ -1,0 +1,188 @@
+"""Opens a NeMo checkpoint and says what the stages need to know of it."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import yaml
+
+from export_scripts.errors import ExportError
+from export_scripts.repository.names import is_file, recognizer_name
+from export_scripts.stages.features import Edges, FrontEnd, Normalization
+from export_scripts.stages.text import Pieces, read_pieces
+from export_scripts.verify.recordings import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from nemo.collections.asr.models import ASRModel
+
+    from export_scripts.checkpoints.families import Decoder
+
+ZERO_EDGES_SINCE = (2, 5)
+"""The NeMo release whose front end pads with zeros instead of reflecting (NeMo pull request 13827)."""
+
+KINDS: dict[str, Literal["ctc", "rnnt"]] = {
+    "EncDecCTCModel": "ctc",
+    "EncDecCTCModelBPE": "ctc",
+    "EncDecRNNTModel": "rnnt",
+    "EncDecRNNTBPEModel": "rnnt",
+}
+"""NeMo's classes that can be exported, and what they have behind the encoder."""
+GREEDY = ("greedy", "greedy_batch")
+RANDOM_WEIGHTS = "random_weights"
+"""Key of a checkpoint's config that is true where the model was never trained, so that nobody takes it for one."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A recognizer restored from a checkpoint file, on the CPU and in evaluation mode."""
+
+    file: Path
+    name: str
+    model_class: str
+    nemo_version: str | None
+    random_weights: bool
+    model: ASRModel
+    front_end: FrontEnd
+    pieces: Pieces
+    decoder: Decoder
+
+
+def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
+    """Open a local `.nemo` file, or download the pretrained model of that name through NeMo.
+
+    suffix: added to its name
+    Raises ExportError where there is no such checkpoint, it can't be read, or it is of a kind or has a name that
+    can't be exported.
+    """
+    if Path(source).is_dir():
+        raise ExportError(f"{source}: is a folder; name a .nemo file in it, or a pretrained model")
+    name = recognizer_name(source, suffix)
+    file = Path(source) if is_file(source) else _download(source)
+    config = _read_config(file)
+    model_class = str(config.get("target", "")).rpartition(".")[2]
+    if model_class not in KINDS:
+        found = model_class or "class that its config does not name"
+        raise ExportError(f"{file}: is of {found}; can be exported: {', '.join(KINDS)}")
+    version = config.get("nemo_version")
+    model = _restore(file)
+    from export_scripts.checkpoints.families import make_decoder
+    from export_scripts.stages.encoder import check_encoder
+
+    try:
+        check_encoder(model.encoder)
+        return Checkpoint(
+            file=file,
+            name=name,
+            model_class=model_class,
+            nemo_version=None if version is None else str(version),
+            random_weights=bool(config.get(RANDOM_WEIGHTS)),
+            model=model,
+            front_end=_front_end(model, edges_of(version)),
+            pieces=_pieces(model),
+            decoder=make_decoder(KINDS[model_class], model),
+        )
+    except ValueError as error:
+        raise ExportError(f"{file}: {error}") from error
+
+
+def edges_of(nemo_version: object) -> Edges:
+    """How the front end of that NeMo release treats the ends of an utterance; None is an early one."""
+    numbers = re.match(r"(\d+)\.(\d+)", str(nemo_version))
+    release = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
+    return "zero" if release >= ZERO_EDGES_SINCE else "reflect"
+
+
+def _download(name: str) -> Path:
+    from nemo.collections.asr.models import ASRModel
+
+    try:
+        return Path(ASRModel.from_pretrained(name, return_model_file=True))
+    except FileNotFoundError as error:
+        raise ExportError(f"{name}: neither a .nemo file nor a pretrained model that NeMo knows") from error
+    except Exception as error:
+        # NeMo's downloads raise whatever its HTTP library and its cache raise.
+        raise ExportError(f"{name}: could not be downloaded: {_first_line(error)}") from error
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    """model_config.yaml of a `.nemo` file, which is a tar archive, compressed or not."""
+    try:
+        with tarfile.open(file) as archive:
+            for member in archive:
+                if Path(member.name).name == "model_config.yaml":
+                    content = archive.extractfile(member)
+                    config = yaml.safe_load(content.read()) if content else None
+                    if isinstance(config, dict):
+                        return config
+    except FileNotFoundError as error:
+        raise ExportError(f"{file}: no such file") from error
+    except (tarfile.TarError, OSError, EOFError, zlib.error, yaml.YAMLError) as error:
+        raise ExportError(f"{file}: not a NeMo checkpoint: {_first_line(error)}") from error
+    raise ExportError(f"{file}: not a NeMo checkpoint: it holds no model_config.yaml")
+
+
+def _restore(file: Path) -> ASRModel:
+    from nemo.collections.asr.models import ASRModel
+
+    try:
+        model: ASRModel = ASRModel.restore_from(str(file), map_location="cpu")
+        if model.cfg.decoding.strategy not in GREEDY:
+            model.change_decoding_strategy({**model.cfg.decoding, "strategy": "greedy_batch"}, verbose=False)
+    except Exception as error:
+        # Restoring builds whatever the config names and so may raise anything.
+        raise ExportError(f"{file}: NeMo can't restore it: {_first_line(error)}") from error
+    model.eval()
+    model.freeze()
+    return model
+
+
+def _front_end(model: ASRModel, edges: Edges) -> FrontEnd:
+    """Read from NeMo's own front end as the checkpoint's config built it."""
+    from nemo.collections.asr.parts.preprocessing.features import FilterbankFeatures
+
+    featurizer: Any = getattr(model.preprocessor, "featurizer", None)
+    if type(featurizer) is not FilterbankFeatures:
+        raise ValueError(f"preprocessor {type(model.preprocessor).__name__} is not a mel spectrogram")
+    if featurizer.sample_rate != SAMPLE_RATE:
+        raise ValueError(f"preprocessor.sample_rate is {featurizer.sample_rate}; only {SAMPLE_RATE} can be exported")
+    if featurizer.exact_pad:
+        raise ValueError("preprocessor.exact_pad is true; only false can be exported")
+    if featurizer.frame_splicing != 1:
+        raise ValueError(f"preprocessor.frame_splicing is {featurizer.frame_splicing}; only 1 can be exported")
+    normalization: Any = featurizer.normalize or "none"
+    if normalization not in get_args(Normalization):
+        raise ValueError(f"preprocessor.normalize is {normalization}; known: {', '.join(get_args(Normalization))}")
+    mel = featurizer.fb[0].numpy().astype(np.float32)
+    window = np.ones(featurizer.win_length) if featurizer.window is None else featurizer.window.numpy()
+    return FrontEnd(
+        sample_rate=featurizer.sample_rate,
+        n_fft=featurizer.n_fft,
+        hop_length=featurizer.hop_length,
+        window=window.astype(np.float32),
+        mel=mel,
+        preemphasis=float(featurizer.preemph or 0),
+        magnitude_power=float(featurizer.mag_power),
+        log=bool(featurizer.log),
+        log_guard=featurizer.log_zero_guard_type,
+        log_guard_value=float(featurizer.log_zero_guard_value_fn(featurizer.fb)),
+        normalization=normalization,
+        edges=edges,
+    )
+
+
+def _pieces(model: ASRModel) -> Pieces:
+    vocabulary = (model.joint if hasattr(model, "joint") else model.decoder).vocabulary
+    size = len(vocabulary)
+    if model.decoding.blank_id != size:
+        raise ValueError(f"the blank is label {model.decoding.blank_id}; only the last, {size}, can be exported")
+    return read_pieces(size, model.decoding.decode_ids_to_str, model.decoding.supported_punctuation or ())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(":")

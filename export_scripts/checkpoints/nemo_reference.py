@@ -1,0 +1,73 @@
+"""What NeMo itself makes of an utterance: the truth that an exported model is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import numpy as np
+import torch
+
+from export_scripts.checkpoints.checkpoint import Checkpoint
+from export_scripts.stages.features import INT16_SCALE, Edges
+
+
+@dataclass(frozen=True)
+class Reference:
+    """NeMo's results for one utterance alone.
+
+    features: float32 [frames, mels]; scores: float32 [frames', width], see `decoders`
+    """
+
+    features: np.ndarray
+    scores: np.ndarray
+    text: str
+
+
+def reference(checkpoint: Checkpoint, samples: np.ndarray) -> Reference:
+    """Run NeMo's front end, encoder and greedy decoding on int16 samples [T], alone."""
+    model: Any = checkpoint.model
+    signal = torch.from_numpy(samples.astype(np.float32) * INT16_SCALE)[None]
+    length = torch.tensor([len(samples)])
+    with torch.no_grad(), older_front_end(model.preprocessor.featurizer, checkpoint.front_end.edges):
+        features, frames = model.preprocessor(input_signal=signal, length=length)
+        scores, text = checkpoint.decoder.nemo(features, frames)
+    return Reference(features[0, :, : int(frames)].T.numpy(), scores, text)
+
+
+@contextmanager
+def older_front_end(featurizer: Any, edges: Edges) -> Iterator[None]:
+    """Where `edges` are reflected, let NeMo's FilterbankFeatures do as it did before 2.5, for utterances alone.
+
+    NeMo 2.5 and later reads every checkpoint with its new front end
+    (nemo/collections/asr/parts/preprocessing/features.py); older checkpoints were trained with the
+    one of 2.4, which reflects the signal at its ends and has one frame more.
+    """
+    if edges == "zero":
+        yield
+        return
+
+    def stft(self: Any, signal: torch.Tensor) -> torch.Tensor:
+        return torch.stft(
+            signal,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            win_length=self.win_length,
+            center=True,
+            window=self.window.to(dtype=torch.float),
+            return_complex=True,
+            pad_mode="reflect",
+        )
+
+    def get_seq_len(self: Any, samples: torch.Tensor) -> torch.Tensor:
+        return torch.div(samples, self.hop_length, rounding_mode="floor").to(torch.long) + 1
+
+    featurizer.stft = MethodType(stft, featurizer)
+    featurizer.get_seq_len = MethodType(get_seq_len, featurizer)
+    try:
+        yield
+    finally:
+        del featurizer.stft, featurizer.get_seq_len

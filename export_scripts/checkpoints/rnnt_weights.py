@@ -1,0 +1,54 @@
+"""Reads what decoding needs from a NeMo RNNT model: prediction network, joint and limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from export_scripts.stages.rnnt_decoder import ACTIVATIONS, Linear, LstmLayer, Transducer
+
+NO_LIMIT = 2**31
+
+
+def read_transducer(model: Any) -> Transducer:
+    """Raises ValueError for a decoder or joint of another kind than NeMo's LSTM transducer."""
+    decoder, joint = model.decoder, model.joint
+    if type(decoder).__name__ != "RNNTDecoder":
+        raise ValueError(f"the decoder is a {type(decoder).__name__}; only RNNTDecoder can be exported")
+    if joint.num_extra_outputs:
+        raise ValueError("the joint predicts durations or big blanks as well; only plain RNNT can be exported")
+    if not decoder.blank_as_pad:
+        raise ValueError("decoder.blank_as_pad is false; only true can be exported")
+    lstm = getattr(decoder.prediction["dec_rnn"], "lstm", None)
+    if not isinstance(lstm, torch.nn.LSTM):
+        raise ValueError("the prediction network is not a plain LSTM; decoder.normalization_mode must be null")
+    if lstm.proj_size:
+        raise ValueError("decoder.prednet.rnn_hidden_size makes the LSTM a projecting one, which can't be exported")
+    activation = type(joint.joint_net[0]).__name__
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"the joint's activation is {activation}; known: {', '.join(ACTIVATIONS)}")
+    return Transducer(
+        embedding=_array(decoder.prediction["embed"].weight),
+        layers=tuple(_layer(lstm, index) for index in range(lstm.num_layers)),
+        prediction=_linear(joint.pred),
+        output=_linear(joint.joint_net[-1]),
+        activation=activation,
+        max_symbols=model.decoding.decoding.max_symbols or NO_LIMIT,
+    )
+
+
+def _layer(lstm: torch.nn.LSTM, index: int) -> LstmLayer:
+    parameters = {name: getattr(lstm, f"{name}_l{index}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+    bias = _array(parameters["bias_ih"] + parameters["bias_hh"])
+    return LstmLayer(Linear(_array(parameters["weight_ih"].T), bias), _array(parameters["weight_hh"].T))
+
+
+def _linear(linear: torch.nn.Linear) -> Linear:
+    return Linear(_array(linear.weight.T), _array(linear.bias))
+
+
+def _array(parameter: torch.Tensor) -> np.ndarray:
+    array: np.ndarray = np.ascontiguousarray(parameter.detach().numpy(), dtype=np.float32)
+    return array

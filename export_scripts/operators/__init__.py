@@ -1,0 +1,1 @@
+"""Building blocks of graphs: the builder, ragged batches, length buckets, attention, convolutions."""

@@ -1,0 +1,1 @@
+"""The encoder in fp32, fp16 or int8."""

@@ -1,0 +1,42 @@
+"""A traced encoder in the precision that the export asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from export_scripts.precision.choice import Precision
+from export_scripts.precision.fp16 import to_half
+from export_scripts.precision.int8 import Batch, to_int8
+from export_scripts.stages.encoder import Conversion, unchanged
+from export_scripts.stages.features import FrontEnd, features_graph
+
+RECORDINGS_AT_ONCE = 4
+
+
+def conversion(precision: Precision, front_end: FrontEnd) -> Conversion:
+    """What the encoder stage does to the traced encoder before it is put into the loop over groups."""
+    if precision.name == "fp16":
+        return to_half
+    if precision.name == "int8":
+        return lambda traced: to_int8(traced, padded_features(front_end, precision.calibration.signals))
+    return unchanged
+
+
+def padded_features(front_end: FrontEnd, recordings: Sequence[np.ndarray]) -> Iterator[Batch]:
+    """Features of int16 recordings in padded batches of similar length, as the encoder meets them."""
+    session = _open(features_graph(front_end))
+    by_length = sorted(recordings, key=len)
+    for start in range(0, len(by_length), RECORDINGS_AT_ONCE):
+        batch = by_length[start : start + RECORDINGS_AT_ONCE]
+        shapes = np.array([[len(samples)] for samples in batch], np.int32)
+        feeds = {"SAMPLES": np.concatenate(batch), "SAMPLES_SHAPE": shapes, "SAMPLES_LENGTH": shapes}
+        features, length = session.run(["FEATURES", "FEATURES_LENGTH"], feeds)
+        yield {"features": features, "length": length[:, 0].astype(np.int64)}
+
+
+def _open(graph: onnx.ModelProto) -> ort.InferenceSession:
+    return ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -1,0 +1,1 @@
+"""The Triton side: model names, configurations, validation, publishing."""

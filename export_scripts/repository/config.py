@@ -1,0 +1,186 @@
+"""config.pbtxt of stages and ensembles, from Triton's own protobuf and the graphs themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import onnx
+from google.protobuf import text_format
+from onnx import TensorProto
+from tritonclient.grpc import model_config_pb2 as triton
+
+from export_scripts.errors import ExportError
+from export_scripts.operators.ragged import item_dims_key
+from export_scripts.operators.tuning import Target
+from export_scripts.repository.gpu import Accelerator, TensorRt, computes_in_half, use_cuda, use_tensorrt
+
+TRITON_TYPES: dict[int, int] = {
+    TensorProto.BOOL: triton.TYPE_BOOL,
+    TensorProto.UINT8: triton.TYPE_UINT8,
+    TensorProto.UINT16: triton.TYPE_UINT16,
+    TensorProto.UINT32: triton.TYPE_UINT32,
+    TensorProto.UINT64: triton.TYPE_UINT64,
+    TensorProto.INT8: triton.TYPE_INT8,
+    TensorProto.INT16: triton.TYPE_INT16,
+    TensorProto.INT32: triton.TYPE_INT32,
+    TensorProto.INT64: triton.TYPE_INT64,
+    TensorProto.FLOAT16: triton.TYPE_FP16,
+    TensorProto.FLOAT: triton.TYPE_FP32,
+    TensorProto.DOUBLE: triton.TYPE_FP64,
+    TensorProto.STRING: triton.TYPE_STRING,
+}
+CONFIG = "config.pbtxt"
+WILDCARD = -1
+SHAPE_SUFFIX = "_SHAPE"
+THREADS_PARAMETER = "intra_op_thread_count"
+
+
+MAX_BATCH_SIZES: dict[Target, int] = {"cpu": 16, "gpu": 64}
+"""Requests that a stage takes at once, unless the export says otherwise (docs/gpu.md)."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How Triton runs a recognizer's stages.
+
+    max_batch_size: requests that a stage takes at once
+    queue_delay_us: how long the dynamic batcher waits for more company, microseconds
+    encoders: instances of the encoder, which run beside each other
+    encoder_threads: of onnxruntime in each of them, on a CPU; 0 takes all cores
+    accelerator: what runs the encoder on a GPU
+    decoder_device: "gpu" runs the decoder on a GPU, if the server has one, and makes the text in another stage
+    target: what the graphs are tuned for
+    """
+
+    max_batch_size: int = 16
+    queue_delay_us: int = 0
+    encoders: int = 1
+    encoder_threads: int = 0
+    accelerator: Accelerator = "cuda"
+    tensorrt: TensorRt = field(default_factory=TensorRt)
+    decoder_device: Literal["cpu", "gpu"] = "cpu"
+    target: Target = "cpu"
+
+    @classmethod
+    def of(cls, target: Target) -> Serving:
+        """The defaults for a target."""
+        return cls(max_batch_size=MAX_BATCH_SIZES[target], target=target)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One graph to be served.
+
+    device: "any" takes a GPU where the server has one
+    encodes: whether it does most of the work, so that its instances and threads matter; others have one each
+    shared: whether other recognizers use it, so that its configuration must be the same for all
+    step_rate: of the encoder's input, in Hz
+    target: what a shared stage is tuned for; its name says so
+    """
+
+    name: str
+    graph: onnx.ModelProto
+    device: Literal["cpu", "any"]
+    encodes: bool = False
+    shared: bool = False
+    step_rate: int = 0
+    target: Target = "cpu"
+
+
+def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
+    """The configuration of a stage; its inputs, outputs, dims and types are the graph's own."""
+    serving = Serving.of(stage.target) if stage.shared else serving
+    config = triton.ModelConfig(name=stage.name, backend="onnxruntime", max_batch_size=serving.max_batch_size)
+    items = item_dims(stage.graph)
+    for value in stage.graph.graph.input:
+        source = value.name.removesuffix(SHAPE_SUFFIX)
+        if source != value.name and source in items:
+            config.batch_input.add(
+                kind=triton.BatchInput.BATCH_ITEM_SHAPE,
+                target_name=[value.name],
+                data_type=data_type(value),
+                source_input=[source],
+            )
+        elif value.name in items:
+            config.input.add(
+                name=value.name, data_type=data_type(value), dims=items[value.name], allow_ragged_batch=True
+            )
+        else:
+            config.input.add(name=value.name, data_type=data_type(value), dims=dims(value)[1:])
+    for value in stage.graph.graph.output:
+        config.output.add(name=value.name, data_type=data_type(value), dims=dims(value)[1:])
+    config.dynamic_batching.max_queue_delay_microseconds = serving.queue_delay_us
+    kind = triton.ModelInstanceGroup.KIND_CPU if stage.device == "cpu" else triton.ModelInstanceGroup.KIND_AUTO
+    config.instance_group.add(count=serving.encoders if stage.encodes else 1, kind=kind)
+    threads = serving.encoder_threads if stage.encodes else 1
+    if threads:
+        config.parameters[THREADS_PARAMETER].string_value = str(threads)
+    if stage.device == "any":
+        # PyTorch rounds like that in convolutions, unless told otherwise, but not in its FFT or an LSTM's products.
+        use_cuda(config, tf32=stage.encodes)
+        if stage.encodes and serving.accelerator == "tensorrt":
+            use_tensorrt(config, serving.tensorrt, computes_in_half(stage.graph))
+    return config
+
+
+def ensemble_config(
+    name: str, steps: Sequence[triton.ModelConfig], outputs: Sequence[str], parameters: dict[str, str]
+) -> triton.ModelConfig:
+    """Wire the steps by the names of their tensors: an output feeds every later input of its name.
+
+    outputs: the tensors that a client may ask for. One who asks only for tensors of a step before the
+    last gets an error from Triton (2.51), which then drops the last step and waits for it all the same.
+    """
+    config = triton.ModelConfig(
+        name=name, platform="ensemble", max_batch_size=min(step.max_batch_size for step in steps)
+    )
+    made = {output.name: output for step in steps for output in step.output}
+    taken = {tensor.name for step in steps for tensor in step.input}
+    for step in steps:
+        wired = config.ensemble_scheduling.step.add(model_name=step.name, model_version=-1)
+        for tensor in step.input:
+            wired.input_map[tensor.name] = tensor.name
+            if tensor.name not in made:
+                config.input.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        for tensor in step.output:
+            if tensor.name in taken or tensor.name in outputs:
+                wired.output_map[tensor.name] = tensor.name
+    for output in outputs:
+        config.output.add(name=output, data_type=made[output].data_type, dims=made[output].dims)
+    for key, value in parameters.items():
+        config.parameters[key].string_value = value
+    return config
+
+
+def write_config(folder: Path, config: triton.ModelConfig) -> None:
+    """Write the configuration into a model's folder."""
+    (folder / CONFIG).write_text(text_format.MessageToString(config))
+
+
+def read_config(folder: Path) -> triton.ModelConfig:
+    """The configuration in a model's folder. Raises ExportError naming the file."""
+    file = folder / CONFIG
+    try:
+        return text_format.Parse(file.read_text(), triton.ModelConfig())
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise ExportError(f"{file}: {error}") from error
+
+
+def item_dims(graph: onnx.ModelProto) -> dict[str, list[int]]:
+    """The dims of one item of each ragged input of a graph."""
+    notes = {entry.key: entry.value for entry in graph.metadata_props}
+    keys = {value.name: item_dims_key(value.name) for value in graph.graph.input}
+    return {name: [int(dim) for dim in notes[key].split(",")] for name, key in keys.items() if key in notes}
+
+
+def dims(value: onnx.ValueInfoProto) -> list[int]:
+    """A graph's input's or output's dims; -1 where the size is open."""
+    return [dim.dim_value if dim.HasField("dim_value") else WILDCARD for dim in value.type.tensor_type.shape.dim]
+
+
+def data_type(value: onnx.ValueInfoProto) -> int:
+    """Triton's data type of a graph's input or output."""
+    return int(TRITON_TYPES.get(value.type.tensor_type.elem_type, triton.TYPE_INVALID))

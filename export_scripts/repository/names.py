@@ -1,0 +1,72 @@
+"""What a recognizer and its parts are called in a repository, and which names that leaves for recognizers."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from pathlib import Path
+
+from export_scripts.errors import ExportError
+from export_scripts.operators.tuning import Target
+
+AUDIO = "audio"
+FEATURES = "mel_{mels}_{milliseconds}ms_{edges}_{digest}"
+"""The stages that recognizers share."""
+TARGET_SUFFIXES: dict[Target, str] = {"cpu": "", "gpu": "_gpu"}
+"""What the name of a shared stage that is tuned for a target ends in."""
+
+
+class Part(Enum):
+    """What a repository holds of a recognizer beside the recognizer itself, by the end of its name."""
+
+    ENCODER = "_encoder"
+    DECODER = "_decoder"
+    TEXT = "_text"
+    LOG_PROBS = "_log_probs"
+
+    def of(self, recognizer: str) -> str:
+        return f"{recognizer}{self.value}"
+
+
+def features_name(front_end: str, target: Target) -> str:
+    """The feature stage of a front end, for a target."""
+    return front_end + TARGET_SUFFIXES[target]
+
+
+def is_file(source: str) -> bool:
+    """Whether a CHECKPOINT is a file's name, there or not, and not that of a pretrained model."""
+    return source.endswith(".nemo") or Path(source).is_file()
+
+
+def recognizer_name(source: str, suffix: str = "") -> str:
+    """What a checkpoint is served as: the name of its file or pretrained model, with `suffix`.
+
+    Raises ExportError where a part of a recognizer may have that name, which an export would replace.
+    """
+    name = model_name(Path(source).stem if is_file(source) else source) + suffix
+    owner = _owner(name)
+    if owner:
+        raise ExportError(
+            f"{source}: a recognizer can't be called {name}, which is {owner}; rename the checkpoint or give it "
+            "another name by --name-suffix"
+        )
+    return name
+
+
+def check_suffix(suffix: str) -> None:
+    """Raises ExportError where a model's name can't end so."""
+    if suffix != model_name(suffix):
+        raise ExportError(f"--name-suffix: {suffix!r} can't be in a model's name; use letters, digits, _, . and -")
+
+
+def model_name(name: str) -> str:
+    """The name with whatever Triton or a file system may not take replaced by an underscore."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+
+
+def _owner(name: str) -> str:
+    """Whose name it is where it is not a recognizer's, else empty."""
+    if name == AUDIO or re.fullmatch(re.sub(r"{\w+}", r"\\w+", FEATURES), name):
+        return "the name of a stage that recognizers share"
+    ending = next((part.value for part in Part if name.endswith(part.value)), None)
+    return f"the {ending} of a recognizer {name.removesuffix(ending)}" if ending else ""

@@ -1,0 +1,44 @@
+"""Stage `audio`: what clients send becomes samples that a ragged stage can take."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from export_scripts.operators.builder import Graph, ints
+from export_scripts.operators.ragged import length_output
+
+MAX_SECONDS = 1200
+"""Longer audio is refused, since a server that runs out of memory is gone for all of its clients."""
+
+
+def audio_graph(sample_rate: int) -> onnx.ModelProto:
+    """AUDIO int16 [B, T] -> SAMPLES int16 [B, max(T, 1)] and SAMPLES_LENGTH int32 [B, 1], which is T.
+
+    The one stage that is not ragged: it stands between clients, who may send no samples at all,
+    and the ragged stages, which must never see an empty item (see `ragged_input`). Requests that share
+    its batch are of one length, so audio that it refuses costs no other request its text.
+    """
+    g = Graph("audio")
+    audio = g.input("AUDIO", TensorProto.INT16, ["items", "samples"])
+    shape = g.Shape(audio)
+    items, samples = g.Slice(shape, ints(0), ints(1)), g.Slice(shape, ints(1), ints(2))
+    missing = g.Max(g.Sub(ints(1), samples), ints(0))
+    silence = g.ConstantOfShape(
+        g.Concat(items, missing, axis=0), value=onnx.numpy_helper.from_array(np.zeros(1, np.int16))
+    )
+    g.output("SAMPLES", g.Concat(audio, silence, axis=1), TensorProto.INT16, ["items", "at_least_one"])
+    length_output(g, "SAMPLES_LENGTH", g.Expand(g.Add(samples, _refuse_long(g, samples, sample_rate)), items))
+    return g.model()
+
+
+def _refuse_long(g: Graph, samples: str, sample_rate: int) -> str:
+    """int64 [1], a zero, or an error of onnxruntime that says why.
+
+    ONNX has no operator for that: a look-up beyond the end of a table fails, and the error quotes the node's name.
+    """
+    too_long = g.Cast(g.Greater(samples, ints(MAX_SECONDS * sample_rate)), to=TensorProto.INT64)
+    zero = g.Gather(ints(0), too_long)
+    g.nodes[-1].name = f"audio is longer than {MAX_SECONDS} seconds"
+    return zero

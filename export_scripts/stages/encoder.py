@@ -1,0 +1,278 @@
+"""Encoder stage: NeMo's own modules, traced with every length mask on.
+
+NeMo's `export()` switches the masks of convolutions off and drops the lengths, so that an
+utterance's text depends on the company it has in its batch. Here the encoder keeps them.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import onnx
+import torch
+from nemo.collections.asr.modules import ConformerEncoder, ConvASREncoder
+from nemo.collections.asr.parts.submodules.jasper import MaskedConv1d, SqueezeExcite
+from nemo.collections.asr.parts.submodules.multi_head_attention import (
+    RelPositionalEncoding,
+    RelPositionMultiHeadAttention,
+)
+from nemo.core.classes.common import typecheck
+from onnx import TensorProto
+
+from export_scripts.operators.attention import attention
+from export_scripts.operators.bucketing import in_groups, side_by_side
+from export_scripts.operators.builder import OPSET, Graph
+from export_scripts.operators.convolutions import without_convolutions
+from export_scripts.operators.ragged import Padded, Ragged, length_output, ragged_input
+from export_scripts.operators.tuning import CPU, Tuning
+
+Conversion = Callable[[onnx.ModelProto], onnx.ModelProto]
+"""Changes the traced encoder, inputs features and length, outputs scores and scores_length, keeping all four."""
+
+
+def unchanged(traced: onnx.ModelProto) -> onnx.ModelProto:
+    """The conversion of those who want float32."""
+    return traced
+
+
+class LengthKeepingEncoder(torch.nn.Module):
+    """NeMo's encoder and what is computed on top of it, time-major, for items that may have no frame at all."""
+
+    def __init__(self, encoder: torch.nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, features: torch.Tensor, length: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """features float32 [B, frames, mels], length int64 [B] -> scores [B, frames', width], int64 [B].
+
+        Means over no frames would be NaN, so an item without any is given one and keeps none.
+        """
+        at_least_one = length.clamp(min=1)
+        encoded, encoded_length = self.encoder(audio_signal=features.transpose(1, 2), length=at_least_one)
+        return self.scores(encoded), torch.where(length > 0, encoded_length.to(torch.int64), 0)
+
+    def scores(self, encoded: torch.Tensor) -> torch.Tensor:
+        """[B, frames', width] of the encoder's [B, D, frames']."""
+        raise NotImplementedError
+
+
+class CtcEncoder(LengthKeepingEncoder):
+    """With the CTC head; the scores are log-probs."""
+
+    def __init__(self, encoder: torch.nn.Module, head: torch.nn.Module) -> None:
+        super().__init__(encoder)
+        self.head = head
+
+    def scores(self, encoded: torch.Tensor) -> torch.Tensor:
+        log_probs: torch.Tensor = self.head(encoder_output=encoded)
+        return log_probs
+
+
+class RnntEncoder(LengthKeepingEncoder):
+    """With the joint's projection, which does not depend on what was decoded."""
+
+    def __init__(self, encoder: torch.nn.Module, projection: torch.nn.Module) -> None:
+        super().__init__(encoder)
+        self.projection = projection
+
+    def scores(self, encoded: torch.Tensor) -> torch.Tensor:
+        projected: torch.Tensor = self.projection(encoded.transpose(1, 2))
+        return projected
+
+
+def ctc_encoder_graph(
+    encoder: CtcEncoder, mels: int, frame_rate: int, convert: Conversion = unchanged, tuning: Tuning = CPU
+) -> onnx.ModelProto:
+    """FEATURES float32 (ragged) -> LABELS int32 [B, frames'], LABELS_LENGTH, LOG_PROBS float32.
+
+    LOG_PROBS [B, frames', labels] is there for those who ask for it; its best label a frame, taken
+    as NeMo takes it, is LABELS.
+    """
+    g, log_probs = _encoder(encoder, mels, frame_rate, convert, tuning)
+    best = g.Cast(g.ArgMax(log_probs.table, axis=1, keepdims=0), to=TensorProto.INT32)
+    labels = side_by_side(g, replace(log_probs, table=best, width=None))
+    g.output("LABELS", labels, TensorProto.INT32, ["items", "encoded"])
+    length_output(g, "LABELS_LENGTH", log_probs.length)
+    _output(g, "LOG_PROBS", log_probs)
+    return g.model()
+
+
+def rnnt_encoder_graph(
+    encoder: RnntEncoder, mels: int, frame_rate: int, convert: Conversion = unchanged, tuning: Tuning = CPU
+) -> onnx.ModelProto:
+    """FEATURES float32 (ragged) -> ENCODED float32 [B, frames', joint size], ENCODED_LENGTH."""
+    g, encoded = _encoder(encoder, mels, frame_rate, convert, tuning)
+    _output(g, "ENCODED", encoded)
+    length_output(g, "ENCODED_LENGTH", encoded.length)
+    return g.model()
+
+
+def _encoder(
+    encoder: LengthKeepingEncoder, mels: int, frame_rate: int, convert: Conversion, tuning: Tuning
+) -> tuple[Graph, Ragged]:
+    """The graph so far, and the scores of each item's own frames; frame_rate is that of FEATURES, in Hz."""
+    traced, width = _trace(encoder, mels, tuning.scores_at_once)
+    converted = convert(traced if tuning.convolutions else without_convolutions(traced))
+
+    def network(group: Graph, batch: Padded) -> tuple[str, str]:
+        results = group.append(converted, {"features": batch.values, "length": batch.length})
+        return results["scores"], results["scores_length"]
+
+    g = Graph("encoder")
+    features = ragged_input(g, "FEATURES", TensorProto.FLOAT, width=mels)
+    return g, in_groups(g, features, network, width=width, step_rate=frame_rate, tuning=tuning)
+
+
+def _output(g: Graph, name: str, items: Ragged) -> None:
+    g.output(name, side_by_side(g, items), TensorProto.FLOAT, ["items", "encoded", items.width or 1])
+
+
+def _trace(module: LengthKeepingEncoder, mels: int, scores_at_once: int) -> tuple[onnx.ModelProto, int]:
+    example = torch.randn(2, 120, mels), torch.tensor([120, 73])
+    with (
+        # Through a folder: only there PyTorch keeps weights beside the graph where both exceed protobuf's 2 GiB.
+        tempfile.TemporaryDirectory() as folder,
+        torch.no_grad(),
+        warnings.catch_warnings(),
+        typecheck.disable_checks(),
+        lengths_from_shapes(module, scores_at_once),
+    ):
+        warnings.simplefilter("ignore")
+        width = module.eval()(*example)[0].shape[2]
+        file = Path(folder) / "encoder.onnx"
+        torch.onnx.export(
+            module,
+            example,
+            str(file),
+            input_names=["features", "length"],
+            output_names=["scores", "scores_length"],
+            dynamic_axes={
+                "features": {0: "items", 1: "frames"},
+                "length": {0: "items"},
+                "scores": {0: "items", 1: "encoded"},
+                "scores_length": {0: "items"},
+            },
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        return onnx.load(file), width
+
+
+def check_encoder(encoder: torch.nn.Module) -> None:
+    """Raises ValueError for an encoder whose lengths can't be kept, or of a kind that was never compared with NeMo."""
+    if isinstance(encoder, ConvASREncoder):
+        masked = {child.conv for child in encoder.modules() if isinstance(child, MaskedConv1d) and child.use_mask}
+        if any(isinstance(child, torch.nn.Conv1d) and child not in masked for child in encoder.modules()):
+            raise ValueError("encoder.conv_mask is false: its text would depend on the company in a batch")
+    elif isinstance(encoder, ConformerEncoder):
+        if encoder.self_attention_model != "rel_pos":
+            raise ValueError(
+                f"encoder.self_attention_model is {encoder.self_attention_model}; only rel_pos can be exported"
+            )
+        if list(encoder.att_context_size) != [-1, -1]:
+            raise ValueError(
+                f"encoder.att_context_size is {list(encoder.att_context_size)}; only [-1, -1], which is all of the "
+                "audio, can be exported"
+            )
+    else:
+        raise ValueError(f"the encoder is a {type(encoder).__name__}; known: ConvASREncoder, ConformerEncoder")
+
+
+@contextmanager
+def lengths_from_shapes(module: torch.nn.Module, scores_at_once: int) -> Iterator[None]:
+    """Masks and positions are computed from the shape at hand instead of being read from NeMo's caches.
+
+    A cache has the size that it had when the model was traced; longer audio would run off its end.
+    """
+    patched: list[tuple[torch.nn.Module, str]] = []
+    masks = _Masks()
+
+    def mask_input(self: MaskedConv1d, x: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
+        return x * masks.of(lens, x.size(2))[1]
+
+    def make_pad_mask(
+        self: SqueezeExcite, seq_lens: torch.Tensor, max_audio_length: int, device: Any = None
+    ) -> torch.Tensor:
+        return masks.of(seq_lens, max_audio_length)[0]
+
+    def patch(owner: torch.nn.Module, name: str, function: Any) -> None:
+        owner.__dict__[name] = MethodType(function, owner)
+        patched.append((owner, name))
+
+    for child in module.modules():
+        if isinstance(child, MaskedConv1d):
+            patch(child, "mask_input", mask_input)
+            patch(child, "update_masked_length", _keep)
+        elif isinstance(child, SqueezeExcite):
+            patch(child, "make_pad_mask", make_pad_mask)
+            patch(child, "set_max_len", _keep)
+        elif isinstance(child, ConvASREncoder):
+            patch(child, "update_max_sequence_length", _keep)
+        elif isinstance(child, ConformerEncoder):
+            patch(child, "update_max_seq_length", _keep)
+            patch(child, "_create_masks", _padding_masks)
+        elif isinstance(child, RelPositionMultiHeadAttention):
+            patch(child, "forward", attention(scores_at_once))
+        elif isinstance(child, RelPositionalEncoding):
+            patch(child, "forward", _relative_positions)
+    try:
+        yield
+    finally:
+        for owner, name in patched:
+            del owner.__dict__[name]
+
+
+def _keep(self: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
+    """Leave NeMo's cache as it is."""
+
+
+class _Masks:
+    """Masks of valid steps, one for all layers of a time resolution: each on its own would cost more than some layers.
+
+    Layers hand on the same tensor of lengths until one has a stride.
+    """
+
+    def __init__(self) -> None:
+        self._made: list[tuple[torch.Tensor, int, tuple[torch.Tensor, torch.Tensor]]] = []
+
+    def of(self, lengths: torch.Tensor, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """[B, 1, steps], true and 1 where a step is valid: bool and float32."""
+        for known, known_steps, mask in self._made:
+            if known is lengths and known_steps == int(steps):
+                return mask
+        valid = (torch.arange(steps).unsqueeze(0) < lengths.unsqueeze(1)).unsqueeze(1)
+        self._made.append((lengths, int(steps), (valid, valid.to(torch.float32))))
+        return self._made[-1][2]
+
+
+def _padding_masks(
+    self: ConformerEncoder, padding_length: torch.Tensor, max_audio_length: int, **kwargs: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """True where a frame is not valid: bool [B, frames], and [B, 1, frames] for `attention`.
+
+    NeMo has a mask of frames by frames, which for ten minutes of audio alone takes gigabytes; what
+    a frame that is not valid would attend to matters to nobody.
+    """
+    invalid = torch.arange(max_audio_length).unsqueeze(0) >= padding_length.unsqueeze(1)
+    return invalid, invalid.unsqueeze(1)
+
+
+def _relative_positions(
+    self: RelPositionalEncoding, x: torch.Tensor, cache_len: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What NeMo reads from its table (PositionalEncoding.create_pe), for any number of frames."""
+    if self.xscale:
+        x = x * self.xscale
+    frames = x.size(1)
+    offset = torch.arange(frames - 1, -frames, -1, dtype=torch.float32).unsqueeze(1)
+    rate = torch.exp(torch.arange(0, self.d_model, 2, dtype=torch.float32) * -(math.log(10000.0) / self.d_model))
+    angle = offset * rate
+    return x, torch.stack([torch.sin(angle), torch.cos(angle)], dim=2).flatten(1).unsqueeze(0)

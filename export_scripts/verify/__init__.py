@@ -1,0 +1,1 @@
+"""Compares the written stages with NeMo."""

@@ -1,0 +1,75 @@
+"""Any audio file -> the samples that go over the wire: int16, 16 kHz, mono."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from nemo_triton.errors import AudioError, one_line
+
+SAMPLE_RATE = 16000
+"""Samples per second on the wire."""
+
+Samples: TypeAlias = NDArray[np.int16]
+
+_INT16_STEPS = 32768.0
+
+
+def load_audio(path: str | Path) -> Samples:
+    """Read any file that libsndfile reads as int16 samples [T] at 16 kHz, channels averaged.
+
+    A 16-bit 16 kHz mono file comes through bit for bit; everything else is resampled (soxr HQ) and rounded to 16 bit,
+    and what lies outside full scale is clipped. A file with a header and no samples gives an empty array.
+
+    Raises AudioError, one line that names the file, for a file that is missing, empty, unreadable or no audio, or
+    that holds NaN or infinite samples.
+    """
+    path = Path(path)
+    try:
+        _check_is_file(path)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    try:
+        with soundfile.SoundFile(path) as file:
+            native = file.subtype == "PCM_16" and file.samplerate == SAMPLE_RATE and file.channels == 1
+            samples = file.read(dtype="int16" if native else "float32", always_2d=not native)
+            rate = int(file.samplerate)
+    # soundfile raises TypeError for a name that ends in .raw, which says nothing of its rate or sample format.
+    except (soundfile.LibsndfileError, TypeError) as error:
+        reason = one_line(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(".")
+        raise AudioError(f"{path}: not readable as audio ({reason}); convert it, e.g. to WAV or FLAC") from error
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from error
+    return np.asarray(samples, np.int16) if native else _convert(samples, rate, path)
+
+
+def seconds(samples: Samples) -> float:
+    """Duration in seconds of 16 kHz samples [T]."""
+    return len(samples) / SAMPLE_RATE
+
+
+def _check_is_file(path: Path) -> None:
+    """Catch what libsndfile would only call a "System error" or an unknown format."""
+    if path.is_dir():
+        raise AudioError(f"{path}: is a folder, not an audio file; name a file in it")
+    if not path.exists():
+        raise AudioError(f"{path}: no such file; check the path")
+    if path.is_file() and path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes); record or copy it again")
+
+
+def _convert(samples: NDArray[np.float32], rate: int, path: Path) -> Samples:
+    """Float samples [T, channels], full scale 1.0, at `rate` Hz -> int16 [T'] at 16 kHz."""
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}: holds NaN or infinite samples; write it again from its source")
+    mono = samples.mean(axis=1)
+    if rate != SAMPLE_RATE and len(mono):
+        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
+    scaled: NDArray[np.float32] = np.rint(np.asarray(mono, np.float32) * _INT16_STEPS)
+    # Clipped while still float: an int16 cast of a value beyond full scale would wrap to the other sign.
+    return scaled.clip(-_INT16_STEPS, _INT16_STEPS - 1).astype(np.int16)

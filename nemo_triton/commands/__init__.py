@@ -1,0 +1,1 @@
+"""The commands `nemo-triton transcribe`, `nemo-triton bench` and `nemo-triton models`."""

@@ -1,0 +1,226 @@
+"""The command that measures a served recognizer: `python client/bench.py --model NAME --manifest FILE`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
+from nemo_triton.errors import ClientError, one_line
+from nemo_triton.loadtest.figures import CLOCK, Results, as_json, build_results
+from nemo_triton.loadtest.run import BenchRun, Options
+from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop
+from nemo_triton.loadtest.wer import NORMALIZATIONS
+from nemo_triton.manifest import read_manifest
+from nemo_triton.terminal import options as cli
+from nemo_triton.terminal.tables import print_results
+
+DEFAULT_CONCURRENCY = 16
+
+
+@click.command(epilog=CLOCK)
+@cli.connection_options
+@click.option(
+    "--manifest",
+    default=str(DEMO_MANIFEST),
+    metavar="FILE",
+    help="NeMo JSON lines, or a CSV filename,transcript.  [default: the coffee orders in nemo_triton/demo_speech]",
+)
+@click.option(
+    "--concurrency",
+    callback=cli.number_list(click.IntRange(min=1)),
+    default="",
+    metavar="N[,N...]",
+    help="Closed loop: so many requests in flight; a list is a sweep.  [default: 16, where no --rate is given]",
+)
+@click.option(
+    "--rate",
+    callback=cli.number_list(click.FloatRange(min=0, min_open=True)),
+    default="",
+    metavar="R[,R...]",
+    help="Open loop: so many requests a second at random (Poisson) moments, whatever the server does; a list is a "
+    "sweep.",
+)
+@click.option(
+    "--requests",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Requests under each load.  [default: one for each utterance, or as many as --duration allows]",
+)
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Send for so long under each load, utterances again and again.",
+)
+@click.option(
+    "--order",
+    type=click.Choice(["shuffled", "sorted", "given"]),
+    default="shuffled",
+    show_default=True,
+    help="Of the utterances; sorted is the longest first, given the manifest's.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of order and arrivals.")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Python processes that send, where one can't keep the server busy.",
+)
+@click.option(
+    "--shared-memory",
+    is_flag=True,
+    help="The server, on this machine, reads the audio from shared memory instead of from the wire.",
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="How often to ask again where the server is not there or has no room; its time counts as latency.",
+)
+@click.option(
+    "--normalization",
+    type=click.Choice(list(NORMALIZATIONS)),
+    default="basic",
+    show_default=True,
+    help="What is done to both texts before words are compared.",
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Requests sent before the clock starts.  [default: as many as the first load has in flight]",
+)
+@click.option(
+    "--worst",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Show so many utterances with the most wrong words, with their differences.",
+)
+@click.option(
+    "--metrics-url",
+    "metrics_urls",
+    metavar="URL[,URL...]",
+    callback=cli.names,
+    default="",
+    help="Triton's metrics, for CPU, GPU and memory, which never come by TLS.  [default: port 8002 of each server]",
+)
+@click.option(
+    "--rows",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=cli.check_output,
+    help="Write each answer there as it comes, as JSON lines.",
+)
+@click.option("--resume", is_flag=True, help="Go on where the run that wrote --rows was interrupted or killed.")
+@click.option(
+    "--json",
+    "json_path",
+    metavar="FILE|-",
+    type=click.Path(dir_okay=False, writable=True, allow_dash=True, path_type=Path),
+    callback=cli.check_output,
+    help="Also write the figures and all that is needed to repeat them; - is standard output, the tables then go to "
+    "stderr.",
+)
+def bench(
+    manifest: str,
+    concurrency: tuple[int, ...],
+    rate: tuple[float, ...],
+    requests: int | None,
+    duration: float | None,
+    warmup: int | None,
+    worst: int,
+    metrics_urls: tuple[str, ...],
+    rows: Path | None,
+    resume: bool,
+    json_path: Path | None,
+    **options: Any,
+) -> int:
+    """Measure throughput, latency and word error rate of a recognizer over a manifest.
+
+    An utterance that cannot be read or whose request fails gives one line on standard error; the rest is measured, and
+    the exit code is 2.
+    """
+    if resume and rows is None:
+        raise click.UsageError("--resume needs --rows, the file of the run to go on with")
+    normalization = options.pop("normalization")
+    listed = read_manifest(manifest, text_required=True)
+    loads: list[Load] = [*map(ClosedLoop, concurrency), *map(OpenLoop, rate)] or [ClosedLoop(DEFAULT_CONCURRENCY)]
+    first = loads[0].concurrency if isinstance(loads[0], ClosedLoop) else DEFAULT_CONCURRENCY
+    run = BenchRun(
+        Options(
+            loads=loads,
+            requests=requests,
+            seconds=duration,
+            warmup=first if warmup is None else warmup,
+            metrics_urls=metrics_urls,
+            rows=rows,
+            resume=resume,
+            **options,
+        )
+    )
+    for problem in listed.problems:
+        run.fail(problem)
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    interrupted = False
+    try:
+        asyncio.run(run.measure(listed.utterances))
+    except KeyboardInterrupt:
+        interrupted = True
+        go_on = "; --resume goes on" if rows else ""
+        cli.print_error(f"interrupted; {run.answered} requests were answered{go_on}")
+        if not run.answered:
+            return cli.EXIT_INTERRUPTED
+    except (ClientError, OSError) as error:
+        # What was measured before is worth more than the error that ended it.
+        if not run.answered:
+            raise
+        run.note(one_line(error))
+    setting = {
+        "started": started,
+        "flags": {name: _plain(value) for name, value in click.get_current_context().params.items()},
+        "manifest": manifest,
+        "normalization": normalization,
+        **run.setting(),
+    }
+    results = build_results(setting, run.runs, run.recordings, run.problems, run.complete, run.notes)
+    publish(results, worst, json_path)
+    if interrupted:
+        return cli.EXIT_INTERRUPTED
+    return cli.EXIT_PROBLEM if results.failures or results.notes else cli.EXIT_OK
+
+
+def publish(results: Results, worst: int, json_path: Path | None) -> None:
+    """Print the tables, and write the JSON where it was asked for."""
+    to_stdout = json_path == Path("-")
+    print_results(results, worst, cli.console(stderr=to_stdout))
+    if json_path is None:
+        return
+    text = json.dumps(as_json(results, worst), indent=2)
+    if to_stdout:
+        click.echo(text)
+    else:
+        json_path.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
+
+
+def main() -> NoReturn:
+    """Run the command and end this process with its exit code."""
+    cli.run(bench)
+
+
+if __name__ == "__main__":
+    main()

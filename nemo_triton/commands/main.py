@@ -1,0 +1,43 @@
+"""`nemo-triton COMMAND`, installed with the package."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from nemo_triton import __version__
+from nemo_triton.errors import ClientError
+from nemo_triton.terminal import options as cli
+
+_COMMANDS = ("bench", "models", "transcribe")
+
+
+class _Commands(click.Group):
+    """Imports a command when it is used: bench needs packages that the others do not."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        try:
+            command: click.Command = getattr(import_module(f"nemo_triton.commands.{cmd_name}"), cmd_name)
+        except ModuleNotFoundError as missing:
+            raise ClientError(
+                f"nemo-triton {cmd_name}: there is no module {missing.name}; pip install 'nemo-triton[client]'"
+            ) from missing
+        return command
+
+
+@click.command(cls=_Commands)
+@click.version_option(__version__, prog_name="nemo-triton")
+def nemo_triton() -> None:
+    """Transcribe speech with NeMo recognizers that Triton serves, and measure them."""
+
+
+def main() -> NoReturn:
+    """Run the command and end this process with its exit code."""
+    cli.run(nemo_triton)

@@ -1,0 +1,1 @@
+"""Puts load on a served recognizer and measures throughput, latency, batching and word error rate."""

@@ -1,0 +1,308 @@
+"""What a benchmark run amounts to: its figures, and as JSON all that is needed to repeat it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+
+from nemo_triton.loadtest import server_counters as server_statistics
+from nemo_triton.loadtest.measure import LoadRun, failures
+from nemo_triton.loadtest.recording import Recording, Response
+from nemo_triton.loadtest.schedule import OpenLoop
+from nemo_triton.loadtest.server_counters import StepStatistics
+from nemo_triton.loadtest.server_metrics import Usage
+from nemo_triton.loadtest.wer import NORMALIZATIONS, Pair, Score, alignment, score
+
+PERCENTILES = (50, 90, 95, 99)
+SATURATED = 0.95
+"""A concurrency saturates the server where it reaches this share of the highest throughput of its sweep."""
+KNEE = 2.0
+"""The knee of a sweep over rates is the last one before the 95th percentile of latency exceeds so many times that of
+the lowest rate."""
+BUSY_CLIENT = 0.9
+"""A sending process that computes for a larger share of the time may itself be what limits the throughput."""
+
+CLOCK = (
+    "The clock runs from the first request to the last answer; audio files are read before it starts. Latency counts "
+    "from when a request was due."
+)
+
+
+@dataclass(frozen=True)
+class TargetFigures:
+    """What one server did under a load: requests that it answered, and its own counters."""
+
+    target: str
+    answered: int
+    recognizer: StepStatistics | None
+    steps: Sequence[StepStatistics]
+
+    @property
+    def mean_batch_size(self) -> float | None:
+        """Of the step that computes longest."""
+        return _mean_batch_size(self.steps)
+
+
+@dataclass(frozen=True)
+class LoadFigures:
+    """The figures of one load. Requests that failed count nowhere but in `failed` and `deadlines_exceeded`.
+
+    latency_ms: mean, percentiles (p50, ...) and max; None where nothing was answered
+    retries: attempts beyond the first of each request, by --retries or at another server
+    late_ms: 95th percentile of how late an open loop sent its requests; None for a closed loop
+    client_busy: the share of the time that the busiest sending process computed; None where it was killed
+    loop_lag_ms: 95th percentile of how late a sending process got the CPU when it was due; None where it was killed
+    sessions: of sending; more than one where a run was resumed
+    counters_complete: whether `recognizer` and `steps` cover every session of sending and every server
+    targets: of each server; `recognizer` and `steps` are sums over them
+    usage: of the server's machine; None where there are several, which are in `usages`, by the URL of their metrics
+    """
+
+    load: Mapping[str, float]
+    name: str
+    answered: int
+    failed: int
+    deadlines_exceeded: int
+    retries: int
+    audio_seconds: float
+    wall_seconds: float
+    latency_ms: Mapping[str, float] | None
+    late_ms: float | None
+    client_busy: float | None
+    loop_lag_ms: float | None
+    sessions: int
+    counters_complete: bool
+    recognizer: StepStatistics | None
+    steps: Sequence[StepStatistics]
+    targets: Sequence[TargetFigures]
+    usage: Usage | None
+    usages: Mapping[str, Usage]
+
+    @property
+    def rtfx(self) -> float:
+        """Seconds of audio recognized in a second of wall time."""
+        return self.audio_seconds / self.wall_seconds if self.wall_seconds else 0.0
+
+    @property
+    def requests_per_second(self) -> float:
+        return self.answered / self.wall_seconds if self.wall_seconds else 0.0
+
+    @property
+    def mean_batch_size(self) -> float | None:
+        """Of the step that computes longest."""
+        return _mean_batch_size(self.steps)
+
+
+def _mean_batch_size(steps: Sequence[StepStatistics]) -> float | None:
+    busy = [step for step in steps if step.infer_ms is not None]
+    return max(busy, key=lambda step: step.infer_ms or 0.0).mean_batch_size if busy else None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An utterance's first answer and its errors."""
+
+    audio: str
+    pair: Pair
+
+
+@dataclass(frozen=True)
+class Results:
+    """All loads of a run, and the accuracy over the first answer of each utterance.
+
+    setting: what was asked of whom, with which versions on which machine; JSON values
+    changed_texts: utterances that another answer had another text for
+    failures: one line for each utterance or request without a result
+    notes: one line for each thing that kept the run from its end
+    """
+
+    setting: Mapping[str, Any]
+    loads: Sequence[LoadFigures]
+    utterances: int
+    score: Score
+    scored: Sequence[Scored]
+    changed_texts: Sequence[str]
+    failures: Sequence[str]
+    complete: bool
+    """Whether every request that was planned was sent."""
+    notes: Sequence[str] = ()
+
+    @property
+    def saturation(self) -> LoadFigures | None:
+        """The lowest concurrency that saturates the server; None without a sweep over concurrencies."""
+        closed = [load for load in self.loads if "concurrency" in load.load and load.answered]
+        highest = max((load.rtfx for load in closed), default=0.0)
+        enough = [load for load in closed if load.rtfx >= SATURATED * highest]
+        return min(enough, key=lambda load: load.load["concurrency"]) if len(closed) > 1 else None
+
+    @property
+    def knee(self) -> str | None:
+        """The last rate before latency rises (see KNEE) or a request fails; None without a sweep over rates.
+
+        A sweep that does not have the knee between two of its rates only says on which side of them it is.
+        """
+        loads = sorted((load for load in self.loads if "rate" in load.load), key=lambda load: load.load["rate"])
+        if len(loads) < 2:
+            return None
+        limit = KNEE * _p95(loads[0])
+        steady = list(takewhile(lambda load: load.failed == 0 and _p95(load) <= limit, loads))
+        if len(steady) == len(loads):
+            return f"above {loads[-1].name}"
+        return steady[-1].name if len(steady) > 1 else f"below {loads[1].name}"
+
+
+def _p95(load: LoadFigures) -> float:
+    """Milliseconds; infinite where nothing was answered."""
+    return load.latency_ms["p95"] if load.latency_ms else float("inf")
+
+
+def build_results(
+    setting: Mapping[str, Any],
+    runs: Sequence[LoadRun],
+    recordings: Sequence[Recording],
+    problems: Sequence[str],
+    complete: bool,
+    notes: Sequence[str] = (),
+) -> Results:
+    """Score what was measured. `problems`: one line for each utterance that no request was sent for, and why."""
+    first: dict[int, str] = {}
+    changed: set[int] = set()
+    failed: list[str] = [*problems]
+    for response in (response for run in runs for response in run.responses):
+        if response.error is not None:
+            failed.append(failure_line(recordings, response))
+        elif first.setdefault(response.recording, response.text) != response.text:
+            changed.add(response.recording)
+    answered = sorted(first)
+    utterances = [recordings[number].utterance for number in answered]
+    found = score(
+        [utterance.text or "" for utterance in utterances],
+        [first[number] for number in answered],
+        setting["normalization"],
+    )
+    return Results(
+        setting=setting,
+        loads=[_figures(run, recordings) for run in runs if run.sessions],
+        utterances=len(answered),
+        score=found,
+        scored=[Scored(utterance.name, pair) for utterance, pair in zip(utterances, found.pairs, strict=True)],
+        changed_texts=[recordings[number].utterance.name for number in sorted(changed)],
+        failures=failed,
+        complete=complete,
+        notes=notes,
+    )
+
+
+def failure_line(recordings: Sequence[Recording], response: Response) -> str:
+    """The line that tells of a request that failed."""
+    return f"{recordings[response.recording].utterance.name}: {response.error}"
+
+
+def worst(results: Results, most: int) -> list[Scored]:
+    """The utterances with the most wrong words, at most so many of them."""
+    wrong = [scored for scored in results.scored if scored.pair.words.errors]
+    return sorted(wrong, key=lambda scored: (-scored.pair.words.errors, scored.audio))[:most]
+
+
+def as_json(results: Results, most_worst: int) -> dict[str, Any]:
+    """The results as JSON values."""
+    found = results.score
+    return {
+        **results.setting,
+        "normalization_statement": NORMALIZATIONS[results.setting["normalization"]].statement,
+        "complete": results.complete,
+        "utterances": results.utterances,
+        "wer": found.wer.value,
+        "wer_interval": found.wer.interval,
+        "cer": found.cer.value,
+        "cer_interval": found.cer.interval,
+        "words": {**dataclasses.asdict(found.words), "total": found.words.total},
+        "characters": {**dataclasses.asdict(found.characters), "total": found.characters.total},
+        "changed_texts": list(results.changed_texts),
+        "loads": [_load_json(load) for load in results.loads],
+        "saturation": results.saturation.name if results.saturation else None,
+        "knee": results.knee,
+        "worst": [
+            {
+                "audio": scored.audio,
+                "errors": scored.pair.words.errors,
+                "alignment": alignment(scored.pair),
+            }
+            for scored in worst(results, most_worst)
+        ],
+        "failures": list(results.failures),
+        "notes": list(results.notes),
+    }
+
+
+def _load_json(load: LoadFigures) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(load),
+        "rtfx": load.rtfx,
+        "requests_per_second": load.requests_per_second,
+        "mean_batch_size": load.mean_batch_size,
+    }
+
+
+def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
+    answered = [response for response in run.responses if response.error is None]
+    failed = failures(run.responses)
+    models = server_statistics.summary(server_statistics.in_all(session.counted for session in run.sessions))
+    late = [response.sent - response.due for response in run.responses]
+    is_open = isinstance(run.load, OpenLoop)
+    usages = next((session.usages for session in reversed(run.sessions) if session.usages), {})
+    return LoadFigures(
+        load={"rate": run.load.rate} if isinstance(run.load, OpenLoop) else {"concurrency": run.load.concurrency},
+        name=run.load.name,
+        answered=len(answered),
+        failed=len(failed),
+        deadlines_exceeded=sum(response.deadline_exceeded for response in failed),
+        retries=sum(response.attempts - 1 for response in run.responses),
+        audio_seconds=sum(recordings[response.recording].duration for response in answered),
+        wall_seconds=run.wall_seconds,
+        latency_ms=_latencies([1000 * response.latency for response in answered]),
+        late_ms=float(np.percentile(late, 95)) * 1000 if is_open and late else None,
+        client_busy=_client_busy(run),
+        loop_lag_ms=max((1000 * lag for session in run.sessions for lag in session.loop_lag_seconds), default=None),
+        sessions=len(run.sessions),
+        counters_complete=all(session.counted_by_target and not session.uncounted for session in run.sessions),
+        recognizer=models[0] if models else None,
+        steps=models[1:],
+        targets=_by_target(run, answered),
+        usage=next(iter(usages.values())) if len(usages) == 1 else None,
+        usages=usages,
+    )
+
+
+def _by_target(run: LoadRun, answered: Sequence[Response]) -> list[TargetFigures]:
+    answers = Counter(response.target for response in answered if response.target)
+    counted_by = {target for session in run.sessions for target in session.counted_by_target}
+    figures = []
+    for target in sorted({*answers, *counted_by}):
+        counted = [session.counted_by_target.get(target, {}) for session in run.sessions]
+        models = server_statistics.summary(server_statistics.in_all(counted))
+        figures.append(TargetFigures(target, answers[target], models[0] if models else None, models[1:]))
+    return figures
+
+
+def _client_busy(run: LoadRun) -> float | None:
+    shares = [
+        seconds / session.wall_seconds
+        for session in run.sessions
+        for seconds in session.client_cpu_seconds
+        if session.wall_seconds
+    ]
+    return max(shares, default=None)
+
+
+def _latencies(latencies: Sequence[float]) -> dict[str, float] | None:
+    if not latencies:
+        return None
+    percentiles = {f"p{rank}": float(np.percentile(latencies, rank)) for rank in PERCENTILES}
+    return {"mean": float(np.mean(latencies)), **percentiles, "max": max(latencies)}

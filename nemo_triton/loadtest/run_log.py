@@ -1,0 +1,174 @@
+"""The rows of a run: a file of JSON lines that grows with each answer, and from which a killed run goes on.
+
+The first line says what is measured. Each later line is an answer, or the end of a session of sending, with what the
+server counted meanwhile. A line is written at once, so that a kill costs at most the last one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nemo_triton.errors import ClientError
+from nemo_triton.loadtest.measure import LoadRun, Session
+from nemo_triton.loadtest.recording import Recording, Response
+from nemo_triton.loadtest.schedule import Load
+from nemo_triton.loadtest.server_counters import Counters, Snapshot
+from nemo_triton.loadtest.server_metrics import GpuUsage, Level, Usage
+
+
+class JournalError(ClientError):
+    """A file that is no journal, or one of another run."""
+
+
+class Journal:
+    """The file of one run, open for appending. `recordings` are those that its answers are about."""
+
+    def __init__(self, path: Path, recordings: Sequence[Recording]) -> None:
+        self._path = path
+        self._recordings = recordings
+        self._file = path.open("a", encoding="utf-8")
+
+    @classmethod
+    def begin(cls, path: Path, header: Mapping[str, Any], recordings: Sequence[Recording]) -> Journal:
+        """A new file. Raises JournalError where there is one: its rows may be hours of work."""
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(_line(header))
+        except FileExistsError as error:
+            raise JournalError(f"{path}: is there already; go on with it by --resume, or remove it") from error
+        return cls(path, recordings)
+
+    @classmethod
+    def resume(
+        cls, path: Path, header: Mapping[str, Any], recordings: Sequence[Recording], loads: Sequence[Load]
+    ) -> tuple[Journal, list[LoadRun]]:
+        """The file of an earlier run with the same header, and what it holds of each load.
+
+        Answers that are errors are dropped from it, to be asked for again, and so is a line that a kill tore.
+        Raises JournalError where the file is of another run.
+        """
+        written, rows = _read(path)
+        differing = sorted(key for key in {**header, **written} if header.get(key) != written.get(key))
+        if differing:
+            raise JournalError(
+                f"{path}: was measured with another {', '.join(differing)}; resume with the same, or name a new file"
+            )
+        kept = [row for row in rows if "session" in row or row["error"] is None]
+        whole = path.with_name(f".{path.name}.partial")
+        whole.write_text("".join(map(_line, [written, *kept])), encoding="utf-8")
+        whole.rename(path)
+        try:
+            runs = [_load_run(load, kept) for load in loads]
+        except (KeyError, TypeError) as error:
+            raise JournalError(f"{path}: was written by another version of bench.py; name a new file") from error
+        journal = cls(path, recordings)
+        for run, answered in runs:
+            killed = run.responses[answered:]
+            if killed:
+                run.sessions.append(Session(wall_seconds=max(response.answered for response in killed)))
+                journal.session(run.load, run.sessions[-1])
+        return journal, [run for run, _ in runs]
+
+    def answer(self, load: Load, response: Response) -> None:
+        """Append an answer."""
+        recording = self._recordings[response.recording]
+        self._append(
+            {
+                "load": load.name,
+                **dataclasses.asdict(response),
+                "audio": recording.utterance.name,
+                "duration": recording.duration,
+                "reference": recording.utterance.text,
+            }
+        )
+
+    def session(self, load: Load, session: Session) -> None:
+        """Append the end of a session."""
+        self._append({"load": load.name, "session": dataclasses.asdict(session)})
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        try:
+            self._file.write(_line(row))
+            self._file.flush()
+        except OSError as error:
+            raise JournalError(
+                f"{self._path}: cannot be written ({error.strerror}); make room, then --resume"
+            ) from error
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row) + "\n"
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The header and the whole rows."""
+    try:
+        content = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise JournalError(f"{path}: holds no rows of a run; name another file, or leave out --resume") from error
+    except OSError as error:
+        raise JournalError(f"{path}: cannot be read ({error.strerror}); run without --resume to begin it") from error
+    # What follows the last line end was being written when the run was killed.
+    lines = content.split("\n")[:-1]  # Not splitlines(), which knows more line ends than JSON does.
+    try:
+        header, *rows = [json.loads(line) for line in lines]
+        if (
+            not isinstance(header, dict)
+            or not all("load" in row and ("session" in row or "number" in row) for row in rows)
+            or "load" in header
+        ):
+            raise ValueError
+    except (ValueError, TypeError) as error:
+        raise JournalError(f"{path}: holds no rows of a run; name another file, or leave out --resume") from error
+    return header, rows
+
+
+def _load_run(load: Load, rows: Sequence[Mapping[str, Any]]) -> tuple[LoadRun, int]:
+    """What the rows hold of one load, and how many answers belong to sessions that came to their end."""
+    run, answered = LoadRun(load), 0
+    names = {field.name for field in dataclasses.fields(Response)}
+    for row in rows:
+        if row["load"] != load.name:
+            continue
+        if "session" in row:
+            run.sessions.append(_session(row["session"]))
+            answered = len(run.responses)
+        else:
+            run.responses.append(Response(**{name: row[name] for name in names if name in row}))
+    return run, answered
+
+
+def _session(row: Mapping[str, Any]) -> Session:
+    def snapshot(counted: Mapping[str, Any]) -> Snapshot:
+        return {
+            model: Counters(**{**counters, "batches": {int(size): n for size, n in counters["batches"].items()}})
+            for model, counters in counted.items()
+        }
+
+    return Session(
+        wall_seconds=row["wall_seconds"],
+        counted_by_target={target: snapshot(counted) for target, counted in row["counted_by_target"].items()},
+        uncounted=tuple(row["uncounted"]),
+        usages={url: _usage(usage) for url, usage in row["usages"].items()},
+        client_cpu_seconds=tuple(row["client_cpu_seconds"]),
+        loop_lag_seconds=tuple(row["loop_lag_seconds"]),
+        server_gone=row["server_gone"],
+    )
+
+
+def _usage(row: Mapping[str, Any]) -> Usage:
+    def level(value: Mapping[str, float] | None) -> Level | None:
+        return Level(**value) if value else None
+
+    gpus = [
+        GpuUsage(gpu["uuid"], level(gpu["busy"]), level(gpu["memory_bytes"]), level(gpu["watts"]))
+        for gpu in row["gpus"]
+    ]
+    return Usage(row["samples"], level(row["cpu"]), level(row["memory_bytes"]), tuple(gpus))

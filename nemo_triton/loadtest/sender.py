@@ -1,0 +1,169 @@
+"""Sends the requests of a plan: in this process or, where one Python process is not enough, in several."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from nemo_triton.audio import Samples
+from nemo_triton.errors import DeadlineExceededError, RecognitionError, UnavailableError
+from nemo_triton.loadtest.recording import Response
+from nemo_triton.loadtest.schedule import ClosedLoop, Plan, Request
+from nemo_triton.protocol import SharedSamples
+from nemo_triton.recognizer import AsyncRecognizer
+
+OnResponse = Callable[[Response], None]
+
+_FIRST_RETRY_SECONDS = 0.1
+_LAG_INTERVAL_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What sending took.
+
+    cpu_seconds: of each sending process
+    loop_lag_seconds: of each, the 95th percentile of how late it got the CPU when it was due
+    server_gone: whether the server left in mid-run
+    """
+
+    cpu_seconds: tuple[float, ...] = ()
+    loop_lag_seconds: tuple[float, ...] = ()
+    server_gone: bool = False
+
+
+class Senders(Protocol):
+    """Whoever sends a plan's requests."""
+
+    async def run(self, plan: Plan, on_response: OnResponse) -> Effort:
+        """Send them all; report each answer as it comes."""
+
+
+@dataclass
+class LocalSenders:
+    """This process alone."""
+
+    recognizer: AsyncRecognizer
+    audio: Sequence[Samples | SharedSamples]
+    retries: int = 0
+
+    async def run(self, plan: Plan, on_response: OnResponse) -> Effort:
+        """As Senders.run."""
+        part = PlanPart(self.recognizer, self.audio, self.retries, time.monotonic(), on_response)
+        return await part.send(plan, 0, 1)
+
+
+async def _note_lags(lags: list[float]) -> None:
+    """How late this process gets the CPU: each time it was to wake and did so later, by so many seconds."""
+    while True:
+        due = time.monotonic() + _LAG_INTERVAL_SECONDS
+        await asyncio.sleep(_LAG_INTERVAL_SECONDS)
+        lags.append(time.monotonic() - due)
+
+
+@dataclass
+class PlanPart:
+    """One process's part of a plan. `start`: on the machine's monotonic clock, shared by all parts."""
+
+    recognizer: AsyncRecognizer
+    audio: Sequence[Samples | SharedSamples]
+    retries: int
+    start: float
+    on_response: OnResponse
+    server_gone: bool = field(default=False, init=False)
+
+    async def send(self, plan: Plan, part: int, parts: int) -> Effort:
+        """Send it, or as much of it as there is a server for."""
+        requests = plan.part(part, parts)
+        await self._until(0.0)
+        cpu = time.process_time()
+        lags: list[float] = []
+        watching = asyncio.ensure_future(_note_lags(lags))
+        if isinstance(plan.load, ClosedLoop):
+            senders = plan.load.part(part, parts)
+            tasks = [asyncio.ensure_future(self._keep_sending(requests, plan.seconds)) for _ in range(senders)]
+        else:
+            tasks = [asyncio.ensure_future(self._send_when_due(requests))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in (*tasks, watching):
+                task.cancel()
+        lag = float(np.percentile(lags, 95)) if lags else 0.0
+        return Effort((time.process_time() - cpu,), (lag,), self.server_gone)
+
+    async def _keep_sending(self, requests: Iterator[Request], seconds: float | None) -> None:
+        """One of the senders of a closed loop: takes the next request that no other has taken."""
+        while not self.server_gone and (seconds is None or self._now() < seconds):
+            request = next(requests, None)
+            if request is None:
+                return
+            await self._send(request, self._now())
+
+    async def _send_when_due(self, requests: Iterator[Request]) -> None:
+        in_flight: list[asyncio.Future[None]] = []
+        failed: list[asyncio.Future[None]] = []
+
+        def note(sending: asyncio.Future[None]) -> None:
+            if not sending.cancelled() and sending.exception():
+                failed.append(sending)
+
+        try:
+            for request in requests:
+                await self._until(request.due)
+                if self.server_gone or failed:
+                    break
+                in_flight.append(asyncio.ensure_future(self._send(request, request.due)))
+                in_flight[-1].add_done_callback(note)
+            await asyncio.gather(*in_flight)
+        finally:
+            for sending in in_flight:
+                sending.cancel()
+
+    async def _send(self, request: Request, due: float) -> None:
+        sent, tries, attempts = self._now(), 0, 0
+        text, target, error, deadline_exceeded = "", "", None, False
+        while True:
+            tries += 1
+            try:
+                transcript = await self.recognizer.transcribe(self.audio[request.recording])
+                text, target = transcript.text, transcript.target
+                attempts += transcript.attempts
+            except UnavailableError as failure:
+                attempts += failure.attempts
+                if tries <= self.retries:
+                    await asyncio.sleep(_FIRST_RETRY_SECONDS * 2 ** (tries - 1))
+                    continue
+                error = str(failure)
+                self.server_gone = self.server_gone or not await self.recognizer.is_live()
+            except RecognitionError as failure:
+                attempts += failure.attempts
+                error, deadline_exceeded = str(failure), isinstance(failure, DeadlineExceededError)
+            break
+        self.on_response(
+            Response(
+                request.number,
+                request.recording,
+                text,
+                due,
+                sent,
+                self._now(),
+                attempts,
+                error,
+                deadline_exceeded,
+                target,
+            )
+        )
+
+    def _now(self) -> float:
+        return time.monotonic() - self.start
+
+    async def _until(self, moment: float) -> None:
+        wait = moment - self._now()
+        if wait > 0:
+            await asyncio.sleep(wait)

@@ -1,0 +1,210 @@
+"""The results of a benchmark run as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from nemo_triton.loadtest.figures import BUSY_CLIENT, CLOCK, KNEE, SATURATED, LoadFigures, Results, worst
+from nemo_triton.loadtest.server_counters import StepStatistics
+from nemo_triton.loadtest.server_metrics import Level
+from nemo_triton.loadtest.wer import NORMALIZATIONS, ErrorCounts, Rate, alignment
+
+_LATE_MS = 20.0
+"""An open loop that sends its requests later than this says so."""
+_SHORT_SECONDS = 4.0
+"""A load that was measured for less says so."""
+
+
+def print_results(results: Results, most_worst: int, console: Console) -> None:
+    """Print the tables, and under them what a reader must know to compare them with others."""
+    setting = results.setting
+    reduced = "" if setting["precision"] == "fp32" else f" in {setting['precision']}"
+    title = f"{setting['model']}{reduced} at {setting['url']}"
+    if not results.complete:
+        title += ", incomplete"
+    if len(results.loads) == 1:
+        console.print(_one_load(title, results, results.loads[0]))
+    else:
+        console.print(_accuracy(title, results))
+        console.print(_sweep(results.loads))
+    shown = max(results.loads, key=lambda load: load.rtfx, default=None)
+    if shown and shown.steps:
+        console.print(_steps_table(shown))
+    if shown and len(shown.targets) > 1:
+        console.print(_targets_table(shown))
+    for scored in worst(results, most_worst):
+        said = f"{scored.audio}: {scored.pair.words.errors} wrong\n{alignment(scored.pair)}"
+        console.print(said, soft_wrap=True, highlight=False, markup=False)
+    for sentence in _remarks(results):
+        console.print(escape(sentence), soft_wrap=True, highlight=False)
+
+
+def _one_load(title: str, results: Results, load: LoadFigures) -> Table:
+    table = _figures_table(f"{title}, {load.name}")
+    rows = {
+        "manifest": str(results.setting["manifest"]),
+        "utterances": f"{results.utterances}",
+        "failed": _failed(results, results.loads),
+        "audio": f"{load.audio_seconds:.1f} s",
+        "wall": f"{load.wall_seconds:.2f} s",
+        "RTFx": f"{load.rtfx:.1f}",
+        "requests": f"{load.requests_per_second:.2f} a second",
+        "latency": _latency_text(load),
+        **_rates(results),
+        **_machine(load),
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _accuracy(title: str, results: Results) -> Table:
+    table = _figures_table(title)
+    rows = {
+        "manifest": str(results.setting["manifest"]),
+        "utterances": f"{results.utterances}",
+        "failed": _failed(results, results.loads),
+        **_rates(results),
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _figures_table(title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("figure")
+    table.add_column("value")
+    return table
+
+
+def _failed(results: Results, loads: Sequence[LoadFigures]) -> str:
+    deadlines = sum(load.deadlines_exceeded for load in loads)
+    retries = sum(load.retries for load in loads)
+    more = [f"{deadlines} by deadline" if deadlines else "", f"{retries} retries" if retries else ""]
+    return ", ".join([str(len(results.failures)), *filter(None, more)])
+
+
+def _rates(results: Results) -> dict[str, str]:
+    found = results.score
+    return {
+        "WER": _rate_text(found.wer, found.words, "words"),
+        "CER": _rate_text(found.cer, found.characters, "characters"),
+    }
+
+
+def _rate_text(rate: Rate, counts: ErrorCounts, unit: str) -> str:
+    errors = f"{counts.substitutions} sub, {counts.insertions} ins, {counts.deletions} del in {counts.total} {unit}"
+    if rate.value is None or rate.interval is None:
+        return f"undefined  ({errors})"
+    low, high = rate.interval
+    return f"{rate.value:.2%}  ({errors}; 95 % interval {low:.2%} to {high:.2%})"
+
+
+def _latency_text(load: LoadFigures) -> str:
+    latencies = load.latency_ms or {}
+    return ", ".join(f"{name} {latencies[name]:.0f} ms" for name in ("p50", "p95", "p99") if name in latencies) or "-"
+
+
+def _machine(load: LoadFigures) -> dict[str, str]:
+    """What the server's machine was busy with, by Triton's metrics."""
+    rows = {}
+    for url, usage in load.usages.items():
+        where = f" of {url}" if len(load.usages) > 1 else ""
+        if usage.cpu:
+            rows[f"CPU{where}"] = _share(usage.cpu)
+        if usage.memory_bytes:
+            used = f"{usage.memory_bytes.highest / 2**30:.2f} GiB at most"
+            rows[f"memory{where}"] = f"{used}, in use on the server's machine"
+        for gpu in usage.gpus:
+            memory = f", {gpu.memory_bytes.highest / 2**30:.2f} GiB at most" if gpu.memory_bytes else ""
+            rows[f"GPU {gpu.uuid[:12]}{where}"] = (_share(gpu.busy) if gpu.busy else "-") + memory
+    return rows
+
+
+def _share(level: Level) -> str:
+    return f"{level.mean:.0%} busy, {level.highest:.0%} at most"
+
+
+def _sweep(loads: Sequence[LoadFigures]) -> Table:
+    table = Table(title="by load", title_justify="left")
+    table.add_column("load")
+    for heading in ("answered", "failed", "RTFx", "a second", "p50 ms", "p95 ms", "p99 ms", "mean batch"):
+        table.add_column(heading, justify="right")
+    for load in loads:
+        latencies = load.latency_ms or {}
+        cells = [f"{latencies[name]:.0f}" if name in latencies else "-" for name in ("p50", "p95", "p99")]
+        batch = "-" if load.mean_batch_size is None else f"{load.mean_batch_size:.2f}"
+        rates = (f"{load.rtfx:.1f}", f"{load.requests_per_second:.2f}")
+        table.add_row(load.name, str(load.answered), str(load.failed), *rates, *cells, batch)
+    return table
+
+
+def _steps_table(load: LoadFigures) -> Table:
+    table = Table(title=f"steps with {load.name}, by the server's own counters", title_justify="left")
+    table.add_column("step", overflow="fold")
+    for heading in ("requests", "batches", "mean batch", "queue ms", "input ms", "infer ms", "output ms"):
+        table.add_column(heading, justify="right")
+    table.add_column("batches by size", overflow="fold")
+    for step in load.steps:
+        means = (step.mean_batch_size, step.queue_ms, step.input_ms, step.infer_ms, step.output_ms)
+        cells = ["-" if mean is None else f"{mean:.2f}" for mean in means]
+        table.add_row(step.model, str(step.inferences), str(step.executions), *cells, _histogram(step))
+    return table
+
+
+def _targets_table(load: LoadFigures) -> Table:
+    table = Table(title=f"servers with {load.name}", title_justify="left")
+    table.add_column("server", overflow="fold")
+    for heading in ("answered", "requests by its own counters", "mean batch"):
+        table.add_column(heading, justify="right")
+    for target in load.targets:
+        counted = str(target.recognizer.inferences) if target.recognizer else "-"
+        batch = "-" if target.mean_batch_size is None else f"{target.mean_batch_size:.2f}"
+        table.add_row(target.target, str(target.answered), counted, batch)
+    return table
+
+
+def _histogram(step: StepStatistics) -> str:
+    return " ".join(f"{size}:{count}" for size, count in sorted(step.batch_sizes.items()))
+
+
+def _remarks(results: Results) -> Iterator[str]:
+    if results.setting["random_weights"]:
+        yield "This model has random weights: its speed is that of the architecture, its texts mean nothing."
+    if any(load.wall_seconds < _SHORT_SECONDS for load in results.loads):
+        yield f"Measured for less than {_SHORT_SECONDS:g} s; figures are steadier with a longer --duration."
+    for load in results.loads:
+        if load.client_busy is not None and load.client_busy > BUSY_CLIENT:
+            yield (
+                f"{load.name}: a sending process computed {load.client_busy:.0%} of the time, so the client may be the "
+                "limit; try more --processes, or --shared-memory on the server's machine."
+            )
+        if load.late_ms is not None and load.late_ms > _LATE_MS:
+            yield f"{load.name}: the 95th percentile of requests was sent {load.late_ms:.0f} ms late; see --processes."
+        if load.loop_lag_ms is not None and load.loop_lag_ms > _LATE_MS:
+            yield (
+                f"{load.name}: the client got the CPU {load.loop_lag_ms:.0f} ms late (95th percentile) and may be the "
+                "limit; give it cores of its own."
+            )
+        if load.sessions > 1:
+            yield f"{load.name}: measured in {load.sessions} sessions; CPU and memory are the last one's."
+        if not load.counters_complete:
+            yield f"{load.name}: the server's counters lack a session that was killed, or servers that came or went."
+    if results.changed_texts:
+        yield f"Texts that changed between answers: {len(results.changed_texts)}, {results.changed_texts[0]} the first."
+    if results.saturation:
+        yield f"Saturation, {SATURATED:.0%} of the sweep's highest throughput: {results.saturation.name}."
+    if results.knee:
+        yield (
+            f"Knee, the last rate before the 95th percentile of latency exceeds {KNEE:g} times that of the lowest: "
+            f"{results.knee}."
+        )
+    if results.setting.get("metrics_problem"):
+        yield str(results.setting["metrics_problem"])
+    yield CLOCK
+    yield NORMALIZATIONS[results.setting["normalization"]].statement

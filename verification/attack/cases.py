@@ -1,0 +1,118 @@
+"""What is sent: speech of all lengths, hardly any audio, and what no client should send."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_triton.audio import SAMPLE_RATE, Samples
+
+SHORTEST, LONGEST = 0.1, 35.0
+"""Seconds of ordinary speech."""
+SPEECH_CLIPS = 60
+ROUNDING_WITHIN = 5e-2
+"""Of log-probs of a signal that repeats exactly, as at export; in one run they moved by 3.7e-3, texts never."""
+PAIRS = 6
+TEN_MINUTES = 600 * SAMPLE_RATE
+LONGEST_TAKEN = 1200 * SAMPLE_RATE
+LARGEST_BATCH = 16
+
+Fate = Literal["answered", "refused"]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One request as it goes over the wire.
+
+    kind: what it is an example of
+    audio: the values of its input, with whatever shape and type they have
+    share: how often it is sent beside others
+    fate: what becomes of it in any company; one that is answered gets what it gets alone
+    complaint: what the error says of one that is refused, a regular expression
+    cut_bytes: bytes of the values that are not sent
+    log_probs_within: by how much log-probs may differ from those alone
+    """
+
+    kind: str
+    audio: NDArray[np.generic]
+    share: float
+    fate: Fate = "answered"
+    complaint: str = ""
+    data_type: str = "INT16"
+    input_name: str = "AUDIO"
+    output_name: str = "TEXT"
+    cut_bytes: int = 0
+    log_probs_within: float = 1e-3
+
+
+def make_cases(speech: Samples, seed: int) -> list[Case]:
+    """The cases, cut from `speech` (int16 [T] at 16 kHz, repeated where it is short)."""
+    rng = np.random.default_rng(seed)
+    return [*_speech(speech, rng), *_extremes(speech, rng), *_refused(speech)]
+
+
+def _speech(speech: Samples, rng: np.random.Generator) -> list[Case]:
+    lengths = np.geomspace(SHORTEST, LONGEST, SPEECH_CLIPS) * SAMPLE_RATE
+    cases = [
+        Case("speech of 0.1 to 35 s", clip(speech, rng, int(length))[None], 70 / SPEECH_CLIPS) for length in lengths
+    ]
+    for length in rng.integers(SAMPLE_RATE // 2, 8 * SAMPLE_RATE, PAIRS):
+        pair = np.stack([clip(speech, rng, int(length)) for _ in range(2)])
+        cases.append(Case("two recordings of one length in a request", pair, 3 / PAIRS))
+    full = np.stack([clip(speech, rng, SAMPLE_RATE) for _ in range(LARGEST_BATCH)])
+    cases.append(Case(f"{LARGEST_BATCH} recordings in a request", full, 0.5))
+    cases.append(Case("ten minutes of speech", np.resize(speech, TEN_MINUTES)[None], 0.1))
+    return cases
+
+
+def _extremes(speech: Samples, rng: np.random.Generator) -> list[Case]:
+    time = np.arange(3 * SAMPLE_RATE)
+    square = np.where(time // 40 % 2, 32767, -32768).astype(np.int16)
+    noise = rng.integers(-32768, 32768, 5 * SAMPLE_RATE, dtype=np.int16)
+    loudest = int(np.abs(speech.astype(np.int32)).argmax())
+    return [
+        Case("no samples", np.zeros((1, 0), np.int16), 2),
+        Case("one sample", speech[None, loudest : loudest + 1], 2),
+        Case("one sample less than a window", speech[None, loudest : loudest + 399], 1),
+        Case("one sample less than a window", speech[None, loudest : loudest + 319], 1),
+        Case("one sample less than a hop", speech[None, loudest : loudest + 159], 1),
+        Case("digital silence", np.zeros((1, 3 * SAMPLE_RATE), np.int16), 2),
+        Case("full-scale square wave", square[None], 2, log_probs_within=ROUNDING_WITHIN),
+        Case("full-scale noise", noise[None], 2),
+    ]
+
+
+def _refused(speech: Samples) -> list[Case]:
+    second = np.resize(speech, SAMPLE_RATE)
+    long = np.resize(speech, LONGEST_TAKEN + 1)
+
+    def refused(kind: str, audio: NDArray[np.generic], complaint: str, share: float = 1) -> Case:
+        return Case(kind, audio, share, "refused", complaint)
+
+    return [
+        refused("more than 20 minutes", long[None], "audio is longer than 1200 seconds", 0.05),
+        replace(refused("float samples", second[None].astype(np.float32), "data-type|datatype"), data_type="FP32"),
+        refused("no batch dimension", second, "batch-size must be <= 16"),
+        refused("a channel dimension", second[None, :, None], "unexpected shape"),
+        refused("too many recordings", np.resize(second[:1600], (LARGEST_BATCH + 1, 1600)), "batch-size must be <= 16"),
+        replace(refused("fewer bytes than its shape says", second[None], "expected .* bytes|byte size"), cut_bytes=100),
+        replace(refused("another input", second[None], "unexpected inference input"), input_name="SOUND"),
+        replace(refused("another output", second[None], "unexpected inference output"), output_name="WORDS"),
+    ]
+
+
+def clip(speech: Samples, rng: np.random.Generator, length: int) -> Samples:
+    """So many samples from somewhere in `speech`."""
+    start = int(rng.integers(0, len(speech)))
+    return np.resize(np.roll(speech, -start), length)
+
+
+def shares(cases: Sequence[Case]) -> NDArray[np.float64]:
+    """Probabilities by which cases are drawn."""
+    weights = np.array([case.share for case in cases])
+    probabilities: NDArray[np.float64] = weights / weights.sum()
+    return probabilities

@@ -1,0 +1,1 @@
+"""The 22 architectures at full size with random weights, served beside NeMo."""

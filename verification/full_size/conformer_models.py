@@ -1,0 +1,100 @@
+"""Conformers with CTC and with a transducer, as NeMo's example configs build them. Data only.
+
+Sources: examples/asr/conf of NeMo, conformer_ctc_bpe.yaml and conformer_transducer_bpe.yaml, with the
+sizes of the tables at their top.
+"""
+
+from __future__ import annotations
+
+from verification.full_size.model_parts import ZERO_EDGES, Architecture, Config, ctc_model, front_end, transducer_model
+
+
+def _conformer(width: int, heads: int, layers: int) -> Config:
+    return {
+        "_target_": "nemo.collections.asr.modules.ConformerEncoder",
+        "feat_in": 80,
+        "feat_out": -1,
+        "n_layers": layers,
+        "d_model": width,
+        "subsampling": "striding",
+        "subsampling_factor": 4,
+        "subsampling_conv_channels": -1,
+        "ff_expansion_factor": 4,
+        "self_attention_model": "rel_pos",
+        "n_heads": heads,
+        "att_context_size": [-1, -1],
+        "xscaling": True,
+        "untie_biases": True,
+        "pos_emb_max_len": 5000,
+        "conv_kernel_size": 31,
+        "conv_norm_type": "batch_norm",
+        "dropout": 0.1,
+        "dropout_emb": 0.0,
+        "dropout_att": 0.1,
+    }
+
+
+def _conformer_ctc(width: int, heads: int, layers: int) -> Config:
+    return ctc_model(front_end(80, 0.025, pad_to=0), _conformer(width, heads, layers), width=None)
+
+
+def _conformer_transducer(width: int, heads: int, layers: int, hidden: int) -> Config:
+    encoder = _conformer(width, heads, layers)
+    return transducer_model(front_end(80, 0.025, pad_to=0), encoder, width, hidden, max_symbols=30)
+
+
+_SMALL = _conformer_ctc(width=176, heads=4, layers=16)
+_MEDIUM = _conformer_ctc(width=256, heads=4, layers=18)
+_LARGE = Architecture(
+    "EncDecCTCModelBPE",
+    _conformer_ctc(width=512, heads=8, layers=18),
+    parameters=121_501_313,
+    encoder_parameters=121_435_136,
+    pieces=128,
+)
+
+CONFORMERS = {
+    # The published one has reflecting edges too; those Citrinet covers with the same 80 mels, and this one the others.
+    "stt_en_conformer_ctc_small": Architecture(
+        "EncDecCTCModelBPE",
+        _SMALL,
+        parameters=13_154_033,
+        encoder_parameters=12_972_608,
+        nemo_version=ZERO_EDGES,
+        pieces=1024,
+    ),
+    "stt_en_conformer_ctc_medium": Architecture(
+        "EncDecCTCModelBPE", _MEDIUM, parameters=30_768_897, encoder_parameters=30_505_472, pieces=1024
+    ),
+    "stt_en_conformer_ctc_large": _LARGE,
+    "stt_en_conformer_ctc_small_ls": Architecture(
+        "EncDecCTCModelBPE", _SMALL, parameters=12_995_441, encoder_parameters=12_972_608, pieces=128
+    ),
+    "stt_en_conformer_ctc_medium_ls": Architecture(
+        "EncDecCTCModelBPE", _MEDIUM, parameters=30_538_625, encoder_parameters=30_505_472, pieces=128
+    ),
+    "stt_en_conformer_ctc_large_ls": _LARGE,
+    "stt_en_conformer_transducer_small": Architecture(
+        "EncDecRNNTBPEModel",
+        _conformer_transducer(width=176, heads=4, layers=16, hidden=320),
+        parameters=14_610_753,
+        encoder_parameters=12_972_608,
+        pieces=1024,
+    ),
+    # With zero edges a transducer of each front end is covered; the published one's are reflecting.
+    "stt_en_conformer_transducer_medium": Architecture(
+        "EncDecRNNTBPEModel",
+        _conformer_transducer(width=256, heads=4, layers=16, hidden=640),
+        parameters=32_497_153,
+        encoder_parameters=27_327_488,
+        nemo_version=ZERO_EDGES,
+        pieces=1024,
+    ),
+    "stt_en_conformer_transducer_large": Architecture(
+        "EncDecRNNTBPEModel",
+        _conformer_transducer(width=512, heads=8, layers=17, hidden=640),
+        parameters=120_444_929,
+        encoder_parameters=115_111_424,
+        pieces=1024,
+    ),
+}
