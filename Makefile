@@ -16,7 +16,7 @@ TEST_REPOSITORY := build/test_repository
 FAMILY_REPOSITORY := build/family_repository
 PRECISION_REPOSITORY := build/precision_repository
 RECORDINGS := $(wildcard nemo_triton/demo_speech/manifest.jsonl ../shared/speech/*/*.jsonl)
-EXPORT_CODE := $(shell find export_scripts -name '*.py')
+EXPORT_CODE := $(shell find export_scripts -name '*.py') nemo_triton/contract.py
 SERVE_CHECKED := nemo_triton client server demo verification/attack tests/attack tests/client tests/docker tests/server tests/served tests/conftest.py
 EXPORT_CHECKED := export_scripts training benchmark verification/full_size tests/benchmark tests/export_scripts tests/training tests/full_size
 
@@ -67,7 +67,7 @@ PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvid
 
 # Two measurements at once would measure each other.
 .NOTPARALLEL:
-.PHONY: report report-served report-compared perf-analyzer sclite docker-tools image-proof help install peers demo test lint format attack benchmark-batching benchmark-gpu benchmark-precision gpu-pack verify-full verify-all clean
+.PHONY: report report-served report-compared perf-analyzer sclite docker-tools image-proof help install peers demo check test lint format attack benchmark-batching benchmark-gpu benchmark-precision gpu-pack verify-full verify-all clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -98,6 +98,9 @@ $(PEERS_READY): pyproject.toml constraints/peers.txt
 demo: install ## export a checkpoint, serve it, transcribe and measure
 	$(EXPORT)/python export_scripts/export.py demo/coffee_ctc.nemo --repository model_repository
 	$(SERVE)/python demo/run.py
+
+check: lint ## lint, types and the fast tests; under two minutes once installed
+	$(SERVE)/python -m pytest -m fast tests
 
 test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISION_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(PEERS_READY) $(PERF_ANALYZER)/.installed $(DEPLOYMENT)/.installed sclite ## all tests
 	$(EXPORT)/python -m pytest tests/export_scripts tests/training
