@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, TEST_REPOSITORY
+from servers import Triton
 
 from server.process import running_server
 
@@ -21,21 +21,11 @@ from server.process import running_server
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave files without fast tests unread in a run of those: they may import what only another environment has."""
     if config.option.markexpr == "fast" and collection_path.name.startswith("test_"):
         return True if "pytest.mark.fast" not in collection_path.read_text(encoding="utf-8") else None
     return None
-
-
-@dataclass(frozen=True)
-class Triton:
-    """A running server: `url` is its gRPC address, `metrics` the URL of its metrics, `model` the demo's recognizer."""
-
-    url: str
-    metrics: str
-    model: str
 
 
 @pytest.fixture(scope="session")

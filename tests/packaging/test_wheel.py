@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from conftest import Triton
 from locations import ROOT
+from servers import Triton
 
 from nemo_triton import Recognizer, load_audio
 

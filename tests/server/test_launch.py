@@ -18,6 +18,7 @@ from server.python_library import LaunchError
 TRITONSERVER = Path(sys.prefix) / "bin" / "tritonserver"
 
 
+@pytest.mark.fast
 def test_it_takes_nvidias_flags() -> None:
     result = subprocess.run([TRITONSERVER, "--help"], capture_output=True, text=True)
     assert "--model-repository" in result.stdout + result.stderr
@@ -34,6 +35,7 @@ def test_a_repository_that_is_not_there(tmp_path: Path) -> None:
     assert "none" in result.stdout + result.stderr
 
 
+@pytest.mark.fast
 def test_backends_are_brought_together_once(tmp_path: Path) -> None:
     triton = launch.find_triton()
     for _ in range(2):
@@ -51,24 +53,28 @@ def test_backends_are_brought_together_once(tmp_path: Path) -> None:
     assert "class TritonPythonModel" in (tmp_path / "onnxruntime" / "model.py").read_text()
 
 
+@pytest.mark.fast
 def test_a_backend_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(LaunchError, match="can't be written: Not a directory"):
         launch.assemble_backends(launch.find_triton(), tmp_path / "file" / "backends")
 
 
+@pytest.mark.fast
 def test_another_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     with pytest.raises(LaunchError, match="runs on Linux x86_64 only, this is linux aarch64"):
         launch.find_triton()
 
 
+@pytest.mark.fast
 def test_a_python_without_a_stub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "python_version", lambda: "3.99")
     with pytest.raises(LaunchError, match=r"no Python backend for Python 3.99; it has .*3\.11"):
         launch.find_triton()
 
 
+@pytest.mark.fast
 def test_a_python_without_its_shared_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
     monkeypatch.setattr(sysconfig, "get_config_var", lambda name: None)
@@ -77,6 +83,7 @@ def test_a_python_without_its_shared_library(monkeypatch: pytest.MonkeyPatch, tm
         python_library.python_library_folder()
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("package", ["server", "export_scripts", "benchmark"])
 def test_onnxruntime_tells_nobody(package: str, tmp_path: Path) -> None:
     home = {**os.environ, "HOME": str(tmp_path)}

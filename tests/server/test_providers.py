@@ -14,6 +14,8 @@ from locations import ROOT
 from benchmark.studies.gpu import stage
 from export_scripts.repository import gpu as accelerators
 
+pytestmark = pytest.mark.fast
+
 BACKEND = ROOT / "server" / "backends" / "onnxruntime"
 CUDA_ONLY = ["CUDAExecutionProvider", "CPUExecutionProvider"]
 ALL = ["TensorrtExecutionProvider", *CUDA_ONLY]
