@@ -9,7 +9,7 @@ import click
 
 from nemo_triton import __version__
 from nemo_triton.errors import ClientError
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import options
 
 _COMMANDS = ("bench", "models", "transcribe")
 
@@ -40,4 +40,4 @@ def nemo_triton() -> None:
 
 def main() -> NoReturn:
     """Run the command and end this process with its exit code."""
-    cli.run(nemo_triton)
+    options.run(nemo_triton)

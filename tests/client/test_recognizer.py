@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from nemo_triton.audio import load_audio
+from nemo_triton.contract import Part
 from nemo_triton.errors import RecognitionError, RecognizerError, ServerUnavailableError, UnknownModelError
+from nemo_triton.loadtest.servers import Servers
 from nemo_triton.loadtest.wer import score
-from nemo_triton.protocol import Transcript
 from nemo_triton.recognizer import AsyncRecognizer, Recognizer, list_recognizers
+from nemo_triton.transcript import Transcript
 from server.process import running_server
 
 Spoken = list[tuple[Path, str]]
@@ -162,10 +164,10 @@ def test_an_unknown_model_gives_the_known_ones(kind: str, triton: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-@pytest.mark.parametrize("suffix", ["_encoder", "_log_probs"])
-def test_a_model_of_another_kind_is_no_recognizer(kind: str, suffix: str, triton: Any) -> None:
+@pytest.mark.parametrize("part", [Part.ENCODER, Part.LOG_PROBS])
+def test_a_model_of_another_kind_is_no_recognizer(kind: str, part: Part, triton: Any) -> None:
     with pytest.raises(UnknownModelError, match="is no recognizer") as caught:
-        connect(kind, triton.model + suffix, triton.url)
+        connect(kind, part.of(triton.model), triton.url)
     assert str(caught.value).endswith(f"recognizers served: {triton.model}")
 
 
@@ -205,5 +207,5 @@ async def test_a_server_that_ends_fails_the_request_not_the_caller(repository: P
     with pytest.raises(RecognitionError, match=server.grpc):
         await recognizer.transcribe(np.zeros(160, np.int16))
     with pytest.raises(ServerUnavailableError, match=server.grpc):
-        await recognizer.step_counters()
+        await Servers(recognizer).step_counters()
     await recognizer.__aexit__(None, None, None)

@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from bench_files import Spoken
 from locations import ROOT
+from waiting import wait_until_async
 
 from nemo_triton.audio import load_audio
 from nemo_triton.errors import ServerUnavailableError, TlsError
@@ -166,7 +166,7 @@ async def test_the_library(mutual: str, secured: str, ours: Path, others: Path, 
     async with AsyncRecognizer(triton.model, [mutual, secured], tls=tls) as concurrent:
         answers = [await concurrent.transcribe(samples) for _ in range(4)]
     assert {answer.text for answer in answers} == {expected}
-    assert {answer.target for answer in answers} == {mutual, secured}
+    assert {answer.endpoint for answer in answers} == {mutual, secured}
     with pytest.raises(ServerUnavailableError, match="certificate is refused"):
         Recognizer(triton.model, secured, tls=Tls(others / "ca.pem"))
 
@@ -192,7 +192,7 @@ async def test_each_address_of_a_name_shows_a_certificate_of_the_name(
         with pytest.raises(ServerUnavailableError, match=r"not valid for 'other'"):
             async with AsyncRecognizer("coffee_ctc", f"other:{port}", tls=tls):
                 pass
-    assert {answer.target for answer in answers} == {f"127.0.0.2:{port}", f"127.0.0.3:{port}"}
+    assert {answer.endpoint for answer in answers} == {f"127.0.0.2:{port}", f"127.0.0.3:{port}"}
 
 
 async def test_files_are_read_once(
@@ -207,15 +207,17 @@ async def test_files_are_read_once(
         async with AsyncRecognizer("coffee_ctc", f"{early.grpc},{late}", tls=Tls(str(authority))) as recognizer:
             authority.unlink()
             with running_server(repository, flags, grpc=late):
-                deadline = time.monotonic() + 60
-                while (await recognizer.transcribe(samples)).target != late:
-                    assert time.monotonic() < deadline
+
+                async def answers_late() -> bool:
+                    return (await recognizer.transcribe(samples)).endpoint == late
+
+                await wait_until_async(answers_late)
 
 
 @pytest.mark.parametrize("connect", [list_recognizers, Recognizer, AsyncRecognizer])
 def test_what_is_no_tls_is_refused(connect: Any) -> None:
     for given in (True, False, "ca.pem"):
-        with pytest.raises(TypeError, match=rf"tls is {given}; give a client\.tls\.Tls: Tls\(\)"):
+        with pytest.raises(TypeError, match=rf"tls is {given}; give a nemo_triton\.Tls: Tls\(\)"):
             connect(url="localhost:1", tls=given)
 
 
@@ -295,13 +297,13 @@ def test_certificates_for_trials(tmp_path: Path) -> None:
     for name, purpose in (("server", "sslserver"), ("client", "sslclient")):
         verify = ["openssl", "verify", "-x509_strict", "-CAfile", str(folder / "ca.pem"), "-purpose", purpose]
         assert subprocess.run([*verify, str(folder / f"{name}.pem")], capture_output=True).returncode == 0
-    told = subprocess.run(
+    listed = subprocess.run(
         ["openssl", "x509", "-in", str(folder / "server.pem"), "-noout", "-ext", "subjectAltName"],
         capture_output=True,
         text=True,
     ).stdout
-    for said in (f"DNS:{LONG}", "DNS:*.triton.svc", "IP Address:10.0.0.7", "IP Address:FD00:0:0:0:0:0:0:7"):
-        assert said in told
+    for name in (f"DNS:{LONG}", "DNS:*.triton.svc", "IP Address:10.0.0.7", "IP Address:FD00:0:0:0:0:0:0:7"):
+        assert name in listed
 
 
 def test_certificates_are_not_written_over(ours: Path, tmp_path: Path) -> None:
