@@ -12,6 +12,7 @@ from nemo_triton.errors import ClientError
 from nemo_triton.terminal import options
 
 _COMMANDS = ("bench", "models", "transcribe")
+_INSTALL = "pip install 'nemo-triton[client]'"
 
 
 class _Commands(click.Group):
@@ -26,10 +27,23 @@ class _Commands(click.Group):
         try:
             command: click.Command = getattr(import_module(f"nemo_triton.commands.{cmd_name}"), cmd_name)
         except ModuleNotFoundError as missing:
-            raise ClientError(
-                f"nemo-triton {cmd_name}: there is no module {missing.name}; pip install 'nemo-triton[client]'"
-            ) from missing
+            return _unavailable(cmd_name, missing)
         return command
+
+
+def _unavailable(name: str, missing: ModuleNotFoundError) -> click.Command:
+    """A command that is listed like the others but only tells what to install."""
+
+    @click.command(
+        name,
+        short_help=f"Needs packages that are not installed: {_INSTALL}",
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    def unavailable() -> None:
+        raise ClientError(f"nemo-triton {name}: there is no module {missing.name}; {_INSTALL}")
+
+    return unavailable
 
 
 @click.command(cls=_Commands)
