@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -20,7 +22,7 @@ from nemo_triton.loadtest.reporter import Advance
 from nemo_triton.loadtest.run import BenchRun, RunSettings
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop
 from nemo_triton.loadtest.wer import NORMALIZATIONS
-from nemo_triton.manifest import read_manifest
+from nemo_triton.manifest import Utterance, read_manifest
 from nemo_triton.terminal import options
 from nemo_triton.terminal.tables import print_results
 
@@ -29,7 +31,7 @@ DEFAULT_CONCURRENCY = 16
 
 @dataclass(frozen=True)
 class ProgressReporter:
-    """Shows a load test's problems as lines on stderr, and its progress as a bar while that is started."""
+    """Shows a load test's problems as lines on stderr, and its progress as bars."""
 
     bar: Progress
 
@@ -39,7 +41,13 @@ class ProgressReporter:
 
     def begin_task(self, description: str, total: int | None) -> Advance:
         """Add a bar."""
+        # Not before: what connecting says would come with an empty bar.
+        self.bar.start()
         return partial(self.bar.advance, self.bar.add_task(description, total=total))
+
+    def close(self) -> None:
+        """Leave the bars as they are."""
+        self.bar.stop()
 
 
 @click.command(epilog=CLOCK)
@@ -175,14 +183,14 @@ def bench(
     normalization = settings.pop("normalization")
     listed = read_manifest(manifest, text_required=True)
     loads: list[Load] = [*map(ClosedLoop, concurrency), *map(OpenLoop, rate)] or [ClosedLoop(DEFAULT_CONCURRENCY)]
-    first = loads[0].concurrency if isinstance(loads[0], ClosedLoop) else DEFAULT_CONCURRENCY
+    in_flight = loads[0].concurrency if isinstance(loads[0], ClosedLoop) else DEFAULT_CONCURRENCY
     reporter = ProgressReporter(options.progress_bar())
     run = BenchRun(
         RunSettings(
             loads=loads,
             requests=requests,
             seconds=duration,
-            warmup=first if warmup is None else warmup,
+            warmup=in_flight if warmup is None else warmup,
             metrics_urls=metrics_urls,
             rows=rows,
             resume=resume,
@@ -193,21 +201,9 @@ def bench(
     for problem in listed.problems:
         run.fail(problem)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    interrupted = False
-    try:
-        with reporter.bar:
-            asyncio.run(run.measure(listed.utterances))
-    except KeyboardInterrupt:
-        interrupted = True
-        go_on = "; --resume goes on" if rows else ""
-        options.print_error(f"interrupted; {run.answered} requests were answered{go_on}")
-        if not run.answered:
-            return options.EXIT_INTERRUPTED
-    except (ClientError, OSError) as error:
-        # What was measured before is worth more than the error that ended it.
-        if not run.answered:
-            raise
-        run.note(one_line(error))
+    interrupted = _measure(run, reporter, listed.utterances)
+    if interrupted and not run.answered:
+        return options.EXIT_INTERRUPTED
     setting = {
         "started": started,
         "flags": {name: _json_value(value) for name, value in click.get_current_context().params.items()},
@@ -222,6 +218,23 @@ def bench(
     if interrupted:
         return options.EXIT_INTERRUPTED
     return options.EXIT_PROBLEM if results.failures or results.notes else options.EXIT_OK
+
+
+def _measure(run: BenchRun, reporter: ProgressReporter, utterances: Sequence[Utterance]) -> bool:
+    """Measure to the end, or for as long as it goes; returns whether the user interrupted it."""
+    try:
+        with closing(reporter):
+            asyncio.run(run.measure(utterances))
+    except KeyboardInterrupt:
+        hint = "; --resume goes on" if run.settings.rows else ""
+        options.print_error(f"interrupted; {run.answered} requests were answered{hint}")
+        return True
+    except (ClientError, OSError) as error:
+        # What was measured before is worth more than the error that ended it.
+        if not run.answered:
+            raise
+        run.note(one_line(error))
+    return False
 
 
 def print_and_write(results: Results, worst: int, json_path: Path | None) -> None:

@@ -36,7 +36,7 @@ def _unavailable(name: str, missing: ModuleNotFoundError) -> click.Command:
 
     @click.command(
         name,
-        short_help=f"Needs packages that are not installed: {_INSTALL}",
+        short_help=f"Needs {_INSTALL}",
         add_help_option=False,
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )

@@ -62,6 +62,7 @@ class LoadRun:
 
     @property
     def wall_seconds(self) -> float:
+        """Of all sessions together."""
         return sum(session.wall_seconds for session in self.sessions)
 
 

@@ -20,6 +20,7 @@ class ClosedLoop:
 
     @property
     def name(self) -> str:
+        """As it is printed."""
         return f"{self.concurrency} in flight"
 
     def part(self, number: int, *, of: int) -> int:
@@ -39,6 +40,7 @@ class OpenLoop:
 
     @property
     def name(self) -> str:
+        """As it is printed."""
         return f"{self.rate:g} a second"
 
 
@@ -64,7 +66,7 @@ class Plan:
     Attributes:
         load: What is put on the server.
         recordings: Numbers of the recordings, in the order of one pass.
-        shuffled: Whether each pass has an order of its own.
+        shuffled: Whether each pass has another order.
         seed: Of orders and arrivals.
         requests: How many are sent; None leaves it to `seconds`.
         seconds: How long they are sent; None leaves it to `requests`.

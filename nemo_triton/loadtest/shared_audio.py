@@ -34,6 +34,7 @@ class Block:
 
     @property
     def byte_size(self) -> int:
+        """Of all recordings."""
         # A block of no bytes can't be made.
         return max(sum(self.counts), 1) * _ITEM_BYTES
 

@@ -51,10 +51,10 @@ def test_bench_outlasts_one_of_its_servers(
     stdout, stderr = process.communicate(timeout=100)
     assert process.returncode == 0
     assert stderr.startswith(f"warning: {mortal[0].grpc}: left out") and stderr.count("\n") == 1
-    found = answers(rows)
-    assert sorted(row["number"] for row in found) == list(range(600))
-    assert Counter(row["error"] for row in found) == {None: 600}
-    asked_again = sum(row["attempts"] for row in found) - 600
+    responses = answers(rows)
+    assert sorted(row["number"] for row in responses) == list(range(600))
+    assert Counter(row["error"] for row in responses) == {None: 600}
+    asked_again = sum(row["attempts"] for row in responses) - 600
     assert 1 <= asked_again <= 6, "what was in flight where one went away"
     (figures,) = json.loads(output.read_text())["loads"]
     assert (figures["answered"], figures["failed"], figures["counters_complete"]) == (600, 0, False)
@@ -68,15 +68,15 @@ def test_bench_outlasts_one_of_its_servers(
 def test_the_user_sees_when_a_server_is_back(
     mortal: tuple[Server, Server], serve: Serve, start_command: Any, processes: int
 ) -> None:
-    one, _ = mortal
+    victim, _ = mortal
     load = ("--rate", 10, "--duration", 110, "--processes", processes)
     process = start_command("bench", "--url", both(mortal), *load)
-    one.process.kill()
+    victim.process.kill()
     gone = process.stderr.readline()
-    assert gone.startswith(f"warning: {one.grpc}: left out until it is back")
+    assert gone.startswith(f"warning: {victim.grpc}: left out until it is back")
     with ExitStack() as stack:
-        restart(serve, one, stack)
-        assert process.stderr.readline() == f"info: {one.grpc}: is back and asked again\n"
+        restart(serve, victim, stack)
+        assert process.stderr.readline() == f"info: {victim.grpc}: is back and asked again\n"
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
     assert stderr.startswith("error: interrupted") and stderr.count("\n") == 1

@@ -51,12 +51,12 @@ def test_latency_in_an_open_loop_is_from_when_a_request_was_due(triton: Any, run
     rows = tmp_path / "rows.jsonl"
     arguments = ("--rate", "5000", "--requests", "44", "--rows", rows, "--json", "-")
     (load,) = json.loads(run_command("bench", "--url", triton.url, *arguments).stdout)["loads"]
-    found = answers(rows)
+    responses = answers(rows)
     due = [request.due for request in Plan(OpenLoop(5000.0), (0,), shuffled=False, seed=0, requests=44).part()]
-    assert [row["due"] for row in sorted(found, key=lambda row: row["number"])] == pytest.approx(due)
-    assert all(row["due"] <= row["sent"] < row["answered"] for row in found)
+    assert [row["due"] for row in sorted(responses, key=lambda row: row["number"])] == pytest.approx(due)
+    assert all(row["due"] <= row["sent"] < row["answered"] for row in responses)
     assert load["latency_ms"]["mean"] == pytest.approx(
-        np.mean([1000 * (row["answered"] - row["due"]) for row in found])
+        np.mean([1000 * (row["answered"] - row["due"]) for row in responses])
     )
 
 
@@ -116,8 +116,8 @@ def test_a_killed_run_goes_on_where_it_was(
     assert 220 < len(before) < 440
     done = run_command(*command, "--resume", "--json", tmp_path / "out.json")
     assert (done.returncode, done.stderr) == (0, "")
-    found = [(row["load"], row["number"]) for row in answers(rows)]
-    assert Counter(found) == Counter({(f"{n} in flight", number): 1 for n in (2, 3) for number in range(220)})
+    answered = [(row["load"], row["number"]) for row in answers(rows)]
+    assert Counter(answered) == Counter({(f"{n} in flight", number): 1 for n in (2, 3) for number in range(220)})
     assert before.items() <= {(row["load"], row["number"]): row["text"] for row in answers(rows)}.items()
     figures = json.loads((tmp_path / "out.json").read_text())
     assert [load["answered"] for load in figures["loads"]] == [220, 220]

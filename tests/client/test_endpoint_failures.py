@@ -37,60 +37,60 @@ async def test_a_server_that_ends_costs_no_utterance_and_is_taken_up_again(
     number: signal.Signals,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    one, other = mortal
+    victim, survivor = mortal
     with ExitStack() as stack:
         async with AsyncRecognizer(triton.model, both(mortal)) as recognizer:
             loop = Loop(recognizer, recordings)
             await loop.until(lambda: len(loop.answers) > 40)
-            one.process.send_signal(number)
-            await asyncio.to_thread(one.process.wait)
+            victim.process.send_signal(number)
+            await asyncio.to_thread(victim.process.wait)
             ended = len(loop.answers)
             await loop.until(lambda: len(loop.answers) > ended + 40)
-            assert loop.by_endpoint(ended + 6).keys() == {other.grpc}
-            back = await asyncio.to_thread(restart, serve, one, stack)
+            assert loop.by_endpoint(ended + 6).keys() == {survivor.grpc}
+            back = await asyncio.to_thread(restart, serve, victim, stack)
             started = len(loop.answers)
-            await loop.until(lambda: loop.by_endpoint(started)[one.grpc] > 20)
+            await loop.until(lambda: loop.by_endpoint(started)[victim.grpc] > 20)
             await loop.stop()
-            assert settled_count(back, triton.model) == loop.by_endpoint(started)[one.grpc]
+            assert settled_count(back, triton.model) == loop.by_endpoint(started)[victim.grpc]
     loop.check(served_texts)
     (warning,) = caplog.messages
-    assert warning.startswith(f"{one.grpc}: left out until it is back, others are asked (")
+    assert warning.startswith(f"{victim.grpc}: left out until it is back, others are asked (")
 
 
 async def test_a_server_that_hangs_costs_no_utterance(
     mortal: tuple[Server, Server], triton: Any, recordings: list[Samples], served_texts: list[str]
 ) -> None:
-    one, other = mortal
+    victim, survivor = mortal
     async with AsyncRecognizer(triton.model, both(mortal)) as recognizer:
         loop = Loop(recognizer, recordings)
         await loop.until(lambda: len(loop.answers) > 20)
-        one.process.send_signal(signal.SIGSTOP)
+        victim.process.send_signal(signal.SIGSTOP)
         try:
             since = len(loop.answers)
-            (hanging,) = (endpoint for endpoint in recognizer.endpoints if endpoint.name == one.grpc)
+            (hanging,) = (endpoint for endpoint in recognizer.endpoints if endpoint.name == victim.grpc)
             # The others were still on the way when it was stopped.
-            await loop.until(lambda: loop.by_endpoint(since)[other.grpc] > 12 and hanging.in_flight > 0)
+            await loop.until(lambda: loop.by_endpoint(since)[survivor.grpc] > 12 and hanging.in_flight > 0)
             stopping = asyncio.ensure_future(loop.stop())
             await asyncio.wait_for(stopping, 60)
-            assert loop.answers[-1][1].endpoint == other.grpc
+            assert loop.answers[-1][1].endpoint == survivor.grpc
         finally:
-            one.process.send_signal(signal.SIGCONT)
+            victim.process.send_signal(signal.SIGCONT)
     loop.check(served_texts)
 
 
 def test_threads_lose_none_either(
     mortal: tuple[Server, Server], serve: Serve, triton: Any, recordings: list[Samples], served_texts: list[str]
 ) -> None:
-    one, other = mortal
+    victim, survivor = mortal
     with Recognizer(triton.model, both(mortal)) as recognizer, ThreadPoolExecutor(6) as threads, ExitStack() as stack:
         waiting = [threads.submit(recognizer.transcribe, samples) for samples in recordings * 10]
         waiting[60].result()
-        one.process.kill()
+        victim.process.kill()
         done = [future.result() for future in waiting]
         assert [transcript.text for transcript in done] == served_texts * 10
-        assert {transcript.endpoint for transcript in done[-40:]} == {other.grpc}
-        restart(serve, one, stack)
-        wait_until(lambda: recognizer.transcribe(recordings[0]).endpoint == one.grpc)
+        assert {transcript.endpoint for transcript in done[-40:]} == {survivor.grpc}
+        restart(serve, victim, stack)
+        wait_until(lambda: recognizer.transcribe(recordings[0]).endpoint == victim.grpc)
 
 
 def test_the_user_sees_one_line(
@@ -119,16 +119,16 @@ async def test_another_export_that_comes_back_is_left_out(
 ) -> None:
     shutil.copytree(repository, tmp_path / "models")
     config = tmp_path / "models" / triton.model / "config.pbtxt"
-    one, other = mortal
+    victim, survivor = mortal
     async with AsyncRecognizer(triton.model, both(mortal)) as recognizer:
         config.write_text(config.read_text().replace(str(recognizer.model.parity_id), "0123456789abcdef"))
-        one.process.kill()
-        one.process.wait()
-        with serve(one.grpc, tmp_path / "models"):
-            (changed,) = (endpoint for endpoint in recognizer.endpoints if endpoint.name == one.grpc)
+        victim.process.kill()
+        victim.process.wait()
+        with serve(victim.grpc, tmp_path / "models"):
+            (changed,) = (endpoint for endpoint in recognizer.endpoints if endpoint.name == victim.grpc)
             await wait_until_async(lambda: "is another export" in (changed.problem or ""))
             endpoints = {(await recognizer.transcribe(samples)).endpoint for samples in recordings[:6]}
-    assert endpoints == {other.grpc}
+    assert endpoints == {survivor.grpc}
     assert [message.split(":")[0] for message in caplog.messages] == ["127.0.0.1"]
 
 

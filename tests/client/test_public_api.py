@@ -107,7 +107,7 @@ def test_types_are_seen_from_outside(tmp_path: Path) -> None:
 
 
 def test_the_library_needs_nothing_of_the_load_test() -> None:
-    """Whoever transcribes has neither its packages nor a terminal's."""
+    """A program that transcribes need not have its packages, nor a terminal's."""
     blocked = ("jiwer", "prometheus_client", "whisper_normalizer", "rich", "click")
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); import nemo_triton; "

@@ -37,10 +37,10 @@ def connect(kind: str, model: str | None, url: str) -> None:
         asyncio.run(connect_async(model, url))
 
 
-def assert_equal(one: Transcript, other: Transcript) -> None:
-    assert one.text == other.text
-    np.testing.assert_array_equal(one.tokens, other.tokens)
-    np.testing.assert_array_equal(one.token_times, other.token_times)
+def assert_equal(actual: Transcript, expected: Transcript) -> None:
+    assert actual.text == expected.text
+    np.testing.assert_array_equal(actual.tokens, expected.tokens)
+    np.testing.assert_array_equal(actual.token_times, expected.token_times)
 
 
 def test_only_recognizers_are_listed_not_their_steps(triton: Any) -> None:
@@ -103,7 +103,7 @@ def test_no_audio_is_no_text(triton: Any) -> None:
     assert transcript.text == "" and len(transcript.tokens) == len(transcript.token_times) == 0
 
 
-async def test_audio_beyond_the_limit_is_refused_and_its_company_is_not(triton: Any, spoken: Spoken) -> None:
+async def test_audio_beyond_the_limit_is_refused_and_others_in_its_batch_are_not(triton: Any, spoken: Spoken) -> None:
     speech = load_audio(spoken[0][0])
     too_long = np.resize(speech, 16000 * 1200 + 1)
     async with AsyncRecognizer(triton.model, triton.url) as recognizer:
@@ -141,9 +141,9 @@ async def test_many_at_once_are_as_one_by_one(triton: Any, spoken: Spoken) -> No
             threaded = list(threads.map(recognizer.transcribe, recordings))
     async with AsyncRecognizer(triton.model, triton.url) as concurrent:
         together = await asyncio.gather(*map(concurrent.transcribe, recordings))
-    for one, two, three in zip(alone, threaded, together, strict=True):
-        assert_equal(one, two)
-        assert_equal(one, three)
+    for expected, by_thread, by_task in zip(alone, threaded, together, strict=True):
+        assert_equal(by_thread, expected)
+        assert_equal(by_task, expected)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

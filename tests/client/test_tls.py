@@ -235,16 +235,16 @@ async def test_one_of_two_by_tls_is_killed(
     repository: Path, flags: list[str], ours: Path, spoken: Spoken, start_command: Any
 ) -> None:
     paths = [path for path, _ in spoken] * 10
-    with running_server(repository, flags) as one, running_server(repository, flags) as other:
-        url = f"{one.grpc},{other.grpc}"
+    with running_server(repository, flags) as victim, running_server(repository, flags) as survivor:
+        url = f"{victim.grpc},{survivor.grpc}"
         process = start_command("transcribe", *paths, "--url", url, "--ca", ours / "ca.pem")
         lines = [process.stdout.readline() for _ in range(30)]
-        one.process.send_signal(signal.SIGKILL)
+        victim.process.send_signal(signal.SIGKILL)
         lines += process.stdout.read().splitlines()
         stderr = process.stderr.read()
         assert process.wait(timeout=60) == 0
     assert len(lines) == len(paths)
-    assert stderr.startswith(f"warning: {one.grpc}: left out") and stderr.count("\n") == 1
+    assert stderr.startswith(f"warning: {victim.grpc}: left out") and stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_files_that_can_t_be_used_are_one_line(
 
 
 def test_a_key_without_permission_is_named(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Whoever runs tests as root may read everything.
+    # Tests that run as root may read everything.
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 

@@ -27,6 +27,7 @@ from verification.attack.summary import markdown
 @click.option("--manifest", type=click.Path(exists=True, path_type=Path), default=DEMO_MANIFEST)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Markdown file to write.")
 def main(models: tuple[str, ...], repository: Path, requests: int, at_once: int, manifest: Path, out: Path) -> None:
+    """Attack, write the summary, and end with the exit code."""
     try:
         attack, outcome = assault(repository, models, requests=requests, at_once=at_once, manifest=manifest)
     except KeyboardInterrupt:
