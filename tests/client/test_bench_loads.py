@@ -60,7 +60,7 @@ def test_latency_in_an_open_loop_is_from_when_a_request_was_due(triton: Any, run
     )
 
 
-def test_a_sweep_is_a_row_a_load(triton: Any, run_command: Any, spoken: Spoken) -> None:
+def test_a_sweep_is_a_row_per_load(triton: Any, run_command: Any, spoken: Spoken) -> None:
     done = run_command("bench", "--url", triton.url, "--concurrency", "1,6", "--rate", "9,5", "--json", "-")
     figures = json.loads(done.stdout)
     names = ["1 in flight", "6 in flight", "9 a second", "5 a second"]
