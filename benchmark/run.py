@@ -22,7 +22,7 @@ from benchmark.core.models import Model, RepositoryError, read_models
 from benchmark.core.results_folder import ResultsError, is_measured, read_json, write_json
 from benchmark.core.serving import serving
 from benchmark.data.dataset import DESCRIPTION, MANIFEST, Description, read_description
-from nemo_triton.endpoints import checked
+from nemo_triton.addresses import parse_urls
 from nemo_triton.errors import ClientError
 from nemo_triton.loadtest.server_metrics import default_metrics_url
 from nemo_triton.terminal import options as cli
@@ -123,7 +123,7 @@ def run(
     """
     if url is None and tls:
         raise click.UsageError("--tls, --ca, --certificate and --key are for the server that --url names")
-    if url is not None and len(checked(url)) > 1:
+    if url is not None and len(parse_urls(url)) > 1:
         raise click.UsageError(f"{url}: names several servers; models are loaded one at a time, on one")
     models = choose(read_models(repository), patterns, repository)
     described = [describe(folder) for folder in datasets]

@@ -11,6 +11,6 @@ except ModuleNotFoundError as missing:
 
     sys.exit(report(missing))
 
-# Senders in processes of their own import this file again.
+# Sending processes import this file again.
 if __name__ == "__main__":
     main()

@@ -1,15 +1,19 @@
-"""Recognize speech with NVIDIA NeMo recognizers that a Triton server has.
+"""Recognize speech with NVIDIA NeMo models that a Triton server serves.
 
-from nemo_triton import Recognizer, load_audio
+Example:
+    >>> from nemo_triton import Recognizer, load_audio
+    >>> with Recognizer("stt_en_citrinet_512") as recognizer:
+    ...     print(recognizer.transcribe(load_audio("order.wav")).text)
+    two large coffees please
 
-with Recognizer("stt_en_citrinet_512") as recognizer:
-    print(recognizer.transcribe(load_audio("order.wav")).text)
+Blocking and asyncio: `Recognizer`, `AsyncRecognizer`. What a server has: `list_recognizers`. Audio and lists of it:
+`load_audio`, `find_audio`, `read_manifest`. Every error is a `ClientError`.
 """
 
 import os
 from importlib.metadata import PackageNotFoundError, version
 
-# Before gRPC is imported: it writes lines about each failed handshake to stderr, and the errors raised tell as much.
+# Before gRPC is imported: it prints each failed handshake to stderr, which the errors raised already tell.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from nemo_triton.audio import SAMPLE_RATE, Samples, load_audio
@@ -25,10 +29,11 @@ from nemo_triton.errors import (
     UnavailableError,
     UnknownModelError,
 )
-from nemo_triton.manifest import Utterance, find_audio, read_manifest
-from nemo_triton.protocol import ServedModel, Transcript
+from nemo_triton.manifest import Manifest, Utterance, find_audio, read_manifest
 from nemo_triton.recognizer import AsyncRecognizer, Recognizer, list_recognizers
+from nemo_triton.served_model import ServedModel
 from nemo_triton.tls import Tls
+from nemo_triton.transcript import Transcript
 
 try:
     __version__ = version("nemo-triton")
@@ -40,6 +45,7 @@ __all__ = [
     "AudioError",
     "ClientError",
     "DeadlineExceededError",
+    "Manifest",
     "ManifestError",
     "RecognitionError",
     "Recognizer",

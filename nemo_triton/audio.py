@@ -10,24 +10,37 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from nemo_triton import contract
 from nemo_triton.errors import AudioError, one_line
 
-SAMPLE_RATE = 16000
+SAMPLE_RATE = contract.SAMPLE_RATE
 """Samples per second on the wire."""
 
 Samples: TypeAlias = NDArray[np.int16]
+"""int16 [T], 16 kHz, mono."""
 
 _INT16_STEPS = 32768.0
 
 
 def load_audio(path: str | Path) -> Samples:
-    """Read any file that libsndfile reads as int16 samples [T] at 16 kHz, channels averaged.
+    """Read an audio file as a recognizer takes it.
 
-    A 16-bit 16 kHz mono file comes through bit for bit; everything else is resampled (soxr HQ) and rounded to 16 bit,
-    and what lies outside full scale is clipped. A file with a header and no samples gives an empty array.
+    A 16-bit 16 kHz mono file comes through bit for bit. Any other is averaged over its channels, resampled (soxr HQ)
+    and rounded to 16 bit; samples beyond full scale are clipped.
 
-    Raises AudioError, one line that names the file, for a file that is missing, empty, unreadable or no audio, or
-    that holds NaN or infinite samples.
+    Args:
+        path: A file in any format that libsndfile reads: WAV, FLAC, OGG, MP3 and others.
+
+    Returns:
+        int16 [T] at 16 kHz; T is 0 for a file with a header and no samples.
+
+    Raises:
+        AudioError: The file is missing, empty, unreadable or no audio, or holds NaN or infinite samples.
+
+    Example:
+        >>> samples = load_audio("order.wav")
+        >>> len(samples) / SAMPLE_RATE
+        3.2
     """
     path = Path(path)
     try:

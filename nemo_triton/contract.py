@@ -77,9 +77,22 @@ class Part(Enum):
         return f"{recognizer}{self.value}"
 
 
+REQUIRED_PARAMETERS = ("sample_rate", "frame_seconds")
+"""Of a Description: what a recognizer's configuration must say."""
+RANDOM_WEIGHTS = "random"
+"""Description.weights of a checkpoint that was never trained."""
 AUDIO_STAGE = "audio"
 FEATURES_STAGE = "mel_{mels}_{milliseconds}ms_{edges}_{digest}"
 """The stages that recognizers share."""
+
+
+class ParameterError(ValueError):
+    """A parameter of a configuration that should be a number and is not."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(f"parameter {name} is {text!r}, not a number")
+        self.name = name
+        self.text = text
 
 
 @dataclass(frozen=True)
@@ -117,7 +130,7 @@ class Description:
         """Read a configuration's parameters; others than these are passed over.
 
         Raises:
-            ValueError: naming a parameter that should be a number and is not.
+            ParameterError: one that should be a number is not.
         """
 
         def number(name: str) -> float:
@@ -125,15 +138,21 @@ class Description:
             try:
                 return float(text)
             except ValueError:
-                raise ValueError(f"parameter {name} is {text!r}, not a number") from None
+                raise ParameterError(name, text) from None
+
+        def integer(name: str) -> int:
+            value = number(name)
+            if not value.is_integer():
+                raise ParameterError(name, parameters[name])
+            return int(value)
 
         return cls(
-            sample_rate=int(number("sample_rate")),
+            sample_rate=integer("sample_rate"),
             frame_seconds=number("frame_seconds"),
             nemo_class=parameters.get("nemo_class", ""),
             nemo_version=parameters.get("nemo_version", ""),
-            parameters=int(number("parameters")),
-            checkpoint_bytes=int(number("checkpoint_bytes")),
+            parameters=integer("parameters"),
+            checkpoint_bytes=integer("checkpoint_bytes"),
             weights=parameters.get("weights", ""),
             precision=parameters.get("precision", ""),
             target=parameters.get("target", ""),

@@ -1,397 +1,328 @@
-"""The servers behind one client: which of them gets a request, and what happens to it where one goes away.
+"""The servers behind one client: which of them gets a request, and what happens to it if a server fails.
 
-A request goes to the server with the fewest of this client's requests in flight; among equals, to the one whose turn
-is the longest ago. So servers of one speed get the same share, and a slower one gets less.
+A request goes to the server with the fewest of this client's requests in flight; among equals, to the least recently
+asked one. So servers of equal speed get equal shares, and a slower one gets less.
 
 A host name with several addresses, as a headless service of Kubernetes has, is a server at each of them. They are
 looked up here and not by gRPC's own round_robin policy: that looks again only after a connection broke, and so never
 finds the servers that an autoscaler adds; and it does not tell which server answered.
 
-All of this are generators of calls to the targets' connections, as in protocol.py.
+All of this are generators of calls to the endpoints' connections, as in calls.py.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from ipaddress import ip_address
 from threading import Lock
 from typing import Any, TypeAlias
 
 from tritonclient.utils import InferenceServerException
 
+from nemo_triton.addresses import Address, has_fixed_address, resolve, split_url
+from nemo_triton.calls import Answer, Calls
 from nemo_triton.errors import RecognizerError, ServerUnavailableError, one_line
-from nemo_triton.protocol import Answer, Answered, Calls, ServedModel, explain, explain_request, find_recognizer
+from nemo_triton.protocol import ServerResponse, explain, explain_request
+from nemo_triton.served_model import ServedModel, find_recognizer
 from nemo_triton.tls import Tls, diagnosis
 
-DEFAULT_URL = "localhost:8001"
-LOOK_SECONDS = 2.0
-"""Between two looks at which targets there are and which of them answer."""
+CHECK_INTERVAL_SECONDS = 2.0
+"""Between two checks of which endpoints there are and which of them answer."""
 
 _QUESTION_SECONDS = 10.0
 """Questions about the server are answered at once or not at all."""
 _CHECK_SECONDS = 5.0
-_LATE_LOOKS = 2
-"""A target that was late with its answer so often in a row is taken to hang."""
-_GONE = ("StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED")
-"""No server, or one that has no room, is ending (Triton unloads its models first) or was found to hang."""
-_MOST_TIMES = 2
-"""That a target is asked for the same request, which might be what ends it."""
-_OUR_OWN_FAULT = ("StatusCode.INVALID_ARGUMENT", "StatusCode.DEADLINE_EXCEEDED")
-_MESSAGE_BYTES = 2**31 - 1
-_THIS_MACHINE = ("127.0.0.1", "::1")
-"""What localhost stands for."""
+_MAX_LATE_CHECKS = 2
+"""An endpoint that was late with its answer this many times in a row is taken to hang."""
+RETRYABLE = ("StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED")
+"""No server, or one that has no room, is shutting down (Triton unloads its models first) or was found to hang."""
+MAX_ATTEMPTS_PER_ENDPOINT = 2
+"""Of the same request, which might be what ends the server."""
+_CLIENT_FAULTS = ("StatusCode.INVALID_ARGUMENT", "StatusCode.DEADLINE_EXCEEDED")
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where one server listens. `shown`: as host:port, which gRPC takes; `url`: what was asked for, as host:port."""
-
-    url: str
-    shown: str
-
-    @property
-    def host(self) -> str:
-        """That the server's certificate must name."""
-        return split(self.url)[0]
-
-    @property
-    def channel_arguments(self) -> list[tuple[str, str | int]]:
-        """Of gRPC."""
-        arguments: list[tuple[str, str | int]] = [
-            ("grpc.max_send_message_length", _MESSAGE_BYTES),
-            ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-            # gRPC's own wait is up to two minutes long, in which a server that is back would not be found.
-            ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.max_reconnect_backoff_ms", round(LOOK_SECONDS * 1000)),
-            # Or a new connection in place of one that hangs would be that one again.
-            ("grpc.use_local_subchannel_pool", 1),
-        ]
-        if self.shown != self.url:
-            arguments += [("grpc.default_authority", self.url), ("grpc.ssl_target_name_override", self.host)]
-        return arguments
-
-
 @dataclass(eq=False)
-class Target:
-    """One server. `connection`: Triton's client for it; `problem`: why it is left out, None where it is not."""
+class Endpoint:
+    """One server.
+
+    Attributes:
+        address: Where it listens.
+        connection: Triton's client for it.
+        in_flight: Requests of this client that it has not answered.
+        up: Whether it gets requests.
+        problem: Why it is left out; None if it is not.
+        late_checks: How many checks in a row it was late to answer.
+        times_joined: How many times it came up; its counters begin again each time.
+    """
 
     address: Address
     connection: Any
     in_flight: int = 0
     up: bool = False
     problem: str | None = None
-    late_looks: int = 0
+    late_checks: int = 0
     times_joined: int = 0
 
     @property
     def name(self) -> str:
-        return self.address.shown
+        """host:port that gRPC connects to."""
+        return self.address.host_port
 
 
 @dataclass(frozen=True)
-class Call:
-    """A method of Triton's client to call on a target's connection."""
+class EndpointCall:
+    """A method of Triton's client to call on an endpoint's connection."""
 
-    target: Target
+    endpoint: Endpoint
     method: str
     arguments: dict[str, Any]
 
 
-TargetCalls: TypeAlias = Generator[Call | Callable[[], Any], Any, Answer]
-"""Calls to targets, and functions that block, whose results are sent back."""
+Step: TypeAlias = EndpointCall | Callable[[], Any]
+"""A call to an endpoint, or a function that blocks."""
+EndpointCalls: TypeAlias = Generator[Step, Any, Answer]
+"""Steps one after the other; the result of each is sent back."""
 
 
 @dataclass
-class Targets:
-    """The servers at `urls`. `connect`: makes Triton's client for an address.
+class Endpoints:
+    """The servers behind one client. Threads may share it.
 
-    Threads may share it.
+    Attributes:
+        urls: host:port of each, as the user gave it.
+        tls: How to connect to them; None is without TLS.
+        open: Makes Triton's client for an address.
+        model: What all of them serve; known once connected.
     """
 
     urls: tuple[str, ...]
     tls: Tls | None
     open: Callable[[Address], Any]
     model: ServedModel = field(init=False)
-    """What all of them serve; known once connected."""
-    _targets: list[Target] = field(default_factory=list, init=False)
-    """Those whose turn is the longest ago first."""
-    _leaving: list[Target] = field(default_factory=list, init=False)
+    _endpoints: list[Endpoint] = field(default_factory=list, init=False)
+    """The least recently asked first."""
+    _leaving: list[Endpoint] = field(default_factory=list, init=False)
     _described_by: str = field(default="", init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
     @property
-    def all(self) -> list[Target]:
+    def all(self) -> list[Endpoint]:
         """In the order of their names."""
         with self._lock:
-            return sorted(self._targets, key=lambda target: target.name)
+            return sorted(self._endpoints, key=lambda endpoint: endpoint.name)
 
     @property
-    def up(self) -> list[Target]:
-        """Those that are asked."""
-        return [target for target in self.all if target.up]
+    def up(self) -> list[Endpoint]:
+        """Those that get requests."""
+        return [endpoint for endpoint in self.all if endpoint.up]
 
     @property
     def may_change(self) -> bool:
-        """Whether there is anything to look after: several targets, or a name whose addresses may come and go."""
-        return len(self._targets) > 1 or any(not _is_fixed(split(url)[0]) for url in self.urls)
+        """Whether there is anything to check: several endpoints, or a name whose addresses may come and go."""
+        return len(self._endpoints) > 1 or not all(map(has_fixed_address, self.urls))
 
-    def connect(self, name: str | None) -> TargetCalls[None]:
-        """Find the recognizer `name`, or the only one there is, on every target.
+    def connect(self, name: str | None) -> EndpointCalls[None]:
+        """Find the recognizer `name`, or the only one there is, on every endpoint.
 
-        A target that does not answer or does not have it is left out, with a line in the log, if there is another.
-        Raises ServerUnavailableError, UnknownModelError or RecognizerError; the latter where targets differ.
+        An endpoint that does not answer or does not have it is left out, with a line in the log, if there is another.
+
+        Raises:
+            ServerUnavailableError: No server answers.
+            UnknownModelError: No server has the model.
+            RecognizerError: Servers have different exports of it.
         """
-        found_addresses: list[Address] = yield partial(resolve, self.urls)
-        unknown = {*self.urls} - {address.url for address in found_addresses}
+        addresses: list[Address] = yield partial(resolve, self.urls)
+        unresolved = {*self.urls} - {address.url for address in addresses}
         # gRPC says best what is wrong with a name.
-        addresses = found_addresses + [Address(url, url) for url in unknown]
+        addresses += [Address(url=url, host_port=url) for url in unresolved]
         # Many clients that ask once or twice would all ask the first one.
-        self._targets = [Target(address, self.open(address)) for address in random.sample(addresses, len(addresses))]
-        errors: dict[Target, RecognizerError] = {}
-        for target in self._targets:
+        self._endpoints = [
+            Endpoint(address, self.open(address)) for address in random.sample(addresses, len(addresses))
+        ]
+        errors: dict[Endpoint, RecognizerError] = {}
+        for endpoint in self._endpoints:
             try:
-                found = yield from asked_of(target, find_recognizer(self.model.name if self._described_by else name))
+                known_name = self.model.name if self._described_by else name
+                model = yield from ask_endpoint(endpoint, find_recognizer(known_name))
             except RecognizerError as error:
-                errors[target] = yield from self._with_diagnosis(target, error)
+                errors[endpoint] = yield from self._with_diagnosis(endpoint, error)
                 continue
             if not self._described_by:
-                self.model, self._described_by = found, target.name
-            difference = self._difference(target, found)
+                self.model, self._described_by = model, endpoint.name
+            difference = self._difference(endpoint, model)
             if difference:
                 raise RecognizerError(f"{difference}; serve the same export on both, or ask one of them")
-            target.up, target.times_joined = True, 1
+            endpoint.up, endpoint.times_joined = True, 1
         if not self._described_by:
-            raise worst(errors)
-        for target, problem in errors.items():
-            self._leave_out(target, _reason(problem).removeprefix(f"{target.name}: "))
+            raise connection_error(errors)
+        for endpoint, problem in errors.items():
+            self._leave_out(endpoint, _reason(problem).removeprefix(f"{endpoint.name}: "))
 
-    def recognition(self, model: ServedModel, arguments: dict[str, Any], seconds: float) -> TargetCalls[Answered]:
-        """What comes of one `infer` of a model with these arguments.
+    def recognition(
+        self, model: ServedModel, arguments: dict[str, Any], seconds: float
+    ) -> EndpointCalls[ServerResponse]:
+        """Send one request, and retry it on another endpoint if the server goes down.
 
-        Where a target goes away it is asked for at another, within the same time. Raises RecognitionError.
+        Args:
+            model: Named in errors.
+            arguments: Of Triton's `infer`.
+            seconds: For all attempts together.
+
+        Raises:
+            RecognitionError: No attempt succeeded.
         """
         deadline = time.monotonic() + seconds
-        asked: Counter[Target] = Counter()
-        tried: set[Target] = set()
+        attempts: Counter[Endpoint] = Counter()
+        exhausted: set[Endpoint] = set()
         while True:
-            target = self._take(tried)
-            asked[target] += 1
+            endpoint = self._take(exhausted)
+            attempts[endpoint] += 1
             try:
-                left = max(deadline - time.monotonic(), 0.001)
-                result = yield Call(target, "infer", {**arguments, "client_timeout": left})
-                return Answered(result, target.name, asked.total())
+                remaining = max(deadline - time.monotonic(), 0.001)
+                result = yield EndpointCall(endpoint, "infer", {**arguments, "client_timeout": remaining})
+                return ServerResponse(result=result, endpoint=endpoint.name, attempts=attempts.total())
             except InferenceServerException as error:
                 failure = error
             finally:
                 with self._lock:
-                    target.in_flight -= 1
-            gone = yield from self._is_gone(target, failure)
+                    endpoint.in_flight -= 1
+            may_retry = yield from self._may_retry(endpoint, failure)
             # One that went away may be asked once more when it is back, one that refused may not.
-            if target.up or asked[target] == _MOST_TIMES:
-                tried.add(target)
-            if not gone or time.monotonic() > deadline or not any(other not in tried for other in self.up):
-                explained = explain_request(failure, model, target.name, seconds)
-                explained.attempts = asked.total()
+            if endpoint.up or attempts[endpoint] == MAX_ATTEMPTS_PER_ENDPOINT:
+                exhausted.add(endpoint)
+            if not may_retry or time.monotonic() > deadline or not any(other not in exhausted for other in self.up):
+                explained = explain_request(failure, model, endpoint.name, seconds)
+                explained.attempts = attempts.total()
                 raise explained from failure
 
-    def look(self) -> TargetCalls[None]:
-        """Find targets that are new, that went away, and that are back."""
+    def check(self) -> EndpointCalls[None]:
+        """Find endpoints that are new, that went away, and that are back."""
         gone = self._update((yield partial(resolve, self.urls)))
         if len(self.all) > 1:
-            for target in self.all:
-                yield from self._check(target)
+            for endpoint in self.all:
+                yield from self._check(endpoint)
         with self._lock:
-            self._targets = [target for target in self._targets if target not in gone]
+            self._endpoints = [endpoint for endpoint in self._endpoints if endpoint not in gone]
             self._leaving += gone
-            left = [target for target in self._leaving if not target.in_flight]
-            self._leaving = [target for target in self._leaving if target not in left]
-        for target in left:
-            yield Call(target, "close", {})
+            idle = [endpoint for endpoint in self._leaving if not endpoint.in_flight]
+            self._leaving = [endpoint for endpoint in self._leaving if endpoint not in idle]
+        for endpoint in idle:
+            yield EndpointCall(endpoint, "close", {})
 
-    def close(self) -> TargetCalls[None]:
+    def close(self) -> EndpointCalls[None]:
         """End all connections."""
-        for target in (*self._targets, *self._leaving):
-            yield Call(target, "close", {})
+        for endpoint in (*self._endpoints, *self._leaving):
+            yield EndpointCall(endpoint, "close", {})
 
-    def _take(self, tried: set[Target]) -> Target:
+    def _take(self, exhausted: set[Endpoint]) -> Endpoint:
         with self._lock:
-            # Where none is known to answer, one may have come back since the last look.
-            fit = [target for target in self._targets if target.up and target not in tried] or self._targets
-            target = min(fit, key=lambda target: target.in_flight)
-            self._targets.remove(target)
-            self._targets.append(target)
-            target.in_flight += 1
-            return target
+            # Where none is known to answer, one may have come back since the last check.
+            candidates = [
+                endpoint for endpoint in self._endpoints if endpoint.up and endpoint not in exhausted
+            ] or self._endpoints
+            endpoint = min(candidates, key=lambda endpoint: endpoint.in_flight)
+            self._endpoints.remove(endpoint)
+            self._endpoints.append(endpoint)
+            endpoint.in_flight += 1
+            return endpoint
 
-    def _is_gone(self, target: Target, failure: InferenceServerException) -> TargetCalls[bool]:
-        """Whether a failure is the target's, so that another may do better."""
-        if self.all == [target] or failure.status() in _OUR_OWN_FAULT:
+    def _may_retry(self, endpoint: Endpoint, failure: InferenceServerException) -> EndpointCalls[bool]:
+        """Whether the failure is the endpoint's, so that another may do better."""
+        if self.all == [endpoint] or failure.status() in _CLIENT_FAULTS:
             return False
-        if not target.up:
+        if not endpoint.up:
             return True
-        yield from self._check(target)
-        return not target.up or failure.status() in _GONE
+        yield from self._check(endpoint)
+        return not endpoint.up or failure.status() in RETRYABLE
 
-    def _check(self, target: Target) -> TargetCalls[None]:
-        """Look whether a target serves what it should, and take it in or leave it out."""
+    def _check(self, endpoint: Endpoint) -> EndpointCalls[None]:
+        """Check whether an endpoint serves what it should, and take it in or leave it out."""
         try:
-            found = yield from asked_of(target, find_recognizer(self.model.name), _CHECK_SECONDS)
+            model = yield from ask_endpoint(endpoint, find_recognizer(self.model.name), _CHECK_SECONDS)
         except RecognizerError as error:
             if _is_late(error):
-                target.late_looks += 1
-                if target.up and target.late_looks < _LATE_LOOKS:
+                endpoint.late_checks += 1
+                if endpoint.up and endpoint.late_checks < _MAX_LATE_CHECKS:
                     return
-            self._leave_out(target, _reason(error))
-            if _is_late(error) and target.in_flight:
-                yield from self._reopen(target)
+            self._leave_out(endpoint, _reason(error))
+            if _is_late(error) and endpoint.in_flight:
+                yield from self._reopen(endpoint)
             return
-        target.late_looks = 0
-        difference = self._difference(target, found)
+        endpoint.late_checks = 0
+        difference = self._difference(endpoint, model)
         if difference:
-            self._leave_out(target, difference)
-        elif not target.up:
-            came = "is new and asked" if target.problem is None else "is back and asked again"
-            target.up, target.problem = True, None
-            target.times_joined += 1
-            _log.info("%s: %s", target.name, came)
+            self._leave_out(endpoint, difference)
+        elif not endpoint.up:
+            event = "is new and asked" if endpoint.problem is None else "is back and asked again"
+            endpoint.up, endpoint.problem = True, None
+            endpoint.times_joined += 1
+            _log.info("%s: %s", endpoint.name, event)
 
-    def _reopen(self, target: Target) -> TargetCalls[None]:
-        """End the requests in flight at a target that hangs, so that they are asked for elsewhere."""
-        hanging = Target(target.address, target.connection)
-        target.connection = self.open(target.address)
-        yield Call(hanging, "close", {})
+    def _reopen(self, endpoint: Endpoint) -> EndpointCalls[None]:
+        """End the requests in flight at an endpoint that hangs, so that they are retried on another."""
+        hanging = Endpoint(endpoint.address, endpoint.connection)
+        endpoint.connection = self.open(endpoint.address)
+        yield EndpointCall(hanging, "close", {})
 
-    def _leave_out(self, target: Target, problem: str) -> None:
+    def _leave_out(self, endpoint: Endpoint, problem: str) -> None:
         with self._lock:
-            known, target.problem, target.up = target.problem, problem, False
-        if known is None:
-            _log.warning("%s: left out until it is back, others are asked (%s)", target.name, problem)
+            earlier, endpoint.problem, endpoint.up = endpoint.problem, problem, False
+        if earlier is None:
+            _log.warning("%s: left out until it is back, others are asked (%s)", endpoint.name, problem)
 
-    def _difference(self, target: Target, found: ServedModel) -> str | None:
-        if (found.parity_id, found.steps) == (self.model.parity_id, self.model.steps):
+    def _difference(self, endpoint: Endpoint, model: ServedModel) -> str | None:
+        if (model.parity_id, model.steps) == (self.model.parity_id, self.model.steps):
             return None
         return (
-            f"{found.name} at {target.name} is another export than at {self._described_by} "
-            f"(parity_id {found.parity_id} and {self.model.parity_id})"
+            f"{model.name} at {endpoint.name} is another export than at {self._described_by} "
+            f"(parity_id {model.parity_id} and {self.model.parity_id})"
         )
 
-    def _update(self, addresses: Sequence[Address]) -> list[Target]:
-        """Open what is new, to be checked; returns the targets that are gone."""
-        known = {target.address for target in self.all}
-        fresh = [Target(address, self.open(address)) for address in addresses if address not in known]
-        found = {address.url for address in addresses}
+    def _update(self, addresses: Sequence[Address]) -> list[Endpoint]:
+        """Connect to what is new, to be checked; returns the endpoints that are gone."""
+        known = {endpoint.address for endpoint in self.all}
+        fresh = [Endpoint(address, self.open(address)) for address in addresses if address not in known]
+        resolved = {address.url for address in addresses}
         with self._lock:
-            self._targets += fresh
+            self._endpoints += fresh
             # A name that can't be looked up just now has lost no server.
-            return [t for t in self._targets if t.address not in addresses and t.address.url in found]
+            return [
+                endpoint
+                for endpoint in self._endpoints
+                if endpoint.address not in addresses and endpoint.address.url in resolved
+            ]
 
-    def _with_diagnosis(self, target: Target, error: RecognizerError) -> TargetCalls[RecognizerError]:
+    def _with_diagnosis(self, endpoint: Endpoint, error: RecognizerError) -> EndpointCalls[RecognizerError]:
         if not isinstance(error, ServerUnavailableError):
             return error
-        host, port = split(target.name)
-        reason = yield partial(diagnosis, host, port, target.address.host, self.tls)
-        return ServerUnavailableError(f"{target.name}: {reason}") if reason else error
+        host, port = split_url(endpoint.name)
+        reason = yield partial(diagnosis, host, port, endpoint.address.host, self.tls)
+        return ServerUnavailableError(f"{endpoint.name}: {reason}") if reason else error
 
 
-def asked_of(target: Target, calls: Calls[Answer], seconds: float = _QUESTION_SECONDS) -> TargetCalls[Answer]:
-    """Questions about a server, put to this one. Raises RecognizerError."""
+def ask_endpoint(endpoint: Endpoint, calls: Calls[Answer], seconds: float = _QUESTION_SECONDS) -> EndpointCalls[Answer]:
+    """Put questions to one server, each within `seconds`.
+
+    Raises:
+        RecognizerError: It does not answer, or refuses.
+    """
     answer = None
     try:
         while True:
             method, arguments = calls.send(answer)
-            answer = yield Call(target, method, {**arguments, "client_timeout": seconds})
+            answer = yield EndpointCall(endpoint, method, {**arguments, "client_timeout": seconds})
     except StopIteration as done:
         result: Answer = done.value
         return result
     except InferenceServerException as error:
-        raise explain(error, target.name, seconds) from error
-
-
-def checked(url: str | Sequence[str]) -> tuple[str, ...]:
-    """Each host:port of a text with commas between them, or of a sequence. Raises RecognizerError for others."""
-    urls = tuple(part.strip() for part in (url.split(",") if isinstance(url, str) else url))
-    for part in urls:
-        if "://" in part:
-            raise RecognizerError(f"{part}: is not host:port; leave out what comes before //, e.g. {DEFAULT_URL}")
-        host, port = part.rpartition(":")[::2]
-        if not _is_host(host) or not _is_port(port):
-            raise RecognizerError(f"{part or 'an empty URL'}: is not host:port; write it as in {DEFAULT_URL}")
-    if not urls:
-        raise RecognizerError(f"no server is named; give host:port, e.g. {DEFAULT_URL}")
-    for number, part in enumerate(urls):
-        earlier = next((url for url in urls[:number] if _place(url) == _place(part)), None)
-        if earlier:
-            problem = "is given twice" if earlier == part else f"is the same server as {earlier}"
-            raise RecognizerError(f"{part}: {problem}; name each server once")
-    return urls
-
-
-def split(url: str) -> tuple[str, int]:
-    """Host and port of host:port; an IPv6 address without its brackets."""
-    host, _, port = url.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def resolve(urls: Sequence[str]) -> list[Address]:
-    """An address for each server at `urls`: the URL itself where its host has one; none for a host that is not found.
-
-    A host with addresses of both families, IPv4 and IPv6, has each of its servers in both: one of them is taken.
-    """
-    addresses: dict[str, Address] = {}
-    for url in urls:
-        host, port = split(url)
-        families: dict[int, list[str]] = {}
-        with suppress(OSError):
-            for family, *_, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-                families.setdefault(family, []).append(str(where[0]))
-        if not families:
-            continue
-        found = max(families.values(), key=len)
-        several = [f"[{each}]:{port}" if ":" in each else f"{each}:{port}" for each in sorted(set(found))]
-        # gRPC itself finds the one of its addresses that answers, and the one that it moves to.
-        for shown in several if len(several) > 1 else [url]:
-            addresses.setdefault(shown, Address(url, shown))
-    return list(addresses.values())
-
-
-def _is_host(text: str) -> bool:
-    try:
-        text.encode("idna")
-    except UnicodeError:
-        return False
-    return bool(text) and (":" not in text or text.startswith("["))
-
-
-def _is_port(text: str) -> bool:
-    return text.isdecimal() and 0 < int(text) < 2**16
-
-
-def _place(url: str) -> tuple[str, int]:
-    """The same for all ways to write an address. Names are not looked up: a proxy may tell apart two that share one."""
-    host, port = split(url.lower())
-    with suppress(ValueError):
-        host = str(ip_address(host))
-    return "localhost" if host in _THIS_MACHINE else host, port
-
-
-def _is_fixed(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+        raise explain(error, endpoint.name, seconds) from error
 
 
 def _is_late(error: RecognizerError) -> bool:
@@ -404,13 +335,15 @@ def _reason(error: RecognizerError) -> str:
     return one_line(cause.message()) if isinstance(cause, InferenceServerException) else str(error)
 
 
-def worst(errors: dict[Target, RecognizerError]) -> RecognizerError:
-    """The error to raise where no target can be asked: what a server says rather than that there is none."""
-    told = sorted(errors, key=lambda target: (isinstance(errors[target], ServerUnavailableError), target.name))
-    error = errors[told[0]]
-    answering = [target for target in told if not isinstance(errors[target], ServerUnavailableError)]
-    said = str(error)
-    if len({str(errors[target]) for target in answering}) > 1:
-        said = "; ".join(f"{target.name}: {errors[target]}" for target in answering)
-    absent = ", ".join(target.name for target in told[1:] if target not in answering)
-    return type(error)(f"{said}; {absent} can't be reached" if absent else said)
+def connection_error(errors: dict[Endpoint, RecognizerError]) -> RecognizerError:
+    """The error to raise if no endpoint can be used: what a server says rather than that there is none."""
+    endpoints = sorted(
+        errors, key=lambda endpoint: (isinstance(errors[endpoint], ServerUnavailableError), endpoint.name)
+    )
+    error = errors[endpoints[0]]
+    answering = [endpoint for endpoint in endpoints if not isinstance(errors[endpoint], ServerUnavailableError)]
+    reason = str(error)
+    if len({str(errors[endpoint]) for endpoint in answering}) > 1:
+        reason = "; ".join(f"{endpoint.name}: {errors[endpoint]}" for endpoint in answering)
+    absent = ", ".join(endpoint.name for endpoint in endpoints[1:] if endpoint not in answering)
+    return type(error)(f"{reason}; {absent} can't be reached" if absent else reason)

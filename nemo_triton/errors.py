@@ -1,46 +1,50 @@
-"""The errors a caller of this package can meet. Each message is one line and names what to mend."""
+"""The errors a caller of this package can meet. Each message is one line and says what to do."""
 
 
 class ClientError(Exception):
-    """Anything the caller can mend; `str(error)` is one line, fit to be shown as it is."""
+    """The base of all errors of this package; `str(error)` is one line, fit to be shown as it is."""
 
 
 class AudioError(ClientError):
-    """A file that cannot be turned into 16 kHz mono samples."""
+    """A file can't be turned into 16 kHz mono samples; raised by `load_audio`."""
 
 
 class ManifestError(ClientError):
-    """A file that is no manifest, or that holds no usable line."""
+    """A file is no manifest, or has no usable line; raised by `read_manifest`."""
 
 
 class TlsError(ClientError):
-    """A file of certificates or keys that cannot be used."""
+    """A file of certificates or keys can't be used; raised by `Tls`."""
 
 
 class RecognizerError(ClientError):
-    """The server or the model is not as a recognizer needs it."""
+    """The server or the model is not as a recognizer needs it; raised when connecting."""
 
 
 class ServerUnavailableError(RecognizerError):
-    """No Triton server answers at the URL."""
+    """No Triton server answers at the URL; raised when connecting."""
 
 
 class UnknownModelError(RecognizerError):
-    """The server does not serve that model, or it is not a recognizer."""
+    """The server does not serve that model, or it is not a recognizer; raised when connecting."""
 
 
 class RecognitionError(RecognizerError):
-    """One request failed; others may go through. `attempts`: how often servers were asked for it."""
+    """One request failed; others may succeed. Raised by `transcribe`.
+
+    Attributes:
+        attempts: How many times the request was sent.
+    """
 
     attempts = 1
 
 
 class DeadlineExceededError(RecognitionError):
-    """A request that had no answer within the time it was given."""
+    """A request had no answer within the recognizer's timeout."""
 
 
 class UnavailableError(RecognitionError):
-    """A request that the server was not there for, or had no room for; asked again later it may go through."""
+    """The server was down, or had no room for the request; sent again later it may succeed."""
 
 
 def one_line(message: object) -> str:

@@ -27,7 +27,12 @@ _AUDIO_SUFFIXES |= {".mp3", ".oga", ".opus", ".aif", ".wave", ".snd", ".sph"}
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording and, where it is known, what is said in it."""
+    """One recording and, if it is known, what is said in it.
+
+    Attributes:
+        audio: The path of its audio file.
+        text: The reference transcript; None if it is not known.
+    """
 
     audio: Path
     text: str | None = None
@@ -40,7 +45,12 @@ class Utterance:
 
 @dataclass
 class Manifest:
-    """Utterances in the order they were listed, and one line (file:line and field) for each entry that is no good."""
+    """What a manifest lists.
+
+    Attributes:
+        utterances: In the order they were listed.
+        problems: One line (file:line and field) for each entry that can't be used.
+    """
 
     utterances: list[Utterance] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -49,12 +59,23 @@ class Manifest:
 def read_manifest(path: str | Path, text_required: bool = False) -> Manifest:
     """Read NeMo JSON lines (audio_filepath, text) or a CSV with a header (filename, transcript, or NeMo's names).
 
-    A line that cannot be used becomes a line in `problems` and costs the others nothing; with `text_required` so does
-    a line without text. Whether the audio exists is not checked here. An audio path is absolute, or relative to the
-    manifest or else to the working directory; failing both, leading folders are dropped until a file is found beside
-    the manifest, since data sets are often moved away from the path their CSV was written with.
+    Whether the audio exists is not checked here. An audio path is absolute, or relative to the manifest or else to the
+    working directory; failing both, leading folders are dropped until a file is found beside the manifest, since data
+    sets are often moved away from the path their CSV was written with.
 
-    Raises ManifestError when the file cannot be read, is no manifest, or has no usable line at all.
+    Args:
+        path: Of the manifest.
+        text_required: Whether a line without text is a problem.
+
+    Returns:
+        The utterances, and a problem for each line that can't be used.
+
+    Raises:
+        ManifestError: The file can't be read, is no manifest, or has no usable line at all.
+
+    Example:
+        >>> read_manifest("orders.jsonl").utterances[0]
+        Utterance(audio=PosixPath('order.wav'), text='two large coffees please')
     """
     path = Path(path)
     content = _read_text(path)
@@ -73,28 +94,36 @@ def read_manifest(path: str | Path, text_required: bool = False) -> Manifest:
 
 
 def find_audio(paths: Sequence[str | Path]) -> Manifest:
-    """The utterances behind audio files, folders (all their audio files, sorted) and manifests, in the order given.
+    """List the utterances behind audio files, folders and manifests. Audio files are not opened.
 
-    A folder without audio and an unreadable manifest become problems. Files are not opened here.
+    Args:
+        paths: Audio files, folders (all their audio files, sorted) and manifests (.json, .jsonl, .csv).
+
+    Returns:
+        The utterances in the order given. A folder without audio and an unreadable manifest become problems.
+
+    Example:
+        >>> find_audio(["recordings", "order.wav"]).utterances[-1].name
+        'order.wav'
     """
-    found = Manifest()
+    listed = Manifest()
     for path in map(Path, paths):
         if _is_folder(path):
             files = [Utterance(file) for file in sorted(path.rglob("*")) if _looks_like_audio(file)]
-            found.utterances += files
+            listed.utterances += files
             if not files:
-                found.problems.append(f"{path}: no audio file in this folder; name one that holds e.g. .wav or .flac")
+                listed.problems.append(f"{path}: no audio file in this folder; name one that holds e.g. .wav or .flac")
         elif path.suffix.lower() in MANIFEST_SUFFIXES:
             try:
                 manifest = read_manifest(path)
             except ManifestError as error:
-                found.problems.append(str(error))
+                listed.problems.append(str(error))
             else:
-                found.utterances += manifest.utterances
-                found.problems += manifest.problems
+                listed.utterances += manifest.utterances
+                listed.problems += manifest.problems
         else:
-            found.utterances.append(Utterance(path))
-    return found
+            listed.utterances.append(Utterance(path))
+    return listed
 
 
 def _is_folder(path: Path) -> bool:

@@ -21,8 +21,8 @@ _SPEAKS_NO_TLS = (
     "the server speaks no TLS; leave out --tls, --ca, --certificate and --key (in Python tls), or give the port of its "
     "gRPC endpoint (8001 unless told otherwise) if this is another"
 )
-_ANOTHER_NAME = (62, 64)
-"""OpenSSL's codes of a certificate that does not have the name, or the address, that the server was asked by."""
+_WRONG_NAME_CODES = (62, 64)
+"""OpenSSL's codes for a certificate without the host name, or the address, of the URL."""
 _ROOTS = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -34,11 +34,18 @@ _ROOTS = (
 
 @dataclass(frozen=True)
 class Tls:
-    """A connection with TLS; all files are PEM.
+    """How to connect with TLS. All files are PEM.
 
-    ca: authorities, one of which must have signed the server's certificate; None takes the system's
-    certificate, key: what the client shows of itself (mTLS); both or none
-    Raises TlsError, one line that names the file, where one can't be used or the two don't belong together.
+    Attributes:
+        ca: CA certificates, one of which must have signed the server's certificate; None takes the system's.
+        certificate: The client's certificate (mTLS), for servers that ask for one.
+        key: Of `certificate`, not encrypted; both or none.
+
+    Raises:
+        TlsError: A file can't be used, or certificate and key don't belong together.
+
+    Example:
+        >>> Recognizer(url="triton.example.com:8001", tls=Tls(ca="ca.pem"))
     """
 
     ca: Path | str | None = None
@@ -81,9 +88,13 @@ class Tls:
 
 
 def diagnosis(host: str, port: int, name: str, tls: Tls | None) -> str | None:
-    """What about TLS keeps a client from the server at host:port, and what to try; None where it is something else.
+    """What about TLS keeps a client from the server at host:port, and what to do; None if it is something else.
 
-    `name`: the one that the server's certificate must have.
+    Args:
+        host: Of the server.
+        port: Of its gRPC endpoint.
+        name: The one that the server's certificate must have.
+        tls: How the client connects.
     """
     context = tls._context() if tls else _trusting()
     context.set_alpn_protocols(["h2"])
@@ -118,7 +129,7 @@ def _is_kept(connection: ssl.SSLSocket) -> bool:
 
 def _refused(error: ssl.SSLCertVerificationError, name: str) -> str:
     advice = "give the CA that signed it by --ca (in Python Tls(ca=FILE))"
-    if error.verify_code in _ANOTHER_NAME:
+    if error.verify_code in _WRONG_NAME_CODES:
         advice = f"ask by a name in the certificate, or give the server a certificate that has {name}"
     return f"the server's certificate is refused ({one_line(error.verify_message).rstrip('.')}); {advice}"
 

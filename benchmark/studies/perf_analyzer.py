@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmark.baselines.recordings import read_recordings
 from benchmark.core.model_control import EXPLICIT
 from benchmark.core.serving import serving
-from nemo_triton.endpoints import DEFAULT_URL
+from nemo_triton.addresses import DEFAULT_URL
 from nemo_triton.errors import ClientError
 from nemo_triton.loadtest.recording import Recording
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop, Plan
@@ -129,7 +129,7 @@ def write_input(recordings: Sequence[Recording], file: Path) -> None:
 def write_intervals(rate: float, requests: int, file: Path) -> None:
     """The gaps between bench.py's arrivals with its default seed, in microseconds."""
     plan = Plan(OpenLoop(rate), (0,), shuffled=False, seed=0, requests=requests)
-    moments = [0.0, *(request.due for request in plan.part(0, 1))]
+    moments = [0.0, *(request.due for request in plan.part())]
     gaps = [later - earlier for earlier, later in pairwise(moments)]
     file.write_text("".join(f"{max(round(gap * 1e6), 1)}\n" for gap in gaps))
 

@@ -4,27 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from rich.progress import Progress
 
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError, one_line
 from nemo_triton.loadtest.figures import CLOCK, Results, as_json, build_results
-from nemo_triton.loadtest.run import BenchRun, Options
+from nemo_triton.loadtest.reporter import Advance
+from nemo_triton.loadtest.run import BenchRun, RunSettings
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop
 from nemo_triton.loadtest.wer import NORMALIZATIONS
-from nemo_triton.manifest import read_manifest
-from nemo_triton.terminal import options as cli
+from nemo_triton.manifest import Utterance, read_manifest
+from nemo_triton.terminal import options
 from nemo_triton.terminal.tables import print_results
 
 DEFAULT_CONCURRENCY = 16
 
 
+@dataclass(frozen=True)
+class ProgressReporter:
+    """Shows a load test's problems as lines on stderr, and its progress as bars."""
+
+    bar: Progress
+
+    def problem(self, line: str) -> None:
+        """Print one line."""
+        options.print_error(line)
+
+    def begin_task(self, description: str, total: int | None) -> Advance:
+        """Add a bar."""
+        # Not before: what connecting says would come with an empty bar.
+        self.bar.start()
+        return partial(self.bar.advance, self.bar.add_task(description, total=total))
+
+    def close(self) -> None:
+        """Leave the bars as they are."""
+        self.bar.stop()
+
+
 @click.command(epilog=CLOCK)
-@cli.connection_options
+@options.connection_options
 @click.option(
     "--manifest",
     default=str(DEMO_MANIFEST),
@@ -33,14 +60,14 @@ DEFAULT_CONCURRENCY = 16
 )
 @click.option(
     "--concurrency",
-    callback=cli.number_list(click.IntRange(min=1)),
+    callback=options.number_list(click.IntRange(min=1)),
     default="",
     metavar="N[,N...]",
     help="Closed loop: so many requests in flight; a list is a sweep.  [default: 16, where no --rate is given]",
 )
 @click.option(
     "--rate",
-    callback=cli.number_list(click.FloatRange(min=0, min_open=True)),
+    callback=options.number_list(click.FloatRange(min=0, min_open=True)),
     default="",
     metavar="R[,R...]",
     help="Open loop: so many requests a second at random (Poisson) moments, whatever the server does; a list is a "
@@ -111,7 +138,7 @@ DEFAULT_CONCURRENCY = 16
     "--metrics-url",
     "metrics_urls",
     metavar="URL[,URL...]",
-    callback=cli.names,
+    callback=options.names,
     default="",
     help="Triton's metrics, for CPU, GPU and memory, which never come by TLS.  [default: port 8002 of each server]",
 )
@@ -119,7 +146,7 @@ DEFAULT_CONCURRENCY = 16
     "--rows",
     metavar="FILE",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    callback=cli.check_output,
+    callback=options.check_output,
     help="Write each answer there as it comes, as JSON lines.",
 )
 @click.option("--resume", is_flag=True, help="Go on where the run that wrote --rows was interrupted or killed.")
@@ -128,7 +155,7 @@ DEFAULT_CONCURRENCY = 16
     "json_path",
     metavar="FILE|-",
     type=click.Path(dir_okay=False, writable=True, allow_dash=True, path_type=Path),
-    callback=cli.check_output,
+    callback=options.check_output,
     help="Also write the figures and all that is needed to repeat them; - is standard output, the tables then go to "
     "stderr.",
 )
@@ -144,7 +171,7 @@ def bench(
     rows: Path | None,
     resume: bool,
     json_path: Path | None,
-    **options: Any,
+    **settings: Any,
 ) -> int:
     """Measure throughput, latency and word error rate of a recognizer over a manifest.
 
@@ -153,57 +180,67 @@ def bench(
     """
     if resume and rows is None:
         raise click.UsageError("--resume needs --rows, the file of the run to go on with")
-    normalization = options.pop("normalization")
+    normalization = settings.pop("normalization")
     listed = read_manifest(manifest, text_required=True)
     loads: list[Load] = [*map(ClosedLoop, concurrency), *map(OpenLoop, rate)] or [ClosedLoop(DEFAULT_CONCURRENCY)]
-    first = loads[0].concurrency if isinstance(loads[0], ClosedLoop) else DEFAULT_CONCURRENCY
+    in_flight = loads[0].concurrency if isinstance(loads[0], ClosedLoop) else DEFAULT_CONCURRENCY
+    reporter = ProgressReporter(options.progress_bar())
     run = BenchRun(
-        Options(
+        RunSettings(
             loads=loads,
             requests=requests,
             seconds=duration,
-            warmup=first if warmup is None else warmup,
+            warmup=in_flight if warmup is None else warmup,
             metrics_urls=metrics_urls,
             rows=rows,
             resume=resume,
-            **options,
-        )
+            **settings,
+        ),
+        reporter,
     )
     for problem in listed.problems:
         run.fail(problem)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    interrupted = False
+    interrupted = _measure(run, reporter, listed.utterances)
+    if interrupted and not run.answered:
+        return options.EXIT_INTERRUPTED
+    setting = {
+        "started": started,
+        "flags": {name: _json_value(value) for name, value in click.get_current_context().params.items()},
+        "manifest": manifest,
+        "normalization": normalization,
+        **run.setting(),
+    }
+    results = build_results(
+        setting, run.runs, run.recordings, problems=run.problems, complete=run.complete, notes=run.notes
+    )
+    print_and_write(results, worst, json_path)
+    if interrupted:
+        return options.EXIT_INTERRUPTED
+    return options.EXIT_PROBLEM if results.failures or results.notes else options.EXIT_OK
+
+
+def _measure(run: BenchRun, reporter: ProgressReporter, utterances: Sequence[Utterance]) -> bool:
+    """Measure to the end, or for as long as it goes; returns whether the user interrupted it."""
     try:
-        asyncio.run(run.measure(listed.utterances))
+        with closing(reporter):
+            asyncio.run(run.measure(utterances))
     except KeyboardInterrupt:
-        interrupted = True
-        go_on = "; --resume goes on" if rows else ""
-        cli.print_error(f"interrupted; {run.answered} requests were answered{go_on}")
-        if not run.answered:
-            return cli.EXIT_INTERRUPTED
+        hint = "; --resume goes on" if run.settings.rows else ""
+        options.print_error(f"interrupted; {run.answered} requests were answered{hint}")
+        return True
     except (ClientError, OSError) as error:
         # What was measured before is worth more than the error that ended it.
         if not run.answered:
             raise
         run.note(one_line(error))
-    setting = {
-        "started": started,
-        "flags": {name: _plain(value) for name, value in click.get_current_context().params.items()},
-        "manifest": manifest,
-        "normalization": normalization,
-        **run.setting(),
-    }
-    results = build_results(setting, run.runs, run.recordings, run.problems, run.complete, run.notes)
-    publish(results, worst, json_path)
-    if interrupted:
-        return cli.EXIT_INTERRUPTED
-    return cli.EXIT_PROBLEM if results.failures or results.notes else cli.EXIT_OK
+    return False
 
 
-def publish(results: Results, worst: int, json_path: Path | None) -> None:
-    """Print the tables, and write the JSON where it was asked for."""
+def print_and_write(results: Results, worst: int, json_path: Path | None) -> None:
+    """Print the tables, and write the JSON if `json_path` names a file or - for stdout."""
     to_stdout = json_path == Path("-")
-    print_results(results, worst, cli.console(stderr=to_stdout))
+    print_results(results, worst, options.console(stderr=to_stdout))
     if json_path is None:
         return
     text = json.dumps(as_json(results, worst), indent=2)
@@ -213,13 +250,13 @@ def publish(results: Results, worst: int, json_path: Path | None) -> None:
         json_path.write_text(text + "\n", encoding="utf-8")
 
 
-def _plain(value: object) -> object:
+def _json_value(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
 def main() -> NoReturn:
     """Run the command and end this process with its exit code."""
-    cli.run(bench)
+    options.run(bench)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ import click
 
 from nemo_triton import __version__
 from nemo_triton.errors import ClientError
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import options
 
 _COMMANDS = ("bench", "models", "transcribe")
+_INSTALL = "pip install 'nemo-triton[client]'"
 
 
 class _Commands(click.Group):
@@ -26,10 +27,23 @@ class _Commands(click.Group):
         try:
             command: click.Command = getattr(import_module(f"nemo_triton.commands.{cmd_name}"), cmd_name)
         except ModuleNotFoundError as missing:
-            raise ClientError(
-                f"nemo-triton {cmd_name}: there is no module {missing.name}; pip install 'nemo-triton[client]'"
-            ) from missing
+            return _unavailable(cmd_name, missing)
         return command
+
+
+def _unavailable(name: str, missing: ModuleNotFoundError) -> click.Command:
+    """A command that is listed like the others but only tells what to install."""
+
+    @click.command(
+        name,
+        short_help=f"Needs {_INSTALL}",
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    def unavailable() -> None:
+        raise ClientError(f"nemo-triton {name}: there is no module {missing.name}; {_INSTALL}")
+
+    return unavailable
 
 
 @click.command(cls=_Commands)
@@ -40,4 +54,4 @@ def nemo_triton() -> None:
 
 def main() -> NoReturn:
     """Run the command and end this process with its exit code."""
-    cli.run(nemo_triton)
+    options.run(nemo_triton)

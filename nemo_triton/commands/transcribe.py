@@ -18,24 +18,30 @@ from nemo_triton.concurrency import map_in_order
 from nemo_triton.errors import AudioError, RecognitionError
 from nemo_triton.manifest import MANIFEST_SUFFIXES, Utterance, find_audio
 from nemo_triton.recognizer import AsyncRecognizer
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import options
 from nemo_triton.tls import Tls
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one utterance: a text, or the error that kept it from having one."""
+    """What came of one utterance: a text, or an error.
+
+    Attributes:
+        utterance: What was recognized.
+        text: Its transcript.
+        duration: Of its audio, in seconds.
+        error: One line; None if there is a text.
+    """
 
     utterance: Utterance
     text: str = ""
     duration: float = 0.0
-    """Seconds of audio."""
     error: str | None = None
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="FILES|FOLDER|MANIFEST...")
-@cli.connection_options
+@options.connection_options
 @click.option(
     "--format",
     "style",
@@ -50,10 +56,10 @@ class Result:
     "--output",
     metavar="FILE",
     type=click.Path(dir_okay=False, writable=True),
-    callback=cli.check_output,
+    callback=options.check_output,
     help="Write here instead of to standard output.",
 )
-@cli.concurrency_option(default=8)
+@options.concurrency_option(default=8)
 def transcribe(
     paths: tuple[str, ...],
     model: str | None,
@@ -71,19 +77,21 @@ def transcribe(
     it and those before it are done. A file that fails gives one line on standard error and no result; the exit code is
     then 2.
     """
-    found = find_audio(paths)
-    for problem in found.problems:
-        cli.print_error(problem)
-    alone = len(paths) == 1 and not Path(paths[0]).is_dir() and Path(paths[0]).suffix.lower() not in MANIFEST_SUFFIXES
-    line = _json_line if style == "jsonl" else _text if alone else _text_line
+    listed = find_audio(paths)
+    for problem in listed.problems:
+        options.print_error(problem)
+    single_file = (
+        len(paths) == 1 and not Path(paths[0]).is_dir() and Path(paths[0]).suffix.lower() not in MANIFEST_SUFFIXES
+    )
+    line = _json_line if style == "jsonl" else _text if single_file else _text_line
     recognizer = AsyncRecognizer(model, url, timeout, tls)
-    run = Run(line, total=len(found.utterances), failed=len(found.problems))
+    run = Run(line, total=len(listed.utterances), failed=len(listed.problems))
     try:
-        asyncio.run(run.all(recognizer, found.utterances, output, concurrency))
+        asyncio.run(run.all(recognizer, listed.utterances, output, concurrency))
     except KeyboardInterrupt:
-        cli.print_error(f"interrupted; {run.done} of {run.total} files were transcribed")
-        return cli.EXIT_INTERRUPTED
-    return cli.EXIT_PROBLEM if run.failed else cli.EXIT_OK
+        options.print_error(f"interrupted; {run.done} of {run.total} files were transcribed")
+        return options.EXIT_INTERRUPTED
+    return options.EXIT_PROBLEM if run.failed else options.EXIT_OK
 
 
 @dataclass
@@ -105,7 +113,7 @@ class Run:
                 if output
                 else nullcontext(sys.stdout) as stream,
                 # Lines scrolling by on the terminal are progress enough, and a bar among them would tear them.
-                cli.progress_bar(visible=not stream.isatty()) as progress,
+                options.progress_bar(visible=not stream.isatty()) as progress,
             ):
                 task = progress.add_task("transcribing", total=self.total)
                 async with aclosing(transcribe_all(recognizer, utterances, concurrency)) as results:
@@ -116,7 +124,7 @@ class Run:
     def _write(self, result: Result, stream: TextIO) -> None:
         if result.error is not None:
             self.failed += 1
-            cli.print_error(result.error)
+            options.print_error(result.error)
             return
         # Flushed line by line, so that a reader of a pipe sees each at once and an interrupt loses none.
         print(self.line(result), file=stream, flush=True)
@@ -158,7 +166,7 @@ def _json_line(result: Result) -> str:
 
 def main() -> NoReturn:
     """Run the command and end this process with its exit code."""
-    cli.run(transcribe)
+    options.run(transcribe)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from nemo_triton.loadtest import server_counters as server_statistics
+from nemo_triton.loadtest.json_keys import to_json
 from nemo_triton.loadtest.measure import LoadRun, failures
 from nemo_triton.loadtest.recording import Recording, Response
 from nemo_triton.loadtest.schedule import OpenLoop
-from nemo_triton.loadtest.server_counters import StepStatistics
+from nemo_triton.loadtest.server_counters import StepStatistics, summary, total
 from nemo_triton.loadtest.server_metrics import Usage
 from nemo_triton.loadtest.wer import NORMALIZATIONS, Pair, Score, alignment, score
 
@@ -34,11 +34,11 @@ CLOCK = (
 )
 
 
-@dataclass(frozen=True)
-class TargetFigures:
+@dataclass(frozen=True, kw_only=True)
+class EndpointFigures:
     """What one server did under a load: requests that it answered, and its own counters."""
 
-    target: str
+    endpoint: str
     answered: int
     recognizer: StepStatistics | None
     steps: Sequence[StepStatistics]
@@ -49,19 +49,21 @@ class TargetFigures:
         return _mean_batch_size(self.steps)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoadFigures:
     """The figures of one load. Requests that failed count nowhere but in `failed` and `deadlines_exceeded`.
 
-    latency_ms: mean, percentiles (p50, ...) and max; None where nothing was answered
-    retries: attempts beyond the first of each request, by --retries or at another server
-    late_ms: 95th percentile of how late an open loop sent its requests; None for a closed loop
-    client_busy: the share of the time that the busiest sending process computed; None where it was killed
-    loop_lag_ms: 95th percentile of how late a sending process got the CPU when it was due; None where it was killed
-    sessions: of sending; more than one where a run was resumed
-    counters_complete: whether `recognizer` and `steps` cover every session of sending and every server
-    targets: of each server; `recognizer` and `steps` are sums over them
-    usage: of the server's machine; None where there are several, which are in `usages`, by the URL of their metrics
+    Attributes:
+        load: What was put on the server: {"concurrency": N} or {"rate": R}.
+        latency_ms: Mean, percentiles (p50, ...) and max; None if nothing was answered.
+        retries: Attempts beyond the first of each request, because of --retries or at another server.
+        late_ms: 95th percentile of how late an open loop sent its requests; None for a closed loop.
+        client_busy: The fraction of the time that the busiest sending process computed; None if it was killed.
+        loop_lag_ms: 95th percentile of how late a sending process got the CPU when it was due; None if it was killed.
+        sessions: Of sending; more than one if the run was resumed.
+        counters_complete: Whether `recognizer` and `steps` cover every session of sending and every server.
+        endpoints: Of each server; `recognizer` and `steps` are sums over them.
+        usage: Of the server's machine; None if there are several, which are in `usages`, by the URL of their metrics.
     """
 
     load: Mapping[str, float]
@@ -80,17 +82,18 @@ class LoadFigures:
     counters_complete: bool
     recognizer: StepStatistics | None
     steps: Sequence[StepStatistics]
-    targets: Sequence[TargetFigures]
+    endpoints: Sequence[EndpointFigures]
     usage: Usage | None
     usages: Mapping[str, Usage]
 
     @property
     def rtfx(self) -> float:
-        """Seconds of audio recognized in a second of wall time."""
+        """Seconds of audio recognized per second of wall time."""
         return self.audio_seconds / self.wall_seconds if self.wall_seconds else 0.0
 
     @property
     def requests_per_second(self) -> float:
+        """Requests answered per second of wall time."""
         return self.answered / self.wall_seconds if self.wall_seconds else 0.0
 
     @property
@@ -112,14 +115,18 @@ class Scored:
     pair: Pair
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Results:
     """All loads of a run, and the accuracy over the first answer of each utterance.
 
-    setting: what was asked of whom, with which versions on which machine; JSON values
-    changed_texts: utterances that another answer had another text for
-    failures: one line for each utterance or request without a result
-    notes: one line for each thing that kept the run from its end
+    Attributes:
+        setting: What was measured, with which versions on which machine; JSON values.
+        utterances: How many have a text.
+        scored: Each of them with its errors.
+        changed_texts: Utterances that another answer had another text for.
+        failures: One line for each utterance or request without a result.
+        complete: Whether every request that was planned was sent.
+        notes: One line for each thing that kept the run from its end.
     """
 
     setting: Mapping[str, Any]
@@ -130,7 +137,6 @@ class Results:
     changed_texts: Sequence[str]
     failures: Sequence[str]
     complete: bool
-    """Whether every request that was planned was sent."""
     notes: Sequence[str] = ()
 
     @property
@@ -166,22 +172,32 @@ def build_results(
     setting: Mapping[str, Any],
     runs: Sequence[LoadRun],
     recordings: Sequence[Recording],
+    *,
     problems: Sequence[str],
     complete: bool,
     notes: Sequence[str] = (),
 ) -> Results:
-    """Score what was measured. `problems`: one line for each utterance that no request was sent for, and why."""
+    """Score what was measured.
+
+    Args:
+        setting: See Results; "normalization" names the one to score with.
+        runs: What came back under each load.
+        recordings: What was sent.
+        problems: One line for each utterance that no request was sent for, and why.
+        complete: See Results.
+        notes: See Results.
+    """
     first: dict[int, str] = {}
     changed: set[int] = set()
-    failed: list[str] = [*problems]
+    failures: list[str] = [*problems]
     for response in (response for run in runs for response in run.responses):
         if response.error is not None:
-            failed.append(failure_line(recordings, response))
+            failures.append(failure_line(recordings, response))
         elif first.setdefault(response.recording, response.text) != response.text:
             changed.add(response.recording)
     answered = sorted(first)
     utterances = [recordings[number].utterance for number in answered]
-    found = score(
+    scores = score(
         [utterance.text or "" for utterance in utterances],
         [first[number] for number in answered],
         setting["normalization"],
@@ -190,10 +206,10 @@ def build_results(
         setting=setting,
         loads=[_figures(run, recordings) for run in runs if run.sessions],
         utterances=len(answered),
-        score=found,
-        scored=[Scored(utterance.name, pair) for utterance, pair in zip(utterances, found.pairs, strict=True)],
+        score=scores,
+        scored=[Scored(utterance.name, pair) for utterance, pair in zip(utterances, scores.pairs, strict=True)],
         changed_texts=[recordings[number].utterance.name for number in sorted(changed)],
-        failures=failed,
+        failures=failures,
         complete=complete,
         notes=notes,
     )
@@ -204,26 +220,26 @@ def failure_line(recordings: Sequence[Recording], response: Response) -> str:
     return f"{recordings[response.recording].utterance.name}: {response.error}"
 
 
-def worst(results: Results, most: int) -> list[Scored]:
-    """The utterances with the most wrong words, at most so many of them."""
+def worst_utterances(results: Results, limit: int) -> list[Scored]:
+    """The utterances with the most wrong words, at most `limit` of them."""
     wrong = [scored for scored in results.scored if scored.pair.words.errors]
-    return sorted(wrong, key=lambda scored: (-scored.pair.words.errors, scored.audio))[:most]
+    return sorted(wrong, key=lambda scored: (-scored.pair.words.errors, scored.audio))[:limit]
 
 
-def as_json(results: Results, most_worst: int) -> dict[str, Any]:
-    """The results as JSON values."""
-    found = results.score
+def as_json(results: Results, worst_limit: int) -> dict[str, Any]:
+    """The results as JSON values, with the `worst_limit` utterances that have the most wrong words."""
+    scores = results.score
     return {
         **results.setting,
         "normalization_statement": NORMALIZATIONS[results.setting["normalization"]].statement,
         "complete": results.complete,
         "utterances": results.utterances,
-        "wer": found.wer.value,
-        "wer_interval": found.wer.interval,
-        "cer": found.cer.value,
-        "cer_interval": found.cer.interval,
-        "words": {**dataclasses.asdict(found.words), "total": found.words.total},
-        "characters": {**dataclasses.asdict(found.characters), "total": found.characters.total},
+        "wer": scores.wer.value,
+        "wer_interval": scores.wer.interval,
+        "cer": scores.cer.value,
+        "cer_interval": scores.cer.interval,
+        "words": {**dataclasses.asdict(scores.words), "total": scores.words.total},
+        "characters": {**dataclasses.asdict(scores.characters), "total": scores.characters.total},
         "changed_texts": list(results.changed_texts),
         "loads": [_load_json(load) for load in results.loads],
         "saturation": results.saturation.name if results.saturation else None,
@@ -234,7 +250,7 @@ def as_json(results: Results, most_worst: int) -> dict[str, Any]:
                 "errors": scored.pair.words.errors,
                 "alignment": alignment(scored.pair),
             }
-            for scored in worst(results, most_worst)
+            for scored in worst_utterances(results, worst_limit)
         ],
         "failures": list(results.failures),
         "notes": list(results.notes),
@@ -243,7 +259,7 @@ def as_json(results: Results, most_worst: int) -> dict[str, Any]:
 
 def _load_json(load: LoadFigures) -> dict[str, Any]:
     return {
-        **dataclasses.asdict(load),
+        **to_json(load),
         "rtfx": load.rtfx,
         "requests_per_second": load.requests_per_second,
         "mean_batch_size": load.mean_batch_size,
@@ -253,7 +269,7 @@ def _load_json(load: LoadFigures) -> dict[str, Any]:
 def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
     answered = [response for response in run.responses if response.error is None]
     failed = failures(run.responses)
-    models = server_statistics.summary(server_statistics.in_all(session.counted for session in run.sessions))
+    models = summary(total(session.counted for session in run.sessions))
     late = [response.sent - response.due for response in run.responses]
     is_open = isinstance(run.load, OpenLoop)
     usages = next((session.usages for session in reversed(run.sessions) if session.usages), {})
@@ -271,23 +287,30 @@ def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
         client_busy=_client_busy(run),
         loop_lag_ms=max((1000 * lag for session in run.sessions for lag in session.loop_lag_seconds), default=None),
         sessions=len(run.sessions),
-        counters_complete=all(session.counted_by_target and not session.uncounted for session in run.sessions),
+        counters_complete=all(session.counted_by_endpoint and not session.uncounted for session in run.sessions),
         recognizer=models[0] if models else None,
         steps=models[1:],
-        targets=_by_target(run, answered),
+        endpoints=_by_endpoint(run, answered),
         usage=next(iter(usages.values())) if len(usages) == 1 else None,
         usages=usages,
     )
 
 
-def _by_target(run: LoadRun, answered: Sequence[Response]) -> list[TargetFigures]:
-    answers = Counter(response.target for response in answered if response.target)
-    counted_by = {target for session in run.sessions for target in session.counted_by_target}
+def _by_endpoint(run: LoadRun, answered: Sequence[Response]) -> list[EndpointFigures]:
+    answers = Counter(response.endpoint for response in answered if response.endpoint)
+    counting = {endpoint for session in run.sessions for endpoint in session.counted_by_endpoint}
     figures = []
-    for target in sorted({*answers, *counted_by}):
-        counted = [session.counted_by_target.get(target, {}) for session in run.sessions]
-        models = server_statistics.summary(server_statistics.in_all(counted))
-        figures.append(TargetFigures(target, answers[target], models[0] if models else None, models[1:]))
+    for endpoint in sorted({*answers, *counting}):
+        counted = [session.counted_by_endpoint.get(endpoint, {}) for session in run.sessions]
+        models = summary(total(counted))
+        figures.append(
+            EndpointFigures(
+                endpoint=endpoint,
+                answered=answers[endpoint],
+                recognizer=models[0] if models else None,
+                steps=models[1:],
+            )
+        )
     return figures
 
 

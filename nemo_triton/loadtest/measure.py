@@ -11,25 +11,29 @@ from nemo_triton.errors import RecognizerError
 from nemo_triton.loadtest.recording import Response
 from nemo_triton.loadtest.schedule import Load, Plan
 from nemo_triton.loadtest.sender import Effort, OnResponse, Senders
-from nemo_triton.loadtest.server_counters import Snapshot, in_all, spent
+from nemo_triton.loadtest.server_counters import Snapshot, counted_between, total
 from nemo_triton.loadtest.server_metrics import Monitor, Usage
-from nemo_triton.recognizer import AsyncRecognizer, Joined
+from nemo_triton.loadtest.servers import Servers, UpPeriod
+from nemo_triton.recognizer import AsyncRecognizer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Session:
     """One stretch of sending; a run that was interrupted and resumed has several.
 
-    wall_seconds: from the first request to the last answer
-    counted_by_target: by each server, of the recognizer and then of each step; empty where none could be asked any more
-    uncounted: servers that came or went meanwhile, whose counters say nothing of this session
-    usages: of each server's machine, by the URL of its metrics
-    client_cpu_seconds: of each sending process
-    loop_lag_seconds: of each, the 95th percentile of how late it got the CPU
+    Attributes:
+        wall_seconds: From the first request to the last answer.
+        counted_by_endpoint: What each server counted, of the recognizer and then of each step; empty if none could be
+            asked any more.
+        uncounted: Servers that came or went meanwhile, whose counters say nothing of this session.
+        usages: Of each server's machine, by the URL of its metrics.
+        client_cpu_seconds: Of each sending process.
+        loop_lag_seconds: Of each sending process, the 95th percentile of how late it got the CPU.
+        server_gone: Whether the last server went away before the end.
     """
 
     wall_seconds: float
-    counted_by_target: Mapping[str, Snapshot] = field(default_factory=dict)
+    counted_by_endpoint: Mapping[str, Snapshot] = field(default_factory=dict)
     uncounted: tuple[str, ...] = ()
     usages: Mapping[str, Usage] = field(default_factory=dict)
     client_cpu_seconds: tuple[float, ...] = ()
@@ -39,20 +43,26 @@ class Session:
     @property
     def counted(self) -> Snapshot:
         """By all servers together."""
-        return in_all(self.counted_by_target.values())
+        return total(self.counted_by_endpoint.values())
 
 
 @dataclass
 class LoadRun:
-    """All that was measured under one load; filled while it goes, so that an interrupted run keeps what it has."""
+    """All that was measured under one load; filled as it goes, so that an interrupted run keeps what it has.
+
+    Attributes:
+        load: What was put on the server.
+        responses: In the order they came back.
+        sessions: In the order of time.
+    """
 
     load: Load
     responses: list[Response] = field(default_factory=list)
-    """In the order they came back."""
     sessions: list[Session] = field(default_factory=list)
 
     @property
     def wall_seconds(self) -> float:
+        """Of all sessions together."""
         return sum(session.wall_seconds for session in self.sessions)
 
 
@@ -61,16 +71,27 @@ async def measure(
     senders: Senders,
     plan: Plan,
     run: LoadRun,
+    *,
     on_response: OnResponse = lambda response: None,
     monitors: Sequence[Monitor] = (),
 ) -> None:
-    """Send the plan's requests and fill `run`, also when this is cancelled halfway."""
+    """Send the plan's requests and fill `run`, also when this is cancelled halfway.
+
+    Args:
+        recognizer: Whose servers are asked for their counters.
+        senders: Send the requests.
+        plan: What is sent, and when.
+        run: Gets the responses and one session.
+        on_response: Called with each response as it comes.
+        monitors: Of the servers' machines, watched meanwhile.
+    """
+    servers = Servers(recognizer)
 
     def note(response: Response) -> None:
         run.responses.append(response)
         on_response(response)
 
-    before = await recognizer.counters_by_target()
+    before = await servers.counters_by_period()
     effort, answered_before = Effort(), len(run.responses)
     started = time.monotonic()
     try:
@@ -87,17 +108,26 @@ async def measure(
             loop_lag_seconds=effort.loop_lag_seconds,
             server_gone=effort.server_gone,
         )
-        after: Mapping[Joined, Snapshot] = {}
+        after: Mapping[UpPeriod, Snapshot] = {}
         # Where all servers went away, each request that they left unanswered already says so.
         with suppress(RecognizerError):
-            after = await recognizer.counters_by_target()
-        counted = {joined.target: spent(before[joined], after[joined]) for joined in before if joined in after}
-        uncounted = sorted({joined.target for joined in {*before, *after}} - counted.keys())
-        run.sessions.append(replace(session, counted_by_target=counted, uncounted=tuple(uncounted)))
+            after = await servers.counters_by_period()
+        counted = {
+            period.endpoint: counted_between(before[period], after[period]) for period in before if period in after
+        }
+        uncounted = sorted({period.endpoint for period in {*before, *after}} - counted.keys())
+        run.sessions.append(replace(session, counted_by_endpoint=counted, uncounted=tuple(uncounted)))
 
 
-async def warm_up(senders: Senders, load: Load, recordings: int, requests: int) -> None:
-    """Send requests whose results are dropped, so that the measured ones meet a server that has run before."""
+async def warm_up(senders: Senders, load: Load, *, recordings: int, requests: int) -> None:
+    """Send requests whose results are dropped, so that the measured ones meet a server that has run before.
+
+    Args:
+        senders: Send the requests.
+        load: How they are sent.
+        recordings: How many there are.
+        requests: How many are sent.
+    """
     # Errors are dropped too: what fails here fails again, and is reported, when it is measured.
     if requests:
         plan = Plan(load, tuple(range(recordings)), shuffled=False, seed=0, requests=requests)
@@ -105,4 +135,5 @@ async def warm_up(senders: Senders, load: Load, recordings: int, requests: int) 
 
 
 def failures(responses: Sequence[Response]) -> list[Response]:
+    """The responses that are errors."""
     return [response for response in responses if response.error is not None]

@@ -22,13 +22,13 @@ def machine() -> dict[str, str | int]:
 
 def versions() -> dict[str, str]:
     """Python and the packages that measure and score; those that are not installed are left out."""
-    found = {"python": platform.python_version()}
+    packages = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            packages[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return packages
 
 
 def _processor() -> str:

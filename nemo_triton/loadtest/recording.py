@@ -23,12 +23,23 @@ class Recording:
         return seconds(self.samples)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Response:
     """What came back for one request: a text, or the error in its place.
 
-    Moments are seconds after the start of the run. `due` is when the request was to be sent; a closed loop sends each
-    as soon as it may.
+    Moments are seconds after the start of the run.
+
+    Attributes:
+        number: Of the request, within its load.
+        recording: Index of the recording that was sent.
+        text: The transcript; empty if there is none.
+        due: When the request was to be sent; a closed loop sends each as soon as it may.
+        sent: When it was sent.
+        answered: When the answer, or the error, was there.
+        attempts: How many times the request was sent, because of --retries or to another server.
+        error: One line; None if there is a text.
+        deadline_exceeded: Whether the error is that there was no answer in time.
+        endpoint: The server that answered, as host:port; empty if none did.
     """
 
     number: int
@@ -38,11 +49,9 @@ class Response:
     sent: float
     answered: float
     attempts: int = 1
-    """How often servers were asked for it, again by --retries or at another server."""
     error: str | None = None
     deadline_exceeded: bool = False
-    target: str = ""
-    """The server that answered, as host:port; empty where none did."""
+    endpoint: str = ""
 
     @property
     def latency(self) -> float:
@@ -52,9 +61,9 @@ class Response:
 
 def digest(recordings: Iterable[Recording]) -> str:
     """SHA-256 of references and samples in their order: equal where the same speech is measured, whatever its files."""
-    found = hashlib.sha256()
+    checksum = hashlib.sha256()
     for recording in recordings:
         # JSON can say half a surrogate pair, which UTF-8 has no bytes for.
         text = (recording.utterance.text or "").encode(errors="surrogatepass")
-        found.update(f"{len(text)} {len(recording.samples)}\n".encode() + text + recording.samples.tobytes())
-    return found.hexdigest()
+        checksum.update(f"{len(text)} {len(recording.samples)}\n".encode() + text + recording.samples.tobytes())
+    return checksum.hexdigest()

@@ -1,4 +1,4 @@
-"""One run of the benchmark command: audio in, loads on the server one after the other, everything kept that came."""
+"""One run of a load test: read the audio, put one load after the other on the server, keep everything."""
 
 from __future__ import annotations
 
@@ -10,33 +10,50 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
-
-from nemo_triton.audio import Samples, load_audio
+from nemo_triton.audio import load_audio
 from nemo_triton.concurrency import map_in_order
 from nemo_triton.errors import AudioError
 from nemo_triton.loadtest.figures import failure_line
 from nemo_triton.loadtest.measure import LoadRun, measure, warm_up
 from nemo_triton.loadtest.provenance import machine, versions
 from nemo_triton.loadtest.recording import Recording, Response, digest
-from nemo_triton.loadtest.run_log import Journal
+from nemo_triton.loadtest.reporter import Reporter
+from nemo_triton.loadtest.run_log import RunLog
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, Order, Plan, ordered
 from nemo_triton.loadtest.sender import LocalSenders, Senders
-from nemo_triton.loadtest.sender_processes import Assignment, WorkerSenders
+from nemo_triton.loadtest.sender_processes import Assignment, ProcessSenders
 from nemo_triton.loadtest.server_metrics import Monitor, default_metrics_url
-from nemo_triton.loadtest.shared_audio import SharedAudio
+from nemo_triton.loadtest.servers import Servers
+from nemo_triton.loadtest.shared_audio import Block, SharedAudio
 from nemo_triton.manifest import Utterance
-from nemo_triton.protocol import SharedSamples
 from nemo_triton.recognizer import AsyncRecognizer
-from nemo_triton.terminal import options as cli
 from nemo_triton.tls import Tls
 
 _FILES_READ_AT_ONCE = 4
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line asks for. `seconds` and `requests` bound each load; see Plan."""
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What is measured, and how.
+
+    Attributes:
+        model: The recognizer's name; None takes the only one that the server has.
+        url: host:port of the servers, separated by commas.
+        timeout: Seconds one recognition may take.
+        tls: For servers with TLS.
+        loads: Put on the server one after the other.
+        requests: Under each load; see Plan.
+        seconds: Of sending under each load; see Plan.
+        order: Of the utterances.
+        seed: Of orders and arrivals.
+        processes: That send.
+        shared_memory: Whether the server reads the audio from this machine's shared memory.
+        retries: How many times a request is sent again if the server is down or has no room.
+        warmup: Requests that are sent before the clock starts.
+        metrics_urls: Of Triton's metrics; empty takes port 8002 of each server.
+        rows: The file of the run log; None writes none.
+        resume: Whether to go on with the run that wrote `rows`.
+    """
 
     model: str | None
     url: str
@@ -60,13 +77,20 @@ class Options:
 class BenchRun:
     """Holds what is measured so far, so that an interrupt loses none of it.
 
-    runs: one for each load that was begun
-    problems: a line for each utterance that no request was sent for
-    notes: a line for each thing that kept the run from its end
-    complete: whether every load was put on the server to its end
+    Attributes:
+        settings: What is measured, and how.
+        reporter: Shows progress and problems.
+        recordings: What is sent.
+        runs: One for each load that was begun.
+        problems: A line for each utterance that no request was sent for.
+        notes: A line for each thing that kept the run from its end.
+        complete: Whether every load was put on the server to its end.
+        server: Name and version of the server.
+        dataset: SHA-256 of the recordings and their texts.
     """
 
-    options: Options
+    settings: RunSettings
+    reporter: Reporter
     recordings: list[Recording] = field(default_factory=list)
     runs: list[LoadRun] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -74,23 +98,24 @@ class BenchRun:
     complete: bool = False
     server: str = ""
     dataset: str = ""
-    _asked_elsewhere: bool = field(default=False, init=False)
-    """Whether answers of earlier sessions came from servers that this one does not ask."""
+    _servers_changed: bool = field(default=False, init=False)
+    """Whether answers of earlier sessions came from servers that this one does not use."""
 
     def __post_init__(self) -> None:
-        options = self.options
-        self.recognizer = AsyncRecognizer(options.model, options.url, options.timeout, options.tls)
+        settings = self.settings
+        self.recognizer = AsyncRecognizer(settings.model, settings.url, settings.timeout, settings.tls)
+        self.servers = Servers(self.recognizer)
         self.monitors: dict[str, Monitor] = {}
 
     def fail(self, line: str) -> None:
-        """Note and print an utterance that has no result."""
+        """Note and report an utterance that has no result."""
         self.problems.append(line)
-        cli.print_error(line)
+        self.reporter.problem(line)
 
     def note(self, line: str) -> None:
-        """Note and print what is about the run and no single request."""
+        """Note and report what is about the run and no single request."""
         self.notes.append(line)
-        cli.print_error(line)
+        self.reporter.problem(line)
 
     @property
     def answered(self) -> int:
@@ -100,29 +125,32 @@ class BenchRun:
     async def measure(self, utterances: Sequence[Utterance]) -> None:
         """Connect, read all audio, warm up, then put each load on the server."""
         async with self.recognizer:
-            self.server = await self.recognizer.server_version()
-            with cli.progress_bar() as progress:
-                await self._read_all(utterances, progress)
-                if not self.recordings:
-                    return
-                with ExitStack() as stack:
-                    journal = self._open_journal()
-                    if journal:
-                        stack.callback(journal.close)
-                    async with self._senders() as senders:
-                        await warm_up(senders, self.options.loads[0], len(self.recordings), self.options.warmup)
-                        for place, load in enumerate(self.options.loads):
-                            if not await self._put(load, senders, journal, progress):
-                                for later in self.options.loads[place + 1 :]:
-                                    self.note(f"{later.name}: not begun, since the server went away")
-                                return
-                        self.complete = True
+            self.server = await self.servers.version()
+            await self._read_all(utterances)
+            if not self.recordings:
+                return
+            with ExitStack() as stack:
+                run_log = self._open_run_log()
+                if run_log:
+                    stack.callback(run_log.close)
+                async with self._senders() as senders:
+                    await self._put_all(senders, run_log)
 
-    async def _read_all(self, utterances: Sequence[Utterance], progress: Progress) -> None:
-        reading = progress.add_task("reading audio", total=len(utterances))
+    async def _put_all(self, senders: Senders, run_log: RunLog | None) -> None:
+        loads = self.settings.loads
+        await warm_up(senders, loads[0], recordings=len(self.recordings), requests=self.settings.warmup)
+        for place, load in enumerate(loads):
+            if not await self._put(load, senders, run_log):
+                for later in loads[place + 1 :]:
+                    self.note(f"{later.name}: not begun, since the server went away")
+                return
+        self.complete = True
+
+    async def _read_all(self, utterances: Sequence[Utterance]) -> None:
+        advance = self.reporter.begin_task("reading audio", total=len(utterances))
         async with aclosing(map_in_order(self._read, utterances, _FILES_READ_AT_ONCE)) as results:
             async for recording in results:
-                progress.advance(reading)
+                advance()
                 if recording is not None:
                     self.recordings.append(recording)
         self.dataset = digest(self.recordings)
@@ -134,68 +162,70 @@ class BenchRun:
             self.fail(str(error))
             return None
 
-    def _open_journal(self) -> Journal | None:
-        options = self.options
-        if options.rows is None:
+    def _open_run_log(self) -> RunLog | None:
+        settings = self.settings
+        if settings.rows is None:
             return None
-        if not options.resume:
-            return Journal.begin(options.rows, self._identity(), self.recordings)
-        journal, self.runs = Journal.resume(options.rows, self._identity(), self.recordings, options.loads)
-        self._asked_elsewhere = not self._answered_by() <= {*self.recognizer.targets}
-        return journal
+        if not settings.resume:
+            return RunLog.begin(settings.rows, self._identity(), self.recordings)
+        run_log, self.runs = RunLog.resume(settings.rows, self._identity(), self.recordings, settings.loads)
+        self._servers_changed = not self._answering() <= {*self.servers.names}
+        return run_log
 
-    def _answered_by(self) -> set[str]:
-        return {response.target for run in self.runs for response in run.responses if response.target}
+    def _answering(self) -> set[str]:
+        """The servers that answered, those of earlier sessions included."""
+        return {response.endpoint for run in self.runs for response in run.responses if response.endpoint}
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for rows to belong to one run."""
-        options = self.options
+        settings = self.settings
         return {
             "model": self.recognizer.model.name,
             "parity_id": self.recognizer.model.parity_id,
             "dataset_sha256": self.dataset,
-            "load list": [load.name for load in options.loads],
-            "requests": options.requests,
-            "duration": options.seconds,
-            "order": options.order,
-            "seed": options.seed,
-            "processes": options.processes,
-            "shared_memory": options.shared_memory,
+            "load list": [load.name for load in settings.loads],
+            "requests": settings.requests,
+            "duration": settings.seconds,
+            "order": settings.order,
+            "seed": settings.seed,
+            "processes": settings.processes,
+            "shared_memory": settings.shared_memory,
         }
 
     @asynccontextmanager
     async def _senders(self) -> AsyncIterator[Senders]:
-        options, samples = self.options, [recording.samples for recording in self.recordings]
-        if options.processes == 1 and not options.shared_memory:
-            yield LocalSenders(self.recognizer, samples, options.retries)
+        settings, samples = self.settings, [recording.samples for recording in self.recordings]
+        if settings.processes == 1 and not settings.shared_memory:
+            yield LocalSenders(self.recognizer, samples, retries=settings.retries)
             return
         with SharedAudio.holding(samples) as audio:
             # Two of these commands may run beside each other.
-            region = f"bench_{uuid.uuid4()}" if options.shared_memory else None
+            region = f"bench_{uuid.uuid4()}" if settings.shared_memory else None
             if region:
-                await self.recognizer.share(region, audio.block.key, audio.block.byte_size)
+                await self.servers.share(region=region, key=audio.block.key, byte_size=audio.block.byte_size)
             try:
-                if options.processes == 1:
-                    assert region is not None
-                    found: list[Samples | SharedSamples] = audio.block.regions(region)
-                    yield LocalSenders(self.recognizer, found, options.retries)
+                if settings.processes == 1 and region:
+                    yield LocalSenders(self.recognizer, audio.block.regions(region), retries=settings.retries)
                 else:
-                    assignment = Assignment(
-                        self.recognizer.model.name,
-                        options.url,
-                        options.timeout,
-                        options.tls,
-                        audio.block,
-                        region,
-                        options.retries,
-                    )
-                    with WorkerSenders(assignment, options.processes) as senders:
+                    with ProcessSenders(self._assignment(audio.block, region), settings.processes) as senders:
                         yield senders
             finally:
                 if region:
-                    await self.recognizer.unshare(region)
+                    await self.servers.unshare(region)
 
-    async def _put(self, load: Load, senders: Senders, journal: Journal | None, progress: Progress) -> bool:
+    def _assignment(self, block: Block, region: str | None) -> Assignment:
+        settings = self.settings
+        return Assignment(
+            model=self.recognizer.model.name,
+            url=settings.url,
+            timeout=settings.timeout,
+            tls=settings.tls,
+            block=block,
+            region=region,
+            retries=settings.retries,
+        )
+
+    async def _put(self, load: Load, senders: Senders, run_log: RunLog | None) -> bool:
         """Put one load on the server; returns whether the server is still there."""
         run = next((run for run in self.runs if run.load == load), None)
         if run is None:
@@ -204,44 +234,44 @@ class BenchRun:
         plan = self._plan(run)
         if plan.remaining == 0 or (plan.seconds is not None and plan.seconds <= 0):
             return True
-        sending = progress.add_task(load.name, total=plan.remaining)
+        advance = self.reporter.begin_task(load.name, total=plan.remaining)
 
         def note(response: Response) -> None:
-            progress.advance(sending)
-            if journal:
-                journal.answer(load, response)
+            advance()
+            if run_log:
+                run_log.answer(load, response)
             if response.error is not None:
-                cli.print_error(failure_line(self.recordings, response))
+                self.reporter.problem(failure_line(self.recordings, response))
 
         sessions = len(run.sessions)
         try:
-            await measure(self.recognizer, senders, plan, run, note, self._monitors())
+            await measure(self.recognizer, senders, plan, run, on_response=note, monitors=self._monitors())
         finally:
-            if journal and len(run.sessions) > sessions:
-                journal.session(load, run.sessions[-1])
+            if run_log and len(run.sessions) > sessions:
+                run_log.session(load, run.sessions[-1])
         if run.sessions[-1].server_gone:
             self._note_unsent(run)
         return not run.sessions[-1].server_gone
 
     def _monitors(self) -> list[Monitor]:
-        """Of the servers that are there now, unless the command line names others."""
-        urls = self.options.metrics_urls or [default_metrics_url(target) for target in self.recognizer.targets]
+        """Of the servers that are there now, unless the settings name others."""
+        urls = self.settings.metrics_urls or [default_metrics_url(name) for name in self.servers.names]
         for url in urls:
             self.monitors.setdefault(url, Monitor(url))
         return [self.monitors[url] for url in dict.fromkeys(urls)]
 
     def _plan(self, run: LoadRun) -> Plan:
-        options = self.options
-        seconds = options.seconds
+        settings = self.settings
+        seconds = settings.seconds
         if seconds and isinstance(run.load, ClosedLoop):
             seconds -= run.wall_seconds
-        everything = None if options.seconds else len(self.recordings)
+        everything = None if settings.seconds else len(self.recordings)
         return Plan(
             load=run.load,
-            recordings=ordered([recording.duration for recording in self.recordings], options.order),
-            shuffled=options.order == "shuffled",
-            seed=options.seed,
-            requests=options.requests or everything,
+            recordings=ordered([recording.duration for recording in self.recordings], settings.order),
+            shuffled=settings.order == "shuffled",
+            seed=settings.seed,
+            requests=settings.requests or everything,
             seconds=seconds,
             answered=frozenset(response.number for response in run.responses),
         )
@@ -249,20 +279,20 @@ class BenchRun:
     def _note_unsent(self, run: LoadRun) -> None:
         unsent = self._plan(run).remaining
         count = f"{unsent} requests were" if unsent else "the rest was"
-        self.note(f"the server at {self.options.url} went away; {count} not sent under {run.load.name}")
+        self.note(f"the server at {self.settings.url} went away; {count} not sent under {run.load.name}")
 
     def setting(self) -> dict[str, Any]:
         """What was measured, with what, on what: JSON values."""
         served = self.recognizer.model
         # Servers may be elsewhere after a restart; what they answered there stays theirs.
-        url = ",".join(sorted(self._answered_by())) if self._asked_elsewhere else self.options.url
+        url = ",".join(sorted(self._answering())) if self._servers_changed else self.settings.url
         return {
             "model": served.name,
             "parity_id": served.parity_id,
             "random_weights": served.random_weights,
             "precision": served.precision,
             "url": url,
-            "tls": self.options.tls is not None,
+            "tls": self.settings.tls is not None,
             "server": self.server,
             "machine": machine(),
             "versions": versions(),

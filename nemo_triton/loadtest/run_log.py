@@ -1,4 +1,4 @@
-"""The rows of a run: a file of JSON lines that grows with each answer, and from which a killed run goes on.
+"""The log of a run: a file of JSON lines that grows with each answer, and from which a killed run goes on.
 
 The first line says what is measured. Each later line is an answer, or the end of a session of sending, with what the
 server counted meanwhile. A line is written at once, so that a kill costs at most the last one.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_triton.errors import ClientError
+from nemo_triton.loadtest.json_keys import from_json, to_json
 from nemo_triton.loadtest.measure import LoadRun, Session
 from nemo_triton.loadtest.recording import Recording, Response
 from nemo_triton.loadtest.schedule import Load
@@ -20,11 +21,11 @@ from nemo_triton.loadtest.server_counters import Counters, Snapshot
 from nemo_triton.loadtest.server_metrics import GpuUsage, Level, Usage
 
 
-class JournalError(ClientError):
-    """A file that is no journal, or one of another run."""
+class RunLogError(ClientError):
+    """A file that is no run log, or one of another run."""
 
 
-class Journal:
+class RunLog:
     """The file of one run, open for appending. `recordings` are those that its answers are about."""
 
     def __init__(self, path: Path, recordings: Sequence[Recording]) -> None:
@@ -33,28 +34,37 @@ class Journal:
         self._file = path.open("a", encoding="utf-8")
 
     @classmethod
-    def begin(cls, path: Path, header: Mapping[str, Any], recordings: Sequence[Recording]) -> Journal:
-        """A new file. Raises JournalError where there is one: its rows may be hours of work."""
+    def begin(cls, path: Path, header: Mapping[str, Any], recordings: Sequence[Recording]) -> RunLog:
+        """Create the file of a new run.
+
+        Raises:
+            RunLogError: The file exists; its rows may be hours of work.
+        """
         try:
             with path.open("x", encoding="utf-8") as file:
                 file.write(_line(header))
         except FileExistsError as error:
-            raise JournalError(f"{path}: is there already; go on with it by --resume, or remove it") from error
+            raise RunLogError(f"{path}: is there already; go on with it by --resume, or remove it") from error
         return cls(path, recordings)
 
     @classmethod
     def resume(
         cls, path: Path, header: Mapping[str, Any], recordings: Sequence[Recording], loads: Sequence[Load]
-    ) -> tuple[Journal, list[LoadRun]]:
-        """The file of an earlier run with the same header, and what it holds of each load.
+    ) -> tuple[RunLog, list[LoadRun]]:
+        """Open the file of an earlier run with the same header.
 
-        Answers that are errors are dropped from it, to be asked for again, and so is a line that a kill tore.
-        Raises JournalError where the file is of another run.
+        Answers that are errors are dropped from it, to be sent again, and so is a line that a kill tore.
+
+        Returns:
+            The log, and what it holds of each load.
+
+        Raises:
+            RunLogError: The file is no run log, or one of another run.
         """
         written, rows = _read(path)
         differing = sorted(key for key in {**header, **written} if header.get(key) != written.get(key))
         if differing:
-            raise JournalError(
+            raise RunLogError(
                 f"{path}: was measured with another {', '.join(differing)}; resume with the same, or name a new file"
             )
         kept = [row for row in rows if "session" in row or row["error"] is None]
@@ -64,14 +74,14 @@ class Journal:
         try:
             runs = [_load_run(load, kept) for load in loads]
         except (KeyError, TypeError) as error:
-            raise JournalError(f"{path}: was written by another version of bench.py; name a new file") from error
-        journal = cls(path, recordings)
+            raise RunLogError(f"{path}: was written by another version of bench.py; name a new file") from error
+        run_log = cls(path, recordings)
         for run, answered in runs:
             killed = run.responses[answered:]
             if killed:
                 run.sessions.append(Session(wall_seconds=max(response.answered for response in killed)))
-                journal.session(run.load, run.sessions[-1])
-        return journal, [run for run, _ in runs]
+                run_log.session(run.load, run.sessions[-1])
+        return run_log, [run for run, _ in runs]
 
     def answer(self, load: Load, response: Response) -> None:
         """Append an answer."""
@@ -79,7 +89,7 @@ class Journal:
         self._append(
             {
                 "load": load.name,
-                **dataclasses.asdict(response),
+                **to_json(response),
                 "audio": recording.utterance.name,
                 "duration": recording.duration,
                 "reference": recording.utterance.text,
@@ -88,9 +98,10 @@ class Journal:
 
     def session(self, load: Load, session: Session) -> None:
         """Append the end of a session."""
-        self._append({"load": load.name, "session": dataclasses.asdict(session)})
+        self._append({"load": load.name, "session": to_json(session)})
 
     def close(self) -> None:
+        """End the file."""
         self._file.close()
 
     def _append(self, row: Mapping[str, Any]) -> None:
@@ -98,7 +109,7 @@ class Journal:
             self._file.write(_line(row))
             self._file.flush()
         except OSError as error:
-            raise JournalError(
+            raise RunLogError(
                 f"{self._path}: cannot be written ({error.strerror}); make room, then --resume"
             ) from error
 
@@ -112,9 +123,9 @@ def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
         content = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise JournalError(f"{path}: holds no rows of a run; name another file, or leave out --resume") from error
+        raise RunLogError(f"{path}: holds no rows of a run; name another file, or leave out --resume") from error
     except OSError as error:
-        raise JournalError(f"{path}: cannot be read ({error.strerror}); run without --resume to begin it") from error
+        raise RunLogError(f"{path}: cannot be read ({error.strerror}); run without --resume to begin it") from error
     # What follows the last line end was being written when the run was killed.
     lines = content.split("\n")[:-1]  # Not splitlines(), which knows more line ends than JSON does.
     try:
@@ -126,7 +137,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         ):
             raise ValueError
     except (ValueError, TypeError) as error:
-        raise JournalError(f"{path}: holds no rows of a run; name another file, or leave out --resume") from error
+        raise RunLogError(f"{path}: holds no rows of a run; name another file, or leave out --resume") from error
     return header, rows
 
 
@@ -141,7 +152,8 @@ def _load_run(load: Load, rows: Sequence[Mapping[str, Any]]) -> tuple[LoadRun, i
             run.sessions.append(_session(row["session"]))
             answered = len(run.responses)
         else:
-            run.responses.append(Response(**{name: row[name] for name in names if name in row}))
+            values = from_json(row)
+            run.responses.append(Response(**{name: values[name] for name in names if name in values}))
     return run, answered
 
 
@@ -152,14 +164,15 @@ def _session(row: Mapping[str, Any]) -> Session:
             for model, counters in counted.items()
         }
 
+    values = from_json(row)
     return Session(
-        wall_seconds=row["wall_seconds"],
-        counted_by_target={target: snapshot(counted) for target, counted in row["counted_by_target"].items()},
-        uncounted=tuple(row["uncounted"]),
-        usages={url: _usage(usage) for url, usage in row["usages"].items()},
-        client_cpu_seconds=tuple(row["client_cpu_seconds"]),
-        loop_lag_seconds=tuple(row["loop_lag_seconds"]),
-        server_gone=row["server_gone"],
+        wall_seconds=values["wall_seconds"],
+        counted_by_endpoint={name: snapshot(counted) for name, counted in values["counted_by_endpoint"].items()},
+        uncounted=tuple(values["uncounted"]),
+        usages={url: _usage(usage) for url, usage in values["usages"].items()},
+        client_cpu_seconds=tuple(values["client_cpu_seconds"]),
+        loop_lag_seconds=tuple(values["loop_lag_seconds"]),
+        server_gone=values["server_gone"],
     )
 
 
@@ -168,7 +181,14 @@ def _usage(row: Mapping[str, Any]) -> Usage:
         return Level(**value) if value else None
 
     gpus = [
-        GpuUsage(gpu["uuid"], level(gpu["busy"]), level(gpu["memory_bytes"]), level(gpu["watts"]))
+        GpuUsage(
+            uuid=gpu["uuid"],
+            busy=level(gpu["busy"]),
+            memory_bytes=level(gpu["memory_bytes"]),
+            watts=level(gpu["watts"]),
+        )
         for gpu in row["gpus"]
     ]
-    return Usage(row["samples"], level(row["cpu"]), level(row["memory_bytes"]), tuple(gpus))
+    return Usage(
+        samples=row["samples"], cpu=level(row["cpu"]), memory_bytes=level(row["memory_bytes"]), gpus=tuple(gpus)
+    )

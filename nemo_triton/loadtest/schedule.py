@@ -20,11 +20,12 @@ class ClosedLoop:
 
     @property
     def name(self) -> str:
+        """As it is printed."""
         return f"{self.concurrency} in flight"
 
-    def part(self, number: int, parts: int) -> int:
-        """How many of them one of several senders keeps in flight."""
-        return self.concurrency // parts + (number < self.concurrency % parts)
+    def part(self, number: int, *, of: int) -> int:
+        """How many of them sender `number` of so many keeps in flight."""
+        return self.concurrency // of + (number < self.concurrency % of)
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class OpenLoop:
 
     @property
     def name(self) -> str:
+        """As it is printed."""
         return f"{self.rate:g} a second"
 
 
@@ -60,17 +62,24 @@ class Plan:
 
     Recordings are numbered; each pass over them has every one once. A run ends after so many `requests` or so many
     `seconds`, whichever comes first; one of them is given. An open loop has as many arrivals as its rate has in them.
+
+    Attributes:
+        load: What is put on the server.
+        recordings: Numbers of the recordings, in the order of one pass.
+        shuffled: Whether each pass has another order.
+        seed: Of orders and arrivals.
+        requests: How many are sent; None leaves it to `seconds`.
+        seconds: How long they are sent; None leaves it to `requests`.
+        answered: Numbers of requests that an earlier session has the answers of.
     """
 
     load: Load
     recordings: tuple[int, ...]
-    """In the order of one pass."""
     shuffled: bool
     seed: int
     requests: int | None = None
     seconds: float | None = None
     answered: frozenset[int] = frozenset()
-    """Numbers of requests that an earlier session has the answers of."""
 
     @property
     def remaining(self) -> int | None:
@@ -86,21 +95,21 @@ class Plan:
         arrivals = max(round(self.load.rate * self.seconds), 1)
         return arrivals if self.requests is None else min(arrivals, self.requests)
 
-    def part(self, part: int, parts: int) -> Iterator[Request]:
-        """Every `parts`th request, from `part` on. Those of all parts together are all requests."""
+    def part(self, number: int = 0, *, of: int = 1) -> Iterator[Request]:
+        """Part `number` of so many: every `of`th request. All parts together are all requests."""
         total, moments = self._total, self._moments()
-        numbers = (number for number in count() if number not in self.answered)
+        unanswered = (request for request in count() if request not in self.answered)
         start = None
-        for place, number in enumerate(numbers):
-            if total is not None and number >= total:
+        for place, request in enumerate(unanswered):
+            if total is not None and request >= total:
                 return
             due = 0.0
             if moments is not None:
                 # A run that goes on does so where it was, not at the beginning of the pattern.
-                start = start if start is not None else moments[number - 1] if number else 0.0
-                due = moments[number] - start
-            if place % parts == part:
-                yield Request(number, self._recording(number), due)
+                start = start if start is not None else moments[request - 1] if request else 0.0
+                due = moments[request] - start
+            if place % of == number:
+                yield Request(request, self._recording(request), due)
 
     def _moments(self) -> list[float] | None:
         """When an open loop's requests are due, those answered before too; None for a closed loop."""

@@ -14,6 +14,7 @@ from nemo_triton.audio import Samples
 from nemo_triton.errors import DeadlineExceededError, RecognitionError, UnavailableError
 from nemo_triton.loadtest.recording import Response
 from nemo_triton.loadtest.schedule import ClosedLoop, Plan, Request
+from nemo_triton.loadtest.servers import Servers
 from nemo_triton.protocol import SharedSamples
 from nemo_triton.recognizer import AsyncRecognizer
 
@@ -23,13 +24,14 @@ _FIRST_RETRY_SECONDS = 0.1
 _LAG_INTERVAL_SECONDS = 0.02
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Effort:
     """What sending took.
 
-    cpu_seconds: of each sending process
-    loop_lag_seconds: of each, the 95th percentile of how late it got the CPU when it was due
-    server_gone: whether the server left in mid-run
+    Attributes:
+        cpu_seconds: Of each sending process.
+        loop_lag_seconds: Of each sending process, the 95th percentile of how late it got the CPU when it was due.
+        server_gone: Whether the last server went away in mid-run.
     """
 
     cpu_seconds: tuple[float, ...] = ()
@@ -38,7 +40,7 @@ class Effort:
 
 
 class Senders(Protocol):
-    """Whoever sends a plan's requests."""
+    """Sends the requests of plans."""
 
     async def run(self, plan: Plan, on_response: OnResponse) -> Effort:
         """Send them all; report each answer as it comes."""
@@ -46,7 +48,7 @@ class Senders(Protocol):
 
 @dataclass
 class LocalSenders:
-    """This process alone."""
+    """Sends from this process."""
 
     recognizer: AsyncRecognizer
     audio: Sequence[Samples | SharedSamples]
@@ -54,8 +56,14 @@ class LocalSenders:
 
     async def run(self, plan: Plan, on_response: OnResponse) -> Effort:
         """As Senders.run."""
-        part = PlanPart(self.recognizer, self.audio, self.retries, time.monotonic(), on_response)
-        return await part.send(plan, 0, 1)
+        part = PlanPart(
+            recognizer=self.recognizer,
+            audio=self.audio,
+            retries=self.retries,
+            start=time.monotonic(),
+            on_response=on_response,
+        )
+        return await part.send(plan, number=0, parts=1)
 
 
 async def _note_lags(lags: list[float]) -> None:
@@ -66,9 +74,18 @@ async def _note_lags(lags: list[float]) -> None:
         lags.append(time.monotonic() - due)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PlanPart:
-    """One process's part of a plan. `start`: on the machine's monotonic clock, shared by all parts."""
+    """The sending of one process's part of a plan.
+
+    Attributes:
+        recognizer: Sends the requests.
+        audio: By number of recording.
+        retries: How many times a request is sent again if the server is down or has no room.
+        start: On the machine's monotonic clock, the same for all parts.
+        on_response: Called with each response as it comes.
+        server_gone: Whether the last server went away.
+    """
 
     recognizer: AsyncRecognizer
     audio: Sequence[Samples | SharedSamples]
@@ -77,15 +94,15 @@ class PlanPart:
     on_response: OnResponse
     server_gone: bool = field(default=False, init=False)
 
-    async def send(self, plan: Plan, part: int, parts: int) -> Effort:
-        """Send it, or as much of it as there is a server for."""
-        requests = plan.part(part, parts)
+    async def send(self, plan: Plan, *, number: int, parts: int) -> Effort:
+        """Send part `number` of `parts`, or as much of it as there is a server for."""
+        requests = plan.part(number, of=parts)
         await self._until(0.0)
         cpu = time.process_time()
         lags: list[float] = []
         watching = asyncio.ensure_future(_note_lags(lags))
         if isinstance(plan.load, ClosedLoop):
-            senders = plan.load.part(part, parts)
+            senders = plan.load.part(number, of=parts)
             tasks = [asyncio.ensure_future(self._keep_sending(requests, plan.seconds)) for _ in range(senders)]
         else:
             tasks = [asyncio.ensure_future(self._send_when_due(requests))]
@@ -95,7 +112,7 @@ class PlanPart:
             for task in (*tasks, watching):
                 task.cancel()
         lag = float(np.percentile(lags, 95)) if lags else 0.0
-        return Effort((time.process_time() - cpu,), (lag,), self.server_gone)
+        return Effort(cpu_seconds=(time.process_time() - cpu,), loop_lag_seconds=(lag,), server_gone=self.server_gone)
 
     async def _keep_sending(self, requests: Iterator[Request], seconds: float | None) -> None:
         """One of the senders of a closed loop: takes the next request that no other has taken."""
@@ -127,12 +144,12 @@ class PlanPart:
 
     async def _send(self, request: Request, due: float) -> None:
         sent, tries, attempts = self._now(), 0, 0
-        text, target, error, deadline_exceeded = "", "", None, False
+        text, endpoint, error, deadline_exceeded = "", "", None, False
         while True:
             tries += 1
             try:
                 transcript = await self.recognizer.transcribe(self.audio[request.recording])
-                text, target = transcript.text, transcript.target
+                text, endpoint = transcript.text, transcript.endpoint
                 attempts += transcript.attempts
             except UnavailableError as failure:
                 attempts += failure.attempts
@@ -140,23 +157,23 @@ class PlanPart:
                     await asyncio.sleep(_FIRST_RETRY_SECONDS * 2 ** (tries - 1))
                     continue
                 error = str(failure)
-                self.server_gone = self.server_gone or not await self.recognizer.is_live()
+                self.server_gone = self.server_gone or not await Servers(self.recognizer).is_live()
             except RecognitionError as failure:
                 attempts += failure.attempts
                 error, deadline_exceeded = str(failure), isinstance(failure, DeadlineExceededError)
             break
         self.on_response(
             Response(
-                request.number,
-                request.recording,
-                text,
-                due,
-                sent,
-                self._now(),
-                attempts,
-                error,
-                deadline_exceeded,
-                target,
+                number=request.number,
+                recording=request.recording,
+                text=text,
+                due=due,
+                sent=sent,
+                answered=self._now(),
+                attempts=attempts,
+                error=error,
+                deadline_exceeded=deadline_exceeded,
+                endpoint=endpoint,
             )
         )
 

@@ -25,9 +25,19 @@ _LEAD_SECONDS = 0.05
 """Between handing out a plan and its start, so that all processes begin together."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """What each process connects to and sends. `region`: the server's name of the block, None to send over the wire."""
+    """What each process connects to and sends.
+
+    Attributes:
+        model: The recognizer's name.
+        url: host:port of the servers, separated by commas.
+        timeout: Seconds one recognition may take.
+        tls: For servers with TLS.
+        block: Where the recordings lie.
+        region: The server's name of the block; None to send over the wire.
+        retries: How many times a request is sent again if the server is down or has no room.
+    """
 
     model: str
     url: str
@@ -38,57 +48,57 @@ class Assignment:
     retries: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Task:
     plan: Plan
-    part: int
+    number: int
     parts: int
     start: float
 
 
-class WorkerSenders:
-    """So many processes, each with a connection of its own, for as long as a `with` lasts."""
+class ProcessSenders:
+    """Several processes, each with its own connection, for as long as a `with` lasts."""
 
     def __init__(self, assignment: Assignment, processes: int) -> None:
         # Not forked: gRPC does not survive that.
         context = multiprocessing.get_context("spawn")
-        self._workers: list[tuple[SpawnProcess, Connection]] = []
+        self._processes: list[tuple[SpawnProcess, Connection]] = []
         self._threads = ThreadPoolExecutor(processes)
         for _ in range(processes):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(assignment, theirs), daemon=True)
+            parent_end, child_end = context.Pipe()
+            process = context.Process(target=_run_process, args=(assignment, child_end), daemon=True)
             process.start()
-            theirs.close()
-            self._workers.append((process, ours))
+            child_end.close()
+            self._processes.append((process, parent_end))
 
     async def run(self, plan: Plan, on_response: OnResponse) -> Effort:
         """As Senders.run. Raises ClientError where a process ends on its own."""
-        await asyncio.gather(*(self._receive(worker) for worker in self._workers))
-        start, parts = time.monotonic() + _LEAD_SECONDS, len(self._workers)
-        for part, (_, connection) in enumerate(self._workers):
-            connection.send(_Task(plan, part, parts, start))
+        await asyncio.gather(*(self._receive(process) for process in self._processes))
+        start, parts = time.monotonic() + _LEAD_SECONDS, len(self._processes)
+        for number, (_, connection) in enumerate(self._processes):
+            connection.send(_Task(plan=plan, number=number, parts=parts, start=start))
         try:
-            efforts = await asyncio.gather(*(self._collect(worker, on_response) for worker in self._workers))
+            efforts = await asyncio.gather(*(self._collect(process, on_response) for process in self._processes))
         except BaseException:
             # What they would still send must not be counted as this run's.
             self._end()
             raise
         return Effort(
-            tuple(seconds for effort in efforts for seconds in effort.cpu_seconds),
-            tuple(seconds for effort in efforts for seconds in effort.loop_lag_seconds),
-            any(effort.server_gone for effort in efforts),
+            cpu_seconds=tuple(seconds for effort in efforts for seconds in effort.cpu_seconds),
+            loop_lag_seconds=tuple(seconds for effort in efforts for seconds in effort.loop_lag_seconds),
+            server_gone=any(effort.server_gone for effort in efforts),
         )
 
-    async def _collect(self, worker: tuple[SpawnProcess, Connection], on_response: OnResponse) -> Effort:
+    async def _collect(self, sender: tuple[SpawnProcess, Connection], on_response: OnResponse) -> Effort:
         while True:
-            message = await self._receive(worker)
+            message = await self._receive(sender)
             if isinstance(message, Effort):
                 return message
             assert isinstance(message, Response)
             on_response(message)
 
-    async def _receive(self, worker: tuple[SpawnProcess, Connection]) -> object:
-        process, connection = worker
+    async def _receive(self, sender: tuple[SpawnProcess, Connection]) -> object:
+        process, connection = sender
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, connection.recv)
         except (EOFError, OSError) as error:
@@ -97,7 +107,7 @@ class WorkerSenders:
                 f"a sending process ended with code {process.exitcode}; its error stands above"
             ) from error
 
-    def __enter__(self) -> WorkerSenders:
+    def __enter__(self) -> ProcessSenders:
         return self
 
     def __exit__(
@@ -105,17 +115,17 @@ class WorkerSenders:
     ) -> None:
         self._end()
         self._threads.shutdown()
-        for _, connection in self._workers:
+        for _, connection in self._processes:
             connection.close()
 
     def _end(self) -> None:
-        for process, _ in self._workers:
+        for process, _ in self._processes:
             process.terminate()
-        for process, _ in self._workers:
+        for process, _ in self._processes:
             process.join()
 
 
-def _work(assignment: Assignment, connection: Connection) -> None:
+def _run_process(assignment: Assignment, connection: Connection) -> None:
     # An interrupt from the terminal reaches every process; the one that started this one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # It also says once for all which servers are left out.
@@ -133,5 +143,11 @@ async def _serve(assignment: Assignment, audio: SharedAudio, connection: Connect
                 task: _Task = await asyncio.to_thread(connection.recv)
             except EOFError:
                 return
-            part = PlanPart(recognizer, recordings, assignment.retries, task.start, connection.send)
-            connection.send(await part.send(task.plan, task.part, task.parts))
+            part = PlanPart(
+                recognizer=recognizer,
+                audio=recordings,
+                retries=assignment.retries,
+                start=task.start,
+                on_response=connection.send,
+            )
+            connection.send(await part.send(task.plan, number=task.number, parts=task.parts))

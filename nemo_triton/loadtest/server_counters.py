@@ -1,8 +1,4 @@
-"""How the server batched, by its own counters: what each step of a recognizer did between two moments.
-
-Not named statistics.py: `python client/bench.py` puts this folder first on the module path, before the standard
-library.
-"""
+"""How the server batched, by its own counters: what each step of a recognizer did between two moments."""
 
 from __future__ import annotations
 
@@ -12,28 +8,31 @@ from dataclasses import dataclass, field, fields
 from functools import reduce
 from typing import Any, TypeAlias
 
-from nemo_triton.protocol import Calls
+from nemo_triton.calls import Calls
 
 _NANOSECONDS_PER_MS = 1e6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Counters:
-    """One model's counters since the server loaded it. Times are in nanoseconds, summed over requests."""
+    """One model's counters since the server loaded it. Times are in nanoseconds, summed over requests.
+
+    Attributes:
+        request_ns: From taking a request to having its answer.
+        batches: Executions by the size of their batch.
+        executing_ns: Of infer_ns, each execution counted once, whatever its batch.
+    """
 
     inferences: int = 0
     executions: int = 0
     requests: int = 0
     request_ns: int = 0
-    """From taking a request to having its answer."""
     queue_ns: int = 0
     input_ns: int = 0
     infer_ns: int = 0
     output_ns: int = 0
     batches: Mapping[int, int] = field(default_factory=dict)
-    """Executions by the size of their batch."""
     executing_ns: int = 0
-    """Of infer_ns, each execution counted once, whatever its batch."""
 
     def __add__(self, other: Counters) -> Counters:
         return self._combined(other, 1)
@@ -56,11 +55,17 @@ Snapshot: TypeAlias = Mapping[str, Counters]
 """Counters of each step, by model name, in the order of the steps."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StepStatistics:
-    """What one step did during a run. The means are None where it did nothing.
+    """What one step did during a run. The means are None if it did nothing.
 
     Milliseconds are means over requests; a request has the times of the batch that it was in.
+
+    Attributes:
+        request_ms: All of its time in the step: the four that follow, and what lies between them.
+        input_ms: Bringing the batch's inputs together.
+        batch_sizes: Executions by the size of their batch.
+        executing_ms: Of all executions together, not a mean.
     """
 
     model: str
@@ -68,16 +73,12 @@ class StepStatistics:
     executions: int
     mean_batch_size: float | None
     request_ms: float | None
-    """All of its time in the step: the four that follow, and what lies between them."""
     queue_ms: float | None
     input_ms: float | None
-    """Bringing the batch's inputs together."""
     infer_ms: float | None
     output_ms: float | None
     batch_sizes: Mapping[int, int]
-    """Executions by the size of their batch."""
     executing_ms: float = 0.0
-    """Of all executions together, not a mean."""
 
 
 def snapshot(models: Sequence[str]) -> Calls[Snapshot]:
@@ -89,20 +90,20 @@ def snapshot(models: Sequence[str]) -> Calls[Snapshot]:
     return counters
 
 
-def spent(before: Snapshot, after: Snapshot) -> Snapshot:
+def counted_between(before: Snapshot, after: Snapshot) -> Snapshot:
     """What was counted between two snapshots of the same models; other clients' requests count as well."""
     return {model: after[model] - before[model] for model in before}
 
 
-def together(first: Snapshot, second: Snapshot) -> Snapshot:
+def add(first: Snapshot, second: Snapshot) -> Snapshot:
     """The sum of what was counted at two times."""
     return {model: first.get(model, Counters()) + second.get(model, Counters()) for model in {**first, **second}}
 
 
-def in_all(counted: Iterable[Snapshot]) -> Snapshot:
+def total(counted: Iterable[Snapshot]) -> Snapshot:
     """The sum of what several servers counted, or one at several times."""
     nothing: Snapshot = {}
-    return reduce(together, counted, nothing)
+    return reduce(add, counted, nothing)
 
 
 def summary(counted: Snapshot) -> list[StepStatistics]:
@@ -112,7 +113,7 @@ def summary(counted: Snapshot) -> list[StepStatistics]:
 
 def difference(before: Snapshot, after: Snapshot) -> list[StepStatistics]:
     """The figures between two snapshots of the same models."""
-    return summary(spent(before, after))
+    return summary(counted_between(before, after))
 
 
 def _summary(model: str, counted: Counters) -> StepStatistics:

@@ -19,7 +19,7 @@ _CPU, _MEMORY = "nv_cpu_utilization", "nv_cpu_memory_used_bytes"
 _GPU, _GPU_MEMORY, _GPU_POWER = "nv_gpu_utilization", "nv_gpu_memory_used_bytes", "nv_gpu_power_usage"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Level:
     """One quantity over the samples of a run."""
 
@@ -27,7 +27,7 @@ class Level:
     highest: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GpuUsage:
     """One GPU: share of time that it was busy (0 to 1), bytes in use, watts; None where Triton does not tell."""
 
@@ -37,7 +37,7 @@ class GpuUsage:
     watts: Level | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Usage:
     """The machine that the server runs on, with all that runs on it, not the server alone.
 
@@ -99,14 +99,20 @@ class Monitor:
             samples=len(self._samples),
             cpu=self._level(_CPU),
             memory_bytes=self._level(_MEMORY),
-            gpus=tuple(
-                GpuUsage(uuid, *(self._level(name, uuid) for name in (_GPU, _GPU_MEMORY, _GPU_POWER))) for uuid in uuids
-            ),
+            gpus=tuple(map(self._gpu_usage, uuids)),
+        )
+
+    def _gpu_usage(self, uuid: str) -> GpuUsage:
+        return GpuUsage(
+            uuid=uuid,
+            busy=self._level(_GPU, uuid),
+            memory_bytes=self._level(_GPU_MEMORY, uuid),
+            watts=self._level(_GPU_POWER, uuid),
         )
 
     def _level(self, metric: str, gpu: str = "") -> Level | None:
         values: Sequence[float] = [sample[metric, gpu] for sample in self._samples if (metric, gpu) in sample]
-        return Level(sum(values) / len(values), max(values)) if values else None
+        return Level(mean=sum(values) / len(values), highest=max(values)) if values else None
 
 
 def default_metrics_url(url: str) -> str:

@@ -16,7 +16,7 @@ from nemo_triton.audio import Samples
 from nemo_triton.errors import ClientError
 from nemo_triton.protocol import SharedSamples
 
-_WHERE = "/dev/shm"
+_FOLDER = "/dev/shm"
 _ITEM_BYTES = np.dtype(np.int16).itemsize
 
 
@@ -34,6 +34,7 @@ class Block:
 
     @property
     def byte_size(self) -> int:
+        """Of all recordings."""
         # A block of no bytes can't be made.
         return max(sum(self.counts), 1) * _ITEM_BYTES
 
@@ -47,7 +48,7 @@ class Block:
         places = zip(self.offsets, self.counts, strict=True)
         # A recording without samples has nothing to lie in shared memory.
         return [
-            SharedSamples(region, offset * _ITEM_BYTES, count) if count else np.zeros(0, np.int16)
+            SharedSamples(region=region, offset=offset * _ITEM_BYTES, count=count) if count else np.zeros(0, np.int16)
             for offset, count in places
         ]
 
@@ -65,18 +66,18 @@ class SharedAudio:
         """A new block with int16 recordings [T] laid end to end. Raises ClientError where there is no room for it."""
         counts = tuple(map(len, recordings))
         size = Block("", counts).byte_size
-        free = shutil.disk_usage(_WHERE).free
+        free = shutil.disk_usage(_FOLDER).free
         if size > free:
             # Linux gives the block all the same, and ends the process that writes beyond what there is.
             raise ClientError(
-                f"{_WHERE} has {free / 1e6:.0f} MB free, the audio takes {size / 1e6:.0f} MB; make it larger (in a "
+                f"{_FOLDER} has {free / 1e6:.0f} MB free, the audio takes {size / 1e6:.0f} MB; make it larger (in a "
                 "container --shm-size), or use one process without --shared-memory"
             )
         memory = SharedMemory(create=True, size=size)
-        made = cls(memory, Block(memory.name, counts), owned=True)
-        for there, samples in zip(made.samples(), recordings, strict=True):
-            there[:] = samples
-        return made
+        shared = cls(memory, Block(memory.name, counts), owned=True)
+        for place, samples in zip(shared.samples(), recordings, strict=True):
+            place[:] = samples
+        return shared
 
     @classmethod
     def attached(cls, block: Block) -> SharedAudio:

@@ -31,6 +31,7 @@ class ErrorCounts:
 
     @property
     def errors(self) -> int:
+        """Words or characters that are wrong, missing or too many."""
         return self.substitutions + self.insertions + self.deletions
 
     @property

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from nemo_triton import endpoints
+from nemo_triton.addresses import DEFAULT_URL
 from nemo_triton.errors import ClientError, one_line
 from nemo_triton.recognizer import DEFAULT_TIMEOUT
 from nemo_triton.tls import Tls
@@ -39,9 +40,9 @@ def run(command: click.Command) -> NoReturn:
     if logging.lastResort:
         logging.lastResort.setFormatter(_Line())
         logging.lastResort.setLevel(logging.INFO)
-    # Whoever was told that a server went away wants to know that it is back.
+    # A user who saw that a server went away wants to know that it is back.
     logging.getLogger(endpoints.__name__).setLevel(logging.INFO)
-    # Whoever ends a long run by SIGTERM, as schedulers do, wants what it has as much as who types Ctrl-C.
+    # Schedulers end a long run by SIGTERM; it keeps what it has, as with Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     try:
         sys.exit(command.main(standalone_mode=False))
@@ -73,7 +74,7 @@ def url_option(command: Command) -> Command:
     """Add --url."""
     return click.option(
         "--url",
-        default=endpoints.DEFAULT_URL,
+        default=DEFAULT_URL,
         show_default=True,
         metavar="HOST:PORT[,HOST:PORT...]",
         help="The server's gRPC endpoint; several servers, and all addresses of a host, share the requests.",
@@ -175,10 +176,10 @@ def check_output(context: click.Context, parameter: click.Parameter, path: PathL
 
 def console(stderr: bool = False) -> Console:
     """For tables: as wide as the terminal, or wide enough for the longest model names where there is none."""
-    found = Console(stderr=stderr)
-    if not found.is_terminal:
-        found.width = _WIDTH_WITHOUT_TERMINAL
-    return found
+    wide = Console(stderr=stderr)
+    if not wide.is_terminal:
+        wide.width = _WIDTH_WITHOUT_TERMINAL
+    return wide
 
 
 def progress_bar(visible: bool = True) -> Progress:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nemo_triton.loadtest.figures import BUSY_CLIENT, CLOCK, KNEE, SATURATED, LoadFigures, Results, worst
+from nemo_triton.loadtest.figures import BUSY_CLIENT, CLOCK, KNEE, SATURATED, LoadFigures, Results, worst_utterances
 from nemo_triton.loadtest.server_counters import StepStatistics
 from nemo_triton.loadtest.server_metrics import Level
 from nemo_triton.loadtest.wer import NORMALIZATIONS, ErrorCounts, Rate, alignment
@@ -19,8 +19,14 @@ _SHORT_SECONDS = 4.0
 """A load that was measured for less says so."""
 
 
-def print_results(results: Results, most_worst: int, console: Console) -> None:
-    """Print the tables, and under them what a reader must know to compare them with others."""
+def print_results(results: Results, worst_limit: int, console: Console) -> None:
+    """Print the tables, and under them what a reader must know to compare them with others.
+
+    Args:
+        results: Of a run.
+        worst_limit: How many of the utterances with the most wrong words are printed.
+        console: Where to.
+    """
     setting = results.setting
     reduced = "" if setting["precision"] == "fp32" else f" in {setting['precision']}"
     title = f"{setting['model']}{reduced} at {setting['url']}"
@@ -31,20 +37,19 @@ def print_results(results: Results, most_worst: int, console: Console) -> None:
     else:
         console.print(_accuracy(title, results))
         console.print(_sweep(results.loads))
-    shown = max(results.loads, key=lambda load: load.rtfx, default=None)
-    if shown and shown.steps:
-        console.print(_steps_table(shown))
-    if shown and len(shown.targets) > 1:
-        console.print(_targets_table(shown))
-    for scored in worst(results, most_worst):
-        said = f"{scored.audio}: {scored.pair.words.errors} wrong\n{alignment(scored.pair)}"
-        console.print(said, soft_wrap=True, highlight=False, markup=False)
+    fastest = max(results.loads, key=lambda load: load.rtfx, default=None)
+    if fastest and fastest.steps:
+        console.print(_steps_table(fastest))
+    if fastest and len(fastest.endpoints) > 1:
+        console.print(_endpoints_table(fastest))
+    for scored in worst_utterances(results, worst_limit):
+        errors = f"{scored.audio}: {scored.pair.words.errors} wrong\n{alignment(scored.pair)}"
+        console.print(errors, soft_wrap=True, highlight=False, markup=False)
     for sentence in _remarks(results):
         console.print(escape(sentence), soft_wrap=True, highlight=False)
 
 
 def _one_load(title: str, results: Results, load: LoadFigures) -> Table:
-    table = _figures_table(f"{title}, {load.name}")
     rows = {
         "manifest": str(results.setting["manifest"]),
         "utterances": f"{results.utterances}",
@@ -57,28 +62,25 @@ def _one_load(title: str, results: Results, load: LoadFigures) -> Table:
         **_rates(results),
         **_machine(load),
     }
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table
+    return _figures_table(f"{title}, {load.name}", rows)
 
 
 def _accuracy(title: str, results: Results) -> Table:
-    table = _figures_table(title)
     rows = {
         "manifest": str(results.setting["manifest"]),
         "utterances": f"{results.utterances}",
         "failed": _failed(results, results.loads),
         **_rates(results),
     }
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table
+    return _figures_table(title, rows)
 
 
-def _figures_table(title: str) -> Table:
+def _figures_table(title: str, rows: Mapping[str, str]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("figure")
     table.add_column("value")
+    for name, value in rows.items():
+        table.add_row(name, value)
     return table
 
 
@@ -90,10 +92,10 @@ def _failed(results: Results, loads: Sequence[LoadFigures]) -> str:
 
 
 def _rates(results: Results) -> dict[str, str]:
-    found = results.score
+    scores = results.score
     return {
-        "WER": _rate_text(found.wer, found.words, "words"),
-        "CER": _rate_text(found.cer, found.characters, "characters"),
+        "WER": _rate_text(scores.wer, scores.words, "words"),
+        "CER": _rate_text(scores.cer, scores.characters, "characters"),
     }
 
 
@@ -116,17 +118,17 @@ def _machine(load: LoadFigures) -> dict[str, str]:
     for url, usage in load.usages.items():
         where = f" of {url}" if len(load.usages) > 1 else ""
         if usage.cpu:
-            rows[f"CPU{where}"] = _share(usage.cpu)
+            rows[f"CPU{where}"] = _busy_text(usage.cpu)
         if usage.memory_bytes:
             used = f"{usage.memory_bytes.highest / 2**30:.2f} GiB at most"
             rows[f"memory{where}"] = f"{used}, in use on the server's machine"
         for gpu in usage.gpus:
             memory = f", {gpu.memory_bytes.highest / 2**30:.2f} GiB at most" if gpu.memory_bytes else ""
-            rows[f"GPU {gpu.uuid[:12]}{where}"] = (_share(gpu.busy) if gpu.busy else "-") + memory
+            rows[f"GPU {gpu.uuid[:12]}{where}"] = (_busy_text(gpu.busy) if gpu.busy else "-") + memory
     return rows
 
 
-def _share(level: Level) -> str:
+def _busy_text(level: Level) -> str:
     return f"{level.mean:.0%} busy, {level.highest:.0%} at most"
 
 
@@ -157,15 +159,15 @@ def _steps_table(load: LoadFigures) -> Table:
     return table
 
 
-def _targets_table(load: LoadFigures) -> Table:
+def _endpoints_table(load: LoadFigures) -> Table:
     table = Table(title=f"servers with {load.name}", title_justify="left")
     table.add_column("server", overflow="fold")
     for heading in ("answered", "requests by its own counters", "mean batch"):
         table.add_column(heading, justify="right")
-    for target in load.targets:
-        counted = str(target.recognizer.inferences) if target.recognizer else "-"
-        batch = "-" if target.mean_batch_size is None else f"{target.mean_batch_size:.2f}"
-        table.add_row(target.target, str(target.answered), counted, batch)
+    for figures in load.endpoints:
+        counted = str(figures.recognizer.inferences) if figures.recognizer else "-"
+        batch = "-" if figures.mean_batch_size is None else f"{figures.mean_batch_size:.2f}"
+        table.add_row(figures.endpoint, str(figures.answered), counted, batch)
     return table
 
 

@@ -26,7 +26,7 @@ CASES = make_cases(np.arange(-8000, 8000, dtype=np.int16), 0)
 @pytest.fixture(scope="module")
 def outcome(repository: Path) -> Outcome:
     models = [DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem]
-    return assault(repository, models, REQUESTS, at_once=32, manifest=DEMO_MANIFEST)[1]
+    return assault(repository, models, requests=REQUESTS, at_once=32, manifest=DEMO_MANIFEST)[1]
 
 
 def test_no_text_changes_and_no_process_dies(outcome: Outcome) -> None:

@@ -55,7 +55,7 @@ def test_an_open_loop_has_bench_pys_moments(tmp_path: Path) -> None:
     write_intervals(5.0, 100, tmp_path / "intervals.txt")
     gaps = [int(line) / 1e6 for line in (tmp_path / "intervals.txt").read_text().splitlines()]
     plan = Plan(OpenLoop(5.0), (0, 1), shuffled=True, seed=0, requests=100)
-    moments = [0.0, *(request.due for request in plan.part(0, 1))]
+    moments = [0.0, *(request.due for request in plan.part())]
     assert gaps == pytest.approx([later - earlier for earlier, later in pairwise(moments)], abs=1e-6)
 
 

@@ -6,12 +6,19 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
+from bench_files import Spoken
 from locations import ROOT
+from several_servers import Serve
+
+from nemo_triton.audio import Samples, load_audio
+from nemo_triton.recognizer import Recognizer
+from server.process import Server, running_server
 
 Command: TypeAlias = Callable[..., "subprocess.Popen[str]"]
 Finished: TypeAlias = "subprocess.CompletedProcess[str]"
@@ -49,7 +56,44 @@ def absent_url() -> str:
 
 
 @pytest.fixture(scope="session")
-def spoken(demo_manifest: Path) -> list[tuple[Path, str]]:
+def spoken(demo_manifest: Path) -> Spoken:
     """The audio files and texts of the demo's manifest, read without the code under test."""
     entries = [json.loads(line) for line in demo_manifest.read_text().splitlines()]
     return [(demo_manifest.parent / entry["audio_filepath"], entry["text"]) for entry in entries]
+
+
+@pytest.fixture(scope="session")
+def serve(repository: Path, triton: Any) -> Serve:
+    """A server of the CTC model, on a port of its own or at `grpc`."""
+    only = ["--model-control-mode=explicit", f"--load-model={triton.model}"]
+
+    def start(grpc: str | None = None, models: Path = repository) -> AbstractContextManager[Server]:
+        return running_server(models, only, grpc=grpc)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def pair(serve: Serve) -> Iterator[tuple[Server, Server]]:
+    """Two that no test may end."""
+    with serve() as first, serve() as second:
+        yield first, second
+
+
+@pytest.fixture
+def mortal(serve: Serve) -> Iterator[tuple[Server, Server]]:
+    """Two that a test may kill."""
+    with serve() as first, serve() as second:
+        yield first, second
+
+
+@pytest.fixture(scope="session")
+def recordings(spoken: Spoken) -> list[Samples]:
+    return [load_audio(path) for path, _ in spoken]
+
+
+@pytest.fixture(scope="session")
+def served_texts(triton: Any, recordings: list[Samples]) -> list[str]:
+    """What a single server says."""
+    with Recognizer(triton.model, triton.url) as recognizer:
+        return [recognizer.transcribe(samples).text for samples in recordings]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import soundfile
 from bench_files import Spoken, answers, write_manifest
 from tritonclient.grpc import InferenceServerClient
+from waiting import wait_until
 
 
 @pytest.fixture(scope="session")
@@ -233,9 +233,7 @@ def test_an_interrupt_gives_the_summary_so_far(
     arguments = ("--manifest", manifest, "--concurrency", 2, "--warmup", 0, "--json", output, "--processes", processes)
     served = requests_served(triton)
     process = start_command("bench", "--url", triton.url, *arguments)
-    deadline = time.monotonic() + 60
-    while requests_served(triton) < served + 4 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: requests_served(triton) >= served + 4)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -142,9 +142,9 @@ def test_find_audio_takes_files_folders_and_manifests_in_order(tmp_path: Path) -
     single = tmp_path / "gone.xyz"
     listed = write_wav(tmp_path / "listed.wav")
     manifest = write(tmp_path / "m.csv", "filename,transcript", "listed.wav,bear")
-    found = find_audio([single, folder, manifest])
-    assert found.utterances == [Utterance(single), *map(Utterance, expected), Utterance(listed, "bear")]
-    assert found.problems == []
+    result = find_audio([single, folder, manifest])
+    assert result.utterances == [Utterance(single), *map(Utterance, expected), Utterance(listed, "bear")]
+    assert result.problems == []
 
 
 def test_find_audio_finds_every_format_it_can_be_given(tmp_path: Path) -> None:
@@ -159,9 +159,9 @@ def test_find_audio_reports_an_empty_folder_and_a_bad_manifest(tmp_path: Path) -
     empty.mkdir()
     bad = write(tmp_path / "bad.json", "words")
     good = tmp_path / "a.wav"
-    found = find_audio([empty, bad, good])
-    assert found.utterances == [Utterance(good)]
-    assert [problem.split(": ")[0] for problem in found.problems] == [str(empty), str(bad)]
+    result = find_audio([empty, bad, good])
+    assert result.utterances == [Utterance(good)]
+    assert [problem.split(": ")[0] for problem in result.problems] == [str(empty), str(bad)]
 
 
 def test_entries_that_no_file_system_takes_cost_only_themselves(tmp_path: Path) -> None:
@@ -184,5 +184,5 @@ def test_a_csv_with_an_odd_line_separator_in_a_text(tmp_path: Path) -> None:
 
 
 def test_a_path_too_long_for_a_file_is_left_to_the_reading_of_it() -> None:
-    found = find_audio(["x" * 5000])
-    assert (len(found.utterances), found.problems) == (1, [])
+    result = find_audio(["x" * 5000])
+    assert (len(result.utterances), result.problems) == (1, [])

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from nemo_triton.audio import load_audio
+from nemo_triton.contract import Part
 from nemo_triton.errors import RecognitionError, RecognizerError, ServerUnavailableError, UnknownModelError
+from nemo_triton.loadtest.servers import Servers
 from nemo_triton.loadtest.wer import score
-from nemo_triton.protocol import Transcript
 from nemo_triton.recognizer import AsyncRecognizer, Recognizer, list_recognizers
+from nemo_triton.transcript import Transcript
 from server.process import running_server
 
 Spoken = list[tuple[Path, str]]
@@ -35,10 +37,10 @@ def connect(kind: str, model: str | None, url: str) -> None:
         asyncio.run(connect_async(model, url))
 
 
-def assert_equal(one: Transcript, other: Transcript) -> None:
-    assert one.text == other.text
-    np.testing.assert_array_equal(one.tokens, other.tokens)
-    np.testing.assert_array_equal(one.token_times, other.token_times)
+def assert_equal(actual: Transcript, expected: Transcript) -> None:
+    assert actual.text == expected.text
+    np.testing.assert_array_equal(actual.tokens, expected.tokens)
+    np.testing.assert_array_equal(actual.token_times, expected.token_times)
 
 
 def test_only_recognizers_are_listed_not_their_steps(triton: Any) -> None:
@@ -101,7 +103,7 @@ def test_no_audio_is_no_text(triton: Any) -> None:
     assert transcript.text == "" and len(transcript.tokens) == len(transcript.token_times) == 0
 
 
-async def test_audio_beyond_the_limit_is_refused_and_its_company_is_not(triton: Any, spoken: Spoken) -> None:
+async def test_audio_beyond_the_limit_is_refused_and_others_in_its_batch_are_not(triton: Any, spoken: Spoken) -> None:
     speech = load_audio(spoken[0][0])
     too_long = np.resize(speech, 16000 * 1200 + 1)
     async with AsyncRecognizer(triton.model, triton.url) as recognizer:
@@ -139,9 +141,9 @@ async def test_many_at_once_are_as_one_by_one(triton: Any, spoken: Spoken) -> No
             threaded = list(threads.map(recognizer.transcribe, recordings))
     async with AsyncRecognizer(triton.model, triton.url) as concurrent:
         together = await asyncio.gather(*map(concurrent.transcribe, recordings))
-    for one, two, three in zip(alone, threaded, together, strict=True):
-        assert_equal(one, two)
-        assert_equal(one, three)
+    for expected, by_thread, by_task in zip(alone, threaded, together, strict=True):
+        assert_equal(by_thread, expected)
+        assert_equal(by_task, expected)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -162,10 +164,10 @@ def test_an_unknown_model_gives_the_known_ones(kind: str, triton: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-@pytest.mark.parametrize("suffix", ["_encoder", "_log_probs"])
-def test_a_model_of_another_kind_is_no_recognizer(kind: str, suffix: str, triton: Any) -> None:
+@pytest.mark.parametrize("part", [Part.ENCODER, Part.LOG_PROBS])
+def test_a_model_of_another_kind_is_no_recognizer(kind: str, part: Part, triton: Any) -> None:
     with pytest.raises(UnknownModelError, match="is no recognizer") as caught:
-        connect(kind, triton.model + suffix, triton.url)
+        connect(kind, part.of(triton.model), triton.url)
     assert str(caught.value).endswith(f"recognizers served: {triton.model}")
 
 
@@ -205,5 +207,5 @@ async def test_a_server_that_ends_fails_the_request_not_the_caller(repository: P
     with pytest.raises(RecognitionError, match=server.grpc):
         await recognizer.transcribe(np.zeros(160, np.int16))
     with pytest.raises(ServerUnavailableError, match=server.grpc):
-        await recognizer.step_counters()
+        await Servers(recognizer).step_counters()
     await recognizer.__aexit__(None, None, None)

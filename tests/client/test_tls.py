@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from bench_files import Spoken
 from locations import ROOT
+from waiting import wait_until_async
 
 from nemo_triton.audio import load_audio
 from nemo_triton.errors import ServerUnavailableError, TlsError
@@ -166,7 +166,7 @@ async def test_the_library(mutual: str, secured: str, ours: Path, others: Path, 
     async with AsyncRecognizer(triton.model, [mutual, secured], tls=tls) as concurrent:
         answers = [await concurrent.transcribe(samples) for _ in range(4)]
     assert {answer.text for answer in answers} == {expected}
-    assert {answer.target for answer in answers} == {mutual, secured}
+    assert {answer.endpoint for answer in answers} == {mutual, secured}
     with pytest.raises(ServerUnavailableError, match="certificate is refused"):
         Recognizer(triton.model, secured, tls=Tls(others / "ca.pem"))
 
@@ -192,7 +192,7 @@ async def test_each_address_of_a_name_shows_a_certificate_of_the_name(
         with pytest.raises(ServerUnavailableError, match=r"not valid for 'other'"):
             async with AsyncRecognizer("coffee_ctc", f"other:{port}", tls=tls):
                 pass
-    assert {answer.target for answer in answers} == {f"127.0.0.2:{port}", f"127.0.0.3:{port}"}
+    assert {answer.endpoint for answer in answers} == {f"127.0.0.2:{port}", f"127.0.0.3:{port}"}
 
 
 async def test_files_are_read_once(
@@ -207,15 +207,17 @@ async def test_files_are_read_once(
         async with AsyncRecognizer("coffee_ctc", f"{early.grpc},{late}", tls=Tls(str(authority))) as recognizer:
             authority.unlink()
             with running_server(repository, flags, grpc=late):
-                deadline = time.monotonic() + 60
-                while (await recognizer.transcribe(samples)).target != late:
-                    assert time.monotonic() < deadline
+
+                async def answers_late() -> bool:
+                    return (await recognizer.transcribe(samples)).endpoint == late
+
+                await wait_until_async(answers_late)
 
 
 @pytest.mark.parametrize("connect", [list_recognizers, Recognizer, AsyncRecognizer])
 def test_what_is_no_tls_is_refused(connect: Any) -> None:
     for given in (True, False, "ca.pem"):
-        with pytest.raises(TypeError, match=rf"tls is {given}; give a client\.tls\.Tls: Tls\(\)"):
+        with pytest.raises(TypeError, match=rf"tls is {given}; give a nemo_triton\.Tls: Tls\(\)"):
             connect(url="localhost:1", tls=given)
 
 
@@ -233,16 +235,16 @@ async def test_one_of_two_by_tls_is_killed(
     repository: Path, flags: list[str], ours: Path, spoken: Spoken, start_command: Any
 ) -> None:
     paths = [path for path, _ in spoken] * 10
-    with running_server(repository, flags) as one, running_server(repository, flags) as other:
-        url = f"{one.grpc},{other.grpc}"
+    with running_server(repository, flags) as victim, running_server(repository, flags) as survivor:
+        url = f"{victim.grpc},{survivor.grpc}"
         process = start_command("transcribe", *paths, "--url", url, "--ca", ours / "ca.pem")
         lines = [process.stdout.readline() for _ in range(30)]
-        one.process.send_signal(signal.SIGKILL)
+        victim.process.send_signal(signal.SIGKILL)
         lines += process.stdout.read().splitlines()
         stderr = process.stderr.read()
         assert process.wait(timeout=60) == 0
     assert len(lines) == len(paths)
-    assert stderr.startswith(f"warning: {one.grpc}: left out") and stderr.count("\n") == 1
+    assert stderr.startswith(f"warning: {victim.grpc}: left out") and stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -271,7 +273,7 @@ def test_files_that_can_t_be_used_are_one_line(
 
 
 def test_a_key_without_permission_is_named(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Whoever runs tests as root may read everything.
+    # Tests that run as root may read everything.
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 
@@ -295,13 +297,13 @@ def test_certificates_for_trials(tmp_path: Path) -> None:
     for name, purpose in (("server", "sslserver"), ("client", "sslclient")):
         verify = ["openssl", "verify", "-x509_strict", "-CAfile", str(folder / "ca.pem"), "-purpose", purpose]
         assert subprocess.run([*verify, str(folder / f"{name}.pem")], capture_output=True).returncode == 0
-    told = subprocess.run(
+    listed = subprocess.run(
         ["openssl", "x509", "-in", str(folder / "server.pem"), "-noout", "-ext", "subjectAltName"],
         capture_output=True,
         text=True,
     ).stdout
-    for said in (f"DNS:{LONG}", "DNS:*.triton.svc", "IP Address:10.0.0.7", "IP Address:FD00:0:0:0:0:0:0:7"):
-        assert said in told
+    for name in (f"DNS:{LONG}", "DNS:*.triton.svc", "IP Address:10.0.0.7", "IP Address:FD00:0:0:0:0:0:0:7"):
+        assert name in listed
 
 
 def test_certificates_are_not_written_over(ours: Path, tmp_path: Path) -> None:

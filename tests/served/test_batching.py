@@ -14,6 +14,7 @@ from tritonclient.grpc import model_config_pb2 as triton_config
 
 from nemo_triton.audio import Samples, load_audio
 from nemo_triton.loadtest.server_counters import difference
+from nemo_triton.loadtest.servers import Servers
 from nemo_triton.recognizer import AsyncRecognizer
 from server.process import running_server
 
@@ -41,9 +42,10 @@ async def test_sixteen_lengths_are_one_batch(patient: str, triton_of_all: str, m
     async with AsyncRecognizer(model, triton_of_all) as alone:
         expected = [(await alone.transcribe(samples)).text for samples in recordings]
     async with AsyncRecognizer(model, patient) as recognizer:
-        before = await recognizer.step_counters()
+        servers = Servers(recognizer)
+        before = await servers.step_counters()
         transcripts = await asyncio.gather(*map(recognizer.transcribe, recordings))
-        steps = difference(before, await recognizer.step_counters())
+        steps = difference(before, await servers.step_counters())
     assert [transcript.text for transcript in transcripts] == expected
     assert len(set(expected)) > 8
     assert [(step.inferences, step.executions) for step in steps] == [(16, 16), (16, 1), (16, 1), (16, 1)]

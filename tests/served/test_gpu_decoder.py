@@ -15,11 +15,12 @@ from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT
 from benchmark.studies.gpu.variants import VARIANTS, write_variant
 from export_scripts.repository.gpu import TensorRt
 from nemo_triton.audio import Samples, load_audio
-from nemo_triton.protocol import Transcript
+from nemo_triton.contract import AUDIO, TRANSCRIPT, Part
 from nemo_triton.recognizer import AsyncRecognizer
+from nemo_triton.transcript import Transcript
 from server.process import running_server
 
-OUTPUTS = ("TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH")
+OUTPUTS = tuple(tensor.name for tensor in TRANSCRIPT)
 (GPU_DECODER,) = (variant for variant in VARIANTS if variant.splits_text)
 
 
@@ -33,7 +34,7 @@ def divided(repository: Path, model: str, tmp_path_factory: pytest.TempPathFacto
     """The gRPC address of a server with the model's decoder divided."""
     folder = tmp_path_factory.mktemp("divided") / "repository"
     write_variant(repository, model, folder, GPU_DECODER, TensorRt())
-    assert (folder / f"{model}_text").is_dir()
+    assert (folder / Part.TEXT.of(model)).is_dir()
     with running_server(folder) as server:
         yield server.grpc
 
@@ -59,7 +60,7 @@ def test_mixed_batches_give_the_same(divided: str, triton_of_all: str, model: st
         np.testing.assert_array_equal(one.token_times, other.token_times)
     assert sum(bool(transcript.text) for transcript in actual) > len(spoken) - 10
     with grpc.InferenceServerClient(divided) as client:
-        (statistics,) = client.get_inference_statistics(f"{model}_text").model_stats
+        (statistics,) = client.get_inference_statistics(Part.TEXT.of(model)).model_stats
     assert statistics.inference_count == len(spoken) > statistics.execution_count, "texts are made in batches"
 
 
@@ -67,7 +68,7 @@ def test_any_of_the_outputs_can_be_asked_for(
     divided: str, triton_of_all: str, model: str, spoken: list[Samples]
 ) -> None:
     """Triton drops a step if a request names none of its outputs, even if a later step needs them."""
-    audio = grpc.InferInput("AUDIO", [1, len(spoken[0])], "INT16")
+    audio = grpc.InferInput(AUDIO.name, [1, len(spoken[0])], AUDIO.dtype)
     audio.set_data_from_numpy(spoken[0][None])
     with grpc.InferenceServerClient(triton_of_all) as whole, grpc.InferenceServerClient(divided) as client:
         expected = whole.infer(model, [audio])
@@ -85,7 +86,7 @@ def test_each_output_has_the_same_type_and_shape(
     for samples in (spoken[0], np.zeros(0, np.int16)):
         answers = []
         for url in (divided, triton_of_all):
-            audio = grpc.InferInput("AUDIO", [1, len(samples)], "INT16")
+            audio = grpc.InferInput(AUDIO.name, [1, len(samples)], AUDIO.dtype)
             audio.set_data_from_numpy(samples[None])
             with grpc.InferenceServerClient(url) as client:
                 answers.append(client.infer(model, [audio]))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from locations import DEMO_MANIFEST, FAMILY_REPOSITORY
 
 from nemo_triton.audio import SAMPLE_RATE, Samples, load_audio
-from nemo_triton.protocol import Transcript
 from nemo_triton.recognizer import AsyncRecognizer, Recognizer
+from nemo_triton.transcript import Transcript
 from server.process import running_server
 
 FAMILIES = ("quartznet", "jasper", "citrinet", "conformer", "contextnet", "conformer_transducer")

@@ -1,4 +1,4 @@
-"""Send a server thousands of good and bad requests at once, and hold each answer against what it was alone.
+"""Send a server thousands of good and bad requests at once, and compare each answer with the same request alone.
 
     python -m verification.attack.attack NAME... --repository R --requests 10000 --out docs/attack.md
 
@@ -27,8 +27,9 @@ from verification.attack.summary import markdown
 @click.option("--manifest", type=click.Path(exists=True, path_type=Path), default=DEMO_MANIFEST)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Markdown file to write.")
 def main(models: tuple[str, ...], repository: Path, requests: int, at_once: int, manifest: Path, out: Path) -> None:
+    """Attack, write the summary, and end with the exit code."""
     try:
-        attack, outcome = assault(repository, models, requests, at_once, manifest)
+        attack, outcome = assault(repository, models, requests=requests, at_once=at_once, manifest=manifest)
     except KeyboardInterrupt:
         click.echo(f"interrupted; {out} is as it was", err=True)
         sys.exit(130)

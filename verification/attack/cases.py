@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_triton.audio import SAMPLE_RATE, Samples
+from nemo_triton.contract import AUDIO, TEXT
 
 SHORTEST, LONGEST = 0.1, 35.0
 """Seconds of ordinary speech."""
@@ -28,23 +29,27 @@ Fate = Literal["answered", "refused"]
 class Case:
     """One request as it goes over the wire.
 
-    kind: what it is an example of
-    audio: the values of its input, with whatever shape and type they have
-    share: how often it is sent beside others
-    fate: what becomes of it in any company; one that is answered gets what it gets alone
-    complaint: what the error says of one that is refused, a regular expression
-    cut_bytes: bytes of the values that are not sent
-    log_probs_within: by how much log-probs may differ from those alone
+    Attributes:
+        kind: What it is an example of.
+        audio: The values of its input, with whatever shape and type they have.
+        weight: How often it is sent, relative to the others.
+        fate: What becomes of it, whatever else is in flight; one that is answered gets what it gets alone.
+        complaint: What the error says of one that is refused, a regular expression.
+        data_type: Of its input.
+        input_name: Of its input.
+        output_name: That it asks for.
+        cut_bytes: Bytes of the values that are not sent.
+        log_probs_within: By how much log-probs may differ from those alone.
     """
 
     kind: str
     audio: NDArray[np.generic]
-    share: float
+    weight: float
     fate: Fate = "answered"
     complaint: str = ""
-    data_type: str = "INT16"
-    input_name: str = "AUDIO"
-    output_name: str = "TEXT"
+    data_type: str = AUDIO.dtype
+    input_name: str = AUDIO.name
+    output_name: str = TEXT.name
     cut_bytes: int = 0
     log_probs_within: float = 1e-3
 
@@ -90,8 +95,8 @@ def _refused(speech: Samples) -> list[Case]:
     second = np.resize(speech, SAMPLE_RATE)
     long = np.resize(speech, LONGEST_TAKEN + 1)
 
-    def refused(kind: str, audio: NDArray[np.generic], complaint: str, share: float = 1) -> Case:
-        return Case(kind, audio, share, "refused", complaint)
+    def refused(kind: str, audio: NDArray[np.generic], complaint: str, weight: float = 1) -> Case:
+        return Case(kind, audio, weight, "refused", complaint)
 
     return [
         refused("more than 20 minutes", long[None], "audio is longer than 1200 seconds", 0.05),
@@ -111,8 +116,8 @@ def clip(speech: Samples, rng: np.random.Generator, length: int) -> Samples:
     return np.resize(np.roll(speech, -start), length)
 
 
-def shares(cases: Sequence[Case]) -> NDArray[np.float64]:
+def probabilities(cases: Sequence[Case]) -> NDArray[np.float64]:
     """Probabilities by which cases are drawn."""
-    weights = np.array([case.share for case in cases])
-    probabilities: NDArray[np.float64] = weights / weights.sum()
-    return probabilities
+    weights = np.array([case.weight for case in cases])
+    normalized: NDArray[np.float64] = weights / weights.sum()
+    return normalized

@@ -19,6 +19,7 @@ MOST_LINES = 20
 
 
 def markdown(attack: Attack, outcome: Outcome) -> str:
+    """A table of what became of each kind of request, and the server's memory."""
     fates = {case.kind: case.fate for case in attack.cases}
     lines = [
         "# Good and bad requests in one company",
@@ -32,7 +33,7 @@ def markdown(attack: Attack, outcome: Outcome) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for kind, fate in fates.items():
-        became = {what: count for (one, what), count in outcome.counts.items() if one == kind}
+        became = {what: count for (sent_kind, what), count in outcome.counts.items() if sent_kind == kind}
         sent, right, left = sum(became.values()), became.get(RIGHT, 0), became.get(LEFT, 0)
         difference = outcome.log_probs_differences.get(kind)
         differs = ABSENT if difference is None else f"{difference:.1e}"
@@ -56,6 +57,6 @@ def _memory(outcome: Outcome) -> str:
     """At the beginning, half way and at the end."""
     half = min(outcome.footprints, key=lambda entry: abs(entry[0] - outcome.answered / 2))
     moments = [outcome.footprints[0], half, outcome.footprints[-1]]
-    sizes = ", ".join(f"{taken.memory / 2**20:,.0f} MiB after {count:,}" for count, taken in moments)
+    sizes = ", ".join(f"{footprint.memory / 2**20:,.0f} MiB after {count:,}" for count, footprint in moments)
     growth = moments[-1][1].memory / half[1].memory - 1 if half[1].memory else 0.0
     return f"{sizes} requests in company; the second half adds {growth:+.1%}"

@@ -1,4 +1,4 @@
-"""Requests by the bare protocol, since a well-behaved client refuses to send most of them."""
+"""Requests by the bare protocol, since the library refuses to send most of them."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
 
+from nemo_triton.contract import LABELS, LOG_PROBS, TEXT, Part
 from verification.attack.cases import Case
 
 LARGEST_MESSAGE = 2**31 - 1
-LOG_PROBS = ("LOG_PROBS", "LABELS_LENGTH")
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Of each recording of a request its text and, where they were asked for, log-probs [frames, labels]."""
+    """Of each recording of a request its text and, if they were requested, log-probs [frames, labels]."""
 
     texts: tuple[str, ...]
     log_probs: tuple[NDArray[np.float32], ...] | None = None
 
 
 def open_channel(url: str) -> grpc.aio.Channel:
+    """A connection to the gRPC endpoint at host:port."""
     limits = [("grpc.max_send_message_length", LARGEST_MESSAGE), ("grpc.max_receive_message_length", LARGEST_MESSAGE)]
     return grpc.aio.insecure_channel(url, options=limits)
 
 
-def call(channel: grpc.aio.Channel, model: str, case: Case, log_probs: bool, timeout: float) -> Any:
-    """The request under way: to be awaited, or cancelled."""
-    request = service_pb2.ModelInferRequest(model_name=model)
+def call(channel: grpc.aio.Channel, model: str, case: Case, *, log_probs: bool, timeout: float) -> Any:
+    """Send a case to a recognizer; the request under way is to be awaited, or cancelled."""
+    request = service_pb2.ModelInferRequest(model_name=Part.LOG_PROBS.of(model) if log_probs else model)
     request.inputs.add(name=case.input_name, datatype=case.data_type, shape=case.audio.shape)
-    for name in (case.output_name, *(LOG_PROBS if log_probs else ())):
+    for name in (case.output_name, *([LOG_PROBS.name, LABELS.length.name] if log_probs else [])):
         request.outputs.add(name=name)
     content = case.audio.tobytes()
     request.raw_input_contents.append(content[: len(content) - case.cut_bytes])
@@ -41,9 +42,11 @@ def call(channel: grpc.aio.Channel, model: str, case: Case, log_probs: bool, tim
 
 
 def read(response: Any, log_probs: bool) -> Answer:
+    """What a response says."""
     result = InferResult(response)
-    texts = tuple(text.decode() for text in result.as_numpy("TEXT").ravel())
+    texts = tuple(text.decode() for text in result.as_numpy(TEXT.name).ravel())
     if not log_probs:
         return Answer(texts)
-    lengths = result.as_numpy("LABELS_LENGTH")[:, 0]
-    return Answer(texts, tuple(row[:own] for row, own in zip(result.as_numpy("LOG_PROBS"), lengths, strict=True)))
+    lengths = result.as_numpy(LABELS.length.name)[:, 0]
+    rows = zip(result.as_numpy(LOG_PROBS.name), lengths, strict=True)
+    return Answer(texts, tuple(row[:length] for row, length in rows))

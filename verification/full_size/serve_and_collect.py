@@ -21,6 +21,7 @@ import click
 from rich.console import Console
 
 from nemo_triton.loadtest.server_counters import StepStatistics, difference
+from nemo_triton.loadtest.servers import Servers
 from nemo_triton.recognizer import AsyncRecognizer
 from server.process import running_server
 from verification.full_size.architectures import ARCHITECTURES
@@ -110,11 +111,12 @@ async def collect(url: str, name: str, recordings: Sequence[Recording], way: Pas
             records[row] = await _ask(recognizer, recordings[row], way.log_probs)
 
     async with AsyncRecognizer(name, url, timeout=REQUEST_SECONDS) as recognizer:
-        before, started = await recognizer.step_counters(), time.perf_counter()
+        servers = Servers(recognizer)
+        before, started = await servers.step_counters(), time.perf_counter()
         rows = iter(order)
         await asyncio.gather(*(ask_until_done(recognizer, lambda: next(rows, None)) for _ in range(way.at_once)))
         spent = time.perf_counter() - started
-        steps = difference(before, await recognizer.step_counters())
+        steps = difference(before, await servers.step_counters())
     audio_seconds = sum(recording.seconds for recording in recordings)
     return [records[row] for row in range(len(recordings))], Counted(audio_seconds / spent, steps)
 

@@ -19,20 +19,21 @@ SETTING = {"normalization": "basic"}
 
 def run_of(load: Load, latency: float, wall: float = 1.0, texts: tuple[str, ...] = ("a",) * 10) -> LoadRun:
     responses = [
-        Response(number, number % 2, text, due=0.0, sent=0.0, answered=latency) for number, text in enumerate(texts)
+        Response(number=number, recording=number % 2, text=text, due=0.0, sent=0.0, answered=latency)
+        for number, text in enumerate(texts)
     ]
-    return LoadRun(load, responses, [Session(wall)])
+    return LoadRun(load, responses, [Session(wall_seconds=wall)])
 
 
 def results_of(*runs: LoadRun) -> Results:
     recordings = [Recording(Utterance(Path(f"{number}.wav"), "a"), np.zeros(16000, np.int16)) for number in range(2)]
-    return build_results(SETTING, runs, recordings, [], complete=True)
+    return build_results(SETTING, runs, recordings, problems=[], complete=True)
 
 
 def test_saturation_is_the_lowest_concurrency_with_nearly_the_highest_throughput() -> None:
     runs = [run_of(ClosedLoop(1), 0.1, 2.0), run_of(ClosedLoop(4), 0.1, 1.02), run_of(ClosedLoop(16), 0.1, 1.0)]
-    found = results_of(*runs).saturation
-    assert found is not None and found.load == {"concurrency": 4}
+    saturation = results_of(*runs).saturation
+    assert saturation is not None and saturation.load == {"concurrency": 4}
     assert results_of(runs[0]).saturation is None
 
 
@@ -62,10 +63,10 @@ def test_rates_come_from_wall_time_and_latencies_from_when_requests_were_due() -
 
 
 def test_an_utterance_counts_once_and_a_text_that_changes_is_noticed() -> None:
-    found = results_of(run_of(ClosedLoop(1), 0.1, texts=("a", "b", "a", "c")))
-    assert found.utterances == 2 and found.score.words.total == 2
-    assert found.score.wer.value == 0.5, "the first answer is the one that is scored"
-    assert found.changed_texts == ["1.wav"]
+    results = results_of(run_of(ClosedLoop(1), 0.1, texts=("a", "b", "a", "c")))
+    assert results.utterances == 2 and results.score.words.total == 2
+    assert results.score.wer.value == 0.5, "the first answer is the one that is scored"
+    assert results.changed_texts == ["1.wav"]
 
 
 def test_the_digest_is_of_speech_and_texts() -> None:
@@ -75,4 +76,4 @@ def test_the_digest_is_of_speech_and_texts() -> None:
     pair = [recording("a", 1, 2), recording("b", 3)]
     assert digest(pair) == digest([recording("a", 1, 2), recording("b", 3)])
     others = ([*reversed(pair)], pair[:1], [recording("a", 1), recording("b", 2, 3)], [recording("", 1, 2), pair[1]])
-    assert len({digest(one) for one in (pair, *others)}) == 5
+    assert len({digest(recordings) for recordings in (pair, *others)}) == 5

@@ -1,4 +1,4 @@
-"""Rows of a run: what is kept, what is refused, what a disk without room does."""
+"""The log of a run: what is kept, what is refused, what a disk without room does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from nemo_triton.loadtest.measure import Session
 from nemo_triton.loadtest.recording import Recording, Response
-from nemo_triton.loadtest.run_log import Journal, JournalError
+from nemo_triton.loadtest.run_log import RunLog, RunLogError
 from nemo_triton.loadtest.schedule import ClosedLoop, OpenLoop
 from nemo_triton.loadtest.server_counters import Counters
 from nemo_triton.loadtest.server_metrics import GpuUsage, Level, Usage
@@ -19,14 +19,40 @@ from nemo_triton.manifest import Utterance
 HEADER = {"model": "coffee_ctc", "seed": 0}
 LOAD = ClosedLoop(4)
 RECORDINGS = [Recording(Utterance(Path("one.wav"), "half a pair \ud83d \u2028 and a line"), np.zeros(160, np.int16))]
-RESPONSE = Response(0, 0, "text", due=0.0, sent=0.1, answered=0.4, attempts=2, target="one:8001")
+RESPONSE = Response(
+    number=0, recording=0, text="text", due=0.0, sent=0.1, answered=0.4, attempts=2, endpoint="one:8001"
+)
 SESSION = Session(
     wall_seconds=1.5,
-    counted_by_target={"one:8001": {"encoder": Counters(3, 2, 3, 9, 1, 2, 3, 4, {1: 1, 2: 1})}},
+    counted_by_endpoint={
+        "one:8001": {
+            "encoder": Counters(
+                inferences=3,
+                executions=2,
+                requests=3,
+                request_ns=9,
+                queue_ns=1,
+                input_ns=2,
+                infer_ns=3,
+                output_ns=4,
+                batches={1: 1, 2: 1},
+            )
+        }
+    },
     uncounted=("two:8001",),
     usages={
         "http://one:8002/metrics": Usage(
-            2, Level(0.5, 0.9), None, (GpuUsage("GPU-1", Level(0.1, 0.2), Level(1e9, 2e9), None),)
+            samples=2,
+            cpu=Level(mean=0.5, highest=0.9),
+            memory_bytes=None,
+            gpus=(
+                GpuUsage(
+                    uuid="GPU-1",
+                    busy=Level(mean=0.1, highest=0.2),
+                    memory_bytes=Level(mean=1e9, highest=2e9),
+                    watts=None,
+                ),
+            ),
         )
     },
     client_cpu_seconds=(0.25, 0.5),
@@ -38,23 +64,26 @@ SESSION = Session(
 def rows(tmp_path: Path) -> Path:
     """One answer, one failure and the session that they belong to."""
     path = tmp_path / "rows.jsonl"
-    journal = Journal.begin(path, HEADER, RECORDINGS)
-    journal.answer(LOAD, RESPONSE)
-    journal.answer(LOAD, Response(1, 0, "", 0.0, 0.0, 0.5, error="refused"))
-    journal.session(LOAD, SESSION)
-    journal.close()
+    run_log = RunLog.begin(path, HEADER, RECORDINGS)
+    run_log.answer(LOAD, RESPONSE)
+    run_log.answer(LOAD, Response(number=1, recording=0, text="", due=0.0, sent=0.0, answered=0.5, error="refused"))
+    run_log.session(LOAD, SESSION)
+    run_log.close()
     return path
 
 
 def test_what_was_written_is_read_again_without_the_failures(rows: Path) -> None:
-    journal, (run, other) = Journal.resume(rows, HEADER, RECORDINGS, [LOAD, OpenLoop(2.0)])
-    journal.close()
+    run_log, (run, other) = RunLog.resume(rows, HEADER, RECORDINGS, [LOAD, OpenLoop(2.0)])
+    run_log.close()
     assert run.responses == [RESPONSE]
     assert run.sessions == [SESSION]
     assert (other.responses, other.sessions) == ([], [])
     kept = [json.loads(line) for line in rows.read_text().split("\n") if line]
     assert [row.get("number") for row in kept] == [None, 0, None]
     assert kept[1]["reference"] == RECORDINGS[0].utterance.text
+    # Files of earlier versions are read too, so the keys stay.
+    assert kept[1]["target"] == "one:8001"
+    assert kept[2]["session"]["counted_by_target"].keys() == {"one:8001"}
 
 
 def test_answers_of_a_killed_session_end_with_the_last_of_them(rows: Path) -> None:
@@ -64,36 +93,36 @@ def test_answers_of_a_killed_session_end_with_the_last_of_them(rows: Path) -> No
             file.write(json.dumps(row) + "\n")
         file.write('{"load": "4 in fl')
     for _ in range(2):
-        journal, (run,) = Journal.resume(rows, HEADER, RECORDINGS, [LOAD])
-        journal.close()
+        run_log, (run,) = RunLog.resume(rows, HEADER, RECORDINGS, [LOAD])
+        run_log.close()
         assert [response.number for response in run.responses] == [0, 2, 3]
         assert [session.wall_seconds for session in run.sessions] == [1.5, 10.0]
 
 
 def test_rows_that_are_there_are_not_written_over(rows: Path) -> None:
     content = rows.read_bytes()
-    with pytest.raises(JournalError, match="is there already"):
-        Journal.begin(rows, HEADER, RECORDINGS)
+    with pytest.raises(RunLogError, match="is there already"):
+        RunLog.begin(rows, HEADER, RECORDINGS)
     assert rows.read_bytes() == content
 
 
 def test_rows_of_another_run_are_refused_and_left_alone(rows: Path) -> None:
     content = rows.read_bytes()
-    with pytest.raises(JournalError, match="another seed;"):
-        Journal.resume(rows, HEADER | {"seed": 1}, RECORDINGS, [LOAD])
+    with pytest.raises(RunLogError, match="another seed;"):
+        RunLog.resume(rows, HEADER | {"seed": 1}, RECORDINGS, [LOAD])
     assert rows.read_bytes() == content
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\n", b"[]\n", b"{}\n[1]\n", b'{"load": "x"}\n', b"{}\nnot JSON\n"])
-def test_a_file_that_is_no_journal_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_run_log_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
-    with pytest.raises(JournalError, match="holds no rows of a run"):
-        Journal.resume(path, HEADER, RECORDINGS, [LOAD])
+    with pytest.raises(RunLogError, match="holds no rows of a run"):
+        RunLog.resume(path, HEADER, RECORDINGS, [LOAD])
     assert path.read_bytes() == content
 
 
 def test_a_full_disk_is_one_line_that_names_the_file() -> None:
-    journal = Journal(Path("/dev/full"), RECORDINGS)
-    with pytest.raises(JournalError, match=r"/dev/full: cannot be written \(No space left on device\)"):
-        journal.answer(LOAD, RESPONSE)
+    run_log = RunLog(Path("/dev/full"), RECORDINGS)
+    with pytest.raises(RunLogError, match=r"/dev/full: cannot be written \(No space left on device\)"):
+        run_log.answer(LOAD, RESPONSE)

@@ -62,12 +62,12 @@ def random_texts() -> tuple[list[str], list[str]]:
 def test_agrees_with_jiwer_on_random_texts() -> None:
     references, hypotheses = random_texts()
     result = score(references, hypotheses)
-    for found, expected in (
+    for actual, expected in (
         (result.words, jiwer.process_words(references, hypotheses)),
         (result.characters, jiwer.process_characters(references, hypotheses)),
     ):
         counts = ErrorCounts(expected.hits, expected.substitutions, expected.insertions, expected.deletions)
-        assert found == counts
+        assert actual == counts
     assert result.wer.value == pytest.approx(jiwer.wer(references, hypotheses))
     assert result.cer.value == pytest.approx(jiwer.cer(references, hypotheses))
 

@@ -1,0 +1,103 @@
+"""Makes calls to endpoints with Triton's blocking client or with its asyncio client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, TypeVar
+
+from tritonclient.utils import InferenceServerException
+
+from nemo_triton.addresses import Address
+from nemo_triton.calls import Answer
+from nemo_triton.endpoints import CHECK_INTERVAL_SECONDS, EndpointCall, EndpointCalls, Step
+from nemo_triton.tls import Tls
+
+Client = TypeVar("Client")
+
+_MESSAGE_BYTES = 2**31 - 1
+
+
+def connector(client: Callable[..., Client], tls: Tls | None) -> Callable[[Address], Client]:
+    """A function that connects Triton's client, of one kind or the other, to an address.
+
+    Raises:
+        TypeError: `tls` is something else than Tls or None.
+    """
+    if tls is not None and not isinstance(tls, Tls):
+        raise TypeError(
+            f"tls is {tls}; give a nemo_triton.Tls: Tls() for the system's authorities, Tls(ca=FILE) for others"
+        )
+    # Read once: files may be gone when a server joins later.
+    credentials = tls.credentials() if tls else None
+    return lambda address: client(address.host_port, creds=credentials, channel_args=_channel_arguments(address))
+
+
+def run_calls(calls: EndpointCalls[Answer]) -> Answer:
+    """Make the calls one after the other, with blocking clients."""
+    outcome = None
+    with closing(calls):
+        try:
+            while True:
+                outcome = _outcome(_resume(calls, outcome))
+        except StopIteration as done:
+            result: Answer = done.value
+            return result
+
+
+async def run_calls_async(calls: EndpointCalls[Answer]) -> Answer:
+    """Make the calls one after the other, with asyncio's clients."""
+    outcome = None
+    with closing(calls):
+        try:
+            while True:
+                outcome = await _outcome_async(_resume(calls, outcome))
+        except StopIteration as done:
+            result: Answer = done.value
+            return result
+
+
+def _resume(calls: EndpointCalls[Answer], outcome: Any) -> Step:
+    """The next step, after an outcome: an answer, or the error of Triton's client in its place."""
+    return calls.throw(outcome) if isinstance(outcome, InferenceServerException) else calls.send(outcome)
+
+
+def _outcome(step: Step) -> Any:
+    try:
+        if isinstance(step, EndpointCall):
+            return getattr(step.endpoint.connection, step.method)(**step.arguments)
+        return step()
+    except InferenceServerException as error:
+        return error
+
+
+async def _outcome_async(step: Step) -> Any:
+    if not isinstance(step, EndpointCall):
+        return await asyncio.to_thread(step)
+    connection = step.endpoint.connection
+    try:
+        return await getattr(connection, step.method)(**step.arguments)
+    except InferenceServerException as error:
+        return error
+    except asyncio.CancelledError:
+        # If the connection was given up because its server hangs, it was not the caller who cancelled.
+        if connection is step.endpoint.connection:
+            raise
+        return InferenceServerException("the server hangs", "StatusCode.CANCELLED")
+
+
+def _channel_arguments(address: Address) -> list[tuple[str, str | int]]:
+    """Of gRPC."""
+    arguments: list[tuple[str, str | int]] = [
+        ("grpc.max_send_message_length", _MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+        # gRPC's own wait is up to two minutes long, in which a server that is back would not be found.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", round(CHECK_INTERVAL_SECONDS * 1000)),
+        # Or a new connection in place of one that hangs would be that one again.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if address.host_port != address.url:
+        arguments += [("grpc.default_authority", address.url), ("grpc.ssl_target_name_override", address.host)]
+    return arguments

@@ -1,0 +1,80 @@
+"""The command `nemo-triton`, which the package installs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_files import Spoken
+from locations import ROOT
+
+import nemo_triton
+
+
+def run(*arguments: object, blocked: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run the command's entry point, in a Python that lacks the packages `blocked`."""
+    program = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); "
+    program += "sys.argv[0] = 'nemo-triton'; from nemo_triton.commands.main import main; main()"
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_help_lists_the_commands() -> None:
+    done = run("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for line in ("  bench ", "  models ", "  transcribe "):
+        assert f"\n{line}" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["bench", "models", "transcribe"])
+def test_each_command_has_help(name: str) -> None:
+    done = run(name, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"nemo-triton {name} [OPTIONS]" in done.stdout and "--url" in done.stdout
+
+
+def test_the_version_is_the_packages() -> None:
+    assert run("--version").stdout == f"nemo-triton, version {nemo_triton.__version__}\n"
+
+
+def test_models_are_listed(triton: Any) -> None:
+    done = run("models", "--url", triton.url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{triton.model}\n", "")
+
+
+def test_it_transcribes_like_the_script(triton: Any, run_command: Any, spoken: Spoken) -> None:
+    arguments = ("transcribe", spoken[0][0], "--url", triton.url)
+    done, script = run(*arguments), run_command(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, script.stdout, "")
+
+
+def test_an_unknown_command_is_one_line() -> None:
+    done = run("transcript")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: No such command 'transcript'") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--help",), ("--url", "localhost:1")])
+def test_a_missing_package_is_one_line_that_names_the_extra(triton: Any, options: tuple[str, ...]) -> None:
+    done = run("bench", *options, blocked=("jiwer",))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("error: nemo-triton bench: there is no module jiwer; pip install 'nemo-triton[client]'\n")
+    others = run("models", "--url", triton.url, blocked=("jiwer", "prometheus_client"))
+    assert (others.returncode, others.stdout) == (0, f"{triton.model}\n")
+
+
+def test_help_works_without_the_packages_of_one_command() -> None:
+    done = run("--help", blocked=("jiwer",))
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0 and "  transcribe " in done.stdout and "nemo-triton[client]" in done.stdout
+
+
+def test_an_absent_server_is_one_line(absent_url: str, tmp_path: Path) -> None:
+    done = run("models", "--url", absent_url)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and absent_url in done.stderr and done.stderr.count("\n") == 1

@@ -1,0 +1,72 @@
+"""The contract with servers and clients that run already: a change here breaks them, so it is spelled out once more."""
+
+from __future__ import annotations
+
+import pytest
+
+from nemo_triton import contract
+from nemo_triton.contract import Description, ParameterError, Part
+
+
+def test_what_clients_send_and_get() -> None:
+    assert contract.SAMPLE_RATE == 16000
+    tensors = [contract.AUDIO, *contract.TRANSCRIPT, contract.LOG_PROBS, contract.LABELS.length]
+    assert [(tensor.name, tensor.dtype, tensor.dims) for tensor in tensors] == [
+        ("AUDIO", "INT16", ("samples",)),
+        ("TEXT", "BYTES", (1,)),
+        ("TOKENS", "INT32", ("tokens",)),
+        ("FRAMES", "INT32", ("tokens",)),
+        ("TOKENS_LENGTH", "INT32", (1,)),
+        ("LOG_PROBS", "FP32", ("encoded", "labels")),
+        ("LABELS_LENGTH", "INT32", (1,)),
+    ]
+
+
+def test_names_of_parts() -> None:
+    assert [part.of("coffee") for part in (Part.ENCODER, Part.DECODER, Part.TEXT, Part.LOG_PROBS)] == [
+        "coffee_encoder",
+        "coffee_decoder",
+        "coffee_text",
+        "coffee_log_probs",
+    ]
+
+
+def test_parameters_are_read_as_they_are_written() -> None:
+    description = Description(
+        sample_rate=16000,
+        frame_seconds=0.04,
+        nemo_class="EncDecCTCModelBPE",
+        nemo_version="2.7.3",
+        parameters=13_000_000,
+        checkpoint_bytes=50_000_000_000,
+        weights="random",
+        precision="int8",
+        target="cpu",
+        parity_id="0123456789abcdef",
+    )
+    written = description.as_parameters()
+    assert written == {
+        "sample_rate": "16000",
+        "frame_seconds": "0.04",
+        "nemo_class": "EncDecCTCModelBPE",
+        "nemo_version": "2.7.3",
+        "parameters": "13000000",
+        "checkpoint_bytes": "50000000000",
+        "weights": "random",
+        "precision": "int8",
+        "target": "cpu",
+        "parity_id": "0123456789abcdef",
+    }
+    assert Description.of({**written, "another": "x"}) == description
+    assert description.weights == contract.RANDOM_WEIGHTS
+
+
+def test_what_a_configuration_does_not_say_is_empty() -> None:
+    assert Description.of({}) == Description()
+    assert Description().as_parameters() == {}
+
+
+@pytest.mark.parametrize(("name", "text"), [("frame_seconds", "x"), ("sample_rate", ""), ("parameters", "1.5")])
+def test_a_parameter_that_is_no_number_is_named(name: str, text: str) -> None:
+    with pytest.raises(ParameterError, match=f"parameter {name} is '{text}', not a number"):
+        Description.of({name: text})

@@ -1,0 +1,185 @@
+"""Servers that end, hang or come back as others, while a client sends requests to several."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_files import Spoken
+from google.protobuf import text_format
+from several_servers import Loop, Serve, both, restart, settled_count
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc.service_pb2 import ModelConfigResponse, RepositoryIndexResponse
+from tritonclient.utils import InferenceServerException
+from waiting import wait_until, wait_until_async
+
+from nemo_triton.audio import Samples
+from nemo_triton.connections import run_calls
+from nemo_triton.endpoints import Endpoints
+from nemo_triton.errors import UnavailableError
+from nemo_triton.recognizer import AsyncRecognizer, Recognizer
+from server.process import Server
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_server_that_ends_costs_no_utterance_and_is_taken_up_again(
+    mortal: tuple[Server, Server],
+    serve: Serve,
+    triton: Any,
+    recordings: list[Samples],
+    served_texts: list[str],
+    number: signal.Signals,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    victim, survivor = mortal
+    with ExitStack() as stack:
+        async with AsyncRecognizer(triton.model, both(mortal)) as recognizer:
+            loop = Loop(recognizer, recordings)
+            await loop.until(lambda: len(loop.answers) > 40)
+            victim.process.send_signal(number)
+            await asyncio.to_thread(victim.process.wait)
+            ended = len(loop.answers)
+            await loop.until(lambda: len(loop.answers) > ended + 40)
+            assert loop.by_endpoint(ended + 6).keys() == {survivor.grpc}
+            back = await asyncio.to_thread(restart, serve, victim, stack)
+            started = len(loop.answers)
+            await loop.until(lambda: loop.by_endpoint(started)[victim.grpc] > 20)
+            await loop.stop()
+            assert settled_count(back, triton.model) == loop.by_endpoint(started)[victim.grpc]
+    loop.check(served_texts)
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{victim.grpc}: left out until it is back, others are asked (")
+
+
+async def test_a_server_that_hangs_costs_no_utterance(
+    mortal: tuple[Server, Server], triton: Any, recordings: list[Samples], served_texts: list[str]
+) -> None:
+    victim, survivor = mortal
+    async with AsyncRecognizer(triton.model, both(mortal)) as recognizer:
+        loop = Loop(recognizer, recordings)
+        await loop.until(lambda: len(loop.answers) > 20)
+        victim.process.send_signal(signal.SIGSTOP)
+        try:
+            since = len(loop.answers)
+            (hanging,) = (endpoint for endpoint in recognizer.endpoints if endpoint.name == victim.grpc)
+            # The others were still on the way when it was stopped.
+            await loop.until(lambda: loop.by_endpoint(since)[survivor.grpc] > 12 and hanging.in_flight > 0)
+            stopping = asyncio.ensure_future(loop.stop())
+            await asyncio.wait_for(stopping, 60)
+            assert loop.answers[-1][1].endpoint == survivor.grpc
+        finally:
+            victim.process.send_signal(signal.SIGCONT)
+    loop.check(served_texts)
+
+
+def test_threads_lose_none_either(
+    mortal: tuple[Server, Server], serve: Serve, triton: Any, recordings: list[Samples], served_texts: list[str]
+) -> None:
+    victim, survivor = mortal
+    with Recognizer(triton.model, both(mortal)) as recognizer, ThreadPoolExecutor(6) as threads, ExitStack() as stack:
+        waiting = [threads.submit(recognizer.transcribe, samples) for samples in recordings * 10]
+        waiting[60].result()
+        victim.process.kill()
+        done = [future.result() for future in waiting]
+        assert [transcript.text for transcript in done] == served_texts * 10
+        assert {transcript.endpoint for transcript in done[-40:]} == {survivor.grpc}
+        restart(serve, victim, stack)
+        wait_until(lambda: recognizer.transcribe(recordings[0]).endpoint == victim.grpc)
+
+
+def test_the_user_sees_one_line(
+    mortal: tuple[Server, Server], start_command: Any, triton: Any, spoken: Spoken, served_texts: list[str]
+) -> None:
+    paths = [path for path, _ in spoken] * 15
+    process = start_command("transcribe", *paths, "--url", both(mortal))
+    lines = [process.stdout.readline() for _ in range(40)]
+    mortal[0].process.kill()
+    lines += process.stdout.read().splitlines(keepends=True)
+    stderr = process.stderr.read()
+    assert process.wait(timeout=60) == 0
+    expected = [f"{path}\t{text}\n" for path, text in zip(paths, served_texts * 15, strict=True)]
+    assert lines == expected
+    assert stderr.startswith(f"warning: {mortal[0].grpc}: left out") and stderr.count("\n") == 1
+
+
+async def test_another_export_that_comes_back_is_left_out(
+    mortal: tuple[Server, Server],
+    serve: Serve,
+    repository: Path,
+    triton: Any,
+    recordings: list[Samples],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shutil.copytree(repository, tmp_path / "models")
+    config = tmp_path / "models" / triton.model / "config.pbtxt"
+    victim, survivor = mortal
+    async with AsyncRecognizer(triton.model, both(mortal)) as recognizer:
+        config.write_text(config.read_text().replace(str(recognizer.model.parity_id), "0123456789abcdef"))
+        victim.process.kill()
+        victim.process.wait()
+        with serve(victim.grpc, tmp_path / "models"):
+            (changed,) = (endpoint for endpoint in recognizer.endpoints if endpoint.name == victim.grpc)
+            await wait_until_async(lambda: "is another export" in (changed.problem or ""))
+            endpoints = {(await recognizer.transcribe(samples)).endpoint for samples in recordings[:6]}
+    assert endpoints == {survivor.grpc}
+    assert [message.split(":")[0] for message in caplog.messages] == ["127.0.0.1"]
+
+
+class DyingConnection:
+    """As Triton's client of a server that a certain request ends, and that is back soon after."""
+
+    def __init__(self, config: Any) -> None:
+        self.asked = 0
+        self.alive = True
+        self._config = config
+
+    def infer(self, **arguments: Any) -> None:
+        self.asked += 1
+        self.alive = False
+        raise InferenceServerException("Socket closed", "StatusCode.UNAVAILABLE")
+
+    def is_server_live(self, client_timeout: float) -> bool:
+        if not self.alive:
+            raise InferenceServerException("Connection refused", "StatusCode.UNAVAILABLE")
+        return True
+
+    def get_model_repository_index(self, client_timeout: float) -> Any:
+        return RepositoryIndexResponse(
+            models=[RepositoryIndexResponse.ModelIndex(name=self._config.name, state="READY")]
+        )
+
+    def get_model_config(self, model_name: str, client_timeout: float) -> Any:
+        return ModelConfigResponse(config=self._config)
+
+
+def test_a_request_that_ends_servers_is_not_handed_round_for_ever(repository: Path, triton: Any) -> None:
+    # None of our models can be ended by a request.
+    text = (repository / triton.model / "config.pbtxt").read_text()
+    connections = [DyingConnection(text_format.Parse(text, ModelConfig())) for _ in range(3)]
+    unopened = iter(connections)
+    endpoints = Endpoints(("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"), None, lambda address: next(unopened))
+    run_calls(endpoints.connect(triton.model))
+    asking = endpoints.recognition(endpoints.model, {}, 60)
+    step: Any = next(asking)
+    with pytest.raises(UnavailableError, match="Socket closed") as failed:
+        while True:
+            if step.method == "infer":
+                # Those that ended before are back by now.
+                for connection in connections:
+                    connection.alive = True
+                run_calls(endpoints.check())
+            try:
+                answer = getattr(step.endpoint.connection, step.method)(**step.arguments)
+            except InferenceServerException as error:
+                step = asking.throw(error)
+            else:
+                step = asking.send(answer)
+    assert [connection.asked for connection in connections] == [2, 2, 2]
+    assert failed.value.attempts == 6
