@@ -151,10 +151,15 @@ class Description:
             frame_seconds=number("frame_seconds"),
             nemo_class=parameters.get("nemo_class", ""),
             nemo_version=parameters.get("nemo_version", ""),
-            parameters=integer("parameters"),
-            checkpoint_bytes=integer("checkpoint_bytes"),
+            parameters=_count(parameters.get("parameters", "")),
+            checkpoint_bytes=_count(parameters.get("checkpoint_bytes", "")),
             weights=parameters.get("weights", ""),
             precision=parameters.get("precision", ""),
             target=parameters.get("target", ""),
             parity_id=parameters.get("parity_id", ""),
         )
+
+
+def _count(text: str) -> int:
+    """A number that only informs: a model that says something else is served all the same."""
+    return int(text) if text.isdecimal() else 0

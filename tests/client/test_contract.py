@@ -66,7 +66,11 @@ def test_what_a_configuration_does_not_say_is_empty() -> None:
     assert Description().as_parameters() == {}
 
 
-@pytest.mark.parametrize(("name", "text"), [("frame_seconds", "x"), ("sample_rate", ""), ("parameters", "1.5")])
+@pytest.mark.parametrize(("name", "text"), [("frame_seconds", "x"), ("sample_rate", ""), ("sample_rate", "1.5")])
 def test_a_parameter_that_is_no_number_is_named(name: str, text: str) -> None:
     with pytest.raises(ParameterError, match=f"parameter {name} is '{text}', not a number"):
         Description.of({name: text})
+
+
+def test_a_count_that_only_informs_costs_nobody_the_model() -> None:
+    assert Description.of({"parameters": "1.5", "checkpoint_bytes": "?"}) == Description()
