@@ -8,11 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmark.compare import NEMO, OURS
+from benchmark.core.constants import COMPARED_AT, MORE_ROUNDS, NEMO, OURS, SCORES
+from benchmark.core.loads import is_compared
 from benchmark.core.results_folder import ResultsError, read_json
-from benchmark.reporting import speechloop as engines
-from benchmark.run import COMPARED_AT, MORE_ROUNDS
-from benchmark.score import SCORES
+from benchmark.reporting import speechloop
 from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES
 
 Json = dict[str, Any]
@@ -42,10 +41,10 @@ def gather(results: Path) -> Json:
         "comparisons": comparisons,
         "scores": scores["scores"],
         "engines": {
-            "source": engines.SOURCE,
-            "measure": engines.MEASURE,
-            "published": [asdict(engine) for engine in engines.ENGINES],
-            "measured": [row for row in scores["scores"] if row["dataset"] == engines.WORDS],
+            "source": speechloop.SOURCE,
+            "measure": speechloop.MEASURE,
+            "published": [asdict(engine) for engine in speechloop.ENGINES],
+            "measured": [row for row in scores["scores"] if row["dataset"] == speechloop.WORDS],
         },
     }
 
@@ -66,14 +65,12 @@ def _served(results: Path) -> Iterator[Json]:
             "started": closed["started"],
             "dataset": {"name": closed["dataset_name"], **closed["dataset"]},
             "closed": closed["loads"],
-            "compared": [
-                load for one in rounds for load in one["loads"] if load["load"] == {"concurrency": COMPARED_AT}
-            ],
+            "compared": [load for measured in rounds for load in measured["loads"] if is_compared(load)],
             "saturation": closed["saturation"],
             "open": sweep["loads"],
             "knee": sweep["knee"],
-            "changed_texts": sum(len(one["changed_texts"]) for one in (*rounds, sweep)),
-            "failures": sum(len(one["failures"]) for one in (*rounds, sweep)),
+            "changed_texts": sum(len(measured["changed_texts"]) for measured in (*rounds, sweep)),
+            "failures": sum(len(measured["failures"]) for measured in (*rounds, sweep)),
             "worst": closed["worst"],
         }
 

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from benchmark.compare import OURS, OWN_MODELS
+from benchmark.core.constants import COMPARED_AT, OURS, OWN_MODELS
+from benchmark.core.loads import compared_load
+from benchmark.core.scoring import sclite_agrees
+from benchmark.core.tables import MB, NONE, Table, number, spread
 from benchmark.reporting.speechloop import WORDS
-from benchmark.run import COMPARED_AT, compared_load
-from benchmark.score import sclite_agrees
 from nemo_triton.loadtest.figures import KNEE, SATURATED
 from nemo_triton.loadtest.wer import NORMALIZATIONS
 
 Json = dict[str, Any]
 
-NONE = "-"
-MB = 1e6
 AGREEMENT = {True: "as many errors", False: "more errors", None: NONE}
 LOAD_HEADINGS = ("RTFx", "answered/s", "p50 ms", "p95 ms", "p99 ms", "mean batch", "CPU", "failed")
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table. `note`: what a reader must know; every row has as many cells as there are headings."""
-
-    title: str
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
 
 
 def all_tables(report: Json) -> list[Table]:
@@ -91,7 +79,7 @@ def _model_row(model: Json) -> list[str]:
     rounds = model["rtfx_by_round"]
     return [
         *row,
-        f"{number(model['rtfx'], 1)} ({number(min(rounds), 1)} to {number(max(rounds), 1)})",
+        spread(rounds, 1, model["rtfx"]),
         *(_latency(model["latency_ms"], name) for name in ("p50", "p95")),
         *(_latency(model["latency_alone_ms"], name) for name in ("p50", "p95")),
         model["knee"] or NONE,
@@ -206,8 +194,8 @@ def comparison(compared: Json) -> Table:
         f"{compared['at_once']} at once, {compared['machine']['cores']} cores for everyone; all systems in turn in "
         f"{compared['rounds']} rounds of one run. RTFx is the median; 'ours is' says how many times as fast ours is, "
         "round by round: median (lowest to highest). Those that have all recordings at hand take them sorted by "
-        "length; the server's clients do not. Peers run the same weights, save those marked *, which have a model of "
-        "their own.",
+        "length; the server's clients do not. Baselines run the same weights, save those marked *, which have a "
+        "model of their own.",
     )
 
 
@@ -215,7 +203,7 @@ def _compared_row(system: Json) -> list[str]:
     times = system["ours_is_times"]
     ratio = NONE
     if times and system["name"] != OURS:
-        ratio = f"{times['median']:.2f} ({times['lowest']:.2f} to {times['highest']:.2f})"
+        ratio = spread([times["lowest"], times["highest"]], 2, times["median"])
     same = NONE if system["texts_as_nemo"] is None else f"{system['texts_as_nemo']}/{system['texts']}"
     return [
         system["name"] + (" *" if system["own_model"] else ""),
@@ -281,20 +269,5 @@ def rate(value: float | None, interval: Sequence[float] | None) -> str:
     return f"{value:.2%} ({interval[0]:.2%} to {interval[1]:.2%})"
 
 
-def number(value: float | None, digits: int = 0) -> str:
-    return NONE if value is None else f"{value:.{digits}f}"
-
-
 def _megabytes(size: int | None) -> float | None:
     return None if size is None else size / MB
-
-
-def markdown(table: Table) -> str:
-    """The table with its title and note."""
-
-    def escape(cell: str) -> str:
-        return cell.replace("|", "\\|")
-
-    lines: Iterable[Sequence[str]] = [table.headings, ["---"] * len(table.headings), *table.rows]
-    drawn = "\n".join(f"| {' | '.join(map(escape, cells))} |" for cells in lines)
-    return f"## {table.title}\n\n{drawn}\n\n{table.note}\n"

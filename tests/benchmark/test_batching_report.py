@@ -26,5 +26,5 @@ def test_a_way_that_is_not_run_says_why(tmp_path: Path) -> None:
     sweep = Sweep("read", 2, 12.0, 32, {"ours": None}, PASSES, {NEMO: "no package nemo"})
     text = markdown("model", "A note.", [sweep], "chart.svg")
     assert "| ours | 9 |  | 200 | 300 | 2.0 | - | - |" in text
-    assert f"| {NEMO} | not run: no package nemo | | | | | | |" in text
+    assert f"| {NEMO} | not run: no package nemo |  |  |  |  |  |  |" in text
     chart([sweep], tmp_path / "chart.svg")

@@ -12,7 +12,7 @@ import pytest
 from locations import BUILD, DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, ROOT
 
 from benchmark.baselines.errors import NotRun
-from benchmark.baselines.process import Process, peer_command
+from benchmark.baselines.process import Process, baseline_command
 from benchmark.baselines.recordings import read_recordings
 from nemo_triton.loadtest.recording import Recording
 from nemo_triton.manifest import Utterance
@@ -48,11 +48,11 @@ def nemo_texts(checkpoint: Path) -> dict[str, str]:
 
 
 def nemo(checkpoint: Path) -> Process:
-    return Process("NeMo", peer_command(NEMO_PYTHON, "nemo", checkpoint), RECORDINGS)
+    return Process("NeMo", baseline_command(NEMO_PYTHON, "nemo", checkpoint), RECORDINGS)
 
 
 def peer(name: str, model: Path | None = None) -> Process:
-    return Process(name, peer_command(PEERS_PYTHON, name, model), RECORDINGS)
+    return Process(name, baseline_command(PEERS_PYTHON, name, model), RECORDINGS)
 
 
 def test_nemo_gives_its_texts() -> None:
@@ -128,4 +128,4 @@ def test_what_cannot_start_says_why(name: str, model: Path | None, reason: str) 
 def test_audio_that_cannot_be_read_is_the_reason() -> None:
     missing = Recording(Utterance(Path("missing.flac")), RECORDINGS[0].samples)
     with pytest.raises(NotRun, match=r"^missing\.flac: no such file; check the path$"):
-        Process("x", peer_command(PEERS_PYTHON, "pocketsphinx"), [missing]).__enter__()
+        Process("x", baseline_command(PEERS_PYTHON, "pocketsphinx"), [missing]).__enter__()

@@ -16,9 +16,9 @@ from benchmark_results import Measured, RunModule
 from locations import DEMO_MANIFEST, ROOT
 from tritonclient.grpc import InferenceServerClient
 
+from benchmark.core.constants import COMPARED_AT, CONCURRENCIES, MORE_ROUNDS, RATES_OF_CAPACITY
 from benchmark.core.model_control import EXPLICIT, loaded
 from benchmark.core.models import read_models
-from benchmark.run import COMPARED_AT, CONCURRENCIES, MORE_ROUNDS, RATES_OF_CAPACITY
 from nemo_triton.errors import ServerUnavailableError
 from server.process import running_server
 

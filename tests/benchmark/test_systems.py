@@ -14,7 +14,8 @@ from benchmark.baselines.in_process import InProcess
 from benchmark.baselines.recordings import by_length, read_recordings
 from benchmark.baselines.served import Served
 from benchmark.baselines.system import Measured, System, mean_batch, start
-from benchmark.studies.batching.variants import equal_shapes_only, write_variant
+from benchmark.studies.batching.variants import equal_shapes_only
+from benchmark.studies.variants import write_variant
 from nemo_triton.errors import ManifestError
 from nemo_triton.loadtest.recording import Recording
 from server.process import running_server

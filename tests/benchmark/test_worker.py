@@ -14,7 +14,7 @@ import pytest
 from locations import DEMO_MANIFEST, ROOT
 
 from benchmark.baselines.errors import NotRun
-from benchmark.baselines.process import Process, peer_command
+from benchmark.baselines.process import Process, baseline_command
 from benchmark.baselines.recordings import read_recordings
 
 PEERS_PYTHON = ROOT / ".venv" / "peers" / "bin" / "python"
@@ -24,7 +24,7 @@ READY = json.dumps({"ready": "it 1.0", "batches": True})
 
 def answers(lines: list[str]) -> list[dict[str, Any]]:
     """Of a real worker, to these lines of its standard input."""
-    command = peer_command(PEERS_PYTHON, "pocketsphinx")
+    command = baseline_command(PEERS_PYTHON, "pocketsphinx")
     ended = subprocess.run(command, input="\n".join([*lines, ""]), capture_output=True, text=True)
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
