@@ -16,8 +16,9 @@ from pathlib import Path
 import click
 import numpy as np
 
+from benchmark.core.results_folder import write_text
 from verification.full_size.judging import is_same
-from verification.full_size.records import Record, read_records, write_whole
+from verification.full_size.records import Record, read_records
 
 PASSES = ("alone", "text")
 
@@ -32,7 +33,7 @@ def main(checkpoint: Path, results: Path) -> None:
         served = read_records(results / f"{way}.jsonl")
         differing[way] = [pair for pair in zip(served, nemo, strict=True) if not is_same(*pair)]
     found = find_ties(checkpoint, differing) if any(differing.values()) else {way: [] for way in PASSES}
-    write_whole(results / "ties.json", json.dumps(found, indent=2) + "\n")
+    write_text(results / "ties.json", json.dumps(found, indent=2) + "\n")
     counts = (f"{way}: {len(found[way])} of {len(differing[way])} that differ" for way in PASSES)
     click.echo(f"{results / 'ties.json'}: ties {', '.join(counts)}")
 
