@@ -43,7 +43,7 @@ def run(results: Path, out: Path) -> int:
 def introduction(report: dict[str, Any]) -> str:
     """What was measured on, in one paragraph."""
     # As texts, so that what was measured on the same machine with the same versions is said once.
-    machines = {_machine(one): None for one in [*report["served"], *report["comparisons"]]}
+    machines = {_machine(measured): None for measured in [*report["served"], *report["comparisons"]]}
     return f"Measured on {'; and on '.join(machines)}. docs/method.md says what is measured where."
 
 
@@ -62,7 +62,10 @@ def _markdown(report: dict[str, Any], tables: list[Table], charts: dict[str, tup
 def _page(report: dict[str, Any], tables: list[Table], charts: dict[str, tuple[str, str]]) -> str:
     environment = Environment(loader=PackageLoader("benchmark.reporting", ""), autoescape=True)
     worst = [
-        {"model": run["model"], **one} for run in report["served"] if not run["random_weights"] for one in run["worst"]
+        {"model": run["model"], **utterance}
+        for run in report["served"]
+        if not run["random_weights"]
+        for utterance in run["worst"]
     ]
     return environment.get_template("page.html.j2").render(
         title=TITLE,

@@ -72,8 +72,8 @@ class Process(System):
         spent, texts = _field(answer, "seconds", float), _field(answer, "texts", list)
         if len(texts) != len(self.files):
             raise NotRun(f"its process answered with {len(texts)} texts for {len(self.files)} recordings")
-        taken = mean_batch(len(self.files), size if self.batches else 1)
-        return Measured(spent, dict(zip(self.files, texts, strict=True)), mean_batch=taken)
+        batch = mean_batch(len(self.files), size if self.batches else 1)
+        return Measured(spent, dict(zip(self.files, texts, strict=True)), mean_batch=batch)
 
     def _ask(self, question: str) -> dict[str, Any]:
         """Raises NotRun for the reason that the process gives, or where it gives no answer at all."""

@@ -103,15 +103,15 @@ def _unmeasured_models(measured: list[Json]) -> Iterator[Json]:
 
 
 def _known(name: str, nemo_class: str) -> Json:
-    found = next((model for model in CATALOGUE if model.name == name), None)
+    known = next((model for model in CATALOGUE if model.name == name), None)
     published = None
-    if found:
+    if known:
         published = {
-            "wer_percent": list(found.word_error_rates),
-            "measured_on": found.measured_on,
-            "million_parameters": found.parameters,
+            "wer_percent": list(known.word_error_rates),
+            "measured_on": known.measured_on,
+            "million_parameters": known.parameters,
         }
-    return {"model": name, "family": found.family if found else nemo_class, "published": published}
+    return {"model": name, "family": known.family if known else nemo_class, "published": published}
 
 
 def _rates(scores: Json, model: str, dataset: str, system: str = OURS) -> Json:
@@ -172,7 +172,7 @@ def _comparison(compared: Json, scores: Json) -> Json:
 def _ratios(system: Json, ours: Json | None) -> Json | None:
     if ours is None:
         return None
-    ratios = [theirs / own for theirs, own in zip(system["seconds"], ours["seconds"], strict=True)]
+    ratios = [other / served for other, served in zip(system["seconds"], ours["seconds"], strict=True)]
     return {"median": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)}
 
 

@@ -22,8 +22,8 @@ LOAD_HEADINGS = ("RTFx", "answered/s", "p50 ms", "p95 ms", "p99 ms", "mean batch
 def all_tables(report: Json) -> list[Table]:
     """In the order of the page."""
     tables = [models(report), closed_loops(report), open_loops(report), stages(report)]
-    tables += [comparison(one) for one in report["comparisons"]]
-    return [*tables, accuracy(report), engines(report)]
+    tables += [comparison(compared) for compared in report["comparisons"]]
+    return [*tables, accuracy(report), speechloop(report)]
 
 
 def models(report: Json) -> Table:
@@ -126,8 +126,8 @@ def closed_loops(report: Json) -> Table:
 
 
 def _saturations(report: Json) -> str:
-    found = [f"{run['model']} {run['saturation']}" for run in report["served"] if run["saturation"]]
-    return f"The lowest concurrency with {SATURATED:.0%} of the highest throughput: {', '.join(found) or NONE}."
+    saturations = [f"{run['model']} {run['saturation']}" for run in report["served"] if run["saturation"]]
+    return f"The lowest concurrency with {SATURATED:.0%} of the highest throughput: {', '.join(saturations) or NONE}."
 
 
 def open_loops(report: Json) -> Table:
@@ -235,12 +235,12 @@ def accuracy(report: Json) -> Table:
     )
 
 
-def engines(report: Json) -> Table:
+def speechloop(report: Json) -> Table:
     """SpeechLoop's engines, and what was measured here on its words."""
-    found = report["engines"]
+    compared = report["engines"]
     rows = [
         [engine["name"], engine["version"], engine["runs"], number(engine["mean_wer"], 4), "published"]
-        for engine in found["published"]
+        for engine in compared["published"]
     ]
     rows += [
         [
@@ -250,16 +250,16 @@ def engines(report: Json) -> Table:
             number(row["mean_capped_wer"], 4),
             "here",
         ]
-        for row in found["measured"]
+        for row in compared["measured"]
         if row.get("wer") is not None
     ]
     return Table(
         "SpeechLoop's 78 words",
         ["engine", "model", "runs", "mean WER", "measured"],
         rows,
-        f"Published: {found['source']}. {found['measure']}. Measured here: the same mean, after the normalisation of "
-        f"this report, on the data set prepared as {WORDS}=simple_test.csv. The coffee models know 55 words, few of "
-        "them among these: their rows show the pipeline, not what NeMo's published models do.",
+        f"Published: {compared['source']}. {compared['measure']}. Measured here: the same mean, after the "
+        f"normalisation of this report, on the data set prepared as {WORDS}=simple_test.csv. The coffee models know "
+        "55 words, few of them among these: their rows show the pipeline, not what NeMo's published models do.",
     )
 
 

@@ -106,11 +106,11 @@ def run(
             command = [program or "perf_analyzer", *arguments(model, url, load, requests, out)]
             click.echo(shlex.join(command))
             if program:
-                found = [
+                pairs = [
                     (ask_perf_analyzer(command, out / PROFILE), ask_bench(model, url, load, requests, out / MANIFEST))
                     for _ in range(rounds)
                 ]
-                Console(width=100).print(_table(f"{load.name}, {requests} requests", found))
+                Console(width=100).print(_table(f"{load.name}, {requests} requests", pairs))
     return cli.EXIT_OK
 
 
@@ -159,12 +159,12 @@ def ask_perf_analyzer(command: Sequence[str], profile: Path) -> dict[str, float]
     # It refuses a file that is there.
     profile.unlink(missing_ok=True)
     ended = subprocess.run([*command, "--profile-export-file", str(profile)], capture_output=True, text=True)
-    found = {name: pattern.search(ended.stdout) for name, pattern in _FIGURES.items()}
-    if not all(found.values()):
+    matches = {name: pattern.search(ended.stdout) for name, pattern in _FIGURES.items()}
+    if not all(matches.values()):
         # What is wrong stands first; all of its options follow.
         first = (ended.stderr.strip() or ended.stdout.strip() or "no output").splitlines()[0]
         raise PerfAnalyzerError(f"{command[0]} ended with code {ended.returncode} and no figures: {first}")
-    milliseconds = {name: float(match[1]) / 1000 for name, match in found.items() if match}
+    milliseconds = {name: float(match[1]) / 1000 for name, match in matches.items() if match}
     return {"requests_per_second": requests_per_second(profile), **milliseconds}
 
 

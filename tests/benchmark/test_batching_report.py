@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmark.baselines.system import Measured
 from benchmark.studies.batching.report import NEMO, Sweep, chart, markdown
+
+pytestmark = pytest.mark.fast
 
 PASSES = [
     {"ours": Measured(1.0, {"a": "x", "b": "y"}, [0.1, 0.3], 2.0), NEMO: Measured(3.0, {"a": "x", "b": "z"})},

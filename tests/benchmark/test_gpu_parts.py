@@ -32,6 +32,7 @@ TENSORRT = TensorRt(Lengths(0.5, 4.0), "/engines")
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("name", "chip"),
     [
@@ -50,12 +51,13 @@ BY_NAME = {variant.name: variant for variant in VARIANTS}
         ("NVIDIA GeForce RTX 4090", None),
     ],
 )
-def test_chips_by_nvidia_smis_names(name: str, chip: str | None) -> None:
+def test_gpus_by_nvidia_smis_names(name: str, chip: str | None) -> None:
     found = known_gpu(name)
     assert (found.name if found else None) == chip
     assert sum(bool(known_gpu(name) == one) for one in GPU_MODELS) == (chip is not None)
 
 
+@pytest.mark.fast
 def test_a_float32_model_may_use_tf32_where_there_is_any() -> None:
     a100, t4 = known_gpu("NVIDIA A100-SXM4-80GB"), known_gpu("Tesla T4")
     assert a100 is not None and rate_of(a100.operations, "fp32") == ("tf32", 156e12)
@@ -63,6 +65,7 @@ def test_a_float32_model_may_use_tf32_where_there_is_any() -> None:
     assert rate_of(t4.operations, "bf16") is None
 
 
+@pytest.mark.fast
 def test_gpus_are_what_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_gpus() == []
@@ -74,6 +77,7 @@ def test_gpus_are_what_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.Monk
     assert find_gpus() == []
 
 
+@pytest.mark.fast
 def test_lengths_are_librispeechs() -> None:
     lengths = draw_lengths(20 * UTTERANCES, seed=0)
     assert min(lengths) >= SHORTEST and max(lengths) <= LONGEST
@@ -84,6 +88,7 @@ def test_lengths_are_librispeechs() -> None:
     assert draw_lengths(50, 1) == draw_lengths(50, 1) != draw_lengths(50, 2)
 
 
+@pytest.mark.fast
 def test_mixed_speech_is_a_prepared_data_set(tmp_path: Path) -> None:
     made = write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, count=12, seed=3)
     again = write_mixed_speech(tmp_path / "b", DEMO_MANIFEST, count=12, seed=3)
@@ -193,6 +198,7 @@ def test_tensorrts_configuration_is_harmless_on_a_cpu(repository: Path, tmp_path
     assert not any("warmup" in line and "fail" in line for line in lines)
 
 
+@pytest.mark.fast
 def test_the_roofline_by_hand() -> None:
     cost = NetworkCost(operations=(0.0, 3e9, 0.0), elements=(0.0, 1e6, 0.0), weights=5_000_000)
     rates: dict[str, Any] = {"operations": {"tf32": 1e12, "fp32": 1e11, "fp16": 2e12}, "bytes": 1e9}
@@ -208,6 +214,7 @@ def test_the_roofline_by_hand() -> None:
     assert exact is not None and exact["format"] == "fp32" and exact["rtfx"] == pytest.approx(10 / 0.3)
 
 
+@pytest.mark.fast
 def test_rates_are_the_data_sheets_or_measured() -> None:
     measured = {"operations": {"fp32": 4e10, "bf16": 1e9}, "bytes": 1e10, "torch": "2", "device": "CPU"}
     sheet = peak_rates(["NVIDIA L4"], measured)

@@ -48,6 +48,7 @@ def test_a_recognizer_is_read_as_triton_reads_it(repository: Path, name: str) ->
     assert ensemble.trained and config.parameters["weights"].string_value == "trained"
 
 
+@pytest.mark.fast
 def test_the_order_of_fields_and_their_layout_do_not_matter(tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "config.pbtxt").write_text(
@@ -68,6 +69,7 @@ def test_the_order_of_fields_and_their_layout_do_not_matter(tmp_path: Path) -> N
     assert not ensemble.trained
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("text", "line"), [("a: 1\nb {", 2), ("a: }", 1), ("a\n\nb: 1", 3), ('a: "x', 1), ("}", 1), ("a: 1 \n ? ", 2)]
 )
@@ -76,6 +78,7 @@ def test_what_is_no_text_format_is_refused_with_its_line(text: str, line: int) -
         parse(text)
 
 
+@pytest.mark.fast
 def test_escapes_and_repeated_fields() -> None:
     assert parse(r"""a: "q\"\n" a: 'two' b < c: x >""") == {"a": ['q"\n', "two"], "b": [{"c": ["x"]}]}
 
@@ -117,6 +120,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+@pytest.mark.fast
 def test_new_shapes_and_repeated_ones_are_told_apart(clock: Clock) -> None:
     run = clock.running(lambda batch, same: 0.01 if same else 1.0 + batch)
     found, results = time_runs(run, [0, 1], [10.0, 20.0], Limits(0.04, slowest=5, stop_at=100))
@@ -128,6 +132,7 @@ def test_new_shapes_and_repeated_ones_are_told_apart(clock: Clock) -> None:
     assert row["first"]["rtfx"] == pytest.approx(10) and row["repeat"]["rtfx"] == pytest.approx(1500)
 
 
+@pytest.mark.fast
 def test_a_slow_first_run_ends_the_measurement_after_one_more(clock: Clock) -> None:
     run = clock.running(lambda batch, same: 0.01 if same else 3.0 * batch)
     found, results = time_runs(run, [0, 1, 2], [10.0] * 3, Limits(0.01, slowest=2, stop_at=100))
@@ -136,12 +141,14 @@ def test_a_slow_first_run_ends_the_measurement_after_one_more(clock: Clock) -> N
     assert found.row()["alternating"] is None and found.row()["repeat"]["runs"] == 4
 
 
+@pytest.mark.fast
 def test_slow_alternating_runs_end_the_measurement(clock: Clock) -> None:
     run = clock.running(lambda batch, same: 3.0 if len(clock.runs) >= 8 else 0.1)
     found, _ = time_runs(run, [0, 1], [10.0] * 2, Limits(0.1, slowest=2, stop_at=100))
     assert clock.runs == [0] * 4 + [1] * 4 + [0] and found.too_slow
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("stop_at", [-1.0, 0.5, 2.5, 5.5, 9.5])
 def test_no_run_begins_after_the_budget(clock: Clock, stop_at: float) -> None:
     run = clock.running(lambda batch, same: 1.0)
@@ -150,6 +157,7 @@ def test_no_run_begins_after_the_budget(clock: Clock, stop_at: float) -> None:
     assert found.stopped == NO_TIME and not found.too_slow
 
 
+@pytest.mark.fast
 def test_a_measurement_without_runs_has_no_figures() -> None:
     assert Timing(stopped=NO_TIME).row() == {"batches": 0, "stopped": NO_TIME, **dict.fromkeys(KINDS)}
 
@@ -251,6 +259,7 @@ def test_what_is_too_slow_is_skipped_and_said(repository: Path, tmp_path: Path, 
     assert over.returncode == 2 and error_lines(over) == [f"error: {CTC}: {NO_TIME}"]
 
 
+@pytest.mark.fast
 def test_a_line_leaves_the_process_at_once() -> None:
     program = (
         "import click\nfrom benchmark.studies.gpu import bare_cli\n"
@@ -265,6 +274,7 @@ def test_a_line_leaves_the_process_at_once() -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("command", "lacking"),
     [("stages", ""), ("texts", ""), ("unpack", "onnxruntime soundfile soxr"), ("seeded", "onnx onnxruntime soundfile")],
@@ -276,6 +286,7 @@ def test_a_bare_machine_needs_few_packages(command: str, lacking: str) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("command", ["stages", "texts", "sweep"])
 def test_a_wrong_repository_is_one_line(command: str, tmp_path: Path, run_module: RunModule) -> None:
     finished = run_module(f"studies.gpu.{command}", CTC, "--repository", tmp_path / "nope", "--out", tmp_path / "out")
@@ -331,6 +342,7 @@ def test_a_sweep_on_the_real_server(repository: Path, tmp_path: Path, run_module
     assert over.returncode == 2 and over.stderr == f"error: {CTC}, ragged: {NO_TIME}\n"
 
 
+@pytest.mark.fast
 def test_a_load_ends_with_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = tmp_path / "bench.py"
     bench.write_text("import signal\nsignal.pause()\n")
@@ -341,6 +353,7 @@ def test_a_load_ends_with_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyP
         )
 
 
+@pytest.mark.fast
 def test_a_load_can_end_its_own_processes() -> None:
     program = (
         "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"

@@ -23,6 +23,8 @@ from export_scripts.operators.builder import Graph
 from export_scripts.operators.walk import all_graphs
 from export_scripts.precision.fp16 import to_half
 
+pytestmark = pytest.mark.fast
+
 SHAPE = (96, 64)
 Float32 = npt.NDArray[np.float32]
 

@@ -39,6 +39,7 @@ def test_both_tools_put_the_same_load_on_the_server(
         assert figure in done.stdout
 
 
+@pytest.mark.fast
 def test_without_the_program_its_command_line_is_printed(run_module: RunModule, tmp_path: Path) -> None:
     flags = ("--manifest", DEMO_MANIFEST, "--out", tmp_path, "--concurrency", 3, "--rate", 2.5)
     done = run_module("studies.perf_analyzer", "coffee_ctc", *flags)
@@ -51,6 +52,7 @@ def test_without_the_program_its_command_line_is_printed(run_module: RunModule, 
     assert len({length for (length,) in lengths}) > UTTERANCES / 2
 
 
+@pytest.mark.fast
 def test_an_open_loop_has_bench_pys_moments(tmp_path: Path) -> None:
     write_intervals(5.0, 100, tmp_path / "intervals.txt")
     gaps = [int(line) / 1e6 for line in (tmp_path / "intervals.txt").read_text().splitlines()]
@@ -59,6 +61,7 @@ def test_an_open_loop_has_bench_pys_moments(tmp_path: Path) -> None:
     assert gaps == pytest.approx([later - earlier for earlier, later in pairwise(moments)], abs=1e-6)
 
 
+@pytest.mark.fast
 def test_a_program_without_figures_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(PerfAnalyzerError, match="false ended with code 1 and no figures"):
         ask_perf_analyzer(["false"], tmp_path / "profile.json")

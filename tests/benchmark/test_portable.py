@@ -19,6 +19,8 @@ from benchmark.studies.gpu.portable_archive import Parts, open_archive
 from benchmark.studies.gpu.portable_packages import PROJECT, required
 from benchmark.studies.gpu.portable_unpack import ARCHIVE
 
+pytestmark = pytest.mark.fast
+
 GPU = ROOT / "benchmark" / "studies" / "gpu"
 SECTION_NAMES = b"\0.nv_fatbin\0.text\0"
 ENTRY_HEADER = 64

@@ -35,6 +35,7 @@ MEASUREMENT = Measurement(
 )
 
 
+@pytest.mark.fast
 def test_a_row_for_each_precision() -> None:
     text = page([MEASUREMENT], "a processor")
     assert "| fp32 | 4.0 | 24 (20 to 30) | - | - | 0 of 50, 0.00% | 20.00% | 2/2 |" in text
@@ -44,6 +45,7 @@ def test_a_row_for_each_precision() -> None:
     assert "| fp16 | not run: changes 3 of NeMo's 9 words |" in text
 
 
+@pytest.mark.fast
 def test_random_weights_have_no_error_rate() -> None:
     text = page([replace(MEASUREMENT, random_weights=True)], "a processor")
     assert "model (random weights" in text

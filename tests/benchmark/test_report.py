@@ -162,12 +162,14 @@ def test_sclite_counts_as_many_errors(measured: Measured, tmp_path: Path) -> Non
     assert count_words(sclite, found.pairs, tmp_path) == found.words
 
 
+@pytest.mark.fast
 def test_the_pareto_front() -> None:
     points = [(1.0, 5.0), (10.0, 5.0), (8.0, 3.0), (20.0, 9.0), (5.0, 3.0), (2.0, 1.0)]
     assert pareto_front(points) == [(20.0, 9.0), (10.0, 5.0), (8.0, 3.0), (2.0, 1.0)]
     assert pareto_front([]) == []
 
 
+@pytest.mark.fast
 def test_speechloops_mean_is_over_utterances_and_capped() -> None:
     assert mean_capped_wer(score(["a b", "a", ""], ["a x", "x y z", "b"])) == pytest.approx(0.75)
     assert mean_capped_wer(score([], [])) is None
@@ -184,6 +186,7 @@ def test_scores_older_than_the_results_are_refused(measured: Measured, run_modul
     assert done.returncode == 2 and "run python -m benchmark.score first" in done.stderr
 
 
+@pytest.mark.fast
 def test_results_that_are_none_are_one_line(run_module: RunModule, tmp_path: Path) -> None:
     for command in (("score", tmp_path), ("report", tmp_path, "--out", tmp_path)):
         done = run_module(*command)

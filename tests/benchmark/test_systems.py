@@ -43,11 +43,13 @@ def test_in_process_all_at_once_and_one_by_one(repository: Path) -> None:
     assert (together.mean_batch, alone.mean_batch, mean_batch(40, 16)) == (len(RECORDINGS), 1, 40 / 3)
 
 
+@pytest.mark.fast
 def test_a_repository_without_the_model_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(NotRun, match="no_such_model"), InProcess(tmp_path, "no_such_model"):
         pass
 
 
+@pytest.mark.fast
 def test_a_server_that_is_not_there_is_not_run() -> None:
     with pytest.raises(NotRun, match="localhost:1"):
         Served("gone", DEMO_CHECKPOINT.stem, "localhost:1", RECORDINGS).measure(RECORDINGS, 1)
@@ -74,6 +76,7 @@ def test_those_that_do_not_run_cost_the_others_nothing(repository: Path) -> None
     assert (running, not_run) == ([ours], {"broken": "it is broken"})
 
 
+@pytest.mark.fast
 def test_recordings_come_in_random_order_and_by_length() -> None:
     recordings = read_recordings(DEMO_MANIFEST)
     lengths = [len(recording.samples) for recording in recordings]
@@ -83,6 +86,7 @@ def test_recordings_come_in_random_order_and_by_length() -> None:
     assert [recording.utterance.name for recording in recordings[:6]] == again, "the same order each time"
 
 
+@pytest.mark.fast
 def test_a_manifest_with_a_bad_line_is_refused(tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text(DEMO_MANIFEST.read_text().splitlines()[0] + "\n{}\n")

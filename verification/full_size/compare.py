@@ -68,10 +68,10 @@ class Row:
 
     @property
     def problems(self) -> list[str]:
-        found = [f"{way}: {line}" for way, comparison in self.comparisons.items() for line in comparison.mismatches]
+        problems = [f"{way}: {line}" for way, comparison in self.comparisons.items() for line in comparison.mismatches]
         if self.characters < FEWEST_CHARACTERS:
-            found.append(f"half of the texts have {self.characters:.0f} characters or less")
-        return found
+            problems.append(f"half of the texts have {self.characters:.0f} characters or less")
+        return problems
 
     @property
     def ties(self) -> list[str]:
@@ -173,9 +173,9 @@ def markdown(rows: Sequence[Row], recordings: int, seconds: float) -> str:
         "",
     ]
     for row in rows:
-        for title, found in (("ties", row.ties), ("problems", row.problems)):
-            if found:
-                lines += [f"{row.name}, {title}:", "", *(f"- {line}" for line in found), ""]
+        for title, differences in (("ties", row.ties), ("problems", row.problems)):
+            if differences:
+                lines += [f"{row.name}, {title}:", "", *(f"- {line}" for line in differences), ""]
     return "\n".join(lines)
 
 

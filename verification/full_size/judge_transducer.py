@@ -32,9 +32,9 @@ def main(checkpoint: Path, results: Path) -> None:
     for way in PASSES:
         served = read_records(results / f"{way}.jsonl")
         differing[way] = [pair for pair in zip(served, nemo, strict=True) if not is_same(*pair)]
-    found = find_ties(checkpoint, differing) if any(differing.values()) else {way: [] for way in PASSES}
-    write_text(results / "ties.json", json.dumps(found, indent=2) + "\n")
-    counts = (f"{way}: {len(found[way])} of {len(differing[way])} that differ" for way in PASSES)
+    ties = find_ties(checkpoint, differing) if any(differing.values()) else {way: [] for way in PASSES}
+    write_text(results / "ties.json", json.dumps(ties, indent=2) + "\n")
+    counts = (f"{way}: {len(ties[way])} of {len(differing[way])} that differ" for way in PASSES)
     click.echo(f"{results / 'ties.json'}: ties {', '.join(counts)}")
 
 

@@ -68,9 +68,9 @@ def kept_tokens(decoding: Any) -> Iterator[list[list[int]]]:
         return
 
     def decode_and_keep(*arguments: Any, **named: Any) -> Any:
-        found = decode(*arguments, **named)
-        tokens.extend([int(token) for token in hypothesis.y_sequence] for hypothesis in found)
-        return found
+        hypotheses = decode(*arguments, **named)
+        tokens.extend([int(token) for token in hypothesis.y_sequence] for hypothesis in hypotheses)
+        return hypotheses
 
     setattr(decoding, name, decode_and_keep)
     try:

@@ -87,13 +87,13 @@ def main(name: str, repository: Path, manifest: Path, out: Path, at_most: int | 
             records, counted[way.name] = asyncio.run(collect(server.grpc, name, recordings, way))
             write_records(out / f"{way.name}.jsonl", records)
     steps = [step.model for step in counted["text"].steps]
-    found = {
+    results = {
         "at_once": at_once,
         "graphs_bytes": sum(graph_size(repository / step) for step in steps),
         "parity": json.loads((repository / name / "1" / "parity.json").read_text()),
         "passes": {way: asdict(entry) for way, entry in counted.items()},
     }
-    write_text(summary, json.dumps(found, indent=2) + "\n")
+    write_text(summary, json.dumps(results, indent=2) + "\n")
     rates = ", ".join(f"{way} {entry.rtfx:.0f}" for way, entry in counted.items())
     click.echo(f"{summary}: {len(recordings)} recordings; seconds of audio a second: {rates}")
 

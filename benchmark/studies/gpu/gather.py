@@ -17,11 +17,11 @@ def served_row(name: str, sweep: Json, rounds: Sequence[Json], model: Json, cont
     model: has name, precision and needs, the last None where there is no checkpoint
     context: has durations, rates, nemo_texts (None where there is none)
     """
-    loads = [found["loads"][0] for found in rounds]
+    loads = [measured["loads"][0] for measured in rounds]
     rtfx = [load["rtfx"] for load in loads]
     best = sorted(loads, key=lambda load: load["rtfx"])[len(loads) // 2]
-    texts, changed = sweep["texts"], {audio for found in (sweep, *rounds) for audio in found["changed_texts"]}
-    changed |= {audio for found in rounds for audio, text in found["texts"].items() if text != texts.get(audio)}
+    texts, changed = sweep["texts"], {audio for measured in (sweep, *rounds) for audio in measured["changed_texts"]}
+    changed |= {audio for measured in rounds for audio, text in measured["texts"].items() if text != texts.get(audio)}
     steps = {step["model"]: step for step in best["steps"]}
     executing = sum(step["executing_ms"] for step in steps.values())
     encoder = next(step for step in steps.values() if step["model"].endswith(Part.ENCODER.value))
@@ -62,26 +62,26 @@ def served_row(name: str, sweep: Json, rounds: Sequence[Json], model: Json, cont
     }
 
 
-def pytorch_rows(found: Json, context: Json) -> list[Json]:
+def pytorch_rows(measured: Json, context: Json) -> list[Json]:
     """NeMo's module by precision: batches as a program makes them that has all recordings at hand."""
     audio = sum(context["durations"])
-    batches = -(-len(context["durations"]) // found["batch"])
+    batches = -(-len(context["durations"]) // measured["batch"])
     rows = []
-    for precision, measured in found["measured"].items():
+    for precision, passes in measured["measured"].items():
         limit = None
         if context["rates"] is not None:
-            cost, rates = NetworkCost(**found["needs"]), context["rates"]
+            cost, rates = NetworkCost(**measured["needs"]), context["rates"]
             limit = roofline(cost, context["durations"], batches=batches, precision=precision, rates=rates)
         rows.append(
             {
                 "precision": precision,
-                "device": found["device"],
-                "batch": found["batch"],
-                "rtfx": audio / median(measured["seconds"]),
-                "rtfx_by_round": [audio / seconds for seconds in measured["seconds"]],
-                "encoding_rtfx": audio / median(measured["encoding_seconds"]),
-                "texts": len(measured["texts"]),
-                "texts_as_nemo": equal_texts(measured["texts"], context["nemo_texts"]),
+                "device": measured["device"],
+                "batch": measured["batch"],
+                "rtfx": audio / median(passes["seconds"]),
+                "rtfx_by_round": [audio / seconds for seconds in passes["seconds"]],
+                "encoding_rtfx": audio / median(passes["encoding_seconds"]),
+                "texts": len(passes["texts"]),
+                "texts_as_nemo": equal_texts(passes["texts"], context["nemo_texts"]),
                 "bound": limit,
             }
         )

@@ -74,9 +74,7 @@ def measure(
                 passes = [_one_pass(running, recordings, at_once, advance) for _ in range(rounds)]
             except NotRun as reason:
                 raise click.ClickException(f"{full.name}: {reason}") from reason
-    exported = {
-        name: Exported(model.onnx_bytes, model.words_compared, model.words_changed) for name, model in models.items()
-    }
+    exported = {name: Exported.of(model) for name, model in models.items()}
     return Measurement(
         model=full.name,
         random_weights=full.random_weights,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.baselines.system import Measured
+from benchmark.core.models import Model
 from benchmark.core.tables import MB, NONE, Table, markdown, spread
 from benchmark.studies.exports import FULL
 from nemo_triton.loadtest.wer import score
@@ -24,6 +25,11 @@ class Exported:
     onnx_bytes: int
     compared: int | None = None
     changed: int | None = None
+
+    @classmethod
+    def of(cls, model: Model) -> Exported:
+        """What the repository says of the model."""
+        return cls(model.onnx_bytes, model.words_compared, model.words_changed)
 
 
 @dataclass(frozen=True)
