@@ -38,6 +38,7 @@ class InProcess(System):
         return self
 
     def measure(self, recordings: Sequence[Recording], at_once: int) -> Measured:
+        """As System.measure."""
         size = min(at_once, OFFLINE_BATCH)
         ordered = by_length(recordings) if size > 1 else recordings
         texts: dict[str, str] = {}

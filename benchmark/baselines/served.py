@@ -33,6 +33,7 @@ class Served(System):
             self.padding = sum(seconds(self._sent(recording.samples)) for recording in recordings) / spoken - 1
 
     def measure(self, recordings: Sequence[Recording], at_once: int) -> Measured:
+        """As System.measure; each recording is one request."""
         try:
             run = asyncio.run(self._measure([self._sent(recording.samples) for recording in recordings], at_once))
         except RecognizerError as error:

@@ -264,6 +264,7 @@ def speechloop(report: Json) -> Table:
 
 
 def rate(value: float | None, interval: Sequence[float] | None) -> str:
+    """An error rate with its 95 % interval; both are fractions."""
     if value is None or interval is None:
         return NONE
     return f"{value:.2%} ({interval[0]:.2%} to {interval[1]:.2%})"

@@ -186,7 +186,9 @@ def ask_bench(model: str, url: str, load: Load, requests: int, manifest: Path) -
     flags += ["--requests", str(requests), "--order", "given"]
     with TemporaryDirectory() as folder:
         try:
-            figures, code = run_bench(Bench(model, url, manifest), flags, Path(folder) / "bench.json")
+            figures, code = run_bench(
+                Bench(model=model, url=url, manifest=manifest), flags, Path(folder) / "bench.json"
+            )
         except ResultsError as error:
             raise PerfAnalyzerError(f"{error}; its error stands above") from error
     if code:

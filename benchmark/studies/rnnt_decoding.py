@@ -82,6 +82,7 @@ def encode(model: Any, manifest: Path) -> list[Utterance]:
 
 
 def nemo_decoder(model: Any, device: torch.device) -> Decode:
+    """NeMo's own decoding of padded batches, as the model is configured."""
     model.to(device)
 
     def decode(batch: Sequence[Utterance]) -> list[Tokens]:
@@ -98,6 +99,7 @@ def nemo_decoder(model: Any, device: torch.device) -> Decode:
 
 
 def stage_decoder(graph: onnx.ModelProto, threads: int, provider: str) -> Decode:
+    """A decoder stage of ours in onnxruntime, by the provider of that name in PROVIDERS."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     providers = dict.fromkeys([PROVIDERS[provider], PROVIDERS["CPU"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -46,6 +47,14 @@ def test_in_process_all_at_once_and_one_by_one(repository: Path) -> None:
 @pytest.mark.fast
 def test_a_repository_without_the_model_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(NotRun, match="no_such_model"), InProcess(tmp_path, "no_such_model"):
+        pass
+
+
+@pytest.mark.fast
+def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "export_scripts.verify.local_ensemble", raising=False)
+    with pytest.raises(NotRun, match=r"^no package onnxruntime in .*; install it there$"), InProcess(tmp_path, "any"):
         pass
 
 

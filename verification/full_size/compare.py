@@ -68,6 +68,7 @@ class Row:
 
     @property
     def problems(self) -> list[str]:
+        """A line for each text that is not NeMo's, and for texts that prove too little."""
         problems = [f"{way}: {line}" for way, comparison in self.comparisons.items() for line in comparison.mismatches]
         if self.characters < FEWEST_CHARACTERS:
             problems.append(f"half of the texts have {self.characters:.0f} characters or less")
@@ -75,6 +76,7 @@ class Row:
 
     @property
     def ties(self) -> list[str]:
+        """A line for each tie."""
         return [f"{way}: {line}" for way, comparison in self.comparisons.items() for line in comparison.ties]
 
 
@@ -97,6 +99,13 @@ def main(names: tuple[str, ...], folder: Path, out: Path) -> None:
 
 
 def row_of(name: str, folder: Path, nemo: Sequence[Record]) -> Row:
+    """Read and judge the results of one model.
+
+    Args:
+        name: of the model
+        folder: that verify.py was given
+        nemo: NeMo's records
+    """
     results = folder / "results" / name
     served, by_nemo = (json.loads((results / f"{file}.json").read_text()) for file in ("served", "nemo"))
     export = results / "export.json"

@@ -39,6 +39,10 @@ def main(checkpoint: Path, results: Path) -> None:
 
 
 def find_ties(checkpoint: Path, differing: dict[str, list[tuple[Record, Record]]]) -> dict[str, list[str]]:
+    """The recordings of each pass whose first other decision is a tie.
+
+    differing: by pass, served records beside NeMo's that are not the same
+    """
     from export_scripts.checkpoints.checkpoint import open_checkpoint
 
     logging.disable(logging.ERROR)

@@ -49,6 +49,7 @@ def main(checkpoint: Path, manifest: Path, out: Path, at_most: int | None) -> No
 
 
 def transcribe(checkpoint: Checkpoint, recording: Recording) -> Record:
+    """NeMo's text and scores of one recording, and a transducer's tokens."""
     from export_scripts.checkpoints.nemo_reference import reference
 
     model: Any = checkpoint.model

@@ -44,12 +44,15 @@ class Run:
 
     @property
     def repository(self) -> Path:
+        """Where models are exported to."""
         return self.folder / "repository"
 
     def checkpoint(self, name: str) -> Path:
+        """The .nemo file of a model."""
         return self.folder / f"{name}.nemo"
 
     def results(self, name: str) -> Path:
+        """The folder of a model's results."""
         return self.folder / "results" / name
 
     def settings(self) -> dict[str, object]:
@@ -88,7 +91,14 @@ def main(
     chosen = sorted(ARCHITECTURES, key=lambda name: ARCHITECTURES[name].parameters) if every else list(names)
     if not chosen:
         raise click.UsageError("give NAME... or --all")
-    run = Run(export_python, serve_python, folder, manifest, recordings, at_once)
+    run = Run(
+        export_python=export_python,
+        serve_python=serve_python,
+        folder=folder,
+        manifest=manifest,
+        recordings=recordings,
+        at_once=at_once,
+    )
     failed = [name for name in chosen if not _verified(run, name, clean)]
     done = [name for name in chosen if name not in failed]
     compare = [*_program(export_python, "compare"), *done, "--folder", str(folder), "--out", str(out)]

@@ -38,6 +38,7 @@ class Sweep:
 
     @property
     def ours(self) -> str:
+        """The first way."""
         return next(iter(self.padding))
 
     def rtfx(self, way: str) -> float:
@@ -64,6 +65,14 @@ class Sweep:
 
 
 def markdown(model: str, note: str, sweeps: Sequence[Sweep], chart_name: str) -> str:
+    """The Markdown page.
+
+    Args:
+        model: name
+        note: a sentence about the model
+        sweeps: of all sets of recordings and loads
+        chart_name: the chart's file, beside the page
+    """
     lines = ["# Recordings of mixed lengths: ways to batch them", "", f"{model}. {note}".strip(), ""]
     lines += [
         f"All ways in turn on one machine, on {len(os.sched_getaffinity(0))} CPU cores, medians of "

@@ -72,7 +72,17 @@ def main(
                         progress.advance(task)
                     audio = sum(recording.duration for recording in recordings)
                     padding = {way.name: way.padding for way in ways}
-                    sweeps.append(Sweep(name, len(recordings), audio, load, padding, passes, not_run))
+                    sweeps.append(
+                        Sweep(
+                            speech=name,
+                            recordings=len(recordings),
+                            audio_seconds=audio,
+                            at_once=load,
+                            padding=padding,
+                            passes=passes,
+                            not_run=not_run,
+                        )
+                    )
     out.write_text(markdown(checkpoint.stem, note, sweeps, out.with_suffix(".svg").name))
     chart(sweeps, out.with_suffix(".svg"))
     click.echo(out.read_text())

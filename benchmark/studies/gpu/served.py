@@ -52,7 +52,9 @@ def measure_served(
     rows = rows_file(file, wanted)
     with serving(repository, [EXPLICIT, f"--load-model={model}"], LOAD_SECONDS) as server:
         metrics_url = f"http://{server.metrics}/metrics"
-        bench = Bench(model, server.grpc, dataset.manifest, metrics_url, flags=loads.flags)
+        bench = Bench(
+            model=model, url=server.grpc, manifest=dataset.manifest, metrics_url=metrics_url, flags=loads.flags
+        )
         concurrencies = loads.concurrencies.split(",")
         pilot = _pilot(bench, concurrencies[len(concurrencies) // 2], file.with_suffix(".pilot.json"), wanted)
         requests = whole_passes(loads.seconds * pilot["requests_per_second"], dataset.description.utterances)

@@ -123,6 +123,7 @@ class Flat:
     tensor: Any
 
     def bind(self, binding: Any, name: str) -> None:
+        """Give the tensor to onnxruntime as the input `name`."""
         count = int(np.prod(self.tensor.shape()))
         kind = {"tensor(float)": np.float32, "tensor(int32)": np.int32}[self.tensor.data_type()]
         binding.bind_input(name, self.tensor.device_name(), 0, kind, [count], self.tensor.data_ptr())

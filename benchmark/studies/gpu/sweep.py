@@ -95,7 +95,13 @@ def sweep(
     if manifest is None:
         write_mixed_speech(out / "data", DEMO_MANIFEST, count=UTTERANCES, seed=0)
         manifest = out / "data" / MANIFEST
-    loads = Loads(manifest, tuple(map(int, concurrencies)), seconds, tuple(flags.split()), stop_at)
+    loads = Loads(
+        manifest=manifest,
+        concurrencies=tuple(map(int, concurrencies)),
+        seconds=seconds,
+        flags=tuple(flags.split()),
+        stop_at=stop_at,
+    )
     code = cli.EXIT_OK
     for variant in variants:
         for name in names:
@@ -145,7 +151,7 @@ def measure(name: str, *, variant: str, repository: Path, loads: Loads, file: Pa
     with serving(repository, [EXPLICIT], START_SECONDS) as server, loaded(server.grpc, name):
         report["opened_seconds"] = time.perf_counter() - started
         metrics_url = f"http://{server.metrics}/metrics"
-        bench = Bench(name, server.grpc, loads.manifest, metrics_url, flags=loads.flags)
+        bench = Bench(model=name, url=server.grpc, manifest=loads.manifest, metrics_url=metrics_url, flags=loads.flags)
         fresh = file.with_suffix(".fresh")
         # Each new shape costs time on a GPU, and the first pass over the recordings meets most of them.
         measure_load(bench, ["--concurrency", str(max(loads.concurrencies))], fresh, loads.seconds_left())
