@@ -114,8 +114,8 @@ def test_pocketsphinx_hears_most_words_and_takes_no_batches() -> None:
     [
         ("faster_whisper", None, "^no model$"),
         ("onnx_asr", Path("nowhere"), "^no model: nowhere does not exist$"),
-        ("sherpa_onnx", DEMO_MANIFEST.parent, "commands can't be loaded: FileNotFoundError: .*config.json"),
-        ("faster_whisper", DEMO_MANIFEST.parent, "commands can't be loaded: RuntimeError: Unable to open file"),
+        ("sherpa_onnx", DEMO_MANIFEST.parent, "demo_speech can't be loaded: FileNotFoundError: .*config.json"),
+        ("faster_whisper", DEMO_MANIFEST.parent, "demo_speech can't be loaded: RuntimeError: Unable to open file"),
         ("nemo", DEMO_CHECKPOINT, "^no package torch in .*peers; install it there$"),
         ("pocketsphinx", DEMO_CHECKPOINT, "coffee_ctc.nemo: only the model in its package is measured; name none$"),
     ],
