@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from benchmark.data import librispeech
-from benchmark.data.dataset import Written, intact, write_dataset
+from benchmark.data.dataset import Source, Written, intact, write_dataset
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import Utterance, read_manifest
 from nemo_triton.terminal import options as cli
@@ -104,7 +104,7 @@ def _prepare_one(wanted: Wanted, folder: Path, mirror: str) -> list[str]:
     """Prepare one data set and say so; a line for each entry that was left out. Raises ClientError and OSError."""
     if wanted.manifest is not None:
         listed = read_manifest(wanted.manifest, text_required=True)
-        written = _write(wanted.name, folder, wanted.manifest, None, listed.utterances)
+        written = _write(folder, Source(wanted.name, wanted.manifest), listed.utterances)
     else:
         if (description := intact(folder)) is not None:
             _say(Written(description, changed=False), folder)
@@ -113,23 +113,23 @@ def _prepare_one(wanted: Wanted, folder: Path, mirror: str) -> list[str]:
         with _download_bar() as bar:
             listed = librispeech.fetch(wanted.name, folder, mirror, _reporter(bar, wanted.name))
         # Named as OpenSLR names it, wherever it came from: the checksum says that it is that file.
-        source = librispeech.archive_url(wanted.name)
-        written = _write(wanted.name, folder, source, librispeech.LICENCE, listed.utterances)
+        source = Source(wanted.name, librispeech.archive_url(wanted.name), librispeech.LICENCE)
+        written = _write(folder, source, listed.utterances)
         librispeech.remove_archive(wanted.name, folder)
     _say(written, folder)
     return [*listed.problems, *written.problems]
 
 
-def _write(name: str, folder: Path, source: str, licence: str | None, utterances: list[Utterance]) -> Written:
+def _write(folder: Path, source: Source, utterances: list[Utterance]) -> Written:
     with cli.progress_bar() as bar:
-        task = bar.add_task(f"{name}: reading audio", total=len(utterances))
-        return write_dataset(folder, name, source, licence, utterances, lambda: bar.advance(task))
+        task = bar.add_task(f"{source.name}: reading audio", total=len(utterances))
+        return write_dataset(folder, source, utterances, lambda: bar.advance(task))
 
 
 def _say(written: Written, folder: Path) -> None:
     state = "prepared" if written.changed else "already prepared, unchanged"
-    found = written.description
-    click.echo(f"{folder}: {state}, {found.utterances} utterances, {found.seconds:.1f} s")
+    description = written.description
+    click.echo(f"{folder}: {state}, {description.utterances} utterances, {description.seconds:.1f} s")
 
 
 def _download_bar() -> Progress:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 from jinja2 import Environment, PackageLoader
 
+from benchmark.core.constants import REPORT
+from benchmark.core.results_folder import write_json
+from benchmark.core.tables import Table, markdown
 from benchmark.reporting.charts import all_charts
 from benchmark.reporting.gather import gather
-from benchmark.reporting.tables import Table, all_tables, markdown
+from benchmark.reporting.tables import all_tables
 from nemo_triton.terminal import options as cli
 
 TITLE = "NeMo recognizers served by Triton: speed, latency and word error rate"
@@ -22,14 +24,14 @@ NAME = "report"
 @click.argument("results", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--out", required=True, metavar="FOLDER", type=click.Path(file_okay=False, path_type=Path))
 def run(results: Path, out: Path) -> int:
-    """Write FOLDER/report.md, report.html (one file, no network needed) and report.json from a folder of results.
+    """Write FOLDER/report.md with its charts, and FOLDER/report.html, one file that needs no network.
 
-    Tables and charts are drawn from report.json's values alone; report.html holds them too.
+    RESULTS/report.json gets all values, for programs; tables and charts are drawn from these alone.
     """
     report = gather(results)
     tables, charts = all_tables(report), all_charts(report)
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"{NAME}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_json(results / REPORT, report)
     for name, (_, svg) in charts.items():
         (out / f"{name}.svg").write_text(svg, encoding="utf-8")
     (out / f"{NAME}.md").write_text(_markdown(report, tables, charts), encoding="utf-8")
@@ -41,7 +43,7 @@ def run(results: Path, out: Path) -> int:
 def introduction(report: dict[str, Any]) -> str:
     """What was measured on, in one paragraph."""
     # As texts, so that what was measured on the same machine with the same versions is said once.
-    machines = {_machine(one): None for one in [*report["served"], *report["comparisons"]]}
+    machines = {_machine(measured): None for measured in [*report["served"], *report["comparisons"]]}
     return f"Measured on {'; and on '.join(machines)}. docs/method.md says what is measured where."
 
 
@@ -60,7 +62,10 @@ def _markdown(report: dict[str, Any], tables: list[Table], charts: dict[str, tup
 def _page(report: dict[str, Any], tables: list[Table], charts: dict[str, tuple[str, str]]) -> str:
     environment = Environment(loader=PackageLoader("benchmark.reporting", ""), autoescape=True)
     worst = [
-        {"model": run["model"], **one} for run in report["served"] if not run["random_weights"] for one in run["worst"]
+        {"model": run["model"], **utterance}
+        for run in report["served"]
+        if not run["random_weights"]
+        for utterance in run["worst"]
     ]
     return environment.get_template("page.html.j2").render(
         title=TITLE,
@@ -68,8 +73,6 @@ def _page(report: dict[str, Any], tables: list[Table], charts: dict[str, tuple[s
         charts=[{"title": title, "svg": svg} for title, svg in charts.values()],
         tables=tables,
         worst=worst,
-        # Inside a script element a "<" may end it or begin a comment.
-        values=json.dumps(report).replace("<", "\\u003c"),
     )
 
 

@@ -11,34 +11,71 @@ Blocking and asyncio: `Recognizer`, `AsyncRecognizer`. What a server has: `list_
 """
 
 import os
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 # Before gRPC is imported: it prints each failed handshake to stderr, which the errors raised already tell.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
-from nemo_triton.audio import SAMPLE_RATE, Samples, load_audio
-from nemo_triton.errors import (
-    AudioError,
-    ClientError,
-    DeadlineExceededError,
-    ManifestError,
-    RecognitionError,
-    RecognizerError,
-    ServerUnavailableError,
-    TlsError,
-    UnavailableError,
-    UnknownModelError,
-)
-from nemo_triton.manifest import Manifest, Utterance, find_audio, read_manifest
-from nemo_triton.recognizer import AsyncRecognizer, Recognizer, list_recognizers
-from nemo_triton.served_model import ServedModel
-from nemo_triton.tls import Tls
-from nemo_triton.transcript import Transcript
+if TYPE_CHECKING:
+    from nemo_triton.audio import SAMPLE_RATE, Samples, load_audio
+    from nemo_triton.errors import (
+        AudioError,
+        ClientError,
+        DeadlineExceededError,
+        ManifestError,
+        RecognitionError,
+        RecognizerError,
+        ServerUnavailableError,
+        TlsError,
+        UnavailableError,
+        UnknownModelError,
+    )
+    from nemo_triton.manifest import Manifest, Utterance, find_audio, read_manifest
+    from nemo_triton.recognizer import AsyncRecognizer, Recognizer, list_recognizers
+    from nemo_triton.served_model import ServedModel
+    from nemo_triton.tls import Tls
+    from nemo_triton.transcript import Transcript
+
+# Imported when they are used: exports take the contract from this package and need no gRPC for that.
+_NAMES_BY_MODULE = {
+    "audio": ("SAMPLE_RATE", "Samples", "load_audio"),
+    "errors": (
+        "AudioError",
+        "ClientError",
+        "DeadlineExceededError",
+        "ManifestError",
+        "RecognitionError",
+        "RecognizerError",
+        "ServerUnavailableError",
+        "TlsError",
+        "UnavailableError",
+        "UnknownModelError",
+    ),
+    "manifest": ("Manifest", "Utterance", "find_audio", "read_manifest"),
+    "recognizer": ("AsyncRecognizer", "Recognizer", "list_recognizers"),
+    "served_model": ("ServedModel",),
+    "tls": ("Tls",),
+    "transcript": ("Transcript",),
+}
+_MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 try:
     __version__ = version("nemo-triton")
 except PackageNotFoundError:  # The sources alone, as in an image.
     __version__ = "unknown"
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "AsyncRecognizer",

@@ -104,6 +104,7 @@ class Description:
     parameters: weights of the model
     checkpoint_bytes: size of the .nemo file
     weights: "trained" or "random"
+    words_compared, words_changed: NeMo's words of the probes, and edits that make of them what this export gives
     """
 
     sample_rate: int = 0
@@ -116,6 +117,8 @@ class Description:
     precision: str = ""
     target: str = ""
     parity_id: str = ""
+    words_compared: int = 0
+    words_changed: int = 0
 
     def as_parameters(self) -> dict[str, str]:
         """The configuration's parameters, without those that say nothing."""
@@ -157,6 +160,8 @@ class Description:
             precision=parameters.get("precision", ""),
             target=parameters.get("target", ""),
             parity_id=parameters.get("parity_id", ""),
+            words_compared=int(number("words_compared")),
+            words_changed=int(number("words_changed")),
         )
 
 

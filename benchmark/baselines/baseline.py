@@ -1,4 +1,4 @@
-"""What an adapter under peers/ makes of a package, for worker.py."""
+"""A package with a model loaded, as worker.py uses it; the modules of adapters/ make them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 
 from benchmark.baselines.errors import NotRun
 
-SAMPLE_RATE = 16000
 Audio: TypeAlias = NDArray[np.float32]
 """Samples [T] at 16 kHz, full scale 1.0."""
 
 REASON = "not_run.txt"
-"""In a model's folder, in place of the model: one line that says why the peer can't take it."""
+"""In a model's folder, in place of the model: one line that says why the baseline can't take it."""
 
 
 @dataclass(frozen=True)
-class Peer:
+class Baseline:
     """A package with a model loaded.
 
     distribution: the name by which pip knows the package

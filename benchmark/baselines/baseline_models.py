@@ -43,11 +43,11 @@ def main(source: str, out: Path) -> None:
     except ExportError as error:
         raise click.ClickException(str(error)) from error
     shutil.rmtree(out, ignore_errors=True)
-    for name, reason in write_peer_models(checkpoint, out).items():
+    for name, reason in write_baseline_models(checkpoint, out).items():
         click.echo(f"{out / name}: {reason or 'written'}")
 
 
-def write_peer_models(checkpoint: Checkpoint, out: Path) -> dict[str, str]:
+def write_baseline_models(checkpoint: Checkpoint, out: Path) -> dict[str, str]:
     """Write each package's form into a folder of its own, and give each one's reason not to, "" where there is none.
 
     NeMo's export leaves the model unfit for other use.
@@ -90,7 +90,7 @@ def _milliseconds(window: int, hop: int) -> str:
 def _write_onnx_asr(checkpoint: Checkpoint, exported: Path, folder: Path) -> None:
     for graph in exported.iterdir():
         shutil.copy(graph, folder)
-    _write_tokens(checkpoint.model, folder / "vocab.txt")
+    _write_tokens(checkpoint, folder / "vocab.txt")
     kind = KINDS[checkpoint.model_class]
     settings = {
         "model_type": f"nemo-conformer-{kind}",
@@ -105,7 +105,7 @@ def _write_onnx_asr(checkpoint: Checkpoint, exported: Path, folder: Path) -> Non
 def _write_sherpa_onnx(checkpoint: Checkpoint, exported: Path, folder: Path) -> None:
     model: Any = checkpoint.model
     properties = {
-        "vocab_size": len(_vocabulary(model)),
+        "vocab_size": len(_vocabulary(checkpoint)),
         "normalize_type": "per_feature",
         "subsampling_factor": _subsampling_factor(model),
         "model_type": checkpoint.model_class,
@@ -117,7 +117,7 @@ def _write_sherpa_onnx(checkpoint: Checkpoint, exported: Path, folder: Path) -> 
         _add_properties(exported / "encoder-model.onnx", properties, folder / "encoder.onnx")
         model.decoder.export(str(folder / "decoder.onnx"))
         model.joint.export(str(folder / "joiner.onnx"))
-    _write_tokens(model, folder / "tokens.txt")
+    _write_tokens(checkpoint, folder / "tokens.txt")
     (folder / "config.json").write_text(json.dumps({"feature_dim": len(checkpoint.front_end.mel)}) + "\n")
 
 
@@ -127,22 +127,23 @@ def _add_properties(graph: Path, properties: dict[str, Any], out: Path) -> None:
     onnx.save(model, out)
 
 
-def _write_tokens(model: Any, file: Path) -> None:
-    tokens = [*_vocabulary(model), BLANK]
+def _write_tokens(checkpoint: Checkpoint, file: Path) -> None:
+    tokens = [*_vocabulary(checkpoint), BLANK]
     # Characters have a space where pieces have the mark; both packages split the line at spaces.
     lines = [f"{token.replace(' ', WORD_START)} {number}\n" for number, token in enumerate(tokens)]
     file.write_text("".join(lines), encoding="utf-8")
 
 
-def _vocabulary(model: Any) -> list[str]:
+def _vocabulary(checkpoint: Checkpoint) -> list[str]:
     """Without the blank."""
-    return list((model.joint if hasattr(model, "joint") else model.decoder).vocabulary)
+    model: Any = checkpoint.model
+    return list((model.decoder if KINDS[checkpoint.model_class] == "ctc" else model.joint).vocabulary)
 
 
 def _max_tokens_per_frame(model: Any) -> int | None:
     """None where there is no limit, which onnx-asr takes as such. sherpa-onnx has 10, NeMo's default."""
-    found: int | None = model.decoding.decoding.max_symbols
-    return found
+    limit: int | None = model.decoding.decoding.max_symbols
+    return limit
 
 
 @torch.no_grad()

@@ -68,31 +68,31 @@ class Process(System):
     def measure(self, recordings: Sequence[Recording], at_once: int) -> Measured:
         """As System.measure; the recordings are those that the process has."""
         size = min(at_once, OFFLINE_BATCH)
-        found = self._ask(str(size))
-        spent, texts = _field(found, "seconds", float), _field(found, "texts", list)
+        answer = self._ask(str(size))
+        spent, texts = _field(answer, "seconds", float), _field(answer, "texts", list)
         if len(texts) != len(self.files):
             raise NotRun(f"its process answered with {len(texts)} texts for {len(self.files)} recordings")
-        taken = mean_batch(len(self.files), size if self.batches else 1)
-        return Measured(spent, dict(zip(self.files, texts, strict=True)), mean_batch=taken)
+        batch = mean_batch(len(self.files), size if self.batches else 1)
+        return Measured(spent, dict(zip(self.files, texts, strict=True)), mean_batch=batch)
 
-    def _ask(self, line: str) -> dict[str, Any]:
+    def _ask(self, question: str) -> dict[str, Any]:
         """Raises NotRun for the reason that the process gives, or where it gives no answer at all."""
         assert self.process.stdin is not None and self.process.stdout is not None
         # Why the process is gone is told below.
         with suppress(BrokenPipeError):
-            print(line, file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
-        if not answer:
+            print(question, file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
             raise NotRun(f"its process ended with code {self.process.wait()}: {self._last_error()}")
         try:
-            found = json.loads(answer)
+            answer = json.loads(line)
         except json.JSONDecodeError:
-            found = None
-        if not isinstance(found, dict):
-            raise NotRun(f"its process answered {answer.strip()[:_SHOWN]!r}, which is no JSON object")
-        if "reason" in found:
-            raise NotRun(one_line(found["reason"]))
-        return found
+            answer = None
+        if not isinstance(answer, dict):
+            raise NotRun(f"its process answered {line.strip()[:_SHOWN]!r}, which is no JSON object")
+        if "reason" in answer:
+            raise NotRun(one_line(answer["reason"]))
+        return answer
 
     def _last_error(self) -> str:
         self.errors.seek(0)
@@ -107,7 +107,7 @@ def _field(answer: dict[str, Any], name: str, kind: type[Any]) -> Any:
     return value
 
 
-def peer_command(python: Path, peer: str, model: Path | None = None) -> list[str]:
-    """The worker of the adapter `peer`, by the Python of the environment that has its package."""
-    command = [str(python), "-m", "benchmark.baselines.worker", peer]
+def baseline_command(python: Path, baseline: str, model: Path | None = None) -> list[str]:
+    """The worker of the adapter `baseline`, by the Python of the environment that has its package."""
+    command = [str(python), "-m", "benchmark.baselines.worker", baseline]
     return command if model is None else [*command, "--model", str(model)]

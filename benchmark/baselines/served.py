@@ -10,6 +10,7 @@ import numpy as np
 from benchmark.baselines.errors import NotRun
 from benchmark.baselines.system import Measured, System
 from nemo_triton.audio import SAMPLE_RATE, Samples, seconds
+from nemo_triton.contract import Part
 from nemo_triton.errors import RecognizerError
 from nemo_triton.loadtest.measure import LoadRun, failures, measure
 from nemo_triton.loadtest.recording import Recording
@@ -32,6 +33,7 @@ class Served(System):
             self.padding = sum(seconds(self._sent(recording.samples)) for recording in recordings) / spoken - 1
 
     def measure(self, recordings: Sequence[Recording], at_once: int) -> Measured:
+        """As System.measure; each recording is one request."""
         try:
             run = asyncio.run(self._measure([self._sent(recording.samples) for recording in recordings], at_once))
         except RecognizerError as error:
@@ -42,7 +44,7 @@ class Served(System):
         texts = {recordings[response.recording].utterance.name: response.text for response in run.responses}
         latencies = [response.latency for response in run.responses]
         (session,) = run.sessions
-        (encoder,) = (step for step in summary(session.counted) if step.model == f"{self.model}_encoder")
+        (encoder,) = (step for step in summary(session.counted) if step.model == Part.ENCODER.of(self.model))
         return Measured(session.wall_seconds, texts, latencies, encoder.mean_batch_size)
 
     async def _measure(self, audio: Sequence[Samples], at_once: int) -> LoadRun:

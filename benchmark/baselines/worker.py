@@ -1,12 +1,12 @@
-"""One of peers/ in a process of its own, in the environment that has its package.
+"""One of adapters/ in a process of its own, in the environment that has its package.
 
-    python -m benchmark.baselines.worker PEER [--model PATH]
+    python -m benchmark.baselines.worker BASELINE [--model PATH]
 
 Standard input: a line of JSON, {"files": [audio files]}, then a line for each pass over all of them: how many to take
 at a time. Standard output, a line of JSON for each line: {"ready": package and version, "batches": whether it takes
 several at a time}, then {"seconds": of the wall clock, "texts": [one for each file]}. Where something can't be done,
 the line is {"reason": one line} instead; without a model to run, the process ends after it. Audio is read beforehand.
-All peers get as many threads as the process may use cores.
+All baselines get as many threads as the process may use cores.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ import click
 import numpy as np
 
 from benchmark.baselines import adapters
-from benchmark.baselines.baseline import Audio, Peer
+from benchmark.baselines.baseline import Audio, Baseline
 from benchmark.baselines.errors import NotRun
 from nemo_triton.audio import load_audio
 from nemo_triton.errors import AudioError, one_line
 
-PEERS = [module.name for module in pkgutil.iter_modules(adapters.__path__)]
+ADAPTERS = [module.name for module in pkgutil.iter_modules(adapters.__path__)]
 INT16_SCALE = np.float32(1 / 32768)
 
 
 @click.command(help=__doc__)
-@click.argument("name", metavar="PEER", type=click.Choice(PEERS))
+@click.argument("name", metavar="BASELINE", type=click.Choice(ADAPTERS))
 @click.option("--model", type=click.Path(path_type=Path), help="Its model's file or folder.")
 def main(name: str, model: Path | None) -> None:
     answer = take_standard_output()
     logging.disable(logging.ERROR)
     try:
         audio = _read_audio(sys.stdin.readline())
-        peer = _load(name, model)
+        baseline = _load(name, model)
     except Exception as error:
         answer({"reason": _reason(error)})
         sys.exit(1)
-    version = importlib.metadata.version(peer.distribution)
-    answer({"ready": f"{peer.distribution} {version}", "batches": peer.batches})
+    version = importlib.metadata.version(baseline.distribution)
+    answer({"ready": f"{baseline.distribution} {version}", "batches": baseline.batches})
     for line in sys.stdin:
         try:
-            answer(_transcribe(peer, audio, line))
+            answer(_transcribe(baseline, audio, line))
         except Exception as error:
             answer({"reason": _reason(error)})
 
@@ -72,26 +72,26 @@ def _read_audio(line: str) -> list[Audio]:
     return [load_audio(file) * INT16_SCALE for file in files]
 
 
-def _load(name: str, model: Path | None) -> Peer:
+def _load(name: str, model: Path | None) -> Baseline:
     try:
         adapter = importlib.import_module(f"{adapters.__name__}.{name}")
     except ModuleNotFoundError as error:
         raise NotRun(f"no package {error.name} in {sys.prefix}; install it there") from error
     try:
-        peer: Peer = adapter.load(model, len(os.sched_getaffinity(0)))
+        baseline: Baseline = adapter.load(model, len(os.sched_getaffinity(0)))
     except NotRun:
         raise
     except Exception as error:
         # A package may raise anything while it loads a model.
         raise NotRun(f"{model} can't be loaded: {_reason(error)}") from error
-    return peer
+    return baseline
 
 
-def _transcribe(peer: Peer, audio: Sequence[Audio], line: str) -> dict[str, Any]:
+def _transcribe(baseline: Baseline, audio: Sequence[Audio], line: str) -> dict[str, Any]:
     if not line.strip().isdecimal() or int(line) < 1:
         raise NotRun(f"{line.strip()!r} is no number of recordings to take at a time")
     started = time.perf_counter()
-    texts = peer.transcribe(audio, int(line))
+    texts = baseline.transcribe(audio, int(line))
     return {"seconds": time.perf_counter() - started, "texts": texts}
 
 

@@ -1,18 +1,18 @@
-"""What a model repository tells of its recognizers, without a server."""
+"""What a model repository says of its recognizers, without a server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
 
+from nemo_triton import contract
 from nemo_triton.errors import ClientError
-
-_LOG_PROBS = "LOG_PROBS"
 
 
 class RepositoryError(ClientError):
@@ -43,31 +43,44 @@ class Model:
 
 def read_models(repository: Path) -> list[Model]:
     """All recognizers of a repository, by name. Raises RepositoryError where there is none."""
-    found = [model for folder in sorted(repository.glob("*/config.pbtxt")) for model in _read(folder.parent)]
-    if not found:
+    models = [model for file in sorted(repository.glob("*/config.pbtxt")) for model in _read(file.parent)]
+    if not models:
         raise RepositoryError(f"{repository}: holds no recognizer; export one with export_scripts/export.py")
-    return found
+    return models
+
+
+def choose(models: Sequence[Model], patterns: Sequence[str], repository: Path) -> list[Model]:
+    """The models that fit any of the patterns. Raises RepositoryError for a pattern that fits none."""
+    for pattern in patterns:
+        if not any(fnmatchcase(model.name, pattern) for model in models):
+            known = ", ".join(model.name for model in models)
+            raise RepositoryError(f"{pattern}: fits no model in {repository}, which has {known}")
+    return [model for model in models if any(fnmatchcase(model.name, pattern) for pattern in patterns)]
 
 
 def _read(folder: Path) -> Iterator[Model]:
     config = _config(folder)
     outputs = {tensor.name for tensor in config.output}
-    if not config.ensemble_scheduling.step or "TEXT" not in outputs or _LOG_PROBS in outputs:
+    is_recognizer = config.ensemble_scheduling.step and contract.TEXT.name in outputs
+    if not is_recognizer or contract.LOG_PROBS.name in outputs:
         return
-    parameters = {key: value.string_value for key, value in config.parameters.items()}
+    try:
+        description = contract.Description.of({key: value.string_value for key, value in config.parameters.items()})
+    except ValueError as error:
+        raise RepositoryError(f"{folder / 'config.pbtxt'}: {error}; export the model again") from error
     steps = [step.model_name for step in config.ensemble_scheduling.step]
     yield Model(
         name=folder.name,
-        random_weights=parameters.get("weights") == "random",
-        parity_id=parameters.get("parity_id"),
-        nemo_class=parameters.get("nemo_class", ""),
-        nemo_version=parameters.get("nemo_version", ""),
-        parameters=_number(parameters.get("parameters")),
-        checkpoint_bytes=_number(parameters.get("checkpoint_bytes")),
+        random_weights=description.weights == "random",
+        parity_id=description.parity_id or None,
+        nemo_class=description.nemo_class,
+        nemo_version=description.nemo_version,
+        parameters=description.parameters or None,
+        checkpoint_bytes=description.checkpoint_bytes or None,
         onnx_bytes=sum(file.stat().st_size for step in steps for file in (folder.parent / step).rglob("*.onnx")),
-        precision=parameters.get("precision", "fp32"),
-        words_compared=_number(parameters.get("words_compared")),
-        words_changed=_number(parameters.get("words_changed")),
+        precision=description.precision or "fp32",
+        words_compared=description.words_compared or None,
+        words_changed=description.words_changed if description.words_compared else None,
     )
 
 
@@ -77,7 +90,3 @@ def _config(folder: Path) -> Any:
         return text_format.Parse(file.read_text(), triton.ModelConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         raise RepositoryError(f"{file}: not readable as a model configuration; export the model again") from error
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text else None

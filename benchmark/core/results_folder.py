@@ -16,10 +16,15 @@ class ResultsError(ClientError):
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Write all of the file or nothing, whatever interrupts; its folder is made."""
+    # Escaped beyond ASCII: names of files and texts need not be valid Unicode.
+    write_text(file, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(file: Path, content: str) -> None:
+    """Write all of the file or nothing, whatever interrupts; its folder is made."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
-    # Escaped beyond ASCII: names of files and texts need not be valid Unicode.
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.write_text(content, encoding="utf-8")
     partial.rename(file)
 
 

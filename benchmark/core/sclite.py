@@ -21,8 +21,8 @@ class ScliteError(ClientError):
 
 def find_sclite() -> Path | None:
     """The program, on the path or where Debian's sctk has it."""
-    found = shutil.which("sclite")
-    return Path(found) if found else _DEBIAN if _DEBIAN.exists() else None
+    path = shutil.which("sclite")
+    return Path(path) if path else _DEBIAN if _DEBIAN.exists() else None
 
 
 def write_trn(file: Path, texts: Sequence[str]) -> None:
@@ -42,9 +42,9 @@ def count_words(sclite: Path, pairs: Sequence[Pair], folder: Path) -> ErrorCount
     write_trn(hypothesis, [pair.hypothesis for pair in pairs])
     command = [str(sclite), "-r", str(reference), "trn", "-h", str(hypothesis), "trn", "-i", "rm", "-s"]
     ended = subprocess.run([*command, "-e", "utf-8", "-o", "rsum", "stdout"], capture_output=True, text=True)
-    found = _SUM.search(ended.stdout)
-    if found is None:
+    counts = _SUM.search(ended.stdout)
+    if counts is None:
         last = (ended.stderr or ended.stdout).strip().splitlines()[-1:] or ["no output"]
         raise ScliteError(f"{hypothesis}: sclite does not score it ({last[0].strip()})")
-    hits, substitutions, deletions, insertions = map(int, found.groups())
+    hits, substitutions, deletions, insertions = map(int, counts.groups())
     return ErrorCounts(hits, substitutions, insertions, deletions)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from benchmark.core.results_folder import ResultsError
 from benchmark.data.download import digest
 from nemo_triton.audio import load_audio, seconds
 from nemo_triton.errors import AudioError, ManifestError
@@ -36,6 +37,32 @@ class Description:
     """Over the bytes of all audio files, one after the other, in the order of the manifest."""
 
 
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared data set: its folder, and what is known of it."""
+
+    folder: Path
+    description: Description
+
+    @property
+    def manifest(self) -> Path:
+        """The utterances, with text and duration."""
+        return self.folder / MANIFEST
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """By which results are known to be of this data set."""
+        return {
+            "manifest_sha256": self.description.manifest_sha256,
+            "audio_sha256": self.description.audio_sha256,
+        }
+
+    def durations(self) -> list[float]:
+        """Seconds of each utterance, in the order of the manifest. Raises ManifestError."""
+        read_manifest(self.manifest)  # Raises what is wrong with it, in one line.
+        return [float(json.loads(line)["duration"]) for line in self.manifest.read_text(encoding="utf-8").splitlines()]
+
+
 @dataclass
 class Written:
     """What became of a data set: its description, whether anything on disk changed, a line for each entry left out."""
@@ -45,13 +72,17 @@ class Written:
     problems: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a data set is from, as Description has it."""
+
+    name: str
+    source: str
+    licence: str | None = None
+
+
 def write_dataset(
-    folder: Path,
-    name: str,
-    source: str,
-    licence: str | None,
-    utterances: list[Utterance],
-    measured: Callable[[], None] = lambda: None,
+    folder: Path, origin: Source, utterances: list[Utterance], measured: Callable[[], None] = lambda: None
 ) -> Written:
     """Write MANIFEST and DESCRIPTION of the utterances, all with text, to `folder`, which is made.
 
@@ -64,9 +95,8 @@ def write_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     problems: list[str] = []
     listed: set[Path] = set()
-    files: list[Path] = []
+    durations: dict[Path, float] = {}
     lines: list[str] = []
-    total = 0.0
     for utterance in utterances:
         try:
             if utterance.audio in listed:
@@ -77,32 +107,34 @@ def write_dataset(
         except AudioError as error:
             problems.append(str(error))
         else:
-            total += duration
-            files.append(utterance.audio)
+            durations[utterance.audio] = duration
             lines.append(_line(utterance, duration, folder))
         measured()
     if not lines:
-        first = problems[0] if problems else f"{source}: there is no utterance"
-        raise ManifestError(f"{first} (and no other utterance of {name} can be used)")
+        first = problems[0] if problems else f"{origin.source}: there is no utterance"
+        raise ManifestError(f"{first} (and no other utterance of {origin.name} can be used)")
     manifest = folder / MANIFEST
-    # Compared as bytes: the digest is of these, and no system's line ends shall change it.
-    content = "".join(lines).encode()
-    changed = not manifest.is_file() or manifest.read_bytes() != content
-    if changed:
-        manifest.write_bytes(content)
+    changed = _write_changed(manifest, "".join(lines).encode())
     description = Description(
-        name=name,
-        source=source,
-        licence=licence,
+        **asdict(origin),
         utterances=len(lines),
-        seconds=round(total, _MICROSECOND_DIGITS),
+        seconds=round(sum(durations.values()), _MICROSECOND_DIGITS),
         manifest_sha256=digest([manifest]),
-        audio_sha256=digest(files),
+        audio_sha256=digest(durations),
     )
     if read_description(folder) != description:
         changed = True
         (folder / DESCRIPTION).write_text(json.dumps(asdict(description), indent=2) + "\n", encoding="utf-8")
     return Written(description, changed, problems)
+
+
+def _write_changed(file: Path, content: bytes) -> bool:
+    """Write the file unless it has that content; whether it had not."""
+    # Compared as bytes: the digest is of these, and no system's line ends shall change it.
+    if file.is_file() and file.read_bytes() == content:
+        return False
+    file.write_bytes(content)
+    return True
 
 
 def read_description(folder: Path) -> Description | None:
@@ -111,6 +143,14 @@ def read_description(folder: Path) -> Description | None:
         return Description(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """A data set that `python -m benchmark.prepare` wrote. Raises ResultsError where there is none."""
+    description = read_description(folder)
+    if description is None:
+        raise ResultsError(f"{folder}: holds no {DESCRIPTION}; make it with python -m benchmark.prepare")
+    return Dataset(folder, description)
 
 
 def intact(folder: Path) -> Description | None:

@@ -41,11 +41,11 @@ def download(url: str, target: Path, sha256: str, report: Report = lambda done, 
         if _size(part) <= furthest:
             raise DownloadError(f"{url}: {reason}; run this again to go on, or name another --mirror")
         furthest = _size(part)
-    found = digest([part])
-    if found != sha256:
+    actual = digest([part])
+    if actual != sha256:
         part.unlink()
         raise DownloadError(
-            f"{url}: wrong file, its SHA-256 is {found[:12]}… and not {sha256[:12]}…; it was removed, "
+            f"{url}: wrong file, its SHA-256 is {actual[:12]}… and not {sha256[:12]}…; it was removed, "
             "run this again or name another --mirror"
         )
     part.replace(target)

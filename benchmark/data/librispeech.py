@@ -38,10 +38,10 @@ def fetch(name: str, folder: Path, mirror: str = MIRROR, report: Report = lambda
     archive = _archive(name, folder)
     download(archive_url(name, mirror), archive, SHA256[name], report)
     _unpack(archive, folder)
-    found = _read_transcripts(folder / "LibriSpeech" / name)
-    if not found.utterances:
+    manifest = _read_transcripts(folder / "LibriSpeech" / name)
+    if not manifest.utterances:
         raise DownloadError(f"{archive}: no utterance in LibriSpeech/{name}; remove this file and run this again")
-    return found
+    return manifest
 
 
 def remove_archive(name: str, folder: Path) -> None:
@@ -64,12 +64,12 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _read_transcripts(folder: Path) -> Manifest:
-    found = Manifest()
+    manifest = Manifest()
     for transcripts in sorted(folder.glob("*/*/*.trans.txt")):
         for number, line in enumerate(transcripts.read_text(encoding="utf-8").splitlines(), start=1):
             name, _, text = line.partition(" ")
             if text.strip():
-                found.utterances.append(Utterance(transcripts.with_name(f"{name}.flac"), text.strip().lower()))
+                manifest.utterances.append(Utterance(transcripts.with_name(f"{name}.flac"), text.strip().lower()))
             else:
-                found.problems.append(f"{transcripts}:{number}: no text after the name of the utterance; left out")
-    return found
+                manifest.problems.append(f"{transcripts}:{number}: no text after the name of the utterance; left out")
+    return manifest

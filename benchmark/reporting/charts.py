@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,14 +15,18 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.run import compared_load
+from benchmark.core.loads import compared_load
+from nemo_triton.contract import AUDIO_STAGE, Part
 
 Json = dict[str, Any]
 
 MARKERS = "osD^vPX*<>hp"
-STAGES = ("audio", "features", "encoder", "decoder")
+STAGES = ("audio", "features", "encoder", "decoder", "text")
+PART_STAGES = {Part.ENCODER: "encoder", Part.DECODER: "decoder", Part.TEXT: "text"}
+"""What the steps of one recognizer only do; all others are features, by whatever name."""
 PUBLISHED_SET = "test-clean/other"
 COLUMNS = 4
+FONTS = ["DejaVu Sans", "Verdana", "Arial"]
 PARTS = (("queue", 0.35), ("compute", 1.0))
 """What a stage's bar is made of, and how opaque each part is drawn."""
 
@@ -49,7 +54,7 @@ def error_and_speed(report: Json) -> Figure | None:
     for compared in report["comparisons"]:
         scored = [system for system in compared["systems"] if system["wer"] is not None]
         if len(scored) > 1:
-            # A panel for each run: speeds of different runs are not to be held against each other.
+            # A panel for each run: speeds of different runs can't be compared.
             title = f"{compared['model']} and others, {compared['dataset']['name']}"
             points[title] = [(system["rtfx"], 100 * system["wer"], system["name"]) for system in scored]
     if not points:
@@ -61,7 +66,7 @@ def error_and_speed(report: Json) -> Figure | None:
         front = pareto_front([(speed, error) for speed, error, _ in found])
         panel.plot(*zip(*front, strict=True), color="0.5", linewidth=1, zorder=0, label="Pareto front")
         panel.set(title=title, xlabel="RTFx, seconds of audio a second", ylabel="WER, %", xscale="log")
-        # Linear below 1 %, so that it has a zero; peers with a model of their own may be far above.
+        # Linear below 1 %, so that it has a zero; baselines with a model of their own may be far above.
         panel.set_yscale("symlog", linthresh=1)
         panel.set_ylim(0, max(2 * max(error for _, error, _ in found), 1))
         panel.legend(frameon=False, fontsize=7)
@@ -163,7 +168,7 @@ def stage_times(report: Json) -> Figure | None:
     bars = [(name, steps) for name, steps in bars if steps]
     if not bars:
         return None
-    colours = dict(zip(STAGES, ("C7", "C0", "C1", "C2"), strict=True))
+    colours = dict(zip(STAGES, ("C7", "C0", "C1", "C2", "C3"), strict=True))
     figure, axes = plt.subplots(figsize=(9, 0.45 * len(bars) + 1.6), layout="constrained")
     for place, (_, steps) in enumerate(bars):
         left = 0.0
@@ -184,10 +189,9 @@ def stage_times(report: Json) -> Figure | None:
 
 def stage_of(model: str) -> str:
     """What a step does, by the name that export gives it."""
-    for stage in ("encoder", "decoder"):
-        if model.endswith(f"_{stage}"):
-            return stage
-    return "audio" if model == "audio" else "features"
+    if model == AUDIO_STAGE:
+        return "audio"
+    return next((stage for part, stage in PART_STAGES.items() if model.endswith(part.value)), "features")
 
 
 def _grid(panels: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -209,10 +213,11 @@ def _bare(axes: Axes) -> None:
 
 def _svg(figure: Figure, name: str) -> str:
     """The figure as an element that a page can hold."""
-    # Without a date and random ids, the same figures are the same text; ids differ between charts of one page.
     drawn = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    # Ids differ between charts of one page, and without random ones the same figures are the same text.
+    # Letters are text in one of few fonts: as paths they would be most of the file.
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.sans-serif": FONTS}):
+        figure.savefig(drawn, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     plt.close(figure)
     text = drawn.getvalue()
-    return text[text.index("<svg") :]
+    return re.sub(r"<!--.*?-->|(?<=\n)[ ]+", "", text[text.index("<svg") :], flags=re.DOTALL)

@@ -8,11 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmark.compare import NEMO, OURS
+from benchmark.core.constants import COMPARED_AT, MORE_ROUNDS, NEMO, OURS, SCORES
+from benchmark.core.loads import is_compared
 from benchmark.core.results_folder import ResultsError, read_json
-from benchmark.reporting import speechloop as engines
-from benchmark.run import COMPARED_AT, MORE_ROUNDS
-from benchmark.score import SCORES
+from benchmark.reporting import speechloop
 from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES
 
 Json = dict[str, Any]
@@ -42,10 +41,10 @@ def gather(results: Path) -> Json:
         "comparisons": comparisons,
         "scores": scores["scores"],
         "engines": {
-            "source": engines.SOURCE,
-            "measure": engines.MEASURE,
-            "published": [asdict(engine) for engine in engines.ENGINES],
-            "measured": [row for row in scores["scores"] if row["dataset"] == engines.WORDS],
+            "source": speechloop.SOURCE,
+            "measure": speechloop.MEASURE,
+            "published": [asdict(engine) for engine in speechloop.ENGINES],
+            "measured": [row for row in scores["scores"] if row["dataset"] == speechloop.WORDS],
         },
     }
 
@@ -66,14 +65,12 @@ def _served(results: Path) -> Iterator[Json]:
             "started": closed["started"],
             "dataset": {"name": closed["dataset_name"], **closed["dataset"]},
             "closed": closed["loads"],
-            "compared": [
-                load for one in rounds for load in one["loads"] if load["load"] == {"concurrency": COMPARED_AT}
-            ],
+            "compared": [load for measured in rounds for load in measured["loads"] if is_compared(load)],
             "saturation": closed["saturation"],
             "open": sweep["loads"],
             "knee": sweep["knee"],
-            "changed_texts": sum(len(one["changed_texts"]) for one in (*rounds, sweep)),
-            "failures": sum(len(one["failures"]) for one in (*rounds, sweep)),
+            "changed_texts": sum(len(measured["changed_texts"]) for measured in (*rounds, sweep)),
+            "failures": sum(len(measured["failures"]) for measured in (*rounds, sweep)),
             "worst": closed["worst"],
         }
 
@@ -106,15 +103,15 @@ def _unmeasured_models(measured: list[Json]) -> Iterator[Json]:
 
 
 def _known(name: str, nemo_class: str) -> Json:
-    found = next((model for model in CATALOGUE if model.name == name), None)
+    known = next((model for model in CATALOGUE if model.name == name), None)
     published = None
-    if found:
+    if known:
         published = {
-            "wer_percent": list(found.word_error_rates),
-            "measured_on": found.measured_on,
-            "million_parameters": found.parameters,
+            "wer_percent": list(known.word_error_rates),
+            "measured_on": known.measured_on,
+            "million_parameters": known.parameters,
         }
-    return {"model": name, "family": found.family if found else nemo_class, "published": published}
+    return {"model": name, "family": known.family if known else nemo_class, "published": published}
 
 
 def _rates(scores: Json, model: str, dataset: str, system: str = OURS) -> Json:
@@ -175,7 +172,7 @@ def _comparison(compared: Json, scores: Json) -> Json:
 def _ratios(system: Json, ours: Json | None) -> Json | None:
     if ours is None:
         return None
-    ratios = [theirs / own for theirs, own in zip(system["seconds"], ours["seconds"], strict=True)]
+    ratios = [other / served for other, served in zip(system["seconds"], ours["seconds"], strict=True)]
     return {"median": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)}
 
 

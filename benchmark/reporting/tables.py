@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from benchmark.compare import OURS, OWN_MODELS
+from benchmark.core.constants import COMPARED_AT, OURS, OWN_MODELS
+from benchmark.core.loads import compared_load
+from benchmark.core.scoring import sclite_agrees
+from benchmark.core.tables import MB, NONE, Table, number, spread
 from benchmark.reporting.speechloop import WORDS
-from benchmark.run import COMPARED_AT, compared_load
-from benchmark.score import sclite_agrees
 from nemo_triton.loadtest.figures import KNEE, SATURATED
 from nemo_triton.loadtest.wer import NORMALIZATIONS
 
 Json = dict[str, Any]
 
-NONE = "-"
-MB = 1e6
 AGREEMENT = {True: "as many errors", False: "more errors", None: NONE}
 LOAD_HEADINGS = ("RTFx", "answered/s", "p50 ms", "p95 ms", "p99 ms", "mean batch", "CPU", "failed")
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table. `note`: what a reader must know; every row has as many cells as there are headings."""
-
-    title: str
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
 
 
 def all_tables(report: Json) -> list[Table]:
     """In the order of the page."""
     tables = [models(report), closed_loops(report), open_loops(report), stages(report)]
-    tables += [comparison(one) for one in report["comparisons"]]
-    return [*tables, accuracy(report), engines(report)]
+    tables += [comparison(compared) for compared in report["comparisons"]]
+    return [*tables, accuracy(report), speechloop(report)]
 
 
 def models(report: Json) -> Table:
@@ -91,7 +79,7 @@ def _model_row(model: Json) -> list[str]:
     rounds = model["rtfx_by_round"]
     return [
         *row,
-        f"{number(model['rtfx'], 1)} ({number(min(rounds), 1)} to {number(max(rounds), 1)})",
+        spread(rounds, 1, model["rtfx"]),
         *(_latency(model["latency_ms"], name) for name in ("p50", "p95")),
         *(_latency(model["latency_alone_ms"], name) for name in ("p50", "p95")),
         model["knee"] or NONE,
@@ -138,8 +126,8 @@ def closed_loops(report: Json) -> Table:
 
 
 def _saturations(report: Json) -> str:
-    found = [f"{run['model']} {run['saturation']}" for run in report["served"] if run["saturation"]]
-    return f"The lowest concurrency with {SATURATED:.0%} of the highest throughput: {', '.join(found) or NONE}."
+    saturations = [f"{run['model']} {run['saturation']}" for run in report["served"] if run["saturation"]]
+    return f"The lowest concurrency with {SATURATED:.0%} of the highest throughput: {', '.join(saturations) or NONE}."
 
 
 def open_loops(report: Json) -> Table:
@@ -206,8 +194,8 @@ def comparison(compared: Json) -> Table:
         f"{compared['at_once']} at once, {compared['machine']['cores']} cores for everyone; all systems in turn in "
         f"{compared['rounds']} rounds of one run. RTFx is the median; 'ours is' says how many times as fast ours is, "
         "round by round: median (lowest to highest). Those that have all recordings at hand take them sorted by "
-        "length; the server's clients do not. Peers run the same weights, save those marked *, which have a model of "
-        "their own.",
+        "length; the server's clients do not. Baselines run the same weights, save those marked *, which have a "
+        "model of their own.",
     )
 
 
@@ -215,7 +203,7 @@ def _compared_row(system: Json) -> list[str]:
     times = system["ours_is_times"]
     ratio = NONE
     if times and system["name"] != OURS:
-        ratio = f"{times['median']:.2f} ({times['lowest']:.2f} to {times['highest']:.2f})"
+        ratio = spread([times["lowest"], times["highest"]], 2, times["median"])
     same = NONE if system["texts_as_nemo"] is None else f"{system['texts_as_nemo']}/{system['texts']}"
     return [
         system["name"] + (" *" if system["own_model"] else ""),
@@ -247,12 +235,12 @@ def accuracy(report: Json) -> Table:
     )
 
 
-def engines(report: Json) -> Table:
+def speechloop(report: Json) -> Table:
     """SpeechLoop's engines, and what was measured here on its words."""
-    found = report["engines"]
+    compared = report["engines"]
     rows = [
         [engine["name"], engine["version"], engine["runs"], number(engine["mean_wer"], 4), "published"]
-        for engine in found["published"]
+        for engine in compared["published"]
     ]
     rows += [
         [
@@ -262,39 +250,25 @@ def engines(report: Json) -> Table:
             number(row["mean_capped_wer"], 4),
             "here",
         ]
-        for row in found["measured"]
+        for row in compared["measured"]
         if row.get("wer") is not None
     ]
     return Table(
         "SpeechLoop's 78 words",
         ["engine", "model", "runs", "mean WER", "measured"],
         rows,
-        f"Published: {found['source']}. {found['measure']}. Measured here: the same mean, after the normalisation of "
-        f"this report, on the data set prepared as {WORDS}=simple_test.csv. The coffee models know 55 words, few of "
-        "them among these: their rows show the pipeline, not what NeMo's published models do.",
+        f"Published: {compared['source']}. {compared['measure']}. Measured here: the same mean, after the "
+        f"normalisation of this report, on the data set prepared as {WORDS}=simple_test.csv. The coffee models know "
+        "55 words, few of them among these: their rows show the pipeline, not what NeMo's published models do.",
     )
 
 
 def rate(value: float | None, interval: Sequence[float] | None) -> str:
+    """An error rate with its 95 % interval; both are fractions."""
     if value is None or interval is None:
         return NONE
     return f"{value:.2%} ({interval[0]:.2%} to {interval[1]:.2%})"
 
 
-def number(value: float | None, digits: int = 0) -> str:
-    return NONE if value is None else f"{value:.{digits}f}"
-
-
 def _megabytes(size: int | None) -> float | None:
     return None if size is None else size / MB
-
-
-def markdown(table: Table) -> str:
-    """The table with its title and note."""
-
-    def escape(cell: str) -> str:
-        return cell.replace("|", "\\|")
-
-    lines: Iterable[Sequence[str]] = [table.headings, ["---"] * len(table.headings), *table.rows]
-    drawn = "\n".join(f"| {' | '.join(map(escape, cells))} |" for cells in lines)
-    return f"## {table.title}\n\n{drawn}\n\n{table.note}\n"

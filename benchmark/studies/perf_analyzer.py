@@ -8,7 +8,6 @@ import re
 import shlex
 import statistics
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import pairwise
@@ -21,14 +20,17 @@ from rich.table import Table
 
 from benchmark.baselines.recordings import read_recordings
 from benchmark.core.model_control import EXPLICIT
+from benchmark.core.results_folder import ResultsError
+from benchmark.core.run_bench import Bench, run_bench
 from benchmark.core.serving import serving
+from benchmark.core.tables import spread
 from nemo_triton.addresses import DEFAULT_URL
+from nemo_triton.contract import AUDIO
 from nemo_triton.errors import ClientError
 from nemo_triton.loadtest.recording import Recording
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop, Plan
 from nemo_triton.terminal import options as cli
 
-BENCH = Path(__file__).parents[2] / "client" / "bench.py"
 INPUT, INTERVALS, PROFILE = "perf_analyzer_input.json", "perf_analyzer_intervals.txt", "perf_analyzer_profile.json"
 MANIFEST = "manifest.jsonl"
 """What bench.py gets: the recordings in the order of perf_analyzer's input."""
@@ -104,11 +106,11 @@ def run(
             command = [program or "perf_analyzer", *arguments(model, url, load, requests, out)]
             click.echo(shlex.join(command))
             if program:
-                found = [
+                pairs = [
                     (ask_perf_analyzer(command, out / PROFILE), ask_bench(model, url, load, requests, out / MANIFEST))
                     for _ in range(rounds)
                 ]
-                Console(width=100).print(_table(f"{load.name}, {requests} requests", found))
+                Console(width=100).print(_table(f"{load.name}, {requests} requests", pairs))
     return cli.EXIT_OK
 
 
@@ -116,7 +118,7 @@ def write_input(recordings: Sequence[Recording], file: Path) -> None:
     """Each recording as int16 of its own length; perf_analyzer sends them in turn."""
     entries = [
         {
-            "AUDIO": {
+            AUDIO.name: {
                 "content": {"b64": base64.b64encode(recording.samples.astype("<i2").tobytes()).decode()},
                 "shape": [len(recording.samples)],
             }
@@ -157,12 +159,12 @@ def ask_perf_analyzer(command: Sequence[str], profile: Path) -> dict[str, float]
     # It refuses a file that is there.
     profile.unlink(missing_ok=True)
     ended = subprocess.run([*command, "--profile-export-file", str(profile)], capture_output=True, text=True)
-    found = {name: pattern.search(ended.stdout) for name, pattern in _FIGURES.items()}
-    if not all(found.values()):
+    matches = {name: pattern.search(ended.stdout) for name, pattern in _FIGURES.items()}
+    if not all(matches.values()):
         # What is wrong stands first; all of its options follow.
         first = (ended.stderr.strip() or ended.stdout.strip() or "no output").splitlines()[0]
         raise PerfAnalyzerError(f"{command[0]} ended with code {ended.returncode} and no figures: {first}")
-    milliseconds = {name: float(match[1]) / 1000 for name, match in found.items() if match}
+    milliseconds = {name: float(match[1]) / 1000 for name, match in matches.items() if match}
     return {"requests_per_second": requests_per_second(profile), **milliseconds}
 
 
@@ -181,14 +183,17 @@ def requests_per_second(profile: Path) -> float:
 def ask_bench(model: str, url: str, load: Load, requests: int, manifest: Path) -> dict[str, float]:
     """The same figures of one run of client/bench.py. Raises PerfAnalyzerError where it has none."""
     flags = ["--concurrency", str(load.concurrency)] if isinstance(load, ClosedLoop) else ["--rate", str(load.rate)]
+    flags += ["--requests", str(requests), "--order", "given"]
     with TemporaryDirectory() as folder:
-        result = Path(folder) / "bench.json"
-        command = [sys.executable, str(BENCH), "--model", model, "--url", url, "--manifest", str(manifest), *flags]
-        command += ["--requests", str(requests), "--order", "given", "--json", str(result)]
-        ended = subprocess.run(command, stdout=subprocess.DEVNULL)
-        if ended.returncode:
-            raise PerfAnalyzerError(f"bench.py ended with code {ended.returncode}; its error stands above")
-        (measured,) = json.loads(result.read_text())["loads"]
+        try:
+            figures, code = run_bench(
+                Bench(model=model, url=url, manifest=manifest), flags, Path(folder) / "bench.json"
+            )
+        except ResultsError as error:
+            raise PerfAnalyzerError(f"{error}; its error stands above") from error
+    if code:
+        raise PerfAnalyzerError(f"bench.py ended with code {code}; its error stands above")
+    (measured,) = figures["loads"]
     latencies = measured["latency_ms"]
     return {
         "requests_per_second": measured["requests_per_second"],
@@ -213,9 +218,9 @@ def _table(what: str, rounds: Sequence[tuple[dict[str, float], dict[str, float]]
     )
     for name, shown in _SHOWN.items():
         theirs, ours = ([figures[name] for figures in side] for side in zip(*rounds, strict=True))
-        ratios = [own / other for own, other in zip(ours, theirs, strict=True)]
-        spread = f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-        table.add_row(shown, f"{statistics.median(theirs):.3f}", f"{statistics.median(ours):.3f}", spread)
+        ratios = [bench / other for bench, other in zip(ours, theirs, strict=True)]
+        medians = (f"{statistics.median(side):.3f}" for side in (theirs, ours))
+        table.add_row(shown, *medians, spread(ratios, 3))
     return table
 
 

@@ -30,7 +30,7 @@ def finished(run_module: RunModule, repository: Path, out: Path) -> Finished:
     graph = out / "repository" / f"{DEMO_CHECKPOINT.stem}_encoder" / "1" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:1000])
     flags = ("--model", "coffee_*", "--repository", out / "repository", "--out", out, "--report", out / "gpu.md")
-    return run_module("gpu", RNNT_CHECKPOINT, *flags, *FLAGS)
+    return run_module("studies.gpu", RNNT_CHECKPOINT, *flags, *FLAGS)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_an_interrupted_run_goes_on(
     (results / "unbatched.round_2.json").unlink()
     kept = {file: file.stat().st_mtime_ns for file in results.glob("*.json")}
     flags = ("--model", "coffee_rnnt", "--repository", out / "repository", "--out", out, "--report", out / "gpu2.md")
-    done = run_module("gpu", RNNT_CHECKPOINT, *flags, *FLAGS)
+    done = run_module("studies.gpu", RNNT_CHECKPOINT, *flags, *FLAGS)
     assert (done.returncode, done.stderr) == (0, "")
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
     again = json.loads((out / "gpu2.json").read_text())["models"][0]
@@ -138,6 +138,6 @@ def test_bad_arguments_are_one_line(
     arguments: tuple[str, ...], says: str, run_module: RunModule, repository: Path, tmp_path: Path
 ) -> None:
     given = ("--repository", repository, "--out", tmp_path, "--report", tmp_path / "gpu.md")
-    done = run_module("gpu", *given, *arguments)
+    done = run_module("studies.gpu", *given, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(rf"error: [^\n]*{says}[^\n]*\n", done.stderr)

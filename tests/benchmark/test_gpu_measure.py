@@ -12,7 +12,9 @@ import click
 import pytest
 from locations import ROOT
 
-SCRIPT = ROOT / "benchmark" / "gpu" / "measure.sh"
+pytestmark = pytest.mark.fast
+
+SCRIPT = ROOT / "benchmark" / "studies" / "gpu" / "measure.sh"
 COMMANDS = {"unpack": "main", "texts": "main", "stages": "main", "sweep": "sweep"}
 """The functions behind the modules. pytorch_encoder needs PyTorch, which is not in this environment."""
 

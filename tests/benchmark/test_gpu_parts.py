@@ -15,11 +15,11 @@ from tritonclient.grpc import model_config_pb2 as triton
 
 from benchmark.baselines.recordings import read_recordings
 from benchmark.data.dataset import MANIFEST
-from benchmark.studies.gpu.chips import CHIPS, find_gpus, known_chip, rate_of
-from benchmark.studies.gpu.gather import bound, chip_rates, without_tf32
+from benchmark.studies.gpu.gpus import GPU_MODELS, find_gpus, known_gpu, rate_of
 from benchmark.studies.gpu.mixed_speech import LONGEST, SHORTEST, UTTERANCES, draw_lengths, write_mixed_speech
-from benchmark.studies.gpu.needs import Needs
-from benchmark.studies.gpu.variants import BASELINE, VARIANTS, Variant, write_variant
+from benchmark.studies.gpu.roofline import NetworkCost, peak_rates, roofline, without_tf32
+from benchmark.studies.gpu.variants import BASELINE, VARIANTS, Variant
+from benchmark.studies.variants import write_variant
 from export_scripts.check import check_repository
 from export_scripts.errors import ExportError
 from export_scripts.repository.config import read_config
@@ -32,6 +32,7 @@ TENSORRT = TensorRt(Lengths(0.5, 4.0), "/engines")
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("name", "chip"),
     [
@@ -50,19 +51,21 @@ BY_NAME = {variant.name: variant for variant in VARIANTS}
         ("NVIDIA GeForce RTX 4090", None),
     ],
 )
-def test_chips_by_nvidia_smis_names(name: str, chip: str | None) -> None:
-    found = known_chip(name)
+def test_gpus_by_nvidia_smis_names(name: str, chip: str | None) -> None:
+    found = known_gpu(name)
     assert (found.name if found else None) == chip
-    assert sum(bool(known_chip(name) == one) for one in CHIPS) == (chip is not None)
+    assert sum(bool(known_gpu(name) == one) for one in GPU_MODELS) == (chip is not None)
 
 
+@pytest.mark.fast
 def test_a_float32_model_may_use_tf32_where_there_is_any() -> None:
-    a100, t4 = known_chip("NVIDIA A100-SXM4-80GB"), known_chip("Tesla T4")
+    a100, t4 = known_gpu("NVIDIA A100-SXM4-80GB"), known_gpu("Tesla T4")
     assert a100 is not None and rate_of(a100.operations, "fp32") == ("tf32", 156e12)
     assert t4 is not None and rate_of(t4.operations, "fp32") == ("fp32", 8.1e12)
     assert rate_of(t4.operations, "bf16") is None
 
 
+@pytest.mark.fast
 def test_gpus_are_what_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_gpus() == []
@@ -74,6 +77,7 @@ def test_gpus_are_what_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.Monk
     assert find_gpus() == []
 
 
+@pytest.mark.fast
 def test_lengths_are_librispeechs() -> None:
     lengths = draw_lengths(20 * UTTERANCES, seed=0)
     assert min(lengths) >= SHORTEST and max(lengths) <= LONGEST
@@ -84,10 +88,11 @@ def test_lengths_are_librispeechs() -> None:
     assert draw_lengths(50, 1) == draw_lengths(50, 1) != draw_lengths(50, 2)
 
 
+@pytest.mark.fast
 def test_mixed_speech_is_a_prepared_data_set(tmp_path: Path) -> None:
-    made = write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, 12, seed=3)
-    again = write_mixed_speech(tmp_path / "b", DEMO_MANIFEST, 12, seed=3)
-    other = write_mixed_speech(tmp_path / "c", DEMO_MANIFEST, 12, seed=4)
+    made = write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, count=12, seed=3)
+    again = write_mixed_speech(tmp_path / "b", DEMO_MANIFEST, count=12, seed=3)
+    other = write_mixed_speech(tmp_path / "c", DEMO_MANIFEST, count=12, seed=4)
     assert made.audio_sha256 == again.audio_sha256 != other.audio_sha256
     recordings = {one.utterance.name: one for one in read_recordings(tmp_path / "a" / MANIFEST)}
     lengths = [len(recordings[name].samples) for name in sorted(recordings)]
@@ -99,7 +104,7 @@ def test_mixed_speech_is_a_prepared_data_set(tmp_path: Path) -> None:
         "no path of this machine"
     )
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*")}
-    assert write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, 12, seed=3) == made
+    assert write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, count=12, seed=3) == made
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*")} == before
 
 
@@ -110,7 +115,7 @@ def test_a_way_links_the_graphs_and_gives_the_same_text(
 ) -> None:
     source = tmp_path / "exported"
     shutil.copytree(repository, source)
-    write_variant(source, model, tmp_path / "way", variant, TENSORRT)
+    write_variant(source, model, tmp_path / "way", variant.change_for(TENSORRT))
     assert check_repository(tmp_path / "way") == []
     for graph in (tmp_path / "way").rglob("model.onnx"):
         exported = source / graph.relative_to(tmp_path / "way")
@@ -123,7 +128,7 @@ def test_a_way_links_the_graphs_and_gives_the_same_text(
 
 
 def configs_of(repository: Path, folder: Path, variant: Variant) -> dict[str, triton.ModelConfig]:
-    write_variant(repository, RNNT_CHECKPOINT.stem, folder, variant, TENSORRT)
+    write_variant(repository, RNNT_CHECKPOINT.stem, folder, variant.change_for(TENSORRT))
     found = {model.name: read_config(model) for model in folder.iterdir()}
     return {name.rpartition("_")[2] if "coffee" in name else name: config for name, config in found.items()}
 
@@ -155,7 +160,7 @@ def test_what_the_ways_change(repository: Path, tmp_path: Path) -> None:
 
 def test_ways_of_a_repository_exported_for_a_decoder_on_the_gpu(repository: Path, tmp_path: Path) -> None:
     """The text has its own stage there in every way; the variant gpu_decoder is what the export would write."""
-    write_variant(repository, RNNT_CHECKPOINT.stem, tmp_path / "exported", BY_NAME["gpu_decoder"], TENSORRT)
+    write_variant(repository, RNNT_CHECKPOINT.stem, tmp_path / "exported", BY_NAME["gpu_decoder"].change_for(TENSORRT))
     for name, variant in BY_NAME.items():
         way = configs_of(tmp_path / "exported", tmp_path / name, variant)
         assert "text" in way and check_repository(tmp_path / name) == []
@@ -171,14 +176,14 @@ def test_a_decoder_that_cannot_be_split_is_named_with_the_way_out(repository: Pa
     file = tmp_path / "exported" / f"{model}_decoder" / "1" / "model.onnx"
     file.write_bytes((repository / "audio" / "1" / "model.onnx").read_bytes())
     with pytest.raises(ExportError, match="has no TEXT; export it again with --decoder-device gpu"):
-        write_variant(tmp_path / "exported", model, tmp_path / "way", BY_NAME["gpu_decoder"], TENSORRT)
+        write_variant(tmp_path / "exported", model, tmp_path / "way", BY_NAME["gpu_decoder"].change_for(TENSORRT))
 
 
 @pytest.mark.parametrize("model", [DEMO_CHECKPOINT.stem, "tiny_conformer_transducer"])
 def test_tensorrts_configuration_is_harmless_on_a_cpu(repository: Path, tmp_path: Path, model: str) -> None:
     """The real server warms the model up, which ends badly where the warm-up does not fit the graph."""
     exported = repository if model == DEMO_CHECKPOINT.stem else FAMILY_REPOSITORY
-    write_variant(exported, model, tmp_path / "way", BY_NAME["tensorrt"], TENSORRT)
+    write_variant(exported, model, tmp_path / "way", BY_NAME["tensorrt"].change_for(TENSORRT))
     runner, log = Runner(exported, model), tmp_path / "log"
     with (
         running_server(tmp_path / "way", ["--log-verbose=1"], log=log) as server,
@@ -193,25 +198,27 @@ def test_tensorrts_configuration_is_harmless_on_a_cpu(repository: Path, tmp_path
     assert not any("warmup" in line and "fail" in line for line in lines)
 
 
-def test_the_bound_by_hand() -> None:
-    needs = Needs(operations=(0.0, 3e9, 0.0), elements=(0.0, 1e6, 0.0), weights=5_000_000)
+@pytest.mark.fast
+def test_the_roofline_by_hand() -> None:
+    cost = NetworkCost(operations=(0.0, 3e9, 0.0), elements=(0.0, 1e6, 0.0), weights=5_000_000)
     rates: dict[str, Any] = {"operations": {"tf32": 1e12, "fp32": 1e11, "fp16": 2e12}, "bytes": 1e9}
     # 10 s of audio: 30 G operations in 0.03 s; (10 M + 2 * 5 M) numbers of 4 bytes in 0.08 s.
-    found = bound(needs, [4.0, 6.0], 2, "fp32", rates)
+    found = roofline(cost, [4.0, 6.0], batches=2, precision="fp32", rates=rates)
     assert found is not None and found["format"] == "tf32" and found["limit"] == "bytes"
     assert found["rtfx"] == pytest.approx(10 / 0.08)
     assert found["computing_seconds"] == pytest.approx(0.03) and found["moving_seconds"] == pytest.approx(0.08)
-    half = bound(needs, [4.0, 6.0], 2, "fp16", {**rates, "bytes": 1e10})
+    half = roofline(cost, [4.0, 6.0], batches=2, precision="fp16", rates={**rates, "bytes": 1e10})
     assert half is not None and half["limit"] == "operations" and half["rtfx"] == pytest.approx(10 / 0.015)
-    assert bound(needs, [4.0], 1, "int8", rates) is None
-    exact = bound(needs, [4.0, 6.0], 2, "fp32", without_tf32(rates))
+    assert roofline(cost, [4.0], batches=1, precision="int8", rates=rates) is None
+    exact = roofline(cost, [4.0, 6.0], batches=2, precision="fp32", rates=without_tf32(rates))
     assert exact is not None and exact["format"] == "fp32" and exact["rtfx"] == pytest.approx(10 / 0.3)
 
 
+@pytest.mark.fast
 def test_rates_are_the_data_sheets_or_measured() -> None:
     measured = {"operations": {"fp32": 4e10, "bf16": 1e9}, "bytes": 1e10, "torch": "2", "device": "CPU"}
-    sheet = chip_rates(["NVIDIA L4"], measured)
+    sheet = peak_rates(["NVIDIA L4"], measured)
     assert sheet is not None and sheet["chip"] == "L4" and sheet["bytes"] == 300e9
-    here = chip_rates([], measured)
+    here = peak_rates([], measured)
     assert here is not None and here["operations"] == {"fp32": 4e10, "bf16": 4e10}, "bf16 can be converted"
-    assert chip_rates([], None) is None
+    assert peak_rates([], None) is None

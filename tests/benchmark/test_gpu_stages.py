@@ -16,6 +16,7 @@ import pytest
 from benchmark_results import Finished, RunModule
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, ROOT
 
+from benchmark.core import run_bench
 from benchmark.studies.gpu import sweep, timing
 from benchmark.studies.gpu.batches import make_batch
 from benchmark.studies.gpu.ensemble import EnsembleError, parse, read_ensemble
@@ -24,7 +25,8 @@ from benchmark.studies.gpu.stage import Setup
 from benchmark.studies.gpu.texts import transcribe
 from benchmark.studies.gpu.timing import NO_TIME, Limits, Timing, time_runs
 from benchmark.studies.gpu.tuning_inputs import CUTS, ONE_GROUP, Cut, tune_by_inputs
-from benchmark.studies.gpu.variants import VARIANTS, write_variant
+from benchmark.studies.gpu.variants import VARIANTS
+from benchmark.studies.variants import write_variant
 from export_scripts.errors import ExportError
 from export_scripts.repository.config import read_config
 from export_scripts.repository.gpu import TensorRt
@@ -46,6 +48,7 @@ def test_a_recognizer_is_read_as_triton_reads_it(repository: Path, name: str) ->
     assert ensemble.trained and config.parameters["weights"].string_value == "trained"
 
 
+@pytest.mark.fast
 def test_the_order_of_fields_and_their_layout_do_not_matter(tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "config.pbtxt").write_text(
@@ -66,6 +69,7 @@ def test_the_order_of_fields_and_their_layout_do_not_matter(tmp_path: Path) -> N
     assert not ensemble.trained
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("text", "line"), [("a: 1\nb {", 2), ("a: }", 1), ("a\n\nb: 1", 3), ('a: "x', 1), ("}", 1), ("a: 1 \n ? ", 2)]
 )
@@ -74,6 +78,7 @@ def test_what_is_no_text_format_is_refused_with_its_line(text: str, line: int) -
         parse(text)
 
 
+@pytest.mark.fast
 def test_escapes_and_repeated_fields() -> None:
     assert parse(r"""a: "q\"\n" a: 'two' b < c: x >""") == {"a": ['q"\n', "two"], "b": [{"c": ["x"]}]}
 
@@ -115,6 +120,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+@pytest.mark.fast
 def test_new_shapes_and_repeated_ones_are_told_apart(clock: Clock) -> None:
     run = clock.running(lambda batch, same: 0.01 if same else 1.0 + batch)
     found, results = time_runs(run, [0, 1], [10.0, 20.0], Limits(0.04, slowest=5, stop_at=100))
@@ -126,6 +132,7 @@ def test_new_shapes_and_repeated_ones_are_told_apart(clock: Clock) -> None:
     assert row["first"]["rtfx"] == pytest.approx(10) and row["repeat"]["rtfx"] == pytest.approx(1500)
 
 
+@pytest.mark.fast
 def test_a_slow_first_run_ends_the_measurement_after_one_more(clock: Clock) -> None:
     run = clock.running(lambda batch, same: 0.01 if same else 3.0 * batch)
     found, results = time_runs(run, [0, 1, 2], [10.0] * 3, Limits(0.01, slowest=2, stop_at=100))
@@ -134,12 +141,14 @@ def test_a_slow_first_run_ends_the_measurement_after_one_more(clock: Clock) -> N
     assert found.row()["alternating"] is None and found.row()["repeat"]["runs"] == 4
 
 
+@pytest.mark.fast
 def test_slow_alternating_runs_end_the_measurement(clock: Clock) -> None:
     run = clock.running(lambda batch, same: 3.0 if len(clock.runs) >= 8 else 0.1)
     found, _ = time_runs(run, [0, 1], [10.0] * 2, Limits(0.1, slowest=2, stop_at=100))
     assert clock.runs == [0] * 4 + [1] * 4 + [0] and found.too_slow
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("stop_at", [-1.0, 0.5, 2.5, 5.5, 9.5])
 def test_no_run_begins_after_the_budget(clock: Clock, stop_at: float) -> None:
     run = clock.running(lambda batch, same: 1.0)
@@ -148,6 +157,7 @@ def test_no_run_begins_after_the_budget(clock: Clock, stop_at: float) -> None:
     assert found.stopped == NO_TIME and not found.too_slow
 
 
+@pytest.mark.fast
 def test_a_measurement_without_runs_has_no_figures() -> None:
     assert Timing(stopped=NO_TIME).row() == {"batches": 0, "stopped": NO_TIME, **dict.fromkeys(KINDS)}
 
@@ -202,7 +212,7 @@ def test_stages_on_the_cpu(damaged: Path, tmp_path: Path, run_module: RunModule)
     # A decoder of other frames per step, as pack writes it.
     shutil.copytree(damaged / f"{CTC}_decoder", damaged / f"{CTC}_decoder.4", dirs_exist_ok=True)
     flags = ("--repository", damaged, "--out", tmp_path, "--label", ".small", *STAGE_FLAGS)
-    finished = run_module("gpu.stages", "nope", RNNT, CTC, *flags)
+    finished = run_module("studies.gpu.stages", "nope", RNNT, CTC, *flags)
     assert finished.returncode == 2
     assert [line.split(":")[1].strip() for line in error_lines(finished)] == ["nope", RNNT]
     report = json.loads((tmp_path / f"{CTC}.small.json").read_text())
@@ -236,7 +246,7 @@ def check_figures(part: dict[str, Any], audio_seconds: list[float]) -> None:
 
 def test_what_is_too_slow_is_skipped_and_said(repository: Path, tmp_path: Path, run_module: RunModule) -> None:
     flags = ("--repository", repository, "--out", tmp_path, "--no-profile", *STAGE_FLAGS, "--slowest", 0.000001)
-    finished = run_module("gpu.stages", CTC, *flags)
+    finished = run_module("studies.gpu.stages", CTC, *flags)
     assert finished.returncode == 0 and not error_lines(finished)
     report = json.loads((tmp_path / f"{CTC}.json").read_text())
     (row,) = report["batches"]
@@ -245,10 +255,11 @@ def test_what_is_too_slow_is_skipped_and_said(repository: Path, tmp_path: Path, 
     assert list(row["encoder"]) == [CUTS[0].name] and set(row["decoder"]) == {"cpu"}
     assert len(report["skipped"]) == len(CUTS) and report["skipped"][-1] == "batch 2: batch 1 was too slow"
     assert "profiles" not in report
-    over = run_module("gpu.stages", CTC, *flags[:5], "--budget", 0)
+    over = run_module("studies.gpu.stages", CTC, *flags[:5], "--budget", 0)
     assert over.returncode == 2 and error_lines(over) == [f"error: {CTC}: {NO_TIME}"]
 
 
+@pytest.mark.fast
 def test_a_line_leaves_the_process_at_once() -> None:
     program = (
         "import click\nfrom benchmark.studies.gpu import bare_cli\n"
@@ -263,6 +274,7 @@ def test_a_line_leaves_the_process_at_once() -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("command", "lacking"),
     [("stages", ""), ("texts", ""), ("unpack", "onnxruntime soundfile soxr"), ("seeded", "onnx onnxruntime soundfile")],
@@ -274,9 +286,10 @@ def test_a_bare_machine_needs_few_packages(command: str, lacking: str) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("command", ["stages", "texts", "sweep"])
 def test_a_wrong_repository_is_one_line(command: str, tmp_path: Path, run_module: RunModule) -> None:
-    finished = run_module(f"gpu.{command}", CTC, "--repository", tmp_path / "nope", "--out", tmp_path / "out")
+    finished = run_module(f"studies.gpu.{command}", CTC, "--repository", tmp_path / "nope", "--out", tmp_path / "out")
     assert finished.returncode == 2
     (line,) = error_lines(finished)
     assert "nope" in line
@@ -284,7 +297,7 @@ def test_a_wrong_repository_is_one_line(command: str, tmp_path: Path, run_module
 
 def test_texts_on_the_cpu(damaged: Path, tmp_path: Path, run_module: RunModule) -> None:
     flags = ("--repository", damaged, "--batch", 4, "--out", tmp_path / "texts.json")
-    finished = run_module("gpu.texts", CTC, *flags)
+    finished = run_module("studies.gpu.texts", CTC, *flags)
     assert finished.returncode == 0, finished.stderr
     report = json.loads((tmp_path / "texts.json").read_text())[CTC]
     assert report["trained"] and "cpu" in report["devices"] and report["differing"] == 0
@@ -294,7 +307,7 @@ def test_texts_on_the_cpu(damaged: Path, tmp_path: Path, run_module: RunModule) 
     assert said > len(utterances) / 2
     for row in report["texts"]:
         assert f"{CTC}\tcpu\t{row['audio']}\t{row['cpu']}" in finished.stdout.splitlines()
-    wrong = run_module("gpu.texts", "nope", RNNT, CTC, *flags)
+    wrong = run_module("studies.gpu.texts", "nope", RNNT, CTC, *flags)
     assert wrong.returncode == 2 and len(error_lines(wrong)) == 2
     assert list(json.loads((tmp_path / "texts.json").read_text())) == [CTC]
 
@@ -303,7 +316,7 @@ def test_texts_on_the_cpu(damaged: Path, tmp_path: Path, run_module: RunModule) 
 def test_texts_of_a_decoder_for_a_gpu(repository: Path, tmp_path: Path, name: str) -> None:
     """Its text is made by another stage."""
     (variant,) = (variant for variant in VARIANTS if variant.splits_text)
-    write_variant(repository, name, tmp_path, variant, TensorRt())
+    write_variant(repository, name, tmp_path, variant.change_for(TensorRt()))
     split, whole = read_ensemble(tmp_path, name), read_ensemble(repository, name)
     assert (split.decoder, split.text) == (f"{name}_decoder", f"{name}_text")
     audio = [load_audio(utterance.audio) for utterance in read_manifest(DEMO_MANIFEST).utterances[:5]]
@@ -313,7 +326,7 @@ def test_texts_of_a_decoder_for_a_gpu(repository: Path, tmp_path: Path, name: st
 
 def test_a_sweep_on_the_real_server(repository: Path, tmp_path: Path, run_module: RunModule) -> None:
     flags = ("--repository", repository, "--out", tmp_path, "--manifest", DEMO_MANIFEST, "--bench", "")
-    finished = run_module("gpu.sweep", "nope", CTC, *flags, "--concurrency", "1,4", "--seconds", 0.5)
+    finished = run_module("studies.gpu.sweep", "nope", CTC, *flags, "--concurrency", "1,4", "--seconds", 0.5)
     assert finished.returncode == 2
     errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and errors[0].startswith("error: nope, ragged: ")
@@ -325,18 +338,22 @@ def test_a_sweep_on_the_real_server(repository: Path, tmp_path: Path, run_module
         assert load["latency_ms"]["p50"] > 0 and len(load["steps"]) == 4
     assert sum(" in flight: RTFx " in line for line in finished.stdout.splitlines()) == 2
     assert not list(tmp_path.glob("*.fresh"))
-    over = run_module("gpu.sweep", CTC, *flags, "--budget", 0)
+    over = run_module("studies.gpu.sweep", CTC, *flags, "--budget", 0)
     assert over.returncode == 2 and over.stderr == f"error: {CTC}, ragged: {NO_TIME}\n"
 
 
+@pytest.mark.fast
 def test_a_load_ends_with_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = tmp_path / "bench.py"
     bench.write_text("import signal\nsignal.pause()\n")
-    monkeypatch.setattr(sweep, "BENCH", bench)
+    monkeypatch.setattr(run_bench, "BENCH", bench)
     with pytest.raises(ClientError, match=NO_TIME):
-        sweep._bench([], tmp_path / "fresh", seconds_left=0.01)
+        sweep.measure_load(
+            run_bench.Bench(CTC, "localhost:1", DEMO_MANIFEST), [], tmp_path / "fresh", seconds_left=0.01
+        )
 
 
+@pytest.mark.fast
 def test_a_load_can_end_its_own_processes() -> None:
     program = (
         "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
@@ -344,5 +361,5 @@ def test_a_load_can_end_its_own_processes() -> None:
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-        sweep._end(process)
+        run_bench.end(process)
         assert process.returncode == 7

@@ -15,12 +15,15 @@ import pytest
 from benchmark_results import RunModule
 from onnx import TensorProto, numpy_helper
 
-from benchmark.studies.gpu import unpack as unpacking
+from benchmark.studies.gpu import large_graph
 from benchmark.studies.gpu.seeded import SMALLEST, draw, is_drawn
 from benchmark.studies.gpu.stand_ins import STAND_INS, StandIn, entries_of, fill, strip
+from benchmark.studies.gpu.unpack import unpack
 from export_scripts.operators.builder import Graph
 from export_scripts.operators.walk import all_graphs
 from export_scripts.precision.fp16 import to_half
+
+pytestmark = pytest.mark.fast
 
 SHAPE = (96, 64)
 Float32 = npt.NDArray[np.float32]
@@ -167,10 +170,10 @@ def test_an_unpacked_stage_computes_the_same(
     packed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
 ) -> None:
     if beside:
-        monkeypatch.setattr(unpacking, "LARGEST_FILE", 1000)
-        monkeypatch.setattr(unpacking, "SMALLEST_BESIDE", 1000)
+        monkeypatch.setattr(large_graph, "LARGEST_FILE", 1000)
+        monkeypatch.setattr(large_graph, "SMALLEST_BESIDE", 1000)
     stage = tmp_path / "unpacked" / "tiny_encoder"
-    assert unpacking.unpack(packed_folder / "tiny_encoder", stage)
+    assert unpack(packed_folder / "tiny_encoder", stage)
     names = {"model.onnx", *(["model.onnx.data"] if beside else [])}
     assert {file.name for file in (stage / "1").iterdir()} == names
     if beside:
@@ -189,7 +192,7 @@ def test_unpack_leaves_what_is_there(packed_folder: Path, tmp_path: Path, run_mo
     kept = tmp_path / "unpacked" / "audio" / "kept"
     kept.parent.mkdir(parents=True)
     kept.write_text("kept")
-    finished = run_module("gpu.unpack", packed_folder, "--out", tmp_path / "unpacked")
+    finished = run_module("studies.gpu.unpack", packed_folder, "--out", tmp_path / "unpacked")
     assert finished.returncode == 0, finished.stderr
     assert [file.name for file in kept.parent.iterdir()] == ["kept"]
     assert {folder.name for folder in (tmp_path / "unpacked").iterdir()} == {"audio", "tiny_encoder"}
@@ -201,7 +204,7 @@ def test_a_damaged_stage_costs_a_line(packed_folder: Path, tmp_path: Path, run_m
     (damaged / "1" / "model.onnx").write_bytes(b"no graph")
     (damaged / "1" / STAND_INS).write_text("[]")
     flags = ("--model", "damaged", "--model", "audio", "--model", "nope*")
-    finished = run_module("gpu.unpack", packed_folder, "--out", tmp_path / "unpacked", *flags)
+    finished = run_module("studies.gpu.unpack", packed_folder, "--out", tmp_path / "unpacked", *flags)
     assert finished.returncode == 2
     errors = finished.stderr.splitlines()
     assert len(errors) == 2 and all(line.startswith("error: ") for line in errors)

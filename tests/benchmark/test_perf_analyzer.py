@@ -26,7 +26,7 @@ def test_both_tools_put_the_same_load_on_the_server(
     triton: Any, run_module: RunModule, tmp_path: Path, load: tuple[str, int]
 ) -> None:
     flags = ("--manifest", DEMO_MANIFEST, "--url", triton.url, "--out", tmp_path, "--passes", 2, "--rounds", 2)
-    done = run_module("perf_analyzer", triton.model, *flags, *load, "--perf-analyzer", PROGRAM)
+    done = run_module("studies.perf_analyzer", triton.model, *flags, *load, "--perf-analyzer", PROGRAM)
     assert (done.returncode, done.stderr) == (0, "")
     profile = json.loads((tmp_path / "perf_analyzer_profile.json").read_text())
     texts = [
@@ -39,9 +39,10 @@ def test_both_tools_put_the_same_load_on_the_server(
         assert figure in done.stdout
 
 
+@pytest.mark.fast
 def test_without_the_program_its_command_line_is_printed(run_module: RunModule, tmp_path: Path) -> None:
     flags = ("--manifest", DEMO_MANIFEST, "--out", tmp_path, "--concurrency", 3, "--rate", 2.5)
-    done = run_module("perf_analyzer", "coffee_ctc", *flags)
+    done = run_module("studies.perf_analyzer", "coffee_ctc", *flags)
     closed, opened = done.stdout.splitlines()
     assert closed.startswith("perf_analyzer -m coffee_ctc -i grpc") and "--concurrency-range 3" in closed
     assert "--request-intervals" in opened and f"--request-count {5 * UTTERANCES}" in opened
@@ -51,6 +52,7 @@ def test_without_the_program_its_command_line_is_printed(run_module: RunModule, 
     assert len({length for (length,) in lengths}) > UTTERANCES / 2
 
 
+@pytest.mark.fast
 def test_an_open_loop_has_bench_pys_moments(tmp_path: Path) -> None:
     write_intervals(5.0, 100, tmp_path / "intervals.txt")
     gaps = [int(line) / 1e6 for line in (tmp_path / "intervals.txt").read_text().splitlines()]
@@ -59,6 +61,7 @@ def test_an_open_loop_has_bench_pys_moments(tmp_path: Path) -> None:
     assert gaps == pytest.approx([later - earlier for earlier, later in pairwise(moments)], abs=1e-6)
 
 
+@pytest.mark.fast
 def test_a_program_without_figures_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(PerfAnalyzerError, match="false ended with code 1 and no figures"):
         ask_perf_analyzer(["false"], tmp_path / "profile.json")

@@ -15,16 +15,10 @@ from locations import FAMILY_REPOSITORY, PRECISION_REPOSITORY, TEST_REPOSITORY
 from onnx import TensorProto
 
 from benchmark.core.models import RepositoryError
-from benchmark.studies.gpu.placement import (
-    PER_BATCH,
-    PER_BLOCK,
-    PER_GROUP,
-    Placement,
-    known_releases,
-    place,
-    place_stages,
-    read_kernels,
-)
+from benchmark.studies.gpu.placement.graphs import place
+from benchmark.studies.gpu.placement.kernels import known_releases, read_kernels
+from benchmark.studies.gpu.placement.result import PER_BATCH, PER_BLOCK, PER_GROUP, Placement
+from benchmark.studies.gpu.placement.stages import place_stages
 from export_scripts.operators.builder import Graph, ints
 from export_scripts.stages.text import split_text
 
@@ -358,7 +352,7 @@ def test_no_node_of_a_decoders_loop_falls_to_the_cpu(release: str) -> None:
 def test_the_command_shows_a_table_and_writes_everything(run_module: RunModule, tmp_path: Path) -> None:
     file = tmp_path / "placement.json"
     arguments = ("--model", "coffee_ctc", "--onnxruntime", NEWEST, "--nodes", "--json", file)
-    finished = run_module("gpu.placement", TEST_REPOSITORY, *arguments)
+    finished = run_module("studies.gpu.placement", TEST_REPOSITORY, *arguments)
     assert finished.returncode == 0, finished.stderr
     assert "coffee_ctc_encoder" in finished.stdout and "coffee_rnnt" not in finished.stdout
     assert "to the host for Loop" in finished.stdout
@@ -377,7 +371,7 @@ def test_the_command_shows_a_table_and_writes_everything(run_module: RunModule, 
     ],
 )
 def test_what_can_be_mended_is_one_line(run_module: RunModule, arguments: tuple[object, ...], says: str) -> None:
-    finished = run_module("gpu.placement", *arguments)
+    finished = run_module("studies.gpu.placement", *arguments)
     assert finished.returncode == 2 and finished.stderr.startswith("error: ")
     assert says in finished.stderr and finished.stderr.count("\n") == 1
 
@@ -390,5 +384,5 @@ def test_an_unreadable_graph_is_named(run_module: RunModule, tmp_path: Path) -> 
         target.write_bytes(file.read_bytes())
         (target.parent / "1").mkdir()
         (target.parent / "1" / "model.onnx").write_bytes(b"no graph")
-    finished = run_module("gpu.placement", copied)
+    finished = run_module("studies.gpu.placement", copied)
     assert finished.returncode == 2 and "model.onnx: not readable as an ONNX graph" in finished.stderr

@@ -19,7 +19,9 @@ from benchmark.studies.gpu.portable_archive import Parts, open_archive
 from benchmark.studies.gpu.portable_packages import PROJECT, required
 from benchmark.studies.gpu.portable_unpack import ARCHIVE
 
-GPU = ROOT / "benchmark" / "gpu"
+pytestmark = pytest.mark.fast
+
+GPU = ROOT / "benchmark" / "studies" / "gpu"
 SECTION_NAMES = b"\0.nv_fatbin\0.text\0"
 ENTRY_HEADER = 64
 Code = tuple[int, int, bytes]
@@ -265,7 +267,7 @@ def test_errors_are_one_line(
     run_module: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[object], message: str
 ) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    ended = run_module("gpu.portable", "--out", tmp_path, *flags)
+    ended = run_module("studies.gpu.portable", "--out", tmp_path, *flags)
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: ")
     assert message in ended.stderr

@@ -11,8 +11,9 @@ from locations import DEMO_CHECKPOINT, DEMO_MANIFEST
 from benchmark.baselines.recordings import read_recordings
 from benchmark.baselines.system import Measured
 from benchmark.core.models import RepositoryError, read_models
+from benchmark.studies.exports import export_all
+from benchmark.studies.precision.measure import DYNAMIC, measure
 from benchmark.studies.precision.report import Exported, Measurement, page
-from benchmark.studies.precision.run import DYNAMIC, export_all, measure
 
 FP32 = {"a": "one two three", "b": "four five"}
 INT8 = {"a": "one two tree", "b": "four five"}
@@ -34,6 +35,7 @@ MEASUREMENT = Measurement(
 )
 
 
+@pytest.mark.fast
 def test_a_row_for_each_precision() -> None:
     text = page([MEASUREMENT], "a processor")
     assert "| fp32 | 4.0 | 24 (20 to 30) | - | - | 0 of 50, 0.00% | 20.00% | 2/2 |" in text
@@ -43,6 +45,7 @@ def test_a_row_for_each_precision() -> None:
     assert "| fp16 | not run: changes 3 of NeMo's 9 words |" in text
 
 
+@pytest.mark.fast
 def test_random_weights_have_no_error_rate() -> None:
     text = page([replace(MEASUREMENT, random_weights=True)], "a processor")
     assert "model (random weights" in text
@@ -53,10 +56,10 @@ def test_a_pass_over_real_servers(repository: Path) -> None:
     recordings = read_recordings(DEMO_MANIFEST)[:6]
     models = {model.name: model for model in read_models(repository)}
     only = {"fp32": models[DEMO_CHECKPOINT.stem]}
-    found = measure(only, {"int8": "refused"}, repository, "demo", recordings, at_once=4, rounds=2)
+    found = measure(only, repository, recordings, speech="demo", at_once=4, rounds=2, refused={"int8": "refused"})
     assert list(found.alone) == ["fp32", DYNAMIC]
     assert found.not_run == {"int8": "refused"}
-    assert found.same_in_company("fp32") == len(recordings)
+    assert found.same_when_batched("fp32") == len(recordings)
     assert found.changed_words("fp32")[0] == 0
     assert found.exported[DYNAMIC].onnx_bytes < found.exported["fp32"].onnx_bytes
     rate = found.word_error_rate("fp32")

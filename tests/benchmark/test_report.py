@@ -13,27 +13,29 @@ import jiwer
 import pytest
 from benchmark_results import Measured, RunModule
 
+from benchmark.core.constants import COMPARED_AT, MORE_ROUNDS
 from benchmark.core.sclite import count_words, find_sclite
+from benchmark.core.scoring import mean_capped_wer
 from benchmark.reporting.charts import pareto_front
 from benchmark.reporting.speechloop import ENGINES
-from benchmark.run import COMPARED_AT, MORE_ROUNDS
-from benchmark.score import mean_capped_wer
+from benchmark.reporting.tables import all_tables
 from export_scripts.checkpoints.catalogue import CATALOGUE
 from nemo_triton.loadtest.wer import score
 
 
 class Tables(HTMLParser):
-    """The cells of a page's tables, by row; the values that it embeds; and what it would load from elsewhere."""
+    """The cells of a page's tables, by row; its scripts; and what it would load from elsewhere."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[list[str]] = []
-        self.values = ""
+        self.scripts = 0
         self.loads: list[str] = []
         self.inside: str | None = None
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.inside = tag
+        self.scripts += tag == "script"
         found = dict(attributes)
         self.loads += [value for name, value in found.items() if name in ("src", "href") and value]
         if tag == "tr":
@@ -47,8 +49,6 @@ class Tables(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.inside in ("td", "th"):
             self.rows[-1][-1] += data
-        elif self.inside == "script":
-            self.values += data
 
 
 @pytest.fixture(scope="session")
@@ -71,8 +71,10 @@ def row_of(page: Tables, *beginning: str) -> list[str]:
     return found
 
 
-def test_the_page_holds_the_report_and_loads_nothing(pages: Path, page: Tables) -> None:
-    assert json.loads(page.values) == json.loads((pages / "report.json").read_text())
+def test_the_page_is_drawn_from_the_json_and_loads_nothing(measured: Measured, pages: Path, page: Tables) -> None:
+    report = json.loads((measured.results / "report.json").read_text())
+    assert page.rows == [list(row) for table in all_tables(report) for row in (table.headings, *table.rows)]
+    assert page.scripts == 0
     assert [address for address in page.loads if not address.startswith("#")] == []
     assert not re.search(r"url\((?!#)", (pages / "report.html").read_text())
     assert (pages / "report.html").read_text().count("<svg") == 5
@@ -105,7 +107,7 @@ def test_a_model_without_figures_is_not_lost(measured: Measured, run_module: Run
     for file in (results / "coffee_ctc" / "demo").iterdir():
         file.unlink()
     assert run_module("report", results, "--out", tmp_path / "pages").returncode == 0
-    report = json.loads((tmp_path / "pages" / "report.json").read_text())
+    report = json.loads((results / "report.json").read_text())
     (model,) = [model for model in report["models"] if model["model"] == "coffee_ctc"]
     assert model["dataset"] is None and model["onnx_bytes"] > 0
 
@@ -160,12 +162,14 @@ def test_sclite_counts_as_many_errors(measured: Measured, tmp_path: Path) -> Non
     assert count_words(sclite, found.pairs, tmp_path) == found.words
 
 
+@pytest.mark.fast
 def test_the_pareto_front() -> None:
     points = [(1.0, 5.0), (10.0, 5.0), (8.0, 3.0), (20.0, 9.0), (5.0, 3.0), (2.0, 1.0)]
     assert pareto_front(points) == [(20.0, 9.0), (10.0, 5.0), (8.0, 3.0), (2.0, 1.0)]
     assert pareto_front([]) == []
 
 
+@pytest.mark.fast
 def test_speechloops_mean_is_over_utterances_and_capped() -> None:
     assert mean_capped_wer(score(["a b", "a", ""], ["a x", "x y z", "b"])) == pytest.approx(0.75)
     assert mean_capped_wer(score([], [])) is None
@@ -182,6 +186,7 @@ def test_scores_older_than_the_results_are_refused(measured: Measured, run_modul
     assert done.returncode == 2 and "run python -m benchmark.score first" in done.stderr
 
 
+@pytest.mark.fast
 def test_results_that_are_none_are_one_line(run_module: RunModule, tmp_path: Path) -> None:
     for command in (("score", tmp_path), ("report", tmp_path, "--out", tmp_path)):
         done = run_module(*command)
@@ -198,7 +203,7 @@ def test_random_weights_have_no_error_rate(measured: Measured, run_module: RunMo
             copy.write_text(file.read_text().replace('"random_weights": false', '"random_weights": true'))
     assert run_module("score", results).returncode == 0
     assert run_module("report", results, "--out", tmp_path / "pages").returncode == 0
-    report: Any = json.loads((tmp_path / "pages" / "report.json").read_text())
+    report: Any = json.loads((results / "report.json").read_text())
     measured_models = [model for model in report["models"] if model["dataset"]]
     assert len(measured_models) == 2
     assert all(model["wer"] is None and model["rtfx"] > 0 for model in measured_models)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark_results import Measured, RunModule
+from benchmark_results import ROWS, Measured, RunModule, answers
 from locations import DEMO_MANIFEST, ROOT
 from tritonclient.grpc import InferenceServerClient
 
+from benchmark.core.constants import COMPARED_AT, CONCURRENCIES, MORE_ROUNDS, RATES_OF_CAPACITY
 from benchmark.core.model_control import EXPLICIT, loaded
 from benchmark.core.models import read_models
-from benchmark.run import COMPARED_AT, CONCURRENCIES, MORE_ROUNDS, RATES_OF_CAPACITY
 from nemo_triton.errors import ServerUnavailableError
-from server.process import running_server
+from nemo_triton.manifest import read_manifest
+from server.process import Server, running_server
 
 MODELS = ("coffee_ctc", "coffee_rnnt")
 
@@ -67,85 +66,70 @@ def test_what_is_measured_is_not_measured_again(measured: Measured, run_module: 
     assert changed <= {"model.json"}
 
 
-def test_a_killed_run_goes_on(measured: Measured, repository: Path, run_module: RunModule, tmp_path: Path) -> None:
-    flags = ["coffee_ctc", "--repository", str(repository), "--data", str(measured.data), "--out", str(tmp_path)]
-    flags += ["--seconds", "1"]
-    process = subprocess.Popen([sys.executable, "-m", "benchmark.run", *flags], cwd=ROOT, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.rglob("closed_*.rows.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    (rows,) = tmp_path.rglob("closed_*.rows.jsonl")
-    assert not list(tmp_path.rglob("closed.json"))
-    pilot = read(tmp_path / "coffee_ctc" / "demo" / "pilot.json")
-    assert run_module("run", *flags).returncode == 0
-    closed = read(tmp_path / "coffee_ctc" / "demo" / "closed.json")
-    assert closed["rows"] == rows.name
-    assert read(tmp_path / "coffee_ctc" / "demo" / "pilot.json") == pilot
-    answers = [row for row in map(json.loads, rows.read_text().splitlines()) if "number" in row]
-    assert len({(row["load"], row["number"]) for row in answers}) == len(answers)
-    assert len(answers) == sum(load["answered"] for load in closed["loads"])
+def test_a_killed_run_goes_on(measured: Measured) -> None:
+    folder = measured.results / "coffee_ctc" / "demo"
+    assert measured.killed.returncode == -signal.SIGKILL
+    assert "closed.json" not in measured.killed.files
+    (rows,) = folder.glob(ROWS)
+    assert rows.name in measured.killed.files and read(folder / "closed.json")["rows"] == rows.name
+    assert rows.read_text().startswith(measured.killed.files[rows.name].rpartition("\n")[0])
+    assert (folder / "pilot.json").read_text() == measured.killed.files["pilot.json"]
+    answered = answers(rows)
+    assert len(set(answered)) == len(answered)
+    assert len(answered) == sum(load["answered"] for load in read(folder / "closed.json")["loads"])
 
 
-def test_a_model_is_gone_before_the_next_comes(repository: Path) -> None:
-    with running_server(repository, [EXPLICIT]) as server, InferenceServerClient(server.grpc) as client:
+def test_a_run_cut_short_is_no_result(measured: Measured) -> None:
+    assert measured.cut_short.returncode == 2 and "Traceback" not in measured.cut_short.stderr
+    assert "error: coffee_rnnt: " in measured.cut_short.stderr
+    assert "closed.json" not in measured.cut_short.files
+    closed = read(measured.results / "coffee_rnnt" / "demo" / "closed.json")
+    assert closed["complete"] and closed["failures"] == []
 
-        def ready() -> set[str]:
-            return {model.name for model in client.get_model_repository_index().models if model.state == "READY"}
 
+@pytest.fixture(scope="module")
+def empty_server(repository: Path) -> Iterator[Server]:
+    """A server that has no model until it is told to load one."""
+    with running_server(repository, [EXPLICIT]) as server:
+        yield server
+
+
+def ready(client: InferenceServerClient) -> set[str]:
+    """The models that the server has."""
+    return {model.name for model in client.get_model_repository_index().models if model.state == "READY"}
+
+
+def test_a_model_is_gone_before_the_next_comes(empty_server: Server) -> None:
+    with InferenceServerClient(empty_server.grpc) as client:
         for model in MODELS:
-            with loaded(server.grpc, model):
-                found = ready()
-                assert {model, f"{model}_encoder", "audio"} <= found
-                assert not any(other in name for other in MODELS for name in found if other != model)
-            assert ready() == set()
+            with loaded(empty_server.grpc, model):
+                present = ready(client)
+                assert {model, f"{model}_encoder", "audio"} <= present
+                assert not any(other in name for other in MODELS for name in present if other != model)
+            assert ready(client) == set()
 
 
-def test_a_model_that_fails_is_unloaded_like_any_other(repository: Path) -> None:
-    with running_server(repository, [EXPLICIT]) as server, InferenceServerClient(server.grpc) as client:
-        with pytest.raises(ValueError), loaded(server.grpc, "coffee_ctc"):
+def test_a_model_that_fails_is_unloaded_like_any_other(empty_server: Server) -> None:
+    with InferenceServerClient(empty_server.grpc) as client:
+        with pytest.raises(ValueError), loaded(empty_server.grpc, "coffee_ctc"):
             raise ValueError("in the middle of a measurement")
-        assert not [model for model in client.get_model_repository_index().models if model.state == "READY"]
+        assert ready(client) == set()
 
 
-def test_models_that_were_there_before_stay(repository: Path) -> None:
-    with (
-        running_server(repository, [EXPLICIT, "--load-model=coffee_ctc"]) as server,
-        InferenceServerClient(server.grpc) as client,
-    ):
-        with loaded(server.grpc, "coffee_rnnt"):
+def test_models_that_were_there_before_stay(empty_server: Server) -> None:
+    with loaded(empty_server.grpc, "coffee_ctc"), InferenceServerClient(empty_server.grpc) as client:
+        with loaded(empty_server.grpc, "coffee_rnnt"):
             assert client.is_model_ready("coffee_rnnt")
         assert client.is_model_ready("coffee_ctc") and not client.is_model_ready("coffee_rnnt")
 
 
-def test_a_run_cut_short_is_no_result(
-    measured: Measured, repository: Path, run_module: RunModule, tmp_path: Path
-) -> None:
-    flags = ("coffee_ctc", "--repository", repository, "--data", measured.data, "--out", tmp_path, "--seconds", 1)
-    with running_server(repository, [EXPLICIT]) as server:
-        command = [sys.executable, "-m", "benchmark.run", *map(str, flags), "--url", server.grpc]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.rglob("closed_*.rows.jsonl")) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.5)
-        server.process.kill()
-        _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 2 and "Traceback" not in stderr
-    assert "error: coffee_ctc: " in stderr
-    assert not list(tmp_path.rglob("closed.json"))
-    assert run_module("run", *flags).returncode == 0
-    closed = read(tmp_path / "coffee_ctc" / "demo" / "closed.json")
-    assert closed["complete"] and closed["failures"] == []
-
-
-def test_a_server_without_model_control_is_named(repository: Path) -> None:
+def test_a_server_without_model_control_is_named(repository: Path, tmp_path: Path) -> None:
+    # A small model is enough for a server that refuses to load others.
+    (tmp_path / "audio").symlink_to((repository / "audio").resolve())
     with (
-        running_server(repository) as server,
+        running_server(tmp_path) as server,
         pytest.raises(ServerUnavailableError, match=EXPLICIT),
-        loaded(server.grpc, "coffee_ctc"),
+        loaded(server.grpc, "audio"),
     ):
         pass
 
@@ -175,7 +159,11 @@ def test_bad_arguments_are_one_line(
 def test_a_server_with_mutual_tls(repository: Path, run_module: RunModule, tmp_path: Path) -> None:
     certificates = tmp_path / "certificates"
     subprocess.run(["sh", str(ROOT / "docker" / "tls" / "make_certificates.sh"), str(certificates)], check=True)
-    assert run_module("prepare", f"demo={DEMO_MANIFEST}", "--out", tmp_path).returncode == 0
+    # The shortest recordings, since the open loops have a hundred requests at a fraction of the capacity.
+    shortest = sorted(read_manifest(DEMO_MANIFEST).utterances, key=lambda utterance: utterance.audio.stat().st_size)[:4]
+    lines = [json.dumps({"audio_filepath": entry.name, "text": entry.text}) for entry in shortest]
+    (tmp_path / "short.jsonl").write_text("\n".join(lines))
+    assert run_module("prepare", f"demo={tmp_path / 'short.jsonl'}", "--out", tmp_path).returncode == 0
     flags = ("coffee_ctc", "--repository", repository, "--data", tmp_path / "demo", "--out", tmp_path / "results")
     ours = ("--ca", certificates / "ca.pem")
     shown = ("--certificate", certificates / "client.pem", "--key", certificates / "client.key")

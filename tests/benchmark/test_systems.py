@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +15,8 @@ from benchmark.baselines.in_process import InProcess
 from benchmark.baselines.recordings import by_length, read_recordings
 from benchmark.baselines.served import Served
 from benchmark.baselines.system import Measured, System, mean_batch, start
-from benchmark.studies.batching.variants import equal_shapes_only, write_variant
+from benchmark.studies.batching.variants import equal_shapes_only
+from benchmark.studies.variants import write_variant
 from nemo_triton.errors import ManifestError
 from nemo_triton.loadtest.recording import Recording
 from server.process import running_server
@@ -42,11 +44,21 @@ def test_in_process_all_at_once_and_one_by_one(repository: Path) -> None:
     assert (together.mean_batch, alone.mean_batch, mean_batch(40, 16)) == (len(RECORDINGS), 1, 40 / 3)
 
 
+@pytest.mark.fast
 def test_a_repository_without_the_model_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(NotRun, match="no_such_model"), InProcess(tmp_path, "no_such_model"):
         pass
 
 
+@pytest.mark.fast
+def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "export_scripts.verify.local_ensemble", raising=False)
+    with pytest.raises(NotRun, match=r"^no package onnxruntime in .*; install it there$"), InProcess(tmp_path, "any"):
+        pass
+
+
+@pytest.mark.fast
 def test_a_server_that_is_not_there_is_not_run() -> None:
     with pytest.raises(NotRun, match="localhost:1"):
         Served("gone", DEMO_CHECKPOINT.stem, "localhost:1", RECORDINGS).measure(RECORDINGS, 1)
@@ -73,6 +85,7 @@ def test_those_that_do_not_run_cost_the_others_nothing(repository: Path) -> None
     assert (running, not_run) == ([ours], {"broken": "it is broken"})
 
 
+@pytest.mark.fast
 def test_recordings_come_in_random_order_and_by_length() -> None:
     recordings = read_recordings(DEMO_MANIFEST)
     lengths = [len(recording.samples) for recording in recordings]
@@ -82,6 +95,7 @@ def test_recordings_come_in_random_order_and_by_length() -> None:
     assert [recording.utterance.name for recording in recordings[:6]] == again, "the same order each time"
 
 
+@pytest.mark.fast
 def test_a_manifest_with_a_bad_line_is_refused(tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text(DEMO_MANIFEST.read_text().splitlines()[0] + "\n{}\n")

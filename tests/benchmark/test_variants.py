@@ -10,13 +10,8 @@ from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT
 from tritonclient.grpc import model_config_pb2 as triton
 
 from benchmark.baselines.recordings import read_recordings
-from benchmark.studies.batching.variants import (
-    Change,
-    an_encoder_a_core,
-    equal_shapes_only,
-    without_batcher,
-    write_variant,
-)
+from benchmark.studies.batching.variants import encoder_per_core, equal_shapes_only, without_batcher
+from benchmark.studies.variants import Change, write_variant
 from export_scripts.check import check_repository
 from export_scripts.repository.config import THREADS_PARAMETER, read_config
 from export_scripts.verify.local_ensemble import Runner
@@ -24,7 +19,14 @@ from export_scripts.verify.local_ensemble import Runner
 RECORDINGS = read_recordings(DEMO_MANIFEST)[:6]
 
 
-@pytest.mark.parametrize("change", [equal_shapes_only, without_batcher, an_encoder_a_core])
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(equal_shapes_only, id="equal_shapes_only"),
+        pytest.param(without_batcher, id="without_batcher"),
+        pytest.param(encoder_per_core, id="encoder_per_core"),
+    ],
+)
 @pytest.mark.parametrize("model", [DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem])
 def test_a_variant_gives_the_same_text(repository: Path, tmp_path: Path, model: str, change: Change) -> None:
     write_variant(repository, model, tmp_path, change)
@@ -54,8 +56,8 @@ def test_without_a_batcher_no_step_has_one(repository: Path, tmp_path: Path) -> 
     )
 
 
-def test_an_encoder_a_core_changes_the_encoder_only(repository: Path, tmp_path: Path) -> None:
-    configs = configs_of(repository, tmp_path, an_encoder_a_core)
+def test_an_encoder_per_core_changes_the_encoder_only(repository: Path, tmp_path: Path) -> None:
+    configs = configs_of(repository, tmp_path, encoder_per_core)
     encoder = configs.pop(f"{DEMO_CHECKPOINT.stem}_encoder")
     assert encoder.instance_group[0].count == len(os.sched_getaffinity(0))
     assert encoder.parameters[THREADS_PARAMETER].string_value == "1"

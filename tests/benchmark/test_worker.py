@@ -14,17 +14,17 @@ import pytest
 from locations import DEMO_MANIFEST, ROOT
 
 from benchmark.baselines.errors import NotRun
-from benchmark.baselines.process import Process, peer_command
+from benchmark.baselines.process import Process, baseline_command
 from benchmark.baselines.recordings import read_recordings
 
-PEERS_PYTHON = ROOT / ".venv" / "peers" / "bin" / "python"
+BASELINES_PYTHON = ROOT / ".venv" / "peers" / "bin" / "python"
 RECORDINGS = read_recordings(DEMO_MANIFEST)[:2]
 READY = json.dumps({"ready": "it 1.0", "batches": True})
 
 
 def answers(lines: list[str]) -> list[dict[str, Any]]:
     """Of a real worker, to these lines of its standard input."""
-    command = peer_command(PEERS_PYTHON, "pocketsphinx")
+    command = baseline_command(BASELINES_PYTHON, "pocketsphinx")
     ended = subprocess.run(command, input="\n".join([*lines, ""]), capture_output=True, text=True)
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
@@ -43,6 +43,7 @@ def test_a_worker_outlives_lines_that_it_does_not_understand() -> None:
     assert found["seconds"] > 0 and len(found["texts"]) == 1
 
 
+@pytest.mark.fast
 def test_what_libraries_print_does_not_mix_with_answers() -> None:
     code = """
 import os
@@ -63,6 +64,7 @@ def saying(*lines: str, then: str = "") -> Process:
     return Process("it", [sys.executable, "-c", code], RECORDINGS)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("process", "reason"),
     [
@@ -80,6 +82,7 @@ def test_a_process_that_does_not_get_ready_is_not_run(process: Process, reason: 
         process.__enter__()
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -94,6 +97,7 @@ def test_a_pass_that_is_not_whole_is_not_run(answer: str, reason: str) -> None:
         process.measure(RECORDINGS, 1)
 
 
+@pytest.mark.fast
 def test_a_process_is_measured_by_its_own_clock() -> None:
     with saying(READY, '{"seconds": 2.5, "texts": ["short", "long"]}') as process:
         measured = process.measure(RECORDINGS, 32)
@@ -102,6 +106,7 @@ def test_a_process_is_measured_by_its_own_clock() -> None:
     assert (measured.seconds, measured.mean_batch, process.version) == (2.5, 2, "it 1.0")
 
 
+@pytest.mark.fast
 def test_what_a_process_started_ends_with_it(tmp_path: Path) -> None:
     child = tmp_path / "child"
     code = f"import subprocess; open({str(child)!r}, 'w').write(str(subprocess.Popen(['sleep', '60']).pid)); input()"

@@ -10,15 +10,16 @@ import pytest
 import torch
 from tiny_models import NEW_NEMO
 
-from benchmark.studies.gpu.needs import Needs
-from benchmark.studies.gpu.products import PROBED_SECONDS, ProductCounter, needs_of
-from benchmark.studies.gpu.pytorch import encoder_needs, machine_rates
+from benchmark.studies.gpu.flops import PROBED_SECONDS, FlopCounter, count_cost
+from benchmark.studies.gpu.machine_rates import machine_rates
+from benchmark.studies.gpu.pytorch import encoder_cost
+from benchmark.studies.gpu.roofline import NetworkCost
 from export_scripts.checkpoints.checkpoint import open_checkpoint
 
 
 @torch.no_grad()
 def test_a_linear_layer() -> None:
-    with ProductCounter() as counter:
+    with FlopCounter() as counter:
         torch.nn.Linear(6, 5)(torch.randn(7, 6))
     assert counter.operations == 2 * 7 * 6 * 5
     assert counter.elements == 7 * 6 + 6 * 5 + 5 + 7 * 5
@@ -28,7 +29,7 @@ def test_a_linear_layer() -> None:
 @pytest.mark.parametrize(("channels", "groups"), [(8, 1), (8, 8)])
 def test_a_convolution_over_time(channels: int, groups: int) -> None:
     layer = torch.nn.Conv1d(channels, channels, kernel_size=3, stride=2, padding=1, groups=groups, bias=False)
-    with ProductCounter() as counter:
+    with FlopCounter() as counter:
         made = layer(torch.randn(2, channels, 20))
     assert made.shape == (2, channels, 10)
     assert counter.operations == 2 * 2 * 10 * channels * (channels // groups) * 3
@@ -37,7 +38,7 @@ def test_a_convolution_over_time(channels: int, groups: int) -> None:
 
 @torch.no_grad()
 def test_what_is_no_product_is_free() -> None:
-    with ProductCounter() as counter:
+    with FlopCounter() as counter:
         torch.nn.functional.layer_norm(torch.randn(4, 8).relu() + 1, (8,)).softmax(dim=1)
     assert (counter.operations, counter.elements) == (0, 0)
 
@@ -49,30 +50,30 @@ def test_attention_grows_with_the_square_of_the_length() -> None:
         queries = torch.randn(10 * seconds, 4)
         _ = (queries @ weights, queries @ queries.T)
 
-    needs = needs_of(run, weights.numel())
-    assert needs.operations == pytest.approx((2 * 100 * 4, 2 * 10 * 4 * 3, 0), abs=1e-3)
+    cost = count_cost(run, weights.numel())
+    assert cost.operations == pytest.approx((2 * 100 * 4, 2 * 10 * 4 * 3, 0), abs=1e-3)
     # Operands and results: 10 x 4 and 10 x 3 a second, then 10 x 4 twice, and 100 of its square.
-    assert needs.elements == pytest.approx((100, 40 + 30 + 80, 0), abs=1e-3)
-    assert needs.weights == 12
-    assert needs.operations_of([2, 3]) == pytest.approx(800 * (4 + 9) + 240 * 5)
+    assert cost.elements == pytest.approx((100, 40 + 30 + 80, 0), abs=1e-3)
+    assert cost.weights == 12
+    assert cost.operations_of([2, 3]) == pytest.approx(800 * (4 + 9) + 240 * 5)
 
 
-def test_needs_of_encoders(architecture: str, checkpoint_file: Callable[[str, str], Path]) -> None:
+def test_cost_of_encoders(architecture: str, checkpoint_file: Callable[[str, str], Path]) -> None:
     model = open_checkpoint(str(checkpoint_file(architecture, NEW_NEMO))).model
-    needs = encoder_needs(model)
-    square, linear, constant = needs.operations
+    cost = encoder_cost(model)
+    square, linear, constant = cost.operations
     assert linear > 0 and abs(constant) < 0.02 * linear * PROBED_SECONDS[0], "no audio, no operations, save at the ends"
     assert (square > 1e-3 * linear) == ("conformer" in architecture), "only attention looks at all pairs of frames"
-    assert 0 < needs.weights <= sum(weights.numel() for weights in model.parameters())
-    predicted = needs.elements_of([10.0])
-    assert predicted > needs.weights / 100 and np.isfinite(predicted)
+    assert 0 < cost.weights <= sum(weights.numel() for weights in model.parameters())
+    predicted = cost.elements_of([10.0])
+    assert predicted > cost.weights / 100 and np.isfinite(predicted)
 
 
 def test_every_multiplication_is_at_least_a_weight_used_once() -> None:
     """The sum of operations over utterances is what the polynomial says of each."""
-    needs = Needs((1.0, 2.0, 3.0), (0.0, 4.0, 0.0), 5)
-    assert needs.operations_of([1.0, 2.0]) == (1 + 2 + 3) + (4 + 4 + 3)
-    assert needs.elements_of([1.0, 2.0]) == 12
+    cost = NetworkCost((1.0, 2.0, 3.0), (0.0, 4.0, 0.0), 5)
+    assert cost.operations_of([1.0, 2.0]) == (1 + 2 + 3) + (4 + 4 + 3)
+    assert cost.elements_of([1.0, 2.0]) == 12
 
 
 def test_rates_of_this_machine() -> None:

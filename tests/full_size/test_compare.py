@@ -21,6 +21,8 @@ from verification.full_size.judging import (
 )
 from verification.full_size.records import Record, is_done, read_records, write_records
 
+pytestmark = pytest.mark.fast
+
 PIECES = "ab"
 BLANK = len(PIECES)
 

@@ -13,6 +13,8 @@ from verification.full_size.records import Record, is_of, write_records
 from verification.full_size.speech import spread
 from verification.full_size.verify import Run, StepFailed, _step, _verified, remove_model
 
+pytestmark = pytest.mark.fast
+
 NAME = "stt_en_citrinet_256"
 
 

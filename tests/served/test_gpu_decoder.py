@@ -12,7 +12,8 @@ import pytest
 import tritonclient.grpc as grpc
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT
 
-from benchmark.studies.gpu.variants import VARIANTS, write_variant
+from benchmark.studies.gpu.variants import VARIANTS
+from benchmark.studies.variants import write_variant
 from export_scripts.repository.gpu import TensorRt
 from nemo_triton.audio import Samples, load_audio
 from nemo_triton.contract import AUDIO, TRANSCRIPT, Part
@@ -33,7 +34,7 @@ def model(request: pytest.FixtureRequest) -> str:
 def divided(repository: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The gRPC address of a server with the model's decoder divided."""
     folder = tmp_path_factory.mktemp("divided") / "repository"
-    write_variant(repository, model, folder, GPU_DECODER, TensorRt())
+    write_variant(repository, model, folder, GPU_DECODER.change_for(TensorRt()))
     assert (folder / Part.TEXT.of(model)).is_dir()
     with running_server(folder) as server:
         yield server.grpc

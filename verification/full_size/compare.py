@@ -18,6 +18,9 @@ from typing import Any
 
 import click
 
+from benchmark.core.results_folder import write_text
+from benchmark.core.tables import NONE, markdown_rows
+from nemo_triton.contract import Part
 from verification.full_size.architectures import ARCHITECTURES
 from verification.full_size.judging import (
     TIE,
@@ -28,11 +31,10 @@ from verification.full_size.judging import (
     largest_difference,
     near_ties,
 )
-from verification.full_size.records import Record, read_records, write_whole
+from verification.full_size.records import Record, read_records
 
 FEWEST_CHARACTERS = 20
 """Of a recording in the middle; with less, equal texts would prove little."""
-ABSENT = "-"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Row:
 
     checkpoint_bytes, graphs_bytes: sizes of the .nemo file and of all graphs
     export_seconds, export_peak_bytes: None where the export was not measured
-    difference_to_nemo, difference_in_company: largest of the log-probs as served, between alone and others alone;
+    difference_to_nemo, difference_in_batches: largest of the log-probs as served, between alone and others alone;
         of a transducer, of its projected encodings as compared at export
     frames: the encoder's; near_ties: those whose best labels NeMo holds closer than TIE, unknown of a transducer
     rtfx, nemo_rtfx: seconds of audio a second; NeMo's each recording alone
@@ -56,7 +58,7 @@ class Row:
     export_peak_bytes: int | None
     comparisons: dict[str, Comparison]
     difference_to_nemo: float
-    difference_in_company: float
+    difference_in_batches: float
     characters: float
     frames: int
     near_ties: int | None
@@ -66,13 +68,15 @@ class Row:
 
     @property
     def problems(self) -> list[str]:
-        found = [f"{way}: {line}" for way, comparison in self.comparisons.items() for line in comparison.mismatches]
+        """A line for each text that is not NeMo's, and for texts that prove too little."""
+        problems = [f"{way}: {line}" for way, comparison in self.comparisons.items() for line in comparison.mismatches]
         if self.characters < FEWEST_CHARACTERS:
-            found.append(f"half of the texts have {self.characters:.0f} characters or less")
-        return found
+            problems.append(f"half of the texts have {self.characters:.0f} characters or less")
+        return problems
 
     @property
     def ties(self) -> list[str]:
+        """A line for each tie."""
         return [f"{way}: {line}" for way, comparison in self.comparisons.items() for line in comparison.ties]
 
 
@@ -89,19 +93,26 @@ def main(names: tuple[str, ...], folder: Path, out: Path) -> None:
     if len(recordings) > 1 or len({row.at_once for row in rows}) > 1:
         raise click.ClickException("the models' results are of different recordings or numbers of requests at once")
     table = markdown(rows, *recordings.pop())
-    write_whole(out, table)
+    write_text(out, table)
     click.echo(table)
     sys.exit(1 if any(row.problems for row in rows) else 0)
 
 
 def row_of(name: str, folder: Path, nemo: Sequence[Record]) -> Row:
+    """Read and judge the results of one model.
+
+    Args:
+        name: of the model
+        folder: that verify.py was given
+        nemo: NeMo's records
+    """
     results = folder / "results" / name
     served, by_nemo = (json.loads((results / f"{file}.json").read_text()) for file in ("served", "nemo"))
     export = results / "export.json"
     exported = json.loads(export.read_text()) if export.exists() else {}
     counted = served["passes"]
     records = {way: read_records(results / f"{way}.jsonl") for way in counted}
-    encoders = [step for step in counted["text"]["steps"] if step["model"] == f"{name}_encoder"]
+    encoders = [step for step in counted["text"]["steps"] if step["model"] == Part.ENCODER.of(name)]
     return Row(
         name=name,
         at_once=served["at_once"],
@@ -132,7 +143,7 @@ def _judge_ctc(served: dict[str, list[Record]], nemo: Sequence[Record]) -> dict[
             "text": compare_texts(served["text"], nemo, with_log_probs),
         },
         "difference_to_nemo": largest_difference(served["alone"], nemo),
-        "difference_in_company": largest_difference(served["together"], served["alone"]),
+        "difference_in_batches": largest_difference(served["together"], served["alone"]),
         "near_ties": sum(near_ties(record.log_probs) for record in nemo if record.log_probs is not None),
     }
 
@@ -144,7 +155,7 @@ def _judge_transducer(
     return {
         "comparisons": {way: compare_transducer(records, nemo, ties[way]) for way, records in served.items()},
         "difference_to_nemo": parity["scores_difference"],
-        "difference_in_company": parity["scores_difference_in_batches"],
+        "difference_in_batches": parity["scores_difference_in_batches"],
         "near_ties": None,
     }
 
@@ -171,19 +182,19 @@ def markdown(rows: Sequence[Row], recordings: int, seconds: float) -> str:
         "",
     ]
     for row in rows:
-        for title, found in (("ties", row.ties), ("problems", row.problems)):
-            if found:
-                lines += [f"{row.name}, {title}:", "", *(f"- {line}" for line in found), ""]
+        for title, differences in (("ties", row.ties), ("problems", row.problems)):
+            if differences:
+                lines += [f"{row.name}, {title}:", "", *(f"- {line}" for line in differences), ""]
     return "\n".join(lines)
 
 
 def _equal(row: Row, way: str) -> str:
     comparison = row.comparisons.get(way)
-    return f"{comparison.equal}/{comparison.compared}" if comparison else ABSENT
+    return f"{comparison.equal}/{comparison.compared}" if comparison else NONE
 
 
 def _speed(row: Row, way: str) -> str:
-    return f"{row.rtfx[way]:.0f}" if way in row.rtfx else ABSENT
+    return f"{row.rtfx[way]:.0f}" if way in row.rtfx else NONE
 
 
 Column = tuple[str, Callable[[Row], str]]
@@ -196,17 +207,17 @@ PARITY: tuple[Column, ...] = (
     ("equal, {at_once} at once", lambda row: _equal(row, "text")),
     ("ties", lambda row: str(len(row.ties))),
     ("difference from NeMo", lambda row: f"{row.difference_to_nemo:.1e}"),
-    ("in company", lambda row: f"{row.difference_in_company:.1e}"),
+    ("in company", lambda row: f"{row.difference_in_batches:.1e}"),
     ("characters a recording", lambda row: f"{row.characters:.0f}"),
-    ("frames (near ties)", lambda row: f"{row.frames:,} ({ABSENT if row.near_ties is None else row.near_ties})"),
+    ("frames (near ties)", lambda row: f"{row.frames:,} ({NONE if row.near_ties is None else row.near_ties})"),
 )
 
 CIRCUMSTANCES: tuple[Column, ...] = (
     ("model", lambda row: row.name),
     (".nemo MB", lambda row: f"{row.checkpoint_bytes / 1e6:.1f}"),
     ("ONNX MB", lambda row: f"{row.graphs_bytes / 1e6:.1f}"),
-    ("export s", lambda row: ABSENT if row.export_seconds is None else f"{row.export_seconds:.0f}"),
-    ("export peak GB", lambda row: ABSENT if row.export_peak_bytes is None else f"{row.export_peak_bytes / 1e9:.1f}"),
+    ("export s", lambda row: NONE if row.export_seconds is None else f"{row.export_seconds:.0f}"),
+    ("export peak GB", lambda row: NONE if row.export_peak_bytes is None else f"{row.export_peak_bytes / 1e9:.1f}"),
     ("speed alone", lambda row: _speed(row, "alone")),
     ("{at_once} at once, with log-probs", lambda row: _speed(row, "together")),
     ("{at_once} at once", lambda row: _speed(row, "text")),
@@ -217,8 +228,7 @@ CIRCUMSTANCES: tuple[Column, ...] = (
 
 def _table(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
     titles = [title.format(at_once=rows[0].at_once) for title, _ in columns]
-    cells = [titles, ["---"] * len(columns), *([cell(row) for _, cell in columns] for row in rows)]
-    return [f"| {' | '.join(line)} |" for line in cells]
+    return markdown_rows(titles, [[cell(row) for _, cell in columns] for row in rows])
 
 
 if __name__ == "__main__":

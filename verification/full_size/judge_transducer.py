@@ -16,8 +16,9 @@ from pathlib import Path
 import click
 import numpy as np
 
+from benchmark.core.results_folder import write_text
 from verification.full_size.judging import is_same
-from verification.full_size.records import Record, read_records, write_whole
+from verification.full_size.records import Record, read_records
 
 PASSES = ("alone", "text")
 
@@ -31,13 +32,17 @@ def main(checkpoint: Path, results: Path) -> None:
     for way in PASSES:
         served = read_records(results / f"{way}.jsonl")
         differing[way] = [pair for pair in zip(served, nemo, strict=True) if not is_same(*pair)]
-    found = find_ties(checkpoint, differing) if any(differing.values()) else {way: [] for way in PASSES}
-    write_whole(results / "ties.json", json.dumps(found, indent=2) + "\n")
-    counts = (f"{way}: {len(found[way])} of {len(differing[way])} that differ" for way in PASSES)
+    ties = find_ties(checkpoint, differing) if any(differing.values()) else {way: [] for way in PASSES}
+    write_text(results / "ties.json", json.dumps(ties, indent=2) + "\n")
+    counts = (f"{way}: {len(ties[way])} of {len(differing[way])} that differ" for way in PASSES)
     click.echo(f"{results / 'ties.json'}: ties {', '.join(counts)}")
 
 
 def find_ties(checkpoint: Path, differing: dict[str, list[tuple[Record, Record]]]) -> dict[str, list[str]]:
+    """The recordings of each pass whose first other decision is a tie.
+
+    differing: by pass, served records beside NeMo's that are not the same
+    """
     from export_scripts.checkpoints.checkpoint import open_checkpoint
 
     logging.disable(logging.ERROR)

@@ -116,12 +116,12 @@ def greedy_tokens(log_probs: LogProbs) -> list[int]:
 def largest_difference(ours: Sequence[Record], theirs: Sequence[Record]) -> float:
     """Of all log-probs, absolute; NaN where one is, and infinite where their numbers of frames differ."""
     largest = 0.0
-    for one, other in _pairs(ours, theirs):
-        assert one.log_probs is not None and other.log_probs is not None
-        if one.log_probs.shape != other.log_probs.shape:
+    for left, right in _pairs(ours, theirs):
+        assert left.log_probs is not None and right.log_probs is not None
+        if left.log_probs.shape != right.log_probs.shape:
             return float("inf")
         # Not Python's max, which would lose a NaN.
-        largest = float(np.maximum(largest, np.abs(one.log_probs - other.log_probs).max(initial=0)))
+        largest = float(np.maximum(largest, np.abs(left.log_probs - right.log_probs).max(initial=0)))
     return largest
 
 

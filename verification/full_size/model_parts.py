@@ -36,10 +36,12 @@ class Architecture:
 
     @property
     def is_transducer(self) -> bool:
+        """Whether it decodes by a joint."""
         return "joint" in self.config
 
 
 def front_end(mels: int, window_size: float, pad_to: int) -> Config:
+    """The configuration of the preprocessor."""
     return {
         "_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor",
         "sample_rate": 16000,

@@ -19,8 +19,9 @@ from typing import Any
 import click
 from rich.progress import track
 
+from benchmark.core.results_folder import write_text
 from export_scripts.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from verification.full_size.records import Record, is_done, is_of, write_records, write_whole
+from verification.full_size.records import Record, is_done, is_of, write_records
 from verification.full_size.speech import Recording, read_recordings
 
 
@@ -43,11 +44,12 @@ def main(checkpoint: Path, manifest: Path, out: Path, at_most: int | None) -> No
     speed = sum(recording.seconds for recording in recordings) / (time.perf_counter() - started)
     measured = {"rtfx": speed, "checkpoint_bytes": checkpoint.stat().st_size}
     write_records(out, records)
-    write_whole(summary, json.dumps(measured) + "\n")
+    write_text(summary, json.dumps(measured) + "\n")
     click.echo(f"{out}: {len(recordings)} recordings")
 
 
 def transcribe(checkpoint: Checkpoint, recording: Recording) -> Record:
+    """NeMo's text and scores of one recording, and a transducer's tokens."""
     from export_scripts.checkpoints.nemo_reference import reference
 
     model: Any = checkpoint.model
@@ -67,9 +69,9 @@ def kept_tokens(decoding: Any) -> Iterator[list[list[int]]]:
         return
 
     def decode_and_keep(*arguments: Any, **named: Any) -> Any:
-        found = decode(*arguments, **named)
-        tokens.extend([int(token) for token in hypothesis.y_sequence] for hypothesis in found)
-        return found
+        hypotheses = decode(*arguments, **named)
+        tokens.extend([int(token) for token in hypothesis.y_sequence] for hypothesis in hypotheses)
+        return hypotheses
 
     setattr(decoding, name, decode_and_keep)
     try:

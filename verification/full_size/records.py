@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.core.results_folder import write_text
+
 
 @dataclass(frozen=True)
 class Record:
@@ -41,21 +43,15 @@ def write_records(file: Path, records: Sequence[Record]) -> None:
         np.savez(output, **log_probs)
     names = ("audio", "seconds", "text", "tokens", "frames")
     lines = [json.dumps({name: getattr(record, name) for name in names}) for record in records]
-    write_whole(file, "".join(f"{line}\n" for line in lines))
+    write_text(file, "".join(f"{line}\n" for line in lines))
 
 
 def read_records(file: Path) -> list[Record]:
+    """What `write_records` wrote."""
     with np.load(file.with_suffix(".npz")) as arrays:
         log_probs = dict(arrays)
     lines = file.read_text().splitlines()
     return [Record(**json.loads(line), log_probs=log_probs.get(str(row))) for row, line in enumerate(lines)]
-
-
-def write_whole(file: Path, content: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.part")
-    partial.write_text(content)
-    partial.rename(file)
 
 
 def is_of(file: Path, names: Sequence[str]) -> bool:

@@ -20,12 +20,15 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from benchmark.core.model_control import EXPLICIT
+from benchmark.core.results_folder import write_text
+from nemo_triton.contract import Part
 from nemo_triton.loadtest.server_counters import StepStatistics, difference
 from nemo_triton.loadtest.servers import Servers
 from nemo_triton.recognizer import AsyncRecognizer
 from server.process import running_server
 from verification.full_size.architectures import ARCHITECTURES
-from verification.full_size.records import Record, is_done, is_of, write_records, write_whole
+from verification.full_size.records import Record, is_done, is_of, write_records
 from verification.full_size.speech import Recording, read_recordings
 
 LOAD_SECONDS = 600
@@ -75,8 +78,8 @@ def main(name: str, repository: Path, manifest: Path, out: Path, at_most: int | 
         return
     out.mkdir(parents=True, exist_ok=True)
     is_transducer = ARCHITECTURES[name].is_transducer
-    served = [name] if is_transducer else [name, f"{name}_log_probs"]
-    only = ["--model-control-mode=explicit", *(f"--load-model={model}" for model in served)]
+    served = [name] if is_transducer else [name, Part.LOG_PROBS.of(name)]
+    only = [EXPLICIT, *(f"--load-model={model}" for model in served)]
     console = Console(stderr=True)
     with console.status(name) as status, running_server(repository, only, seconds=LOAD_SECONDS) as server:
         counted = {}
@@ -85,13 +88,13 @@ def main(name: str, repository: Path, manifest: Path, out: Path, at_most: int | 
             records, counted[way.name] = asyncio.run(collect(server.grpc, name, recordings, way))
             write_records(out / f"{way.name}.jsonl", records)
     steps = [step.model for step in counted["text"].steps]
-    found = {
+    results = {
         "at_once": at_once,
         "graphs_bytes": sum(graph_size(repository / step) for step in steps),
         "parity": json.loads((repository / name / "1" / "parity.json").read_text()),
         "passes": {way: asdict(entry) for way, entry in counted.items()},
     }
-    write_whole(summary, json.dumps(found, indent=2) + "\n")
+    write_text(summary, json.dumps(results, indent=2) + "\n")
     rates = ", ".join(f"{way} {entry.rtfx:.0f}" for way, entry in counted.items())
     click.echo(f"{summary}: {len(recordings)} recordings; seconds of audio a second: {rates}")
 

@@ -21,11 +21,13 @@ from pathlib import Path
 
 import click
 
+from benchmark.core.constants import EXPORT_PYTHON, EXPORT_SCRIPT, ROOT
+from benchmark.core.results_folder import write_text
+from nemo_triton.contract import Part
 from verification.full_size.architectures import ARCHITECTURES
-from verification.full_size.records import is_done, write_whole
+from verification.full_size.records import is_done
 
-ROOT = Path(__file__).parents[2]
-CODE = ("export_scripts", "server")
+CODE = ("export_scripts", "server", "nemo_triton")
 """Folders whose code the results depend on."""
 
 
@@ -42,12 +44,15 @@ class Run:
 
     @property
     def repository(self) -> Path:
+        """Where models are exported to."""
         return self.folder / "repository"
 
     def checkpoint(self, name: str) -> Path:
+        """The .nemo file of a model."""
         return self.folder / f"{name}.nemo"
 
     def results(self, name: str) -> Path:
+        """The folder of a model's results."""
         return self.folder / "results" / name
 
     def settings(self) -> dict[str, object]:
@@ -69,7 +74,7 @@ class StepFailed(Exception):
 @click.option("--recordings", type=click.IntRange(1), help="Only so many, spread over their lengths.")
 @click.option("--at-once", type=click.IntRange(1), default=16, show_default=True, help="Requests in flight.")
 @click.option("--clean", is_flag=True, help="Remove a model's checkpoint and stages when its results are there.")
-@click.option("--export-python", type=click.Path(path_type=Path), default=Path(".venv/export/bin/python"))
+@click.option("--export-python", type=click.Path(path_type=Path), default=EXPORT_PYTHON)
 @click.option("--serve-python", type=click.Path(path_type=Path), default=Path(".venv/serve/bin/python"))
 def main(
     names: tuple[str, ...],
@@ -86,7 +91,14 @@ def main(
     chosen = sorted(ARCHITECTURES, key=lambda name: ARCHITECTURES[name].parameters) if every else list(names)
     if not chosen:
         raise click.UsageError("give NAME... or --all")
-    run = Run(export_python, serve_python, folder, manifest, recordings, at_once)
+    run = Run(
+        export_python=export_python,
+        serve_python=serve_python,
+        folder=folder,
+        manifest=manifest,
+        recordings=recordings,
+        at_once=at_once,
+    )
     failed = [name for name in chosen if not _verified(run, name, clean)]
     done = [name for name in chosen if name not in failed]
     compare = [*_program(export_python, "compare"), *done, "--folder", str(folder), "--out", str(out)]
@@ -107,7 +119,7 @@ def _verified(run: Run, name: str, clean: bool) -> bool:
         except StepFailed as error:
             click.echo(f"{name}: {error}", err=True)
             return False
-        write_whole(marker, json.dumps(settings, indent=2) + "\n")
+        write_text(marker, json.dumps(settings, indent=2) + "\n")
         click.echo(f"{name}: done in {time.monotonic() - started:.0f} s")
     if clean:
         remove_model(run, name)
@@ -140,9 +152,9 @@ def _export(run: Run, name: str) -> None:
     if is_done(published, checkpoint) and measured.exists() and json.loads(measured.read_text())["code"] == digest:
         return
     (run.results(name) / "nemo.json").unlink(missing_ok=True)
-    export = [str(ROOT / "export_scripts" / "export.py"), str(checkpoint), "--repository", str(run.repository)]
+    export = [str(EXPORT_SCRIPT), str(checkpoint), "--repository", str(run.repository)]
     seconds, peak = _step([str(run.export_python), *export])
-    write_whole(measured, json.dumps({"code": digest, "seconds": seconds, "peak_bytes": peak}) + "\n")
+    write_text(measured, json.dumps({"code": digest, "seconds": seconds, "peak_bytes": peak}) + "\n")
 
 
 def _program(python: Path, name: str) -> list[str]:
@@ -166,8 +178,8 @@ def _step(command: list[str]) -> tuple[float, int]:
 def remove_model(run: Run, name: str) -> None:
     """Checkpoint and the stages that are this model's own; what models share stays."""
     run.checkpoint(name).unlink(missing_ok=True)
-    for suffix in ("", "_log_probs", "_encoder", "_decoder", "_text"):
-        shutil.rmtree(run.repository / f"{name}{suffix}", ignore_errors=True)
+    for model in (name, *(part.of(name) for part in Part)):
+        shutil.rmtree(run.repository / model, ignore_errors=True)
 
 
 def _code_digest() -> str:

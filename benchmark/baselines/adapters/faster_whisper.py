@@ -7,10 +7,10 @@ from pathlib import Path
 
 import faster_whisper
 
-from benchmark.baselines.baseline import Audio, Peer, model_path
+from benchmark.baselines.baseline import Audio, Baseline, model_path
 
 
-def load(model: Path | None, threads: int) -> Peer:
+def load(model: Path | None, threads: int) -> Baseline:
     """Raises NotRun where there is no model, and what faster-whisper raises."""
     folder = model_path(model)
     recognizer = faster_whisper.WhisperModel(str(folder), device="cpu", cpu_threads=threads, local_files_only=True)
@@ -20,6 +20,6 @@ def load(model: Path | None, threads: int) -> Peer:
         return "".join(segment.text for segment in segments).strip()
 
     def transcribe(audio: Sequence[Audio], batch_size: int) -> list[str]:
-        return [transcribe_one(one) for one in audio]
+        return [transcribe_one(recording) for recording in audio]
 
-    return Peer("faster-whisper", transcribe, batches=False)
+    return Baseline("faster-whisper", transcribe, batches=False)

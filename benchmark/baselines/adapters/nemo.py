@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from nemo.collections.asr.models import ASRModel
 
-from benchmark.baselines.baseline import SAMPLE_RATE, Audio, Peer, model_path
+from benchmark.baselines.baseline import Audio, Baseline, model_path
+from nemo_triton.contract import SAMPLE_RATE
 
 
-def load(model: Path | None, threads: int) -> Peer:
+def load(model: Path | None, threads: int) -> Baseline:
     """Raises NotRun where there is no model, and what NeMo raises."""
     torch.set_num_threads(threads)
     restored: Any = ASRModel.restore_from(str(model_path(model)), map_location="cpu").eval()
@@ -27,4 +28,4 @@ def load(model: Path | None, threads: int) -> Peer:
         settings.batch_size = batch_size
         return [hypothesis.text for hypothesis in restored.transcribe(list(audio), override_config=settings)]
 
-    return Peer("nemo_toolkit", transcribe)
+    return Baseline("nemo_toolkit", transcribe)

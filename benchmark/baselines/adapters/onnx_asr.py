@@ -1,4 +1,4 @@
-"""onnx-asr, with a folder that peer_models.py wrote: NeMo's own ONNX export, in onnxruntime."""
+"""onnx-asr, with a folder that baseline_models.py wrote: NeMo's own ONNX export, in onnxruntime."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import onnx_asr
 import onnxruntime
 
-from benchmark.baselines.baseline import Audio, Peer, in_batches, model_path
+from benchmark.baselines.baseline import Audio, Baseline, in_batches, model_path
 
 
-def load(model: Path | None, threads: int) -> Peer:
+def load(model: Path | None, threads: int) -> Baseline:
     """Raises NotRun where there is no model, and what onnx-asr raises."""
     folder = model_path(model)
     options = onnxruntime.SessionOptions()
@@ -28,4 +28,4 @@ def load(model: Path | None, threads: int) -> Peer:
     def transcribe(audio: Sequence[Audio], batch_size: int) -> list[str]:
         return [text for batch in in_batches(audio, batch_size) for text in recognizer.recognize(batch)]
 
-    return Peer("onnx-asr", transcribe)
+    return Baseline("onnx-asr", transcribe)

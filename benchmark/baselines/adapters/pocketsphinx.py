@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pocketsphinx
 
-from benchmark.baselines.baseline import SAMPLE_RATE, Audio, Peer
+from benchmark.baselines.baseline import Audio, Baseline
 from benchmark.baselines.errors import NotRun
+from nemo_triton.contract import SAMPLE_RATE
 
 INT16_STEPS = 32768
 
 
-def load(model: Path | None, threads: int) -> Peer:
+def load(model: Path | None, threads: int) -> Baseline:
     """Raises NotRun where a model is named."""
     if model is not None:
         raise NotRun(f"{model}: only the model in its package is measured; name none")
@@ -25,10 +26,10 @@ def load(model: Path | None, threads: int) -> Peer:
 
     def transcribe(audio: Sequence[Audio], batch_size: int) -> list[str]:
         if batch_size == 1:
-            return [_transcribe(one) for one in audio]
+            return [_transcribe(recording) for recording in audio]
         return list(pool.map(_transcribe, audio))
 
-    return Peer("pocketsphinx", transcribe, batches=False)
+    return Baseline("pocketsphinx", transcribe, batches=False)
 
 
 @lru_cache
@@ -44,5 +45,5 @@ def _transcribe(audio: Audio) -> str:
     decoder.start_utt()
     decoder.process_raw((audio * INT16_STEPS).astype(np.int16).tobytes(), full_utt=True)
     decoder.end_utt()
-    found = decoder.hyp()
-    return found.hypstr if found else ""
+    hypothesis = decoder.hyp()
+    return hypothesis.hypstr if hypothesis else ""

@@ -1,4 +1,4 @@
-"""sherpa-onnx, with a folder that peer_models.py wrote: NeMo's own ONNX export, CTC or transducer."""
+"""sherpa-onnx, with a folder that baseline_models.py wrote: NeMo's own ONNX export, CTC or transducer."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 
 import sherpa_onnx
 
-from benchmark.baselines.baseline import SAMPLE_RATE, Audio, Peer, in_batches, model_path
+from benchmark.baselines.baseline import Audio, Baseline, in_batches, model_path
+from nemo_triton.contract import SAMPLE_RATE
 
 
-def load(model: Path | None, threads: int) -> Peer:
+def load(model: Path | None, threads: int) -> Baseline:
     """Raises NotRun where there is no model. sherpa-onnx ends the process where it can't read one."""
     recognizer = _recognizer(model_path(model), threads)
 
     def transcribe(audio: Sequence[Audio], batch_size: int) -> list[str]:
         return [text for batch in in_batches(audio, batch_size) for text in _transcribe(recognizer, batch)]
 
-    return Peer("sherpa-onnx", transcribe)
+    return Baseline("sherpa-onnx", transcribe)
 
 
 def _recognizer(folder: Path, threads: int) -> Any:

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.baselines.system import Measured
+from benchmark.core.tables import NONE, markdown_rows, percentage, spread
 
-ABSENT = "-"
 NEMO = "NeMo's transcribe()"
 """The way whose texts are held to be right."""
+HEADINGS = ("way", "RTFx", "ours is", "p50 ms", "p95 ms", "recordings a batch", "padding", "texts")
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,20 @@ class Sweep:
 
     @property
     def ours(self) -> str:
+        """The first way."""
         return next(iter(self.padding))
 
     def rtfx(self, way: str) -> float:
         """Seconds of audio a second, the median of all rounds."""
-        return statistics.median(self.audio_seconds / one[way].seconds for one in self.passes)
+        return statistics.median(self.audio_seconds / measured[way].seconds for measured in self.passes)
 
     def ratios(self, way: str) -> list[float]:
         """How many times as fast as that way ours is, round by round."""
-        return [one[way].seconds / one[self.ours].seconds for one in self.passes]
+        return [measured[way].seconds / measured[self.ours].seconds for measured in self.passes]
 
     def latency(self, way: str, rank: int) -> float | None:
         """A percentile of all rounds' latencies, in seconds."""
-        latencies = [latency for one in self.passes for latency in one[way].latencies]
+        latencies = [latency for measured in self.passes for latency in measured[way].latencies]
         return float(np.percentile(latencies, rank)) if latencies else None
 
     def equal_texts(self, way: str) -> int | None:
@@ -57,12 +59,20 @@ class Sweep:
         if NEMO not in self.padding:
             return None
         return sum(
-            all(one[way].texts[audio] == text for one in self.passes)
+            all(measured[way].texts[audio] == text for measured in self.passes)
             for audio, text in self.passes[0][NEMO].texts.items()
         )
 
 
 def markdown(model: str, note: str, sweeps: Sequence[Sweep], chart_name: str) -> str:
+    """The Markdown page.
+
+    Args:
+        model: name
+        note: a sentence about the model
+        sweeps: of all sets of recordings and loads
+        chart_name: the chart's file, beside the page
+    """
     lines = ["# Recordings of mixed lengths: ways to batch them", "", f"{model}. {note}".strip(), ""]
     lines += [
         f"All ways in turn on one machine, on {len(os.sched_getaffinity(0))} CPU cores, medians of "
@@ -74,15 +84,14 @@ def markdown(model: str, note: str, sweeps: Sequence[Sweep], chart_name: str) ->
         "",
     ]
     for sweep in sweeps:
+        measured = (_cells(sweep, way) for way in sweep.padding)
+        not_run = ([way, f"not run: {reason}", *[""] * 6] for way, reason in sweep.not_run.items())
         lines += [
             f"## {sweep.speech}, {sweep.at_once} at once",
             "",
             f"{sweep.recordings} recordings, {sweep.audio_seconds / 60:.1f} minutes.",
             "",
-            "| way | RTFx | ours is | p50 ms | p95 ms | recordings a batch | padding | texts |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- |",
-            *(f"| {' | '.join(_cells(sweep, way))} |" for way in sweep.padding),
-            *(f"| {way} | not run: {reason} | | | | | | |" for way, reason in sweep.not_run.items()),
+            *markdown_rows(HEADINGS, [*measured, *not_run]),
             "",
         ]
     return "\n".join(lines)
@@ -90,22 +99,22 @@ def markdown(model: str, note: str, sweeps: Sequence[Sweep], chart_name: str) ->
 
 def _cells(sweep: Sweep, way: str) -> list[str]:
     ratios, padding = sweep.ratios(way), sweep.padding[way]
-    batches = [one[way].mean_batch for one in sweep.passes]
+    batches = [measured[way].mean_batch for measured in sweep.passes]
     known = [batch for batch in batches if batch is not None]
     equal = sweep.equal_texts(way)
     return [
         way,
         f"{sweep.rtfx(way):.0f}",
-        "" if way == sweep.ours else f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+        "" if way == sweep.ours else spread(ratios, 2),
         *(_milliseconds(sweep.latency(way, rank)) for rank in (50, 95)),
-        f"{statistics.median(known):.1f}" if known else ABSENT,
-        ABSENT if padding is None else f"{padding:.0%}",
-        ABSENT if equal is None else f"{equal}/{sweep.recordings}",
+        f"{statistics.median(known):.1f}" if known else NONE,
+        percentage(padding, 0),
+        NONE if equal is None else f"{equal}/{sweep.recordings}",
     ]
 
 
 def _milliseconds(seconds: float | None) -> str:
-    return ABSENT if seconds is None else f"{1000 * seconds:.0f}"
+    return NONE if seconds is None else f"{1000 * seconds:.0f}"
 
 
 def chart(sweeps: Sequence[Sweep], file: Path) -> None:
@@ -120,7 +129,7 @@ def chart(sweeps: Sequence[Sweep], file: Path) -> None:
     width = 0.8 / len(ways)
     for number, way in enumerate(ways):
         heights = [sweep.rtfx(way) for sweep in sweeps]
-        spread = [[sweep.audio_seconds / one[way].seconds for one in sweep.passes] for sweep in sweeps]
+        spread = [[sweep.audio_seconds / measured[way].seconds for measured in sweep.passes] for sweep in sweeps]
         errors = [
             [height - min(rates) for height, rates in zip(heights, spread, strict=True)],
             [max(rates) - height for height, rates in zip(heights, spread, strict=True)],

@@ -20,12 +20,15 @@ from rich.progress import Progress
 
 from benchmark.baselines.errors import NotRun
 from benchmark.baselines.in_process import InProcess
-from benchmark.baselines.process import Process, peer_command
+from benchmark.baselines.process import Process, baseline_command
 from benchmark.baselines.recordings import read_recordings
 from benchmark.baselines.served import Served
 from benchmark.baselines.system import Measured, System, start
+from benchmark.core.constants import EXPORT_PYTHON
+from benchmark.core.model_control import EXPLICIT
 from benchmark.studies.batching.report import NEMO, Sweep, chart, markdown
-from benchmark.studies.batching.variants import an_encoder_a_core, equal_shapes_only, without_batcher, write_variant
+from benchmark.studies.batching.variants import encoder_per_core, equal_shapes_only, without_batcher
+from benchmark.studies.variants import write_variant
 from nemo_triton.errors import ClientError
 from nemo_triton.loadtest.recording import Recording
 from server.process import running_server
@@ -39,7 +42,7 @@ PAD_TO_SECONDS = 10
 @click.option("--speech", "sets", multiple=True, required=True, metavar="NAME=MANIFEST")
 @click.option("--at-once", type=click.IntRange(2), default=32, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--nemo-python", type=click.Path(path_type=Path), default=Path(".venv/export/bin/python"))
+@click.option("--nemo-python", type=click.Path(path_type=Path), default=EXPORT_PYTHON)
 @click.option("--note", default="", help="A sentence about the model, for the table.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Markdown file to write.")
 def main(
@@ -69,7 +72,17 @@ def main(
                         progress.advance(task)
                     audio = sum(recording.duration for recording in recordings)
                     padding = {way.name: way.padding for way in ways}
-                    sweeps.append(Sweep(name, len(recordings), audio, load, padding, passes, not_run))
+                    sweeps.append(
+                        Sweep(
+                            speech=name,
+                            recordings=len(recordings),
+                            audio_seconds=audio,
+                            at_once=load,
+                            padding=padding,
+                            passes=passes,
+                            not_run=not_run,
+                        )
+                    )
     out.write_text(markdown(checkpoint.stem, note, sweeps, out.with_suffix(".svg").name))
     chart(sweeps, out.with_suffix(".svg"))
     click.echo(out.read_text())
@@ -85,10 +98,10 @@ def all_ways(
         variants = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         write_variant(repository, model, variants / "padded", equal_shapes_only)
         write_variant(repository, model, variants / "unbatched", without_batcher)
-        write_variant(repository, model, variants / "encoders", an_encoder_a_core)
+        write_variant(repository, model, variants / "encoders", encoder_per_core)
 
         def served(name: str, folder: Path, pad_to: int = 0) -> Served:
-            only = ["--model-control-mode=explicit", f"--load-model={model}"]
+            only = [EXPLICIT, f"--load-model={model}"]
             server = stack.enter_context(running_server(folder, only))
             return Served(name, model, server.grpc, recordings, pad_to)
 
@@ -98,7 +111,7 @@ def all_ways(
             served("served, an encoder a core", variants / "encoders"),
             served(f"served, clients pad to {PAD_TO_SECONDS} s", variants / "padded", PAD_TO_SECONDS),
             served("served, no batches", variants / "unbatched"),
-            Process(NEMO, peer_command(nemo_python, "nemo", checkpoint), recordings),
+            Process(NEMO, baseline_command(nemo_python, "nemo", checkpoint), recordings),
         ]
         yield start(ways, recordings, stack)
 

@@ -1,52 +1,40 @@
-"""The same models configured in other ways, to be served beside them."""
+"""Other ways to batch: changes of a recognizer's steps, for benchmark.studies.variants.write_variant."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from pathlib import Path
 
 import onnx
-from tritonclient.grpc import model_config_pb2 as triton
 
+from benchmark.studies.variants import Step, each_step
 from export_scripts.operators.builder import Graph, ints
-from export_scripts.repository.config import SHAPE_SUFFIX, THREADS_PARAMETER, item_dims, read_config
-from export_scripts.repository.publish import write_model
-
-Change = Callable[[triton.ModelConfig, onnx.ModelProto], onnx.ModelProto]
-"""Changes the configuration in place, and returns the graph to serve."""
+from export_scripts.repository.config import SHAPE_SUFFIX, THREADS_PARAMETER, item_dims
+from nemo_triton.contract import Part
 
 
-def write_variant(repository: Path, model: str, folder: Path, change: Change) -> None:
-    """Write the ensemble `model` and its steps into `folder`, every step changed."""
-    ensemble = read_config(repository / model)
-    write_model(folder, ensemble, graph=None)
-    for step in ensemble.ensemble_scheduling.step:
-        config = read_config(repository / step.model_name)
-        graph = change(config, onnx.load(repository / step.model_name / "1" / "model.onnx"))
-        write_model(folder, config, graph)
+def _without_batcher(step: Step) -> None:
+    step.config.ClearField("dynamic_batching")
 
 
-def without_batcher(config: triton.ModelConfig, graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Every request runs alone."""
-    config.ClearField("dynamic_batching")
-    return graph
+def _encoder_per_core(step: Step) -> None:
+    if step.config.name.endswith(Part.ENCODER.value):
+        step.config.instance_group[0].count = len(os.sched_getaffinity(0))
+        step.config.parameters[THREADS_PARAMETER].string_value = "1"
 
 
-def an_encoder_a_core(config: triton.ModelConfig, graph: onnx.ModelProto) -> onnx.ModelProto:
-    """What export's --encoders and --encoder-threads=1 write."""
-    if config.name.endswith("_encoder"):
-        config.instance_group[0].count = len(os.sched_getaffinity(0))
-        config.parameters[THREADS_PARAMETER].string_value = "1"
-    return graph
-
-
-def equal_shapes_only(config: triton.ModelConfig, graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Without ragged inputs: Triton batches requests of one shape, and clients have to pad."""
-    config.ClearField("batch_input")
-    for tensor in config.input:
+def _equal_shapes_only(step: Step) -> None:
+    step.config.ClearField("batch_input")
+    for tensor in step.config.input:
         tensor.allow_ragged_batch = False
-    return _dense(graph)
+    step.graph = _dense(onnx.load(step.graph_file))
+
+
+without_batcher = each_step(_without_batcher)
+"""Every request runs alone."""
+encoder_per_core = each_step(_encoder_per_core)
+"""What export's --encoders and --encoder-threads=1 write."""
+equal_shapes_only = each_step(_equal_shapes_only)
+"""Without ragged inputs: Triton batches requests of one shape, and clients have to pad."""
 
 
 def _dense(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -67,9 +55,9 @@ def _dense(model: onnx.ModelProto) -> onnx.ModelProto:
             feeds[value.name] = g.Reshape(value.name, ints(-1))
         else:
             feeds[value.name] = g.input(value.name, kind, _dims(value))
-    made = g.append(model, feeds)
+    outputs = g.append(model, feeds)
     for value in model.graph.output:
-        g.output(value.name, made[value.name], value.type.tensor_type.elem_type, _dims(value))
+        g.output(value.name, outputs[value.name], value.type.tensor_type.elem_type, _dims(value))
     return g.model()
 
 

@@ -1,1 +1,1 @@
-"""Served models on a GPU, beside PyTorch and the bound that the chip sets; what needs none of it runs on a CPU too."""
+"""Served models on a GPU, beside PyTorch and the roofline; what needs none of it runs on a CPU too."""

@@ -2,62 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import click
 import onnxruntime
-from google.protobuf.message import DecodeError
 
-from benchmark.core.models import Model, RepositoryError, read_models
-from benchmark.data.dataset import MANIFEST, Description
-from benchmark.run import describe, fastest
-from benchmark.studies.gpu.chips import find_gpus
-from benchmark.studies.gpu.gather import Json, chip_rates, pytorch_rows, served_row
+from benchmark.core.constants import EXPORT_PYTHON
+from benchmark.core.models import Model, choose, read_models
+from benchmark.core.results_folder import write_json
+from benchmark.data.dataset import open_dataset
+from benchmark.studies.exports import export_all, precision_suffix
+from benchmark.studies.gpu.gpus import find_gpus
 from benchmark.studies.gpu.mixed_speech import write_mixed_speech
 from benchmark.studies.gpu.report import page
-from benchmark.studies.gpu.served import Loads, measure_pytorch, measure_rates, measure_served
-from benchmark.studies.gpu.variants import VARIANTS, Variant, write_variant
-from benchmark.studies.precision.run import export_all
-from export_scripts.errors import ExportError
+from benchmark.studies.gpu.served import Loads
+from benchmark.studies.gpu.study import Setting, Study
+from benchmark.studies.gpu.variants import VARIANTS
 from export_scripts.operators.tuning import Target
 from export_scripts.precision.choice import PRECISIONS, PrecisionName
-from export_scripts.repository.gpu import Lengths, TensorRt
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
-from nemo_triton.errors import ClientError, one_line
-from nemo_triton.loadtest.provenance import machine, versions
-from nemo_triton.manifest import read_manifest
+from nemo_triton.errors import ClientError
 from nemo_triton.terminal import options as cli
-
-ROOT = Path(__file__).parents[3]
-PRECISION_SUFFIXES = ("", "_fp16", "_int8")
-"""Models of one checkpoint in one repository, by the end of their names."""
 
 CONCURRENCIES = {True: "1,16,64,128,256,512", False: "1,4,16"}
 BENCH_FLAGS = {True: "--processes 4 --shared-memory", False: ""}
 """With a GPU, and without one."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is the same for all models."""
-
-    repository: Path
-    out: Path
-    data: Path
-    description: Description
-    durations: list[float]
-    gpus: list[str]
-    variants: Sequence[Variant]
-    loads: Loads
-    export_python: Path
-    batch: int
-    rounds: int
 
 
 @click.command()
@@ -111,7 +83,7 @@ class Setting:
 )
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Of PyTorch.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Of all ways, and of PyTorch.")
-@click.option("--export-python", default=".venv/export/bin/python", type=click.Path(path_type=Path))
+@click.option("--export-python", default=EXPORT_PYTHON, type=click.Path(path_type=Path))
 @click.option("--out", required=True, metavar="FOLDER", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--report", "report_file", required=True, metavar="FILE", type=click.Path(path_type=Path))
 def gpu(
@@ -135,7 +107,7 @@ def gpu(
 ) -> int:
     """Serve models in several ways, sweep concurrency, and compare with PyTorch and with what the chip can do.
 
-    Writes FILE (Markdown) and, beside it, .json with its values. OUT keeps what is measured, so that an interrupted run
+    Writes FILE (Markdown), and its values as .json into OUT. OUT keeps what is measured, so that an interrupted run
     goes on. A way that fails costs one line and exit code 2, never the others. Without a GPU it runs on the CPU, and
     the report says so.
     """
@@ -150,61 +122,57 @@ def gpu(
     target: Target = "gpu" if gpus else "cpu"
     precisions = tuple(name for name in PRECISIONS if name in wanted)
     code = _export_missing(checkpoints, repository, export_python, precisions, target)
-    models = choose(read_models(repository), checkpoints, patterns, repository)
-    if data is None:
-        data = out / "data" / f"mixed_{utterances}_{seed}"
-        with cli.progress_bar() as bar:
-            task = bar.add_task("making utterances", total=utterances)
-            write_mixed_speech(data, speech, utterances, seed, lambda: bar.advance(task))
-    data, description = describe(data)
+    models = _choose(read_models(repository), checkpoints, patterns, repository)
+    dataset = open_dataset(data or _mixed_speech(out, speech, utterances, seed))
     asked = concurrency or tuple(map(int, CONCURRENCIES[bool(gpus)].split(",")))
     chosen = [variant for variant in VARIANTS if not names or variant.name in names]
     setting = Setting(
-        repository,
-        out,
-        data,
-        description,
-        read_durations(data),
-        gpus,
-        [variant for variant in chosen if gpus or not variant.on_gpus],
-        Loads(
-            ",".join(map(str, asked)),
-            seconds,
-            tuple(shlex.split(BENCH_FLAGS[bool(gpus)] if flags is None else flags)),
+        repository=repository,
+        out=out,
+        dataset=dataset,
+        durations=dataset.durations(),
+        gpus=gpus,
+        variants=[variant for variant in chosen if gpus or not variant.on_gpus],
+        loads=Loads(
+            concurrencies=",".join(map(str, asked)),
+            seconds=seconds,
+            flags=tuple(shlex.split(BENCH_FLAGS[bool(gpus)] if flags is None else flags)),
         ),
-        export_python,
-        batch,
-        rounds,
+        export_python=export_python,
+        batch=batch,
+        rounds=rounds,
     )
-    report, failed = _measure(setting, models, checkpoints)
+    study = Study(setting, {file.stem: file for file in checkpoints})
+    report = study.measure(models)
     report["not_on_cpu"] = [] if gpus else [variant.name for variant in chosen if variant.on_gpus]
+    write_json(out / f"{report_file.stem}.json", report)
     report_file.parent.mkdir(parents=True, exist_ok=True)
-    report_file.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     report_file.write_text(page(report), encoding="utf-8")
     click.echo(report_file)
-    return max(code, cli.EXIT_PROBLEM if failed else cli.EXIT_OK)
+    return max(code, cli.EXIT_PROBLEM if study.failed else cli.EXIT_OK)
 
 
-def choose(
+def _mixed_speech(out: Path, speech: Path, count: int, seed: int) -> Path:
+    """The folder of a data set of that many utterances of LibriSpeech's lengths."""
+    folder = out / "data" / f"mixed_{count}_{seed}"
+    with cli.progress_bar() as bar:
+        task = bar.add_task("making utterances", total=count)
+        write_mixed_speech(folder, speech, count=count, seed=seed, done=lambda: bar.advance(task))
+    return folder
+
+
+def _choose(
     models: Sequence[Model], checkpoints: Sequence[Path], patterns: Sequence[str], repository: Path
 ) -> list[Model]:
     """The models of the checkpoints, in all precisions that are there, and those that fit a pattern; else all.
 
     Raises RepositoryError for a pattern that fits none.
     """
-    wanted = [*(f"{file.stem}{suffix}" for file in checkpoints for suffix in PRECISION_SUFFIXES), *patterns]
-    for pattern in patterns:
-        if not any(fnmatchcase(model.name, pattern) for model in models):
-            known = ", ".join(model.name for model in models)
-            raise RepositoryError(f"{pattern}: fits no model in {repository}, which has {known}")
-    return [model for model in models if not wanted or any(fnmatchcase(model.name, name) for name in wanted)]
-
-
-def read_durations(data: Path) -> list[float]:
-    """Seconds of each utterance of a prepared data set."""
-    lines = (data / MANIFEST).read_text(encoding="utf-8").splitlines()
-    read_manifest(data / MANIFEST)  # raises what is wrong with it, in one line
-    return [float(json.loads(line)["duration"]) for line in lines]
+    if not checkpoints and not patterns:
+        return list(models)
+    names = {f"{file.stem}{precision_suffix(precision)}" for file in checkpoints for precision in PRECISIONS}
+    names |= {model.name for model in choose(models, patterns, repository)}
+    return [model for model in models if model.name in names]
 
 
 def _export_missing(
@@ -218,7 +186,7 @@ def _export_missing(
     code = cli.EXIT_OK
     for checkpoint in checkpoints:
         try:
-            _, refused = export_all(checkpoint, repository, python, precisions, target)
+            _, refused = export_all(checkpoint, repository, python, precisions=precisions, target=target)
         except (ClientError, OSError) as error:
             cli.print_error(error)
             code = cli.EXIT_PROBLEM
@@ -227,127 +195,6 @@ def _export_missing(
             cli.print_error(f"{checkpoint}: {precision} can't be exported: {reason}")
             code = cli.EXIT_PROBLEM
     return code
-
-
-def _measure(setting: Setting, models: Sequence[Model], checkpoints: Sequence[Path]) -> tuple[Json, bool]:
-    """Everything, one model after the other; the report's values, and whether anything failed."""
-    failed = False
-    measured_rates = None
-    try:
-        measured_rates = measure_rates(setting.export_python, setting.gpus, setting.out / "rates.json")
-    except ClientError as error:
-        cli.print_error(f"the machine's rates: {error}")
-        failed = True
-    rates = chip_rates(setting.gpus, measured_rates)
-    files = {file.stem: file for file in checkpoints}
-    rows = []
-    for place, model in enumerate(models, start=1):
-        row, went_wrong = _measure_model(setting, model, files, rates, f"{place} of {len(models)}")
-        rows.append(row)
-        failed = failed or went_wrong
-    providers = ", ".join(onnxruntime.get_available_providers())
-    report = {
-        "gpus": setting.gpus,
-        "no_gpu": None if setting.gpus else _why_no_gpu(),
-        "machine": machine(),
-        "versions": versions(),
-        "onnxruntime": f"onnxruntime {onnxruntime.__version__} ({providers})",
-        "dataset": asdict(setting.description),
-        "durations": setting.durations,
-        "loads": asdict(setting.loads),
-        "ways": {variant.name: variant.what for variant in setting.variants},
-        "rates": rates,
-        "measured_rates": measured_rates,
-        "models": rows,
-    }
-    return report, failed
-
-
-def _measure_model(
-    setting: Setting, model: Model, checkpoints: dict[str, Path], rates: Json | None, place: str
-) -> tuple[Json, bool]:
-    base = next((name for name in checkpoints for end in PRECISION_SUFFIXES if model.name == name + end), None)
-    row: Json = {
-        "name": model.name,
-        "precision": model.precision,
-        "random_weights": model.random_weights,
-        "nemo_class": model.nemo_class,
-        "parameters": model.parameters,
-        "needs": None,
-        "served": [],
-        "pytorch": [],
-        "no_pytorch": None,
-    }
-    failed, pytorch = False, None
-    if base is None:
-        row["no_pytorch"] = "no checkpoint was given"
-    else:
-        click.echo(f"{model.name} ({place}): PyTorch")
-        file = setting.out / "results" / base / "pytorch.json"
-        arguments = (setting.data, setting.description, setting.batch, setting.rounds, setting.gpus, file)
-        try:
-            pytorch = measure_pytorch(setting.export_python, checkpoints[base], *arguments)
-            row["needs"] = pytorch["needs"]
-        except (ClientError, OSError) as error:
-            cli.print_error(f"{model.name}, PyTorch: {error}")
-            row["no_pytorch"], failed = one_line(error), True
-    nemo_texts = pytorch["measured"]["fp32"]["texts"] if pytorch else None
-    context = {"durations": setting.durations, "rates": rates, "nemo_texts": nemo_texts}
-    if pytorch is not None and base == model.name:
-        row["pytorch"] = pytorch_rows(pytorch, context)
-    rows, went_wrong = _serve(setting, model, row, context, place)
-    row["served"] = rows
-    return row, failed or went_wrong
-
-
-def _serve(setting: Setting, model: Model, row: Json, context: Json, place: str) -> tuple[list[Json], bool]:
-    """A sweep of each way, then rounds of all ways in turn, each at its best concurrency."""
-    lengths = Lengths(min(setting.durations), max(setting.durations))
-    tensorrt = TensorRt(lengths, str((setting.out / "engines").resolve()))
-    not_run: dict[str, str] = {}
-    sweeps: dict[str, Json] = {}
-    rounds: dict[str, list[Json]] = {variant.name: [] for variant in setting.variants}
-
-    def measure(variant: Variant, kind: str, concurrencies: str) -> Json | None:
-        if variant.name in not_run:
-            return None
-        click.echo(f"{model.name} ({place}): {variant.name}, {kind}")
-        served = setting.out / "variants" / model.name / variant.name
-        file = setting.out / "results" / model.name / f"{variant.name}.{kind.replace(' ', '_')}.json"
-        conditions = {"parity_id": model.parity_id, "variant": variant.name, "kind": kind, "gpus": setting.gpus}
-        loads = replace(setting.loads, concurrencies=concurrencies)
-        try:
-            write_variant(setting.repository, model.name, served, variant, tensorrt)
-            return measure_served(served, model.name, setting.data, setting.description, loads, file, conditions)
-        except (ClientError, ExportError, DecodeError, OSError) as error:
-            cli.print_error(f"{model.name}, {variant.name}: {error}")
-            not_run[variant.name] = one_line(error)
-            return None
-
-    for variant in setting.variants:
-        if (found := measure(variant, "sweep", setting.loads.concurrencies)) is not None:
-            sweeps[variant.name] = found
-    for number in range(1, setting.rounds + 1):
-        for variant in setting.variants:
-            if variant.name in sweeps:
-                best = fastest(sweeps[variant.name]["loads"])["load"]["concurrency"]
-                if (found := measure(variant, f"round {number}", str(best))) is not None:
-                    rounds[variant.name].append(found)
-    rows = [
-        {"name": name, "not_run": not_run[name]}
-        if name in not_run
-        else served_row(name, sweeps[name], rounds[name], row, context)
-        for name in rounds
-    ]
-    return rows, bool(not_run)
-
-
-def _why_no_gpu() -> str:
-    gpus = find_gpus()
-    if gpus:
-        build = "onnxruntime is its CPU build (`make install SERVER=server-gpu`)"
-        return f"the server can't use {', '.join(gpus)}, since {build}"
-    return "this machine has none that nvidia-smi shows"
 
 
 if __name__ == "__main__":

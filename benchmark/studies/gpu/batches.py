@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from benchmark.studies.gpu.mixed_speech import draw_lengths, join
 from nemo_triton.audio import SAMPLE_RATE, Samples
+from nemo_triton.contract import SAMPLES
 
 Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]
@@ -35,7 +36,8 @@ class Batch:
 
     def feeds(self) -> dict[str, Any]:
         """The inputs of a feature stage, as Triton gives them."""
-        return {"SAMPLES": self.samples, "SAMPLES_SHAPE": self.lengths, "SAMPLES_LENGTH": self.lengths}
+        shape, length = SAMPLES.shape.name, SAMPLES.length.name
+        return {SAMPLES.name: self.samples, shape: self.lengths, length: self.lengths}
 
 
 def make_batch(signals: Sequence[Samples]) -> Batch:

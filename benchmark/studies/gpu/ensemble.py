@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
 
+from nemo_triton import contract
 from nemo_triton.errors import ClientError
 
 CONFIG = "config.pbtxt"
@@ -64,11 +65,11 @@ def read_ensemble(repository: Path, name: str) -> Ensemble:
     steps = [step for part in _messages(config, "ensemble_scheduling") for step in _messages(part, "step")]
     return Ensemble(
         name,
-        features=_step_with(steps, "output_map", "FEATURES", file),
-        encoder=_step_with(steps, "input_map", "FEATURES", file),
-        decoder=_step_with(steps, "output_map", "TOKENS", file),
-        text=_step_with(steps, "output_map", "TEXT", file),
-        trained=_parameter(config, "weights") != "random",
+        features=_step_with(steps, "output_map", contract.FEATURES.name, file),
+        encoder=_step_with(steps, "input_map", contract.FEATURES.name, file),
+        decoder=_step_with(steps, "output_map", contract.TOKENS.name, file),
+        text=_step_with(steps, "output_map", contract.TEXT.name, file),
+        trained=_description(config, file).weights != "random",
     )
 
 
@@ -171,10 +172,16 @@ def _text(message: Message, field: str) -> str:
     return values[-1] if values else ""
 
 
-def _parameter(config: Message, key: str) -> str:
-    entries = [entry for entry in _messages(config, "parameters") if _text(entry, "key") == key]
-    values = [_text(value, "string_value") for entry in entries for value in _messages(entry, "value")]
-    return values[-1] if values else ""
+def _description(config: Message, file: Path) -> contract.Description:
+    values = {
+        _text(entry, "key"): _text(value, "string_value")
+        for entry in _messages(config, "parameters")
+        for value in _messages(entry, "value")
+    }
+    try:
+        return contract.Description.of(values)
+    except ValueError as error:
+        raise EnsembleError(f"{file}: {error}; export the model again") from error
 
 
 def _step_with(steps: list[Message], tensors: str, name: str, file: Path) -> str:

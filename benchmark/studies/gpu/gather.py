@@ -1,62 +1,13 @@
-"""What was measured, brought together with the bound that the chip sets."""
+"""What was measured, beside the roofline."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any, TypeAlias
 
-from benchmark.studies.gpu.chips import known_chip, rate_of
-from benchmark.studies.gpu.needs import Needs
+from benchmark.studies.gpu.roofline import Json, NetworkCost, roofline, without_tf32
 from benchmark.studies.gpu.variants import EXACT_PRODUCTS
-
-Json: TypeAlias = dict[str, Any]
-
-ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
-
-
-def chip_rates(gpus: Sequence[str], measured: Json | None) -> Json | None:
-    """The rates that the bound is taken of: the data sheet's of a known GPU, else those measured here."""
-    chip = known_chip(gpus[0]) if gpus else None
-    if chip is not None:
-        return {"operations": dict(chip.operations), "bytes": chip.bytes, "source": chip.source, "chip": chip.name}
-    if measured is None:
-        return None
-    # A format that the chip lacks can be converted to one that it has.
-    floor = measured["operations"]["fp32"]
-    operations = {name: max(rate, floor) for name, rate in measured["operations"].items()}
-    source = f"a large product and a large copy, measured here by PyTorch {measured['torch']} on {measured['device']}"
-    return {"operations": operations, "bytes": measured["bytes"], "source": source, "chip": measured["device"]}
-
-
-def bound(needs: Needs, seconds: Sequence[float], batches: float, precision: str, rates: Json) -> Json | None:
-    """The highest RTFx that a chip of these rates allows for one pass over utterances of these lengths.
-
-    batches: how often the weights are read in that pass. None where the chip's rate for the precision isn't known, and
-    for int8, which onnxruntime computes on CPUs by instructions that PyTorch has no product for.
-    """
-    rate = rate_of(rates["operations"], precision)
-    if rate is None or precision not in ELEMENT_BYTES:
-        return None
-    operations = needs.operations_of(seconds)
-    size = ELEMENT_BYTES[precision]
-    moved = size * (needs.elements_of(seconds) + batches * needs.weights)
-    computing, moving = operations / rate[1], moved / rates["bytes"]
-    audio = sum(seconds)
-    return {
-        "format": rate[0],
-        "operations_a_second_of_audio": operations / audio,
-        "bytes_a_second_of_audio": moved / audio,
-        "computing_seconds": computing,
-        "moving_seconds": moving,
-        "limit": "operations" if computing >= moving else "bytes",
-        "rtfx": audio / max(computing, moving),
-    }
-
-
-def without_tf32(rates: Json) -> Json:
-    """The rates where float32 products are computed in float32."""
-    return {**rates, "operations": {name: rate for name, rate in rates["operations"].items() if name != "tf32"}}
+from nemo_triton.contract import Part
 
 
 def served_row(name: str, sweep: Json, rounds: Sequence[Json], model: Json, context: Json) -> Json:
@@ -66,20 +17,22 @@ def served_row(name: str, sweep: Json, rounds: Sequence[Json], model: Json, cont
     model: has name, precision and needs, the last None where there is no checkpoint
     context: has durations, rates, nemo_texts (None where there is none)
     """
-    loads = [found["loads"][0] for found in rounds]
+    loads = [measured["loads"][0] for measured in rounds]
     rtfx = [load["rtfx"] for load in loads]
     best = sorted(loads, key=lambda load: load["rtfx"])[len(loads) // 2]
-    texts, changed = sweep["texts"], {audio for found in (sweep, *rounds) for audio in found["changed_texts"]}
-    changed |= {audio for found in rounds for audio, text in found["texts"].items() if text != texts.get(audio)}
+    texts, changed = sweep["texts"], {audio for measured in (sweep, *rounds) for audio in measured["changed_texts"]}
+    changed |= {audio for measured in rounds for audio, text in measured["texts"].items() if text != texts.get(audio)}
     steps = {step["model"]: step for step in best["steps"]}
     executing = sum(step["executing_ms"] for step in steps.values())
-    encoder = next(step for step in steps.values() if step["model"].endswith("_encoder"))
+    encoder = next(step for step in steps.values() if step["model"].endswith(Part.ENCODER.value))
     passes = best["answered"] / len(context["durations"])
     limit = None
     if model["needs"] is not None and context["rates"] is not None:
         batches = encoder["executions"] / passes
         rates = without_tf32(context["rates"]) if name == EXACT_PRODUCTS else context["rates"]
-        limit = bound(Needs(**model["needs"]), context["durations"], batches, model["precision"], rates)
+        cost = NetworkCost(**model["needs"])
+        precision = model["precision"]
+        limit = roofline(cost, context["durations"], batches=batches, precision=precision, rates=rates)
     return {
         "name": name,
         "not_run": None,
@@ -109,25 +62,26 @@ def served_row(name: str, sweep: Json, rounds: Sequence[Json], model: Json, cont
     }
 
 
-def pytorch_rows(found: Json, context: Json) -> list[Json]:
+def pytorch_rows(measured: Json, context: Json) -> list[Json]:
     """NeMo's module by precision: batches as a program makes them that has all recordings at hand."""
     audio = sum(context["durations"])
-    batches = -(-len(context["durations"]) // found["batch"])
+    batches = -(-len(context["durations"]) // measured["batch"])
     rows = []
-    for precision, measured in found["measured"].items():
+    for precision, passes in measured["measured"].items():
         limit = None
         if context["rates"] is not None:
-            limit = bound(Needs(**found["needs"]), context["durations"], batches, precision, context["rates"])
+            cost, rates = NetworkCost(**measured["needs"]), context["rates"]
+            limit = roofline(cost, context["durations"], batches=batches, precision=precision, rates=rates)
         rows.append(
             {
                 "precision": precision,
-                "device": found["device"],
-                "batch": found["batch"],
-                "rtfx": audio / median(measured["seconds"]),
-                "rtfx_by_round": [audio / seconds for seconds in measured["seconds"]],
-                "encoding_rtfx": audio / median(measured["encoding_seconds"]),
-                "texts": len(measured["texts"]),
-                "texts_as_nemo": equal_texts(measured["texts"], context["nemo_texts"]),
+                "device": measured["device"],
+                "batch": measured["batch"],
+                "rtfx": audio / median(passes["seconds"]),
+                "rtfx_by_round": [audio / seconds for seconds in passes["seconds"]],
+                "encoding_rtfx": audio / median(passes["encoding_seconds"]),
+                "texts": len(passes["texts"]),
+                "texts_as_nemo": equal_texts(passes["texts"], context["nemo_texts"]),
                 "bound": limit,
             }
         )

@@ -9,7 +9,7 @@ if [ $# -lt 4 ]; then
   exit 2
 fi
 packed=$(realpath "$1") models=$(realpath -m "$2") results=$(realpath -m "$3") seconds=$4 python=${5:-python3}
-cd "$(dirname "$0")/../.." || exit 2
+cd "$(dirname "$0")/../../.." || exit 2
 mkdir -p "$models" "$results"
 code=0
 left() { echo $((seconds > SECONDS ? seconds - SECONDS : 0)); }

@@ -18,11 +18,10 @@ import numpy as np
 import soundfile
 
 from benchmark.baselines.recordings import read_recordings
-from benchmark.data.dataset import DESCRIPTION, Description, intact, write_dataset
+from benchmark.core.constants import ROOT
+from benchmark.data.dataset import DESCRIPTION, Description, Source, intact, write_dataset
 from nemo_triton.audio import SAMPLE_RATE, Samples
 from nemo_triton.manifest import Utterance
-
-ROOT = Path(__file__).parents[3]
 
 UTTERANCES, HOURS = 2620, 5.4
 SHORTEST, LONGEST = 1.3, 35.0
@@ -39,7 +38,7 @@ STATEMENT = (
 
 
 def draw_lengths(count: int, seed: int) -> list[float]:
-    """So many lengths in seconds; the same for the same seed."""
+    """That many lengths in seconds; the same for the same seed."""
     generator = random.Random(f"{seed} lengths")
     lengths: list[float] = []
     while len(lengths) < count:
@@ -60,14 +59,14 @@ def join(pool: Sequence[Samples], length: float, generator: random.Random) -> Sa
 
 
 def write_mixed_speech(
-    folder: Path, speech: Path, count: int, seed: int, done: Callable[[], None] = lambda: None
+    folder: Path, speech: Path, *, count: int, seed: int, done: Callable[[], None] = lambda: None
 ) -> Description:
-    """A prepared data set of so many utterances of LibriSpeech's lengths, made of the recordings of manifest `speech`.
+    """A prepared data set of `count` utterances of LibriSpeech's lengths, made of the recordings of manifest `speech`.
 
     They have no text: what was cut has none, so no error rate can be had of them. What is there already and has not
     changed is left alone; `done` is called after each utterance. Raises ClientError where the speech can't be read.
     """
-    # Where it lies in this project is the same for everyone; where it lies outside is nobody else's business.
+    # A path in this project is the same for everyone; of a path outside, only the end is shown.
     inside = speech.resolve().is_relative_to(ROOT)
     shown = speech.resolve().relative_to(ROOT) if inside else Path(*speech.resolve().parts[-2:])
     pool = [recording.samples for recording in read_recordings(speech) if len(recording.samples)]
@@ -84,4 +83,4 @@ def write_mixed_speech(
         soundfile.write(file, join(pool, length, generator), SAMPLE_RATE, subtype="PCM_16")
         utterances.append(Utterance(file, ""))
         done()
-    return write_dataset(folder, name, source, None, utterances).description
+    return write_dataset(folder, Source(name, source), utterances).description

@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 import onnx
 
+from benchmark.studies.exports import precision_suffix
 from benchmark.studies.gpu import bare_cli
 from benchmark.studies.gpu.seeded import is_drawn
 from benchmark.studies.gpu.stand_ins import STAND_INS, StandIn, entries_of, strip
@@ -27,9 +28,10 @@ from export_scripts.errors import ExportError
 from export_scripts.operators.tuning import Target
 from export_scripts.precision.choice import Precision, PrecisionName
 from export_scripts.repository.config import Serving
-from export_scripts.repository.names import Part
+from nemo_triton.contract import Part
 
-SUFFIXES: dict[PrecisionName, str] = {"fp32": "", "fp16": "_fp16"}
+PACKED: tuple[PrecisionName, ...] = ("fp32", "fp16")
+SUFFIXES = {precision: precision_suffix(precision) for precision in PACKED}
 
 
 @click.command(help=__doc__)

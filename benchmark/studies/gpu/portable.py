@@ -186,8 +186,8 @@ def _files(folder: Path) -> list[Path]:
 def add_packages(archive: Archive, prefix: str, onnxruntime: Path) -> None:
     """Add onnxruntime-gpu from its folder, and the packages that it and the project need."""
     site = f"{prefix}/lib/python{python_version()}/site-packages"
-    own = Distribution.at(next(onnxruntime.glob("*.dist-info")))
-    packages = sorted(required([*NEEDED, *(own.requires or ())]), key=lambda package: str(package.metadata["Name"]))
+    wheel = Distribution.at(next(onnxruntime.glob("*.dist-info")))
+    packages = sorted(required([*NEEDED, *(wheel.requires or ())]), key=lambda package: str(package.metadata["Name"]))
     for package in packages:
         # Commands of packages, ../../../bin/..., name the Python of this machine.
         files = [Path(file) for file in package.files or () if ".." not in file.parts]

@@ -26,9 +26,11 @@ class Parts(io.RawIOBase):
             old.unlink()
 
     def writable(self) -> bool:
+        """As io.RawIOBase."""
         return True
 
     def write(self, data: Any) -> int:
+        """As io.RawIOBase; the data may end in several parts."""
         rest = memoryview(data)
         total = len(rest)
         while rest:
@@ -41,6 +43,7 @@ class Parts(io.RawIOBase):
         return total
 
     def close(self) -> None:
+        """As io.RawIOBase."""
         self._part.close()
         super().close()
 
@@ -59,10 +62,12 @@ class Archive:
             self._tar.addfile(info, content)
 
     def add_text(self, path: str, text: str, mode: int = 0o644) -> None:
+        """Add a file with that text."""
         content = text.encode()
         self._tar.addfile(self._info(path, len(content), mode), io.BytesIO(content))
 
     def add_link(self, path: str, target: str) -> None:
+        """Add a symbolic link."""
         info = self._info(path, 0, 0o777)
         info.type, info.linkname = tarfile.SYMTYPE, target
         self._tar.addfile(info)

@@ -26,9 +26,11 @@ class Parts(io.RawIOBase):
         self._file = io.BytesIO()  # type: IO[bytes]
 
     def readable(self) -> bool:
+        """As io.RawIOBase."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """As io.RawIOBase."""
         while True:
             block = self._file.read(len(buffer))
             if block or not self._files:
@@ -39,6 +41,7 @@ class Parts(io.RawIOBase):
 
 
 def find_parts(folder: Path) -> list[Path]:
+    """The parts in a folder, in their order. Raises ValueError where one is missing."""
     parts = {int(file.suffix[1:]): file for file in folder.glob(f"{ARCHIVE}.*") if file.suffix[1:].isdigit()}
     missing = sorted(set(range(max(parts, default=0) + 1)) - set(parts))
     if missing:

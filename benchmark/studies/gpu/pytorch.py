@@ -13,10 +13,8 @@ import logging
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +24,13 @@ import torch
 from benchmark.baselines.recordings import by_length, read_recordings
 from benchmark.core.results_folder import write_json
 from benchmark.data.dataset import MANIFEST
-from benchmark.studies.gpu.needs import Needs
-from benchmark.studies.gpu.products import needs_of
+from benchmark.studies.gpu.flops import count_cost
+from benchmark.studies.gpu.machine_rates import device_name, finish, machine_rates
+from benchmark.studies.gpu.roofline import NetworkCost
 from nemo_triton.loadtest.recording import Recording
 
 INT16_SCALE = 1 / 32768
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
-MATRIX = {"cuda": 8192, "cpu": 1024}
-"""Rows and columns of the matrices whose product is timed."""
-COPIED_BYTES = {"cuda": 4 << 30, "cpu": 512 << 20}
-REPEATS = 5
-PATIENCE_SECONDS = 2.0
-"""A CPU without a number format may take seconds for one product of it."""
 
 Batch = tuple[list[str], torch.Tensor, torch.Tensor]
 """Names of the files, float32 [B, longest], int64 [B]."""
@@ -54,7 +47,7 @@ def main(checkpoint: Path | None, rates: bool, data: Path | None, batch_size: in
     logging.disable(logging.ERROR)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    about = {"torch": torch.__version__, "device": _device_name(device)}
+    about = {"torch": torch.__version__, "device": device_name(device)}
     if rates:
         write_json(out, {**about, **machine_rates(device)})
         return
@@ -65,31 +58,38 @@ def main(checkpoint: Path | None, rates: bool, data: Path | None, batch_size: in
     # Before anything is frozen or moved: restoring is NeMo's.
     model: Any = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
     model.freeze()
-    needs = encoder_needs(model)
+    cost = encoder_cost(model)
     model.to(device)
     batches = list(make_batches(by_length(read_recordings(data / MANIFEST)), batch_size, device))
     measured = {name: measure(model, batches, dtype, device, rounds) for name, dtype in PRECISIONS.items()}
-    write_json(out, {**about, "batch": batch_size, "rounds": rounds, "needs": asdict(needs), "measured": measured})
-    click.echo(json.dumps({name: statistics.median(found["seconds"]) for name, found in measured.items()}))
+    write_json(out, {**about, "batch": batch_size, "rounds": rounds, "needs": asdict(cost), "measured": measured})
+    click.echo(json.dumps({name: statistics.median(passes["seconds"]) for name, passes in measured.items()}))
 
 
-def encoder_needs(model: Any) -> Needs:
+def encoder_cost(model: Any) -> NetworkCost:
     """Of the encoder and what our encoder stage has behind it: the CTC head, or the joint's projection."""
     mels, rate = model.encoder._feat_in, 1 / model.cfg.preprocessor.window_stride
-    head = getattr(model, "joint", None)
+    joint = model.joint if is_transducer(model) else None
 
     def run(seconds: int) -> None:
         features = torch.randn(1, mels, round(seconds * rate))
         encoded, _ = model.encoder(audio_signal=features, length=torch.tensor([features.shape[2]]))
-        if head is not None:
-            head.enc(encoded.transpose(1, 2))
+        if joint is not None:
+            joint.enc(encoded.transpose(1, 2))
         else:
             model.decoder(encoder_output=encoded)
 
-    parts = [model.encoder, head.enc if head is not None else model.decoder]
+    parts = [model.encoder, joint.enc if joint is not None else model.decoder]
     # Vectors (biases, norms) are no operands of a product worth counting.
     weights = sum(weight.numel() for part in parts for weight in part.parameters() if weight.dim() > 1)
-    return needs_of(run, weights)
+    return count_cost(run, weights)
+
+
+def is_transducer(model: Any) -> bool:
+    """Whether a NeMo model decodes by a joint, and not by a CTC head."""
+    from nemo.collections.asr.models import EncDecRNNTModel
+
+    return isinstance(model, EncDecRNNTModel)
 
 
 def make_batches(recordings: Sequence[Recording], size: int, device: torch.device) -> Iterator[Batch]:
@@ -127,64 +127,16 @@ def _pass(
         asked = time.perf_counter()
         with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
             scores, frames, *_ = model.forward(input_signal=signal, input_signal_length=length)
-        _finish(device)
+        finish(device)
         encoding += time.perf_counter() - asked
         scores = scores.float()
-        if hasattr(model, "joint"):
-            found = model.decoding.rnnt_decoder_predictions_tensor(encoder_output=scores, encoded_lengths=frames)
+        if is_transducer(model):
+            hypotheses = model.decoding.rnnt_decoder_predictions_tensor(encoder_output=scores, encoded_lengths=frames)
         else:
-            found = model.decoding.ctc_decoder_predictions_tensor(scores, decoder_lengths=frames)
-        texts.update({name: one.text for name, one in zip(names, found, strict=True)})
-    _finish(device)
+            hypotheses = model.decoding.ctc_decoder_predictions_tensor(scores, decoder_lengths=frames)
+        texts.update({name: hypothesis.text for name, hypothesis in zip(names, hypotheses, strict=True)})
+    finish(device)
     return encoding, time.perf_counter() - started
-
-
-def machine_rates(device: torch.device) -> dict[str, Any]:
-    """The best of some large products and copies: operations a second by number format, and bytes a second."""
-    operations = {}
-    size = MATRIX[device.type]
-    formats = {"fp32": (torch.float32, False), "bf16": (torch.bfloat16, False)}
-    if device.type == "cuda":
-        formats |= {"tf32": (torch.float32, True), "fp16": (torch.float16, False)}
-    for name, (dtype, tf32) in formats.items():
-        left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        with _tf32(tf32):
-            operations[name] = 2 * size**3 / _fastest(partial(torch.matmul, left, right), device)
-    source = torch.zeros(COPIED_BYTES[device.type], dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    # Each byte is read and written.
-    moved = 2 * source.numel() / _fastest(lambda: target.copy_(source), device)
-    return {"operations": operations, "bytes": moved}
-
-
-def _fastest(work: Callable[[], Any], device: torch.device) -> float:
-    seconds: list[float] = []
-    while len(seconds) <= REPEATS and sum(seconds) < PATIENCE_SECONDS:
-        _finish(device)
-        started = time.perf_counter()
-        work()
-        _finish(device)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
-
-
-@contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ measurement.
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,40 +20,21 @@ import click
 import torch
 
 from benchmark.core.results_folder import write_json
-from benchmark.studies.gpu import bare_cli
+from benchmark.studies.gpu import bare_cli, measure_options
 from benchmark.studies.gpu.batches import batch_lengths
-from benchmark.studies.gpu.pytorch import machine_rates
+from benchmark.studies.gpu.machine_rates import device_name, finish, machine_rates
+from benchmark.studies.gpu.measure_options import batch_options
 from benchmark.studies.gpu.timing import NO_TIME, Limits, time_runs
 from benchmark.studies.gpu.tuning_inputs import FRAME_RATE
 from nemo_triton.errors import ClientError
 
-ROOT = Path(__file__).parents[3]
-FULL_SIZE = ROOT / "tests" / "full_size"
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @click.command(help=__doc__)
 @click.argument("names", nargs=-1)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="JSON file to write.")
-@click.option(
-    "--batch",
-    "sizes",
-    multiple=True,
-    type=click.IntRange(1),
-    default=(1, 8, 32, 128),
-    show_default=True,
-    help="Utterances per batch; give it again for more sizes.",
-)
-@click.option("--batches", "count", type=click.IntRange(1), default=4, show_default=True, help="Batches of each size.")
-@click.option("--seconds", default=1.0, show_default=True, help="Of each measurement, about.")
-@click.option(
-    "--slowest",
-    default=2.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="A longer run ends its measurement; larger batches in that precision are skipped.",
-)
-@click.option("--budget", default=600.0, show_default=True, metavar="SECONDS", help="No run begins later.")
+@batch_options("A longer run ends its measurement; larger batches in that precision are skipped.")
 def main(
     *,
     names: tuple[str, ...],
@@ -66,12 +45,12 @@ def main(
     slowest: float,
     budget: float,
 ) -> int:
-    limits = Limits(seconds, slowest, time.monotonic() + budget)
+    limits = measure_options.limits(seconds=seconds, slowest=slowest, budget=budget)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
-    about = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    report: dict[str, Any] = {"torch": torch.__version__, "device": about, "rates": machine_rates(device), "models": {}}
+    about = {"torch": torch.__version__, "device": device_name(device)}
+    report: dict[str, Any] = {**about, "rates": machine_rates(device), "models": {}}
     write_json(out, report)
     plan = Plan(device, tuple(sorted(set(sizes))), count, limits)
     code = bare_cli.EXIT_OK
@@ -137,8 +116,7 @@ def run_encoder(encoder: Any, dtype: torch.dtype | None, batch: tuple[torch.Tens
     features, frames = batch
     with nullcontext() if dtype is None else torch.autocast(features.device.type, dtype):
         encoder(audio_signal=features, length=frames)
-    if features.device.type == "cuda":
-        torch.cuda.synchronize(features.device)
+    finish(features.device)
 
 
 def _draw_features(encoder: Any, seconds: Sequence[float], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,8 +127,6 @@ def _draw_features(encoder: Any, seconds: Sequence[float], device: torch.device)
 
 def build_encoder(name: str) -> Any:
     """The NeMo encoder of that architecture, as initialised. Raises ClientError for an unknown name."""
-    if str(FULL_SIZE) not in sys.path:
-        sys.path.insert(0, str(FULL_SIZE))
     from verification.full_size.architectures import ARCHITECTURES, LATER
 
     known = ARCHITECTURES | LATER

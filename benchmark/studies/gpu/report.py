@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 from typing import Any
 
-from benchmark.reporting.tables import NONE, Table, markdown, number
-from benchmark.studies.gpu.gather import Json
+from benchmark.core.tables import NONE, Table, markdown, number, percentage, spread
+from benchmark.studies.gpu.roofline import Json
 from benchmark.studies.gpu.variants import UNBATCHED
 
 NO_GPU = "no GPU"
@@ -21,7 +20,7 @@ def page(report: Json) -> str:
 
 def tables(report: Json) -> list[Table]:
     """All tables."""
-    return [served(report), beside_pytorch(report), bounds(report), stages(report), sweeps(report)]
+    return [served(report), beside_pytorch(report), rooflines(report), stages(report), sweeps(report)]
 
 
 def _title(report: Json) -> str:
@@ -78,7 +77,7 @@ def served(report: Json) -> Table:
                     number(way["latency_ms"]["p95"]),
                     number(way["mean_batch_size"], 1),
                     *_gpu_cells(way, report),
-                    _share(way["cpu"]["mean"] if way["cpu"] else None),
+                    percentage(way["cpu"]["mean"] if way["cpu"] else None),
                     _of(way["texts_as_nemo"], way["texts"]),
                     str(way["texts_changed"]),
                 ]
@@ -135,7 +134,17 @@ def beside_pytorch(report: Json) -> Table:
             rows.append([model["name"], f"not run: {model['no_pytorch']}", *[NONE] * 7])
     return Table(
         "Beside PyTorch",
-        ["model", "PyTorch", "on", "batch", "RTFx", "up to the scores", "served is", "of the bound", "texts as NeMo's"],
+        [
+            "model",
+            "PyTorch",
+            "on",
+            "batch",
+            "RTFx",
+            "up to the scores",
+            "served is",
+            "of the roofline",
+            "texts as NeMo's",
+        ],
         rows,
         "NeMo's own module on the same machine: audio to text in this process, all recordings at hand and sorted by "
         "length; bf16 is autocast. RTFx: median of the rounds (lowest to highest). Up to the scores: without decoding. "
@@ -143,8 +152,8 @@ def beside_pytorch(report: Json) -> Table:
     )
 
 
-def bounds(report: Json) -> Table:
-    """How far from the chip's limit."""
+def rooflines(report: Json) -> Table:
+    """How much of the roofline is reached."""
     rates = report["rates"]
     rows = [
         [
@@ -169,19 +178,19 @@ def bounds(report: Json) -> Table:
         listed = ", ".join(f"{name} {rate / 1e12:.3g} T/s" for name, rate in rates["operations"].items())
         note = f"{rates['chip']}: {listed}, {rates['bytes'] / 1e9:.0f} GB/s; {rates['source']}."
     return Table(
-        "Distance from the bound",
-        ["model", "way", "format", "G operations/s", "MB/s", "bound RTFx", "set by", "reached"],
+        "Roofline",
+        ["model", "way", "format", "G operations/s", "MB/s", "roofline RTFx", "set by", "reached"],
         rows,
         f"{note} Operations and bytes of the encoder for a second of audio: matrix products and convolutions of each "
-        "utterance by itself, without padding; weights are read once a batch. The bound is the larger of operations by "
-        "rate and bytes by bandwidth; features, decoding and all else are taken to be free.",
+        "utterance by itself, without padding; weights are read once a batch. The roofline is the larger of operations "
+        "by rate and bytes by bandwidth; features, decoding and all else are taken to be free.",
     )
 
 
 def stages(report: Json) -> Table:
     """What each stage takes of the computing."""
     rows = [
-        [model["name"], way["name"], stage, _share(share)]
+        [model["name"], way["name"], stage, percentage(share)]
         for model in report["models"]
         for way in model["served"]
         for stage, share in way.get("shares", {}).items()
@@ -221,7 +230,7 @@ def sweeps(report: Json) -> Table:
 
 def _rounds(row: Json) -> str:
     rounds = row["rtfx_by_round"]
-    return f"{number(row['rtfx'], 1)} ({number(min(rounds), 1)} to {number(max(rounds), 1)})"
+    return spread(rounds, 1, row["rtfx"])
 
 
 def _times(way: Json, ways: Sequence[Json]) -> str:
@@ -230,7 +239,7 @@ def _times(way: Json, ways: Sequence[Json]) -> str:
     if not unbatched or way["name"] == UNBATCHED:
         return NONE
     ratios = [ours / theirs for ours, theirs in zip(way["rtfx_by_round"], unbatched[0]["rtfx_by_round"], strict=True)]
-    return f"{number(median(ratios), 2)} ({number(min(ratios), 2)} to {number(max(ratios), 2)})"
+    return spread(ratios, 2)
 
 
 def _gpu_cells(way: Json, report: Json) -> list[str]:
@@ -238,7 +247,7 @@ def _gpu_cells(way: Json, report: Json) -> list[str]:
         return [NO_GPU] * 3
     (gpu, *_) = way["gpus"] or [{"busy": None, "memory_bytes": None, "watts": None}]
     return [
-        _share(_mean(gpu["busy"])),
+        percentage(_mean(gpu["busy"])),
         number(None if gpu["memory_bytes"] is None else gpu["memory_bytes"]["highest"] / 2**30, 1),
         number(_mean(gpu["watts"])),
     ]
@@ -250,11 +259,7 @@ def _mean(level: Json | None) -> float | None:
 
 def _reached(row: Json) -> str:
     limit: Any = row.get("bound")
-    return _share(row["rtfx"] / limit["rtfx"]) if limit else NONE
-
-
-def _share(value: float | None) -> str:
-    return NONE if value is None else f"{value:.1%}"
+    return percentage(row["rtfx"] / limit["rtfx"]) if limit else NONE
 
 
 def _of(count: int | None, total: int) -> str:

@@ -12,9 +12,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from benchmark.studies.gpu.large_graph import write_graph
 from benchmark.studies.gpu.tuning_inputs import tune_by_inputs
-from benchmark.studies.gpu.unpack import write
-from export_scripts.stages.text import PIECES, split_text
+from export_scripts.stages.text import split_text
+from nemo_triton import contract
 from nemo_triton.errors import ClientError
 
 Device = Literal["cpu", "cuda"]
@@ -28,6 +29,9 @@ CUDA_OPTIONS = {
     "cudnn_conv1d_pad_to_nc1d": "1",
 }
 """What export_scripts.repository.gpu sets for the server."""
+
+
+BETWEEN_STAGES = (contract.FEATURES, contract.LABELS, contract.ENCODED, contract.PIECES)
 
 
 class StageError(ClientError):
@@ -77,18 +81,18 @@ class Stage:
                 model = onnx.load(file)
                 if setup.tunable:
                     tune_by_inputs(model)
-                if setup.device == "cuda" and any(output.name == "TEXT" for output in model.graph.output):
+                if setup.device == "cuda" and any(output.name == contract.TEXT.name for output in model.graph.output):
                     # onnxruntime puts the loop over strings on the GPU, where strings can't be copied to.
                     model, _ = split_text(model)
                 file = Path(changed) / "model.onnx"
-                write(model, file)
+                write_graph(model, file)
                 # Large models are not held twice.
                 del model
             self.session = ort.InferenceSession(str(file), options, providers=providers)
         if setup.device == "cuda" and "CUDAExecutionProvider" not in self.session.get_providers():
             raise StageError("onnxruntime has the CUDA provider but can't use it; check the driver and cuDNN")
         self.inputs = {value.name for value in self.session.get_inputs()}
-        self.outputs = [value.name for value in self.session.get_outputs() if value.name != "LOG_PROBS"]
+        self.outputs = [value.name for value in self.session.get_outputs() if value.name != contract.LOG_PROBS.name]
 
     def run(self, feeds: Mapping[str, Any]) -> Tensors:
         """Run on arrays, OrtValues or Flats by input name; those that the graph does not have are left out.
@@ -106,7 +110,7 @@ class Stage:
             else:
                 binding.bind_cpu_input(name, np.require(value, requirements="C"))
         for name in self.outputs:
-            binding.bind_output(name, "cpu" if name == "TEXT" else self.device)
+            binding.bind_output(name, "cpu" if name == contract.TEXT.name else self.device)
         self.session.run_with_iobinding(binding)
         binding.synchronize_outputs()
         return dict(zip(self.outputs, binding.get_outputs(), strict=True))
@@ -119,6 +123,7 @@ class Flat:
     tensor: Any
 
     def bind(self, binding: Any, name: str) -> None:
+        """Give the tensor to onnxruntime as the input `name`."""
         count = int(np.prod(self.tensor.shape()))
         kind = {"tensor(float)": np.float32, "tensor(int32)": np.int32}[self.tensor.data_type()]
         binding.bind_input(name, self.tensor.device_name(), 0, kind, [count], self.tensor.data_ptr())
@@ -134,11 +139,11 @@ def chosen_device(option: str | None) -> Device:
     return best_device() if option is None else cast(Device, option)
 
 
-def ragged(name: str, values: Any, length: Any) -> dict[str, Any]:
+def ragged(tensor: contract.Tensor, values: Any, length: Any) -> dict[str, Any]:
     """A padded batch as the next stage takes it from Triton: end to end, with shapes and lengths.
 
     Args:
-        name: of the tensor
+        tensor: what it is
         values: array or OrtValue [B, steps, ...]
         length: array or OrtValue int32 [B, 1], steps of each item
 
@@ -148,14 +153,14 @@ def ragged(name: str, values: Any, length: Any) -> dict[str, Any]:
     is_tensor = isinstance(values, ort.OrtValue)
     shape = values.shape() if is_tensor else values.shape
     return {
-        name: Flat(values) if is_tensor else values.reshape(-1),
-        f"{name}_SHAPE": np.array([list(shape[1:])] * shape[0], np.int32),
-        f"{name}_LENGTH": length,
+        tensor.name: Flat(values) if is_tensor else values.reshape(-1),
+        tensor.shape.name: np.array([list(shape[1:])] * shape[0], np.int32),
+        tensor.length.name: length,
     }
 
 
 def next_feeds(results: Tensors, device: Device) -> dict[str, Any]:
     """What one stage returned as inputs of the next one, which runs on `device`."""
-    name = next(name for name in ("FEATURES", "LABELS", "ENCODED", PIECES) if name in results)
-    values, length = results[name], results[f"{name}_LENGTH"]
-    return ragged(name, values.numpy(), length.numpy()) if device == "cpu" else ragged(name, values, length)
+    tensor = next(tensor for tensor in BETWEEN_STAGES if tensor.name in results)
+    values, length = results[tensor.name], results[tensor.length.name]
+    return ragged(tensor, values.numpy(), length.numpy()) if device == "cpu" else ragged(tensor, values, length)

@@ -134,8 +134,8 @@ def _row_factors(weight: Float32, rows: Float32) -> tuple[float, ...] | None:
     if np.array_equal(weight, rows):
         return ()
     # The first row tells nearly all other tensors apart, and costs little.
-    bound = TOLERANCE * float(np.abs(weight[0]).max()) * float(np.abs(rows[0]).max())
-    if np.abs(weight[0] * rows[0, 0] - rows[0] * weight[0, 0]).max() > bound:
+    tolerance = TOLERANCE * float(np.abs(weight[0]).max()) * float(np.abs(rows[0]).max())
+    if np.abs(weight[0] * rows[0, 0] - rows[0] * weight[0, 0]).max() > tolerance:
         return None
     # In double precision, and then the nearest of its neighbours: folding a batch norm multiplied by a float32.
     squares = np.square(rows, dtype=np.float64).sum(1)

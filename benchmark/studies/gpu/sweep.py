@@ -11,9 +11,7 @@ Needs the server's environment (make install SERVER=server-gpu).
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,25 +20,24 @@ import click
 from google.protobuf.message import DecodeError
 
 from benchmark.core.model_control import EXPLICIT, loaded
-from benchmark.core.results_folder import read_json, write_json
+from benchmark.core.results_folder import write_json
+from benchmark.core.run_bench import Bench, run_bench
 from benchmark.core.serving import serving
 from benchmark.data.dataset import MANIFEST
-from benchmark.run import BENCH
 from benchmark.studies.gpu.mixed_speech import write_mixed_speech
 from benchmark.studies.gpu.timing import NO_TIME
-from benchmark.studies.gpu.variants import BASELINE, VARIANTS, write_variant
+from benchmark.studies.gpu.variants import BASELINE, VARIANTS
+from benchmark.studies.variants import write_variant
 from export_scripts.errors import ExportError
 from export_scripts.repository.gpu import TensorRt
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError
 from nemo_triton.terminal import options as cli
 
-ROOT = Path(__file__).parents[3]
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 UTTERANCES = 512
 START_SECONDS = 120
 """That the server may take."""
-END_SECONDS = 10
 
 
 def _each_concurrency(text: str, parameter: click.Parameter, context: click.Context) -> float:
@@ -96,16 +93,22 @@ def sweep(
     if not concurrencies:
         raise click.BadParameter("--concurrency: name at least one number")
     if manifest is None:
-        write_mixed_speech(out / "data", DEMO_MANIFEST, UTTERANCES, 0)
+        write_mixed_speech(out / "data", DEMO_MANIFEST, count=UTTERANCES, seed=0)
         manifest = out / "data" / MANIFEST
-    loads = Loads(manifest, tuple(map(int, concurrencies)), seconds, tuple(flags.split()), stop_at)
+    loads = Loads(
+        manifest=manifest,
+        concurrencies=tuple(map(int, concurrencies)),
+        seconds=seconds,
+        flags=tuple(flags.split()),
+        stop_at=stop_at,
+    )
     code = cli.EXIT_OK
     for variant in variants:
         for name in names:
             served = (out / "variants" / variant).resolve()
             try:
                 loads.seconds_left()
-                write_variant(repository, name, served, BY_NAME[variant], TensorRt())
+                write_variant(repository, name, served, BY_NAME[variant].change_for(TensorRt()))
                 measure(name, variant=variant, repository=served, loads=loads, file=out / f"{name}.{variant}.json")
             except (ClientError, ExportError, DecodeError, OSError) as error:
                 cli.print_error(f"{name}, {variant}: {error}")
@@ -147,23 +150,32 @@ def measure(name: str, *, variant: str, repository: Path, loads: Loads, file: Pa
     started = time.perf_counter()
     with serving(repository, [EXPLICIT], START_SECONDS) as server, loaded(server.grpc, name):
         report["opened_seconds"] = time.perf_counter() - started
-        common = ["--model", name, "--url", server.grpc, "--metrics-url", f"http://{server.metrics}/metrics"]
-        common += ["--manifest", str(loads.manifest), *loads.flags]
+        metrics_url = f"http://{server.metrics}/metrics"
+        bench = Bench(model=name, url=server.grpc, manifest=loads.manifest, metrics_url=metrics_url, flags=loads.flags)
         fresh = file.with_suffix(".fresh")
         # Each new shape costs time on a GPU, and the first pass over the recordings meets most of them.
-        _bench([*common, "--concurrency", str(max(loads.concurrencies))], fresh, loads.seconds_left())
+        measure_load(bench, ["--concurrency", str(max(loads.concurrencies))], fresh, loads.seconds_left())
         for place, concurrency in enumerate(loads.concurrencies):
             flags = ["--concurrency", str(concurrency), "--duration", str(loads.seconds)]
             try:
-                found = _bench([*common, *flags], fresh, loads.seconds_left())
+                figures = measure_load(bench, flags, fresh, loads.seconds_left())
             except ClientError as error:
                 report["skipped"] = [f"{left} in flight: {error}" for left in loads.concurrencies[place:]]
                 write_json(file, report)
                 raise
-            report["loads"] += found["loads"]
-            report |= {key: found[key] for key in ("machine", "versions")}
+            report["loads"] += figures["loads"]
+            report |= {key: figures[key] for key in ("machine", "versions")}
             write_json(file, report)
-            click.echo(f"{name} {variant} {_line(found['loads'][0])}")
+            click.echo(f"{name} {variant} {_line(figures['loads'][0])}")
+
+
+def measure_load(bench: Bench, flags: list[str], fresh: Path, seconds_left: float) -> dict[str, Any]:
+    """bench.py's figures of one load. Raises ClientError where there are none in time."""
+    try:
+        figures, _ = run_bench(bench, flags, fresh, timeout=seconds_left)
+    except subprocess.TimeoutExpired:
+        raise ClientError(NO_TIME) from None
+    return figures
 
 
 def _line(load: dict[str, Any]) -> str:
@@ -174,35 +186,6 @@ def _line(load: dict[str, Any]) -> str:
         f"{load['load']['concurrency']} in flight: RTFx {load['rtfx']:.0f}, {latency}, "
         f"batch {load['mean_batch_size']}, failures {load['failed']}; ms executing: {steps}"
     )
-
-
-def _bench(flags: Sequence[str], fresh: Path, seconds_left: float) -> dict[str, Any]:
-    """The figures of client/bench.py, by way of the file `fresh`. Raises ClientError where there are none in time."""
-    fresh.unlink(missing_ok=True)
-    command = [sys.executable, str(BENCH), "--json", str(fresh), *flags]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        code = process.wait(seconds_left)
-    except subprocess.TimeoutExpired:
-        raise ClientError(NO_TIME) from None
-    finally:
-        _end(process)
-    if not fresh.exists():
-        raise ClientError(f"bench.py ended with code {code} and no figures")
-    found = read_json(fresh)
-    fresh.unlink()
-    return found
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process that still runs, gently at first, so that bench.py ends its own processes."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 if __name__ == "__main__":

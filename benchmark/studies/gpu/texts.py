@@ -23,6 +23,7 @@ from benchmark.studies.gpu.batches import make_batch
 from benchmark.studies.gpu.ensemble import Ensemble, read_ensemble
 from benchmark.studies.gpu.stage import Device, Setup, Stage, best_device, next_feeds
 from nemo_triton.audio import Samples, load_audio
+from nemo_triton.contract import TEXT
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.manifest import Utterance, read_manifest
 
@@ -73,7 +74,7 @@ def transcribe(repository: Path, ensemble: Ensemble, device: Device, audio: Sequ
         results = encoder.run(next_feeds(results, device))
         for stage in last:
             results = stage.run(next_feeds(results, "cpu"))
-        texts += [text.decode() if isinstance(text, bytes) else text for text in results["TEXT"].numpy().reshape(-1)]
+        texts += [text.decode() if isinstance(text, bytes) else text for text in results[TEXT.name].numpy().reshape(-1)]
     return texts
 
 

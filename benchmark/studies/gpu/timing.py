@@ -33,6 +33,7 @@ class Limits:
     stop_at: float
 
     def no_time_left(self) -> bool:
+        """Whether no further run may begin."""
         return time.monotonic() > self.stop_at
 
 
@@ -62,6 +63,7 @@ class Timing:
 
     @property
     def too_slow(self) -> bool:
+        """Whether a run took longer than allowed."""
         return bool(self.stopped) and self.stopped != NO_TIME
 
     def row(self) -> dict[str, Any]:

@@ -18,13 +18,8 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from benchmark.studies.gpu import bare_cli
+from benchmark.studies.gpu.large_graph import write_graph
 from benchmark.studies.gpu.stand_ins import STAND_INS, fill
-from export_scripts.operators.walk import all_graphs
-
-LARGEST_FILE = 1_900_000_000
-"""Bytes of weights in one ONNX file; protobuf reads at most 2 GiB, so more go beside it."""
-SMALLEST_BESIDE = 1 << 16
-"""Bytes of the smallest weight that goes beside a file."""
 
 
 @click.command(help=__doc__)
@@ -69,16 +64,9 @@ def unpack(packed: Path, target: Path) -> bool:
     entries = packed / "1" / STAND_INS
     if entries.exists():
         model = fill(onnx.load(packed / "1" / "model.onnx"), json.loads(entries.read_text()))
-        write(model, partial / "1" / "model.onnx")
+        write_graph(model, partial / "1" / "model.onnx")
     partial.rename(target)
     return True
-
-
-def write(model: onnx.ModelProto, file: Path) -> None:
-    """Write a graph, with its weights beside it where they are too many for one file. The model may be changed."""
-    size = sum(len(tensor.raw_data) for graph in all_graphs(model.graph) for tensor in graph.initializer)
-    beside = size > LARGEST_FILE
-    onnx.save(model, file, save_as_external_data=beside, location=f"{file.name}.data", size_threshold=SMALLEST_BESIDE)
 
 
 def _is_stage(folder: Path) -> bool:

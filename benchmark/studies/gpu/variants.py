@@ -1,36 +1,26 @@
-"""The same graphs, served in other ways: configurations of their own, beside hard links to the exported files."""
+"""The ways to serve a recognizer on a GPU that are compared, for benchmark.studies.variants.write_variant."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import onnx
 from tritonclient.grpc import model_config_pb2 as triton
 
 from benchmark.studies.gpu.tuning_inputs import FRAME_RATE
+from benchmark.studies.variants import Change, RecognizerVariant, Step
 from export_scripts.errors import ExportError
-from export_scripts.repository.config import Serving, Stage, ensemble_config, read_config, stage_config, write_config
-from export_scripts.repository.gpu import (
-    WARM_UP_FOLDER,
-    TensorRt,
-    computes_in_half,
-    use_cuda,
-    use_tensorrt,
-    warm_up,
-    write_files,
-)
-from export_scripts.repository.names import Part
-from export_scripts.repository.publish import write_model
+from export_scripts.repository.config import Serving, Stage, ensemble_config, stage_config
+from export_scripts.repository.gpu import TensorRt, computes_in_half, use_cuda, use_tensorrt, warm_up
 from export_scripts.stages.text import split_text
+from nemo_triton.contract import Part
 
 WIDE = 256
 
 CPU, AUTO = triton.ModelInstanceGroup.KIND_CPU, triton.ModelInstanceGroup.KIND_AUTO
-Change = Callable[[triton.ModelConfig], None]
+ChangeConfig = Callable[[triton.ModelConfig], None]
 
 
 @dataclass(frozen=True)
@@ -45,10 +35,18 @@ class Variant:
 
     name: str
     what: str
-    change: Change
+    change: ChangeConfig
     on_gpus: bool = False
     tensorrt: bool = False
     splits_text: bool = False
+
+    def change_for(self, tensorrt: TensorRt) -> Change:
+        """The change of a recognizer, with these settings where TensorRT runs the encoder.
+
+        The change raises ExportError where the variant needs another graph than was exported, and it can't be made
+        from that one.
+        """
+        return partial(_change, self, tensorrt)
 
 
 def _as_it_is(config: triton.ModelConfig) -> None:
@@ -97,76 +95,47 @@ VARIANTS = (
 )
 
 
-def write_variant(repository: Path, model: str, folder: Path, variant: Variant, tensorrt: TensorRt) -> None:
-    """Write the ensemble `model` and its steps into `folder`, which is made anew; graphs are links to the exported.
-
-    Raises ExportError where the variant needs another graph than was exported and it can't be made from that one.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    ensemble = read_config(repository / model)
-    configs = [read_config(repository / step.model_name) for step in ensemble.ensemble_scheduling.step]
-    graphs: dict[str, onnx.ModelProto] = {}
-    if variant.splits_text and configs[-1].name.endswith(Part.DECODER.value):
-        *others, decoder = configs
-        stages, graphs = _split_text(repository, decoder)
-        configs = [*others, *stages]
-        parameters = {key: value.string_value for key, value in ensemble.parameters.items()}
-        outputs = [output.name for output in ensemble.output]
-        ensemble = ensemble_config(ensemble.name, configs, outputs, parameters)
-    for config in (ensemble, *configs):
-        if config.name in graphs:
-            write_model(folder, config, graphs[config.name])
-        else:
-            _link(repository / config.name, folder / config.name)
-        files: dict[str, bytes] = {}
-        if config is not ensemble:
-            files = _set_up(config, variant, tensorrt, folder / config.name / "1" / "model.onnx")
-        variant.change(config)
-        write_config(folder / config.name, config)
-        write_files(folder / config.name, files)
+def _change(variant: Variant, tensorrt: TensorRt, recognizer: RecognizerVariant) -> None:
+    last = recognizer.steps[-1]
+    if variant.splits_text and last.config.name.endswith(Part.DECODER.value):
+        recognizer.steps[-1:] = _split_text(last)
+        ensemble = recognizer.ensemble.config
+        recognizer.ensemble.config = ensemble_config(
+            ensemble.name,
+            [step.config for step in recognizer.steps],
+            [output.name for output in ensemble.output],
+            {key: value.string_value for key, value in ensemble.parameters.items()},
+        )
+    for step in recognizer.steps:
+        _set_up(step, variant, tensorrt)
+        variant.change(step.config)
+    variant.change(recognizer.ensemble.config)
 
 
-def _split_text(
-    repository: Path, decoder: triton.ModelConfig
-) -> tuple[list[triton.ModelConfig], dict[str, onnx.ModelProto]]:
-    """What an export with --decoder-device gpu has in place of the decoder: configurations, and graphs by name."""
-    file = repository / decoder.name / "1" / "model.onnx"
+def _split_text(decoder: Step) -> list[Step]:
+    """What an export with --decoder-device gpu has in place of the decoder: the decoder, and the stage of the text."""
     try:
-        tokens_graph, text_graph = split_text(onnx.load(file))
+        tokens_graph, text_graph = split_text(onnx.load(decoder.graph_file))
     except ValueError as error:
-        raise ExportError(f"{file}: {error}; export it again with --decoder-device gpu") from error
-    serving = Serving(decoder.max_batch_size, decoder.dynamic_batching.max_queue_delay_microseconds)
-    name = decoder.name.removesuffix(Part.DECODER.value)
-    stages = [Stage(decoder.name, tokens_graph, device="any"), Stage(Part.TEXT.of(name), text_graph, device="cpu")]
-    return [stage_config(stage, serving) for stage in stages], {stage.name: stage.graph for stage in stages}
+        raise ExportError(f"{decoder.graph_file}: {error}; export it again with --decoder-device gpu") from error
+    config = decoder.config
+    serving = Serving(config.max_batch_size, config.dynamic_batching.max_queue_delay_microseconds)
+    text_name = Part.TEXT.of(config.name.removesuffix(Part.DECODER.value))
+    stages = [Stage(config.name, tokens_graph, device="any"), Stage(text_name, text_graph, device="cpu")]
+    return [Step(stage_config(stage, serving), graph=stage.graph) for stage in stages]
 
 
-def _set_up(config: triton.ModelConfig, variant: Variant, tensorrt: TensorRt, graph: Path) -> dict[str, bytes]:
-    """As export writes it for the variant's accelerator, whatever this one was exported for; files to write."""
+def _set_up(step: Step, variant: Variant, tensorrt: TensorRt) -> None:
+    """As export writes it for the variant's accelerator, whatever this one was exported for."""
+    config = step.config
     encodes, decodes = config.name.endswith(Part.ENCODER.value), config.name.endswith(Part.DECODER.value)
     if decodes:
         config.instance_group[0].kind = CPU
     config.optimization.execution_accelerators.ClearField("gpu_execution_accelerator")
     del config.model_warmup[:]
     if config.instance_group[0].kind == CPU:
-        return {}
+        return
     use_cuda(config, tf32=encodes)
-    if not (encodes and variant.tensorrt):
-        return {}
-    use_tensorrt(config, tensorrt, computes_in_half(onnx.load(graph)))
-    return warm_up(config, tensorrt.lengths, FRAME_RATE)
-
-
-def _link(model: Path, folder: Path) -> None:
-    for file in sorted(path for path in model.rglob("*") if path.is_file()):
-        inside = file.relative_to(model)
-        if inside.parts[0] in ("config.pbtxt", WARM_UP_FOLDER):
-            continue
-        target = folder / inside
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(file.resolve(), target)
-        except OSError:
-            # Another file system, or one without links.
-            shutil.copyfile(file, target)
-    (folder / "1").mkdir(parents=True, exist_ok=True)
+    if encodes and variant.tensorrt:
+        use_tensorrt(config, tensorrt, computes_in_half(onnx.load(step.graph_file)))
+        step.files = warm_up(config, tensorrt.lengths, FRAME_RATE)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.baselines.system import Measured
-from benchmark.reporting.tables import MB, NONE, Table, markdown
+from benchmark.core.models import Model
+from benchmark.core.tables import MB, NONE, Table, markdown, spread
+from benchmark.studies.exports import FULL
 from nemo_triton.loadtest.wer import score
-
-FULL = "fp32"
-"""What the others are compared with."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,11 @@ class Exported:
     onnx_bytes: int
     compared: int | None = None
     changed: int | None = None
+
+    @classmethod
+    def of(cls, model: Model) -> Exported:
+        """What the repository says of the model."""
+        return cls(model.onnx_bytes, model.words_compared, model.words_changed)
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,11 @@ class Measurement:
 
     def rtfx(self, precision: str) -> list[float]:
         """Seconds of audio a second, round by round."""
-        return [self.audio_seconds / one[precision].seconds for one in self.rounds]
+        return [self.audio_seconds / measured[precision].seconds for measured in self.rounds]
 
     def ratios(self, precision: str) -> list[float]:
         """How many times as fast as in fp32, round by round."""
-        return [one[FULL].seconds / one[precision].seconds for one in self.rounds]
+        return [measured[FULL].seconds / measured[precision].seconds for measured in self.rounds]
 
     def changed_words(self, precision: str) -> tuple[int, int]:
         """Edits that make this precision's texts out of those in fp32, and the words of the latter; each alone."""
@@ -75,10 +78,12 @@ class Measurement:
         texts = [self.alone[precision].texts[file] for file in files]
         return score([self.references[file] for file in files], texts, "basic").wer.value
 
-    def same_in_company(self, precision: str) -> int:
+    def same_when_batched(self, precision: str) -> int:
         """Recordings whose text is in every round the one that it is alone."""
         alone = self.alone[precision].texts
-        return sum(all(one[precision].texts[file] == text for one in self.rounds) for file, text in alone.items())
+        return sum(
+            all(measured[precision].texts[file] == text for measured in self.rounds) for file, text in alone.items()
+        )
 
 
 def page(measurements: Sequence[Measurement], machine: str) -> str:
@@ -122,14 +127,14 @@ def _row(measurement: Measurement, precision: str) -> list[str]:
     return [
         precision,
         f"{exported.onnx_bytes / MB:.1f}",
-        f"{statistics.median(rtfx):.0f} ({min(rtfx):.0f} to {max(rtfx):.0f})",
-        NONE if precision == FULL else f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-        NONE if precision == FULL else _share(*changed),
-        NONE if exported.compared is None else _share(exported.changed or 0, exported.compared),
+        spread(rtfx, 0),
+        NONE if precision == FULL else spread(ratios, 2),
+        NONE if precision == FULL else _edits(*changed),
+        NONE if exported.compared is None else _edits(exported.changed or 0, exported.compared),
         NONE if rate is None else f"{rate:.2%}",
-        f"{measurement.same_in_company(precision)}/{len(measurement.alone[precision].texts)}",
+        f"{measurement.same_when_batched(precision)}/{len(measurement.alone[precision].texts)}",
     ]
 
 
-def _share(changed: int, words: int) -> str:
+def _edits(changed: int, words: int) -> str:
     return f"{changed} of {words}" + (f", {changed / words:.2%}" if words else "")

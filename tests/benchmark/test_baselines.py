@@ -12,27 +12,27 @@ import pytest
 from locations import BUILD, DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, ROOT
 
 from benchmark.baselines.errors import NotRun
-from benchmark.baselines.process import Process, peer_command
+from benchmark.baselines.process import Process, baseline_command
 from benchmark.baselines.recordings import read_recordings
 from nemo_triton.loadtest.recording import Recording
 from nemo_triton.manifest import Utterance
 
 NEMO_PYTHON = ROOT / ".venv" / "export" / "bin" / "python"
-PEERS_PYTHON = ROOT / ".venv" / "peers" / "bin" / "python"
+BASELINES_PYTHON = ROOT / ".venv" / "peers" / "bin" / "python"
 CONFORMER_CHECKPOINT = BUILD / "tiny_models" / "tiny_conformer.nemo"
 RECORDINGS = read_recordings(DEMO_MANIFEST)[:4]
 FILES = [recording.utterance.name for recording in RECORDINGS]
 
-PeerModels = Callable[[Path], Path]
+BaselineModels = Callable[[Path], Path]
 
 
 @pytest.fixture(scope="session")
-def peer_models(tmp_path_factory: pytest.TempPathFactory) -> PeerModels:
+def baseline_models(tmp_path_factory: pytest.TempPathFactory) -> BaselineModels:
     """The folder of what a checkpoint was made into, by its real command, each checkpoint once."""
 
     @cache
     def write(checkpoint: Path) -> Path:
-        folder = tmp_path_factory.mktemp("peer_models") / checkpoint.stem
+        folder = tmp_path_factory.mktemp("baseline_models") / checkpoint.stem
         command = [str(NEMO_PYTHON), "-m", "benchmark.baselines.baseline_models", str(checkpoint), "--out", str(folder)]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         return folder
@@ -48,11 +48,11 @@ def nemo_texts(checkpoint: Path) -> dict[str, str]:
 
 
 def nemo(checkpoint: Path) -> Process:
-    return Process("NeMo", peer_command(NEMO_PYTHON, "nemo", checkpoint), RECORDINGS)
+    return Process("NeMo", baseline_command(NEMO_PYTHON, "nemo", checkpoint), RECORDINGS)
 
 
-def peer(name: str, model: Path | None = None) -> Process:
-    return Process(name, peer_command(PEERS_PYTHON, name, model), RECORDINGS)
+def baseline(name: str, model: Path | None = None) -> Process:
+    return Process(name, baseline_command(BASELINES_PYTHON, name, model), RECORDINGS)
 
 
 def test_nemo_gives_its_texts() -> None:
@@ -65,8 +65,8 @@ def test_nemo_gives_its_texts() -> None:
 
 
 @pytest.mark.parametrize("name", ["onnx_asr", "sherpa_onnx"])
-def test_a_transducer_gives_nemos_texts(peer_models: PeerModels, name: str) -> None:
-    with peer(name, peer_models(RNNT_CHECKPOINT) / name) as system:
+def test_a_transducer_gives_nemos_texts(baseline_models: BaselineModels, name: str) -> None:
+    with baseline(name, baseline_models(RNNT_CHECKPOINT) / name) as system:
         alone, together = system.measure(RECORDINGS, 1), system.measure(RECORDINGS, 32)
     assert alone.texts == together.texts == nemo_texts(RNNT_CHECKPOINT)
     assert (alone.mean_batch, together.mean_batch) == (1, len(RECORDINGS))
@@ -77,30 +77,30 @@ def words(text: str) -> list[str]:
     return text.replace("<unk>", " \u2047 ").split()
 
 
-def test_a_ctc_model_whose_export_keeps_its_masks_gives_nemos_texts(peer_models: PeerModels) -> None:
+def test_a_ctc_model_whose_export_keeps_its_masks_gives_nemos_texts(baseline_models: BaselineModels) -> None:
     with (
         nemo(CONFORMER_CHECKPOINT) as truth,
-        peer("onnx_asr", peer_models(CONFORMER_CHECKPOINT) / "onnx_asr") as system,
+        baseline("onnx_asr", baseline_models(CONFORMER_CHECKPOINT) / "onnx_asr") as system,
     ):
         expected, found = truth.measure(RECORDINGS, 1).texts, system.measure(RECORDINGS, 1).texts
     assert {file: words(text) for file, text in found.items()} == {file: words(text) for file, text in expected.items()}
     assert any(found.values())
 
 
-def test_sherpa_onnx_takes_a_ctc_model(peer_models: PeerModels) -> None:
-    with peer("sherpa_onnx", peer_models(CONFORMER_CHECKPOINT) / "sherpa_onnx") as system:
+def test_sherpa_onnx_takes_a_ctc_model(baseline_models: BaselineModels) -> None:
+    with baseline("sherpa_onnx", baseline_models(CONFORMER_CHECKPOINT) / "sherpa_onnx") as system:
         found = system.measure(RECORDINGS, 32)
     assert set(found.texts) == set(FILES) and any(found.texts.values())
 
 
 @pytest.mark.parametrize("name", ["onnx_asr", "sherpa_onnx"])
-def test_a_model_of_another_front_end_is_not_run(peer_models: PeerModels, name: str) -> None:
+def test_a_model_of_another_front_end_is_not_run(baseline_models: BaselineModels, name: str) -> None:
     with pytest.raises(NotRun, match=r"^its front end has .* 25 ms every 10 ms, the model's .* 20 ms every 10 ms$"):
-        peer(name, peer_models(DEMO_CHECKPOINT) / name).__enter__()
+        baseline(name, baseline_models(DEMO_CHECKPOINT) / name).__enter__()
 
 
 def test_pocketsphinx_hears_most_words_and_takes_no_batches() -> None:
-    with peer("pocketsphinx") as system:
+    with baseline("pocketsphinx") as system:
         alone, together = system.measure(RECORDINGS, 1), system.measure(RECORDINGS, 32)
     assert alone.texts == together.texts
     assert (alone.mean_batch, together.mean_batch) == (1, 1)
@@ -114,18 +114,18 @@ def test_pocketsphinx_hears_most_words_and_takes_no_batches() -> None:
     [
         ("faster_whisper", None, "^no model$"),
         ("onnx_asr", Path("nowhere"), "^no model: nowhere does not exist$"),
-        ("sherpa_onnx", DEMO_MANIFEST.parent, "commands can't be loaded: FileNotFoundError: .*config.json"),
-        ("faster_whisper", DEMO_MANIFEST.parent, "commands can't be loaded: RuntimeError: Unable to open file"),
+        ("sherpa_onnx", DEMO_MANIFEST.parent, "demo_speech can't be loaded: FileNotFoundError: .*config.json"),
+        ("faster_whisper", DEMO_MANIFEST.parent, "demo_speech can't be loaded: RuntimeError: Unable to open file"),
         ("nemo", DEMO_CHECKPOINT, "^no package torch in .*peers; install it there$"),
         ("pocketsphinx", DEMO_CHECKPOINT, "coffee_ctc.nemo: only the model in its package is measured; name none$"),
     ],
 )
 def test_what_cannot_start_says_why(name: str, model: Path | None, reason: str) -> None:
     with pytest.raises(NotRun, match=reason):
-        peer(name, model).__enter__()
+        baseline(name, model).__enter__()
 
 
 def test_audio_that_cannot_be_read_is_the_reason() -> None:
     missing = Recording(Utterance(Path("missing.flac")), RECORDINGS[0].samples)
     with pytest.raises(NotRun, match=r"^missing\.flac: no such file; check the path$"):
-        Process("x", peer_command(PEERS_PYTHON, "pocketsphinx"), [missing]).__enter__()
+        Process("x", baseline_command(BASELINES_PYTHON, "pocketsphinx"), [missing]).__enter__()

@@ -1,4 +1,4 @@
-"""What a chip can do at most, by its data sheet, and which chips are here."""
+"""The peak rates of GPUs by their data sheets, and which GPUs this machine has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AMPERE = "NVIDIA A100 Tensor Core GPU data sheet"
 
 
 @dataclass(frozen=True)
-class Chip:
+class GpuModel:
     """A GPU's highest rates, dense.
 
     pattern: what nvidia-smi's name of it fits
@@ -30,44 +30,44 @@ class Chip:
     source: str
 
 
-CHIPS = (
-    Chip("H200 SXM", r"\bH200\b(?!.*NVL)", _H100, 4.8e12, f"NVIDIA H200 Tensor Core GPU data sheet ({_SPARSE})"),
-    Chip(
+GPU_MODELS = (
+    GpuModel("H200 SXM", r"\bH200\b(?!.*NVL)", _H100, 4.8e12, f"NVIDIA H200 Tensor Core GPU data sheet ({_SPARSE})"),
+    GpuModel(
         "H100 PCIe",
         r"\bH100 PCIe\b",
         {"fp32": 51e12, "tf32": 378e12, "bf16": 756.5e12, "fp16": 756.5e12},
         2.0e12,
         _HOPPER,
     ),
-    Chip("H100 SXM", r"\bH100\b.*\bHBM3\b", _H100, 3.35e12, _HOPPER),
-    Chip("A100 SXM 80 GB", r"\bA100-SXM4-80GB\b", _A100, 2.039e12, _AMPERE),
-    Chip("A100 SXM 40 GB", r"\bA100-SXM4-40GB\b", _A100, 1.555e12, _AMPERE),
-    Chip("A100 PCIe 80 GB", r"\bA100 80GB PCIe\b", _A100, 1.935e12, _AMPERE),
-    Chip("A100 PCIe 40 GB", r"\bA100-PCIE-40GB\b", _A100, 1.555e12, _AMPERE),
-    Chip(
+    GpuModel("H100 SXM", r"\bH100\b.*\bHBM3\b", _H100, 3.35e12, _HOPPER),
+    GpuModel("A100 SXM 80 GB", r"\bA100-SXM4-80GB\b", _A100, 2.039e12, _AMPERE),
+    GpuModel("A100 SXM 40 GB", r"\bA100-SXM4-40GB\b", _A100, 1.555e12, _AMPERE),
+    GpuModel("A100 PCIe 80 GB", r"\bA100 80GB PCIe\b", _A100, 1.935e12, _AMPERE),
+    GpuModel("A100 PCIe 40 GB", r"\bA100-PCIE-40GB\b", _A100, 1.555e12, _AMPERE),
+    GpuModel(
         "L4",
         r"\bL4\b",
         {"fp32": 30.3e12, "tf32": 60e12, "bf16": 121e12, "fp16": 121e12},
         300e9,
         f"NVIDIA L4 Tensor Core GPU data sheet ({_SPARSE})",
     ),
-    Chip("T4", r"\bT4\b", {"fp32": 8.1e12, "fp16": 65e12}, 320e9, "NVIDIA T4 Tensor Core GPU data sheet"),
+    GpuModel("T4", r"\bT4\b", {"fp32": 8.1e12, "fp16": 65e12}, 320e9, "NVIDIA T4 Tensor Core GPU data sheet"),
 )
 
 
-def known_chip(gpu: str) -> Chip | None:
-    """The chip that nvidia-smi calls by this name; None where its data sheet is not among ours."""
-    return next((chip for chip in CHIPS if re.search(chip.pattern, gpu)), None)
+def known_gpu(name: str) -> GpuModel | None:
+    """The GPU that nvidia-smi calls by this name; None where its data sheet is not among ours."""
+    return next((gpu for gpu in GPU_MODELS if re.search(gpu.pattern, name)), None)
 
 
 def find_gpus() -> list[str]:
     """The names of this machine's NVIDIA GPUs, by nvidia-smi; empty where there is none, or no driver."""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return [line.strip() for line in found.stdout.splitlines() if line.strip()] if found.returncode == 0 else []
+    return [line.strip() for line in listed.stdout.splitlines() if line.strip()] if listed.returncode == 0 else []
 
 
 def rate_of(operations: Mapping[str, float], precision: str) -> tuple[str, float] | None:

@@ -1,4 +1,4 @@
-"""Operations and bytes that a PyTorch module needs at least, counted while it runs."""
+"""FLOPs and memory traffic of a PyTorch module, counted while it runs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from benchmark.studies.gpu.needs import Needs
+from benchmark.studies.gpu.roofline import NetworkCost
 
 
-class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class FlopCounter:
     """Counts what runs in its block of matrix products and convolutions; all else is taken to be free.
 
     operations: a multiplication and an addition are two (torch.utils.flop_counter's formulas)
@@ -22,11 +22,20 @@ class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self.operations = 0
         self.elements = 0
+        # torch gives its base class no types, so a subclass can't be written as one.
+        mode = type("CountingMode", (TorchDispatchMode,), {"__torch_dispatch__": lambda mode, *call: self._run(*call)})
+        self._mode: Any = mode()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __enter__(self) -> FlopCounter:
+        self._mode.__enter__()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._mode.__exit__(*failure)
+
+    def _run(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
@@ -42,18 +51,18 @@ DEGREE = 2
 
 
 @torch.no_grad()
-def needs_of(run: Callable[[int], Any], weights: int) -> Needs:
+def count_cost(run: Callable[[int], Any], weights: int) -> NetworkCost:
     """Count what `run` does for utterances of some whole numbers of seconds, and fit polynomials to it.
 
     weights: elements of the parameters that are operands of products
     """
     operations, elements = [], []
     for seconds in PROBED_SECONDS:
-        with ProductCounter() as counter:
+        with FlopCounter() as counter:
             run(seconds)
         operations.append(counter.operations)
         elements.append(counter.elements - weights)
-    return Needs(_fit(operations), _fit(elements), weights)
+    return NetworkCost(_fit(operations), _fit(elements), weights)
 
 
 def _fit(counts: Sequence[int]) -> tuple[float, ...]:

@@ -1,0 +1,29 @@
+"""The loads in bench.py's JSON, and how many requests a load gets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from benchmark.core.constants import COMPARED_AT
+
+
+def fastest(loads: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The load with the highest throughput."""
+    return max(loads, key=lambda load: load["rtfx"])
+
+
+def is_compared(load: dict[str, Any]) -> bool:
+    """Whether models are compared by this load."""
+    return bool(load["load"] == {"concurrency": COMPARED_AT})
+
+
+def compared_load(loads: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The closed loop by which models are compared."""
+    return next(load for load in loads if is_compared(load))
+
+
+def whole_passes(requests: float, utterances: int) -> int:
+    """At least that many requests, each utterance equally often."""
+    return max(math.ceil(requests / utterances), 1) * utterances

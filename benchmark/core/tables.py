@@ -1,0 +1,51 @@
+"""Tables for Markdown and HTML alike, and how their cells are written."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+NONE = "-"
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table. `note`: what a reader must know; every row has as many cells as there are headings."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+def markdown(table: Table) -> str:
+    """The table with its title and note."""
+    lines = "\n".join(markdown_rows(table.headings, table.rows))
+    return f"## {table.title}\n\n{lines}\n\n{table.note}\n"
+
+
+def markdown_rows(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    return [line(headings), line(["---"] * len(headings)), *map(line, rows)]
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """The value with that many digits behind the point."""
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def percentage(value: float | None, digits: int = 1) -> str:
+    """A fraction, as a percentage."""
+    return NONE if value is None else f"{value:.{digits}%}"
+
+
+def spread(values: Sequence[float], digits: int, middle: float | None = None) -> str:
+    """The median with the lowest and the highest; `middle` in place of the median."""
+    center = statistics.median(values) if middle is None else middle
+    return f"{center:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"

@@ -1,0 +1,1 @@
+"""What `benchmark.run` and `benchmark.compare` measure."""

@@ -1,0 +1,124 @@
+"""One served model beside other systems, all in turn, in rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmark.baselines.errors import NotRun
+from benchmark.baselines.in_process import InProcess
+from benchmark.baselines.process import Process, baseline_command
+from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.served import Served
+from benchmark.baselines.system import Measured, System, start
+from benchmark.core.constants import BASELINES, NEMO, OURS, OWN_MODELS
+from benchmark.core.model_control import EXPLICIT
+from benchmark.core.models import Model
+from benchmark.core.serving import serving
+from benchmark.data.dataset import Dataset
+from nemo_triton.loadtest.provenance import machine, versions
+from nemo_triton.loadtest.recording import Recording
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The systems to compare, besides ours.
+
+    checkpoint: for NeMo itself; None leaves NeMo without a model
+    baseline_models: what benchmark.baselines.baseline_models made of the checkpoint
+    whisper: a model folder of faster-whisper's form
+    without: baselines to leave out
+    export_python, baselines_python: the Pythons that have NeMo and the baselines
+    """
+
+    checkpoint: Path | None
+    baseline_models: Path | None
+    whisper: Path | None
+    without: tuple[str, ...]
+    export_python: Path
+    baselines_python: Path
+
+    def systems(self, repository: Path, model: str, url: str, recordings: Sequence[Recording]) -> list[System]:
+        """All systems, ours first; none is started."""
+        systems: list[System] = [
+            Served(OURS, model, url, recordings),
+            InProcess(repository, model),
+            Process(NEMO, baseline_command(self.export_python, "nemo", self.checkpoint), recordings),
+        ]
+        models = {"faster_whisper": self.whisper, "pocketsphinx": None}
+        for baseline in BASELINES:
+            if baseline not in self.without:
+                path = models.get(baseline, self.baseline_models and self.baseline_models / baseline)
+                name = OWN_MODELS.get(baseline, baseline.replace("_", "-"))
+                systems.append(Process(name, baseline_command(self.baselines_python, baseline, path), recordings))
+        return systems
+
+
+def compare_systems(
+    compared: Compared, repository: Path, model: Model, dataset: Dataset, *, at_once: int, rounds: int
+) -> dict[str, Any]:
+    """Serve the model and measure all systems; the results, without the conditions.
+
+    Raises ClientError where the server does not start, or the data set can't be read.
+    """
+    recordings = read_recordings(dataset.manifest)
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(repository, [EXPLICIT, f"--load-model={model.name}"]))
+        systems = compared.systems(repository, model.name, server.grpc, recordings)
+        running, not_run = start(systems, recordings, stack)
+        passes: dict[str, list[Measured]] = {system.name: [] for system in running}
+        with Progress(console=Console(stderr=True)) as progress:
+            task = progress.add_task(f"{model.name} on {dataset.description.name}", total=rounds * len(running))
+            for _ in range(rounds):
+                for system in running:
+                    _add_pass(system, recordings, at_once, passes, not_run)
+                    progress.advance(task)
+    return {
+        "model": model.name,
+        "random_weights": model.random_weights,
+        "dataset": asdict(dataset.description),
+        "audio_seconds": sum(recording.duration for recording in recordings),
+        "machine": machine(),
+        "versions": versions(),
+        "references": {recording.utterance.name: recording.utterance.text for recording in recordings},
+        "systems": [_system_row(system, passes[system.name]) for system in running if system.name in passes],
+        "not_run": not_run,
+    }
+
+
+def _add_pass(
+    system: System,
+    recordings: Sequence[Recording],
+    at_once: int,
+    passes: dict[str, list[Measured]],
+    not_run: dict[str, str],
+) -> None:
+    """Add one pass; a system that fails moves from `passes` to `not_run`."""
+    if system.name in not_run:
+        return
+    try:
+        passes[system.name].append(system.measure(recordings, at_once))
+    except NotRun as reason:
+        not_run[system.name] = str(reason)
+        del passes[system.name]
+
+
+def _system_row(system: System, rounds: Sequence[Measured]) -> Mapping[str, Any]:
+    texts = rounds[0].texts
+    return {
+        "name": system.name,
+        "own_model": system.name in OWN_MODELS.values(),
+        "version": getattr(system, "version", ""),
+        "seconds": [measured.seconds for measured in rounds],
+        "mean_batch": rounds[0].mean_batch,
+        "texts": texts,
+        "changed_texts": sum(
+            any(measured.texts[audio] != text for measured in rounds) for audio, text in texts.items()
+        ),
+    }

@@ -1,0 +1,71 @@
+"""Runs of benchmark.studies.gpu.pytorch, by the Python that has NeMo."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.core.results_folder import ResultsError, is_measured, read_json, write_json
+from benchmark.data.dataset import Dataset
+from nemo_triton.errors import ClientError, one_line
+
+
+@dataclass(frozen=True)
+class PyTorchRunner:
+    """The Python that has NeMo, and the GPUs it may use."""
+
+    python: Path
+    gpus: Sequence[str]
+
+    def run(self, flags: list[str], fresh: Path) -> dict[str, Any]:
+        """Run benchmark.studies.gpu.pytorch, which writes its results to `fresh`, removed before and after.
+
+        Raises ClientError where it has none.
+        """
+        fresh.parent.mkdir(parents=True, exist_ok=True)
+        fresh.unlink(missing_ok=True)
+        command = [str(self.python), "-m", "benchmark.studies.gpu.pytorch", *flags, "--out", str(fresh)]
+        try:
+            done = subprocess.run(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
+            )
+        except OSError as error:
+            raise ClientError(
+                f"{self.python}: {error.strerror}; --export-python names the Python that has NeMo"
+            ) from error
+        if done.returncode or not fresh.exists():
+            lines = done.stderr.strip().splitlines()
+            reason = one_line(lines[-1]) if lines else "silent"
+            raise ResultsError(f"PyTorch ended with code {done.returncode}: {reason}")
+        results = read_json(fresh)
+        fresh.unlink()
+        return results
+
+
+def measure_pytorch(
+    runner: PyTorchRunner, checkpoint: Path, dataset: Dataset, file: Path, *, batch: int, rounds: int
+) -> dict[str, Any]:
+    """NeMo's module in PyTorch on the same recordings. Raises ClientError where its environment can't run it."""
+    wanted = {
+        "checkpoint": checkpoint.name,
+        "checkpoint_bytes": checkpoint.stat().st_size,
+        "audio_sha256": dataset.description.audio_sha256,
+        "batch": batch,
+        "rounds": rounds,
+        "gpus": list(runner.gpus),
+    }
+    if not is_measured(file, wanted):
+        flags = [str(checkpoint), "--data", str(dataset.folder), "--batch", str(batch), "--rounds", str(rounds)]
+        write_json(file, {"conditions": wanted, **runner.run(flags, file.with_suffix(".measured.json"))})
+    return read_json(file)
+
+
+def measure_rates(runner: PyTorchRunner, file: Path) -> dict[str, Any]:
+    """What large products and copies reach on this machine in PyTorch. Raises ClientError as measure_pytorch."""
+    wanted = {"rates": True, "gpus": list(runner.gpus)}
+    if not is_measured(file, wanted):
+        write_json(file, {"conditions": wanted, **runner.run(["--rates"], file.with_suffix(".measured.json"))})
+    return read_json(file)
