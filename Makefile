@@ -17,7 +17,7 @@ FAMILY_REPOSITORY := build/family_repository
 PRECISION_REPOSITORY := build/precision_repository
 RECORDINGS := $(wildcard nemo_triton/demo_speech/manifest.jsonl ../shared/speech/*/*.jsonl)
 EXPORT_CODE := $(shell find export_scripts -name '*.py') nemo_triton/contract.py
-SERVE_CHECKED := nemo_triton client server demo verification/attack tests/attack tests/client tests/docker tests/server tests/served tests/conftest.py
+SERVE_CHECKED := nemo_triton client server demo verification/attack tests/attack tests/client tests/docker tests/packaging tests/server tests/served tests/*.py
 EXPORT_CHECKED := export_scripts training benchmark verification/full_size tests/benchmark tests/export_scripts tests/training tests/full_size
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -15,6 +15,7 @@ import pytest
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, TEST_REPOSITORY
 from servers import Triton
 
+from nemo_triton.contract import Part
 from server.process import running_server
 
 # Whoever starts the tests in the background of a shell has them ignore interrupts, which some of them try.
@@ -40,7 +41,7 @@ def repository() -> Path:
 def triton(repository: Path) -> Iterator[Triton]:
     """A server of the CTC model alone."""
     name = DEMO_CHECKPOINT.stem
-    only = ["--model-control-mode=explicit", f"--load-model={name}", f"--load-model={name}_log_probs"]
+    only = ["--model-control-mode=explicit", f"--load-model={name}", f"--load-model={Part.LOG_PROBS.of(name)}"]
     with running_server(repository, only) as server:
         yield Triton(server.grpc, f"http://{server.metrics}/metrics", name)
 

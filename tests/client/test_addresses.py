@@ -11,6 +11,8 @@ import pytest
 from nemo_triton.addresses import parse_urls, resolve
 from nemo_triton.errors import RecognizerError
 
+pytestmark = pytest.mark.fast
+
 
 def test_addresses_of_both_families_are_one_server(monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = {

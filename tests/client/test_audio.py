@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from nemo_triton.audio import SAMPLE_RATE, load_audio, seconds
 from nemo_triton.errors import AudioError
 
+pytestmark = pytest.mark.fast
+
 
 def tone(rate: int, duration: float = 1.0, hertz: float = 440.0) -> NDArray[np.float64]:
     """A sine of half scale, float [T]."""

@@ -9,6 +9,8 @@ import pytest
 
 from nemo_triton.concurrency import map_in_order
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
 async def test_results_keep_the_order_and_the_bound_holds(limit: int) -> None:

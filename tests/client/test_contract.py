@@ -7,6 +7,8 @@ import pytest
 from nemo_triton import contract
 from nemo_triton.contract import Description, ParameterError, Part
 
+pytestmark = pytest.mark.fast
+
 
 def test_what_clients_send_and_get() -> None:
     assert contract.SAMPLE_RATE == 16000

@@ -14,6 +14,8 @@ from nemo_triton.loadtest.recording import Recording, Response, digest
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop
 from nemo_triton.manifest import Utterance
 
+pytestmark = pytest.mark.fast
+
 SETTING = {"normalization": "basic"}
 
 

@@ -10,6 +10,8 @@ import soundfile
 from nemo_triton.errors import ManifestError
 from nemo_triton.manifest import Utterance, find_audio, read_manifest
 
+pytestmark = pytest.mark.fast
+
 
 def write(path: Path, *lines: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from locations import ROOT
 
+pytestmark = pytest.mark.fast
+
 
 def python(*arguments: str, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """This Python, but without its packages (-S), save those in the folder `path`."""

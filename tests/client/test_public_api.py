@@ -13,6 +13,8 @@ from locations import ROOT
 
 import nemo_triton
 
+pytestmark = pytest.mark.fast
+
 CLASSES = [getattr(nemo_triton, name) for name in nemo_triton.__all__ if inspect.isclass(getattr(nemo_triton, name))]
 FUNCTIONS = [
     member

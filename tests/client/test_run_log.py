@@ -16,6 +16,8 @@ from nemo_triton.loadtest.server_counters import Counters
 from nemo_triton.loadtest.server_metrics import GpuUsage, Level, Usage
 from nemo_triton.manifest import Utterance
 
+pytestmark = pytest.mark.fast
+
 HEADER = {"model": "coffee_ctc", "seed": 0}
 LOAD = ClosedLoop(4)
 RECORDINGS = [Recording(Utterance(Path("one.wav"), "half a pair \ud83d \u2028 and a line"), np.zeros(160, np.int16))]

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from nemo_triton.loadtest.schedule import ClosedLoop, OpenLoop, Plan, ordered
 
+pytestmark = pytest.mark.fast
+
 
 def plan(recordings: int = 5, **changes: Any) -> Plan:
     whole = Plan(ClosedLoop(2), tuple(range(recordings)), shuffled=True, seed=0, requests=recordings)

@@ -7,6 +7,8 @@ import pytest
 
 from nemo_triton.loadtest.wer import NORMALIZATIONS, ErrorCounts, Rate, alignment, score
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize(
     ("reference", "hypothesis", "expected"),
