@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-SAMPLE_RATE = 16_000
+from export_scripts.errors import ExportError
+from nemo_triton.audio import load_audio
+from nemo_triton.contract import SAMPLE_RATE
+from nemo_triton.errors import AudioError, ManifestError
+from nemo_triton.manifest import Manifest, find_audio, read_manifest
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Which recordings they were, for whoever reads the figures.
+    """Which recordings they were, for the report.
 
     sha256: of the sorted SHA-256 digests, in hexadecimal, of each one's int16 samples; the order does not count
     """
@@ -48,8 +53,8 @@ class Recordings:
 
     def count_in(self, others: Recordings) -> int:
         """How many of them are also among `others`, by their samples."""
-        there = set(others.digests)
-        return sum(digest in there for digest in self.digests)
+        known = set(others.digests)
+        return sum(digest in known for digest in self.digests)
 
     def trace(self) -> Trace:
         digest = hashlib.sha256("".join(sorted(self.digests)).encode()).hexdigest()
@@ -57,3 +62,36 @@ class Recordings:
 
 
 NO_RECORDINGS = Recordings()
+
+
+def read_recordings(source: Path) -> Recordings:
+    """Each audio file of a folder, or of each line of a manifest, at 16 kHz.
+
+    Raises:
+        ExportError: naming the file and the manifest's line, where there are none or one can't be used.
+    """
+    # Reports are read by others, who need not know where the folder lies on this machine.
+    name = source.name if source.is_absolute() else str(source)
+    listed = _listed(source)
+    if listed.problems:
+        raise ExportError(listed.problems[0])
+    signals = []
+    for utterance in listed.utterances:
+        where = f"{source}:{utterance.line}: " if utterance.line else ""
+        try:
+            samples = load_audio(utterance.audio)
+        except AudioError as error:
+            raise ExportError(f"{where}{error}") from error
+        if not len(samples):
+            raise ExportError(f"{where}{utterance.audio}: holds no samples; leave it out")
+        signals.append(samples)
+    return Recordings(name, tuple(signals), tuple(utterance.audio.name for utterance in listed.utterances))
+
+
+def _listed(source: Path) -> Manifest:
+    if source.is_dir():
+        return find_audio([source])
+    try:
+        return read_manifest(source)
+    except ManifestError as error:
+        raise ExportError(str(error)) from error

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
 from export_scripts.precision.fp16 import last_layer
 
@@ -27,7 +27,9 @@ Batch = dict[str, np.ndarray]
 """features float32 [B, frames, mels], length int64 [B]."""
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+class _Reader:
+    """A CalibrationDataReader of onnxruntime, which is any class with this method."""
+
     def __init__(self, batches: Iterator[Batch]) -> None:
         self.batches = batches
 

@@ -28,7 +28,9 @@ def publishing(repository: Path) -> Iterator[Path]:
 
     A model of the same name is replaced. Where the block or the publishing fails, or is interrupted,
     the repository is as it was; what a killed export left half published is put back by the next.
-    Raises ExportError where the repository can't be written.
+
+    Raises:
+        ExportError: where the repository can't be written.
     """
     existed = repository.exists()
     try:
