@@ -45,7 +45,8 @@ def write_recognizer(
         configs.append(config)
     parameters = _description(checkpoint, precision, serving.target).as_parameters()
     for name, outputs in ensembles(checkpoint).items():
-        write_model(folder, ensemble_config(name, configs, outputs, parameters), graph=None)
+        names = [tensor.name for tensor in outputs]
+        write_model(folder, ensemble_config(name, configs, names, parameters), graph=None)
 
 
 def ensembles(checkpoint: Checkpoint) -> dict[str, tuple[Tensor, ...]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmark.baselines.errors import NotRun
 from benchmark.baselines.recordings import by_length
 from benchmark.baselines.system import OFFLINE_BATCH, Measured, System, mean_batch
-from export_scripts.verify.local_ensemble import Runner
+from export_scripts.verify.local_ensemble import LocalEnsemble
 from nemo_triton.errors import one_line
 from nemo_triton.loadtest.recording import Recording
 
@@ -25,7 +25,7 @@ class InProcess(System):
 
     def __enter__(self) -> InProcess:
         try:
-            self.runner = Runner(self.repository, self.model)
+            self.runner = LocalEnsemble(self.repository, self.model)
         except Exception as error:
             # onnxruntime raises classes of its own, none of them public.
             raise NotRun(one_line(error)) from error

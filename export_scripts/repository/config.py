@@ -126,21 +126,20 @@ def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
 
 
 def ensemble_config(
-    name: str, steps: Sequence[triton.ModelConfig], outputs: Sequence[Tensor], parameters: Mapping[str, str]
+    name: str, steps: Sequence[triton.ModelConfig], outputs: Sequence[str], parameters: Mapping[str, str]
 ) -> triton.ModelConfig:
     """Wire the steps by the names of their tensors: an output feeds every later input of its name.
 
     Args:
         name: of the ensemble
         steps: configurations of its stages, in order
-        outputs: tensors that a client may ask for. One who asks only for tensors of a step before the last gets an
-            error from Triton (2.51), which then drops the last step and waits for it all the same.
+        outputs: names of tensors that a client may ask for. One who asks only for tensors of a step before the last
+            gets an error from Triton (2.51), which then drops the last step and waits for it all the same.
         parameters: what the configuration says of the model
     """
     config = triton.ModelConfig(
         name=name, platform="ensemble", max_batch_size=min(step.max_batch_size for step in steps)
     )
-    names = [output.name for output in outputs]
     available = {output.name: output for step in steps for output in step.output}
     needed = {tensor.name for step in steps for tensor in step.input}
     for step in steps:
@@ -150,9 +149,9 @@ def ensemble_config(
             if tensor.name not in available:
                 config.input.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
         for tensor in step.output:
-            if tensor.name in needed or tensor.name in names:
+            if tensor.name in needed or tensor.name in outputs:
                 wired.output_map[tensor.name] = tensor.name
-    for output in names:
+    for output in outputs:
         config.output.add(name=output, data_type=available[output].data_type, dims=available[output].dims)
     for key, value in parameters.items():
         config.parameters[key].string_value = value

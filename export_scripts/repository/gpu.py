@@ -48,7 +48,7 @@ class Lengths:
     longest: float = 35.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TensorRt:
     """TensorRT's settings.
 

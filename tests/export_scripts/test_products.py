@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from tiny_models import NEW_NEMO
+from conftest import OpenCheckpoint
 
 from benchmark.studies.gpu.needs import Needs
 from benchmark.studies.gpu.products import PROBED_SECONDS, ProductCounter, needs_of
 from benchmark.studies.gpu.pytorch import encoder_needs, machine_rates
-from export_scripts.checkpoints.checkpoint import open_checkpoint
 
 
 @torch.no_grad()
@@ -57,8 +53,8 @@ def test_attention_grows_with_the_square_of_the_length() -> None:
     assert needs.operations_of([2, 3]) == pytest.approx(800 * (4 + 9) + 240 * 5)
 
 
-def test_needs_of_encoders(architecture: str, checkpoint_file: Callable[[str, str], Path]) -> None:
-    model = open_checkpoint(str(checkpoint_file(architecture, NEW_NEMO))).model
+def test_needs_of_encoders(architecture: str, checkpoint: OpenCheckpoint) -> None:
+    model = checkpoint(architecture).model
     needs = encoder_needs(model)
     square, linear, constant = needs.operations
     assert linear > 0 and abs(constant) < 0.02 * linear * PROBED_SECONDS[0], "no audio, no operations, save at the ends"

@@ -9,8 +9,8 @@ from pathlib import Path
 import onnx
 from tritonclient.grpc import model_config_pb2 as triton
 
-from export_scripts.operators.builder import Graph, ints
-from export_scripts.repository.config import SHAPE_SUFFIX, THREADS_PARAMETER, item_dims, read_config
+from export_scripts.operators.builder import Graph, Value, ints
+from export_scripts.repository.config import THREADS_PARAMETER, item_dims, ragged_shapes, read_config
 from export_scripts.repository.publish import write_model
 
 Change = Callable[[triton.ModelConfig, onnx.ModelProto], onnx.ModelProto]
@@ -52,12 +52,12 @@ def equal_shapes_only(config: triton.ModelConfig, graph: onnx.ModelProto) -> onn
 def _dense(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph behind inputs [B, steps] or [B, steps, width], which are laid end to end inside it."""
     g = Graph("dense")
-    items = item_dims(model)
-    feeds = {}
+    items, shapes = item_dims(model), ragged_shapes(model)
+    feeds: dict[str, Value] = {}
     for value in model.graph.input:
-        source = value.name.removesuffix(SHAPE_SUFFIX)
         kind = value.type.tensor_type.elem_type
-        if source != value.name and source in items:
+        if value.name in shapes:
+            source = shapes[value.name]
             shape = g.Cast(g.Shape(source), to=kind)
             item = g.Slice(shape, ints(1), ints(1 + len(items[source])))
             feeds[value.name] = g.Expand(g.Unsqueeze(item, ints(0)), g.Concat(g.Shape(source, end=1), ints(1), axis=0))

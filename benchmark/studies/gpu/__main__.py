@@ -302,7 +302,7 @@ def _measure_model(
 
 def _serve(setting: Setting, model: Model, row: Json, context: Json, place: str) -> tuple[list[Json], bool]:
     """A sweep of each way, then rounds of all ways in turn, each at its best concurrency."""
-    lengths = Lengths(min(setting.durations), max(setting.durations))
+    lengths = Lengths(shortest=min(setting.durations), longest=max(setting.durations))
     tensorrt = TensorRt(lengths, str((setting.out / "engines").resolve()))
     not_run: dict[str, str] = {}
     sweeps: dict[str, Json] = {}

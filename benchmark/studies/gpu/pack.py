@@ -27,7 +27,7 @@ from export_scripts.errors import ExportError
 from export_scripts.operators.tuning import Target
 from export_scripts.precision.choice import Precision, PrecisionName
 from export_scripts.repository.config import Serving
-from export_scripts.repository.names import Part
+from nemo_triton.contract import Part
 
 SUFFIXES: dict[PrecisionName, str] = {"fp32": "", "fp16": "_fp16"}
 
@@ -105,7 +105,7 @@ def pack(
     encoder_bytes = (stage / "1" / "model.onnx").stat().st_size
     if isinstance(checkpoint.decoder, RnntDecoder):
         for frames in frames_per_step:
-            graph = rnnt_decoder_graph(checkpoint.decoder.transducer, checkpoint.pieces, frames)
+            graph = rnnt_decoder_graph(checkpoint.decoder.weights, checkpoint.pieces, frames)
             folder = work / f"{Part.DECODER.of(checkpoint.name)}.{frames}" / "1"
             folder.mkdir(parents=True)
             onnx.save(graph, folder / "model.onnx")

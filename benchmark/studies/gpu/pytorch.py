@@ -28,6 +28,7 @@ from benchmark.core.results_folder import write_json
 from benchmark.data.dataset import MANIFEST
 from benchmark.studies.gpu.needs import Needs
 from benchmark.studies.gpu.products import needs_of
+from export_scripts.checkpoints.families import decoder_class_of
 from nemo_triton.loadtest.recording import Recording
 
 INT16_SCALE = 1 / 32768
@@ -130,11 +131,8 @@ def _pass(
         _finish(device)
         encoding += time.perf_counter() - asked
         scores = scores.float()
-        if hasattr(model, "joint"):
-            found = model.decoding.rnnt_decoder_predictions_tensor(encoder_output=scores, encoded_lengths=frames)
-        else:
-            found = model.decoding.ctc_decoder_predictions_tensor(scores, decoder_lengths=frames)
-        texts.update({name: one.text for name, one in zip(names, found, strict=True)})
+        hypotheses = decoder_class_of(model).hypotheses(model, scores, frames)
+        texts.update({name: hypothesis.text for name, hypothesis in zip(names, hypotheses, strict=True)})
     _finish(device)
     return encoding, time.perf_counter() - started
 

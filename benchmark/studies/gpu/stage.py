@@ -14,7 +14,8 @@ import onnxruntime as ort
 
 from benchmark.studies.gpu.tuning_inputs import tune_by_inputs
 from benchmark.studies.gpu.unpack import write
-from export_scripts.stages.text import PIECES, split_text
+from export_scripts.stages.text import split_text
+from nemo_triton.contract import ENCODED, FEATURES, LABELS, PIECES
 from nemo_triton.errors import ClientError
 
 Device = Literal["cpu", "cuda"]
@@ -156,6 +157,6 @@ def ragged(name: str, values: Any, length: Any) -> dict[str, Any]:
 
 def next_feeds(results: Tensors, device: Device) -> dict[str, Any]:
     """What one stage returned as inputs of the next one, which runs on `device`."""
-    name = next(name for name in ("FEATURES", "LABELS", "ENCODED", PIECES) if name in results)
+    name = next(tensor.name for tensor in (FEATURES, LABELS, ENCODED, PIECES) if tensor.name in results)
     values, length = results[name], results[f"{name}_LENGTH"]
     return ragged(name, values.numpy(), length.numpy()) if device == "cpu" else ragged(name, values, length)

@@ -17,15 +17,15 @@ from export_scripts.repository.config import Serving, Stage, ensemble_config, re
 from export_scripts.repository.gpu import (
     WARM_UP_FOLDER,
     TensorRt,
-    computes_in_half,
+    computes_in_fp16,
     use_cuda,
     use_tensorrt,
     warm_up,
     write_files,
 )
-from export_scripts.repository.names import Part
 from export_scripts.repository.publish import write_model
 from export_scripts.stages.text import split_text
+from nemo_triton.contract import Part
 
 WIDE = 256
 
@@ -135,9 +135,13 @@ def _split_text(
         tokens_graph, text_graph = split_text(onnx.load(file))
     except ValueError as error:
         raise ExportError(f"{file}: {error}; export it again with --decoder-device gpu") from error
-    serving = Serving(decoder.max_batch_size, decoder.dynamic_batching.max_queue_delay_microseconds)
+    delay = decoder.dynamic_batching.max_queue_delay_microseconds
+    serving = Serving(max_batch_size=decoder.max_batch_size, queue_delay_us=delay)
     name = decoder.name.removesuffix(Part.DECODER.value)
-    stages = [Stage(decoder.name, tokens_graph, device="any"), Stage(Part.TEXT.of(name), text_graph, device="cpu")]
+    stages = [
+        Stage(name=decoder.name, graph=tokens_graph, device="any"),
+        Stage(name=Part.TEXT.of(name), graph=text_graph, device="cpu"),
+    ]
     return [stage_config(stage, serving) for stage in stages], {stage.name: stage.graph for stage in stages}
 
 
@@ -153,7 +157,7 @@ def _set_up(config: triton.ModelConfig, variant: Variant, tensorrt: TensorRt, gr
     use_cuda(config, tf32=encodes)
     if not (encodes and variant.tensorrt):
         return {}
-    use_tensorrt(config, tensorrt, computes_in_half(onnx.load(graph)))
+    use_tensorrt(config, tensorrt, fp16=computes_in_fp16(onnx.load(graph)))
     return warm_up(config, tensorrt.lengths, FRAME_RATE)
 
 
