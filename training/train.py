@@ -80,7 +80,7 @@ class Trainer:
         features = self.task.model.spec_augmentation(input_spec=batch.features, length=batch.lengths)
         loss = self.task.loss(replace(batch, features=features))
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward([loss])
         torch.nn.utils.clip_grad_norm_(self.task.parts.parameters(), 5.0)
         self.optimizer.step()
         self._update_average()
@@ -97,12 +97,12 @@ class Trainer:
 
     def save(self, validation: list[Utterance]) -> float:
         """Write the averaged model and what a later start needs to go on; returns the word error rate."""
-        own = {name: value.clone() for name, value in self.task.parts.state_dict().items()}
+        weights = {name: value.clone() for name, value in self.task.parts.state_dict().items()}
         self.task.parts.load_state_dict(self.average)
         rate = self._word_error_rate(validation)
         self.task.model.save_to(str(self.out))
-        self.task.parts.load_state_dict(own)
-        state = {"parts": own, "optimizer": self.optimizer.state_dict(), "average": self.average}
+        self.task.parts.load_state_dict(weights)
+        state = {"parts": weights, "optimizer": self.optimizer.state_dict(), "average": self.average}
         partial = self.state_file.with_suffix(".partial")
         torch.save({**state, "epoch": self.epoch, "step": self.step, "seconds": self.seconds}, partial)
         partial.replace(self.state_file)

@@ -123,11 +123,16 @@ class CtcDecoder(Decoder):
     def scores_of(self, encoded: torch.Tensor) -> torch.Tensor:
         return encoded
 
+    def tokens_of(self, labels: np.ndarray) -> np.ndarray:
+        """The tokens [n] of the best labels [frames']."""
+        begins = np.diff(labels, prepend=-1) != 0
+        tokens: np.ndarray = labels[begins & (labels != self.model.decoding.blank_id)]
+        return tokens
+
     def differs_by_a_tie(self, scores: Scores, tokens: np.ndarray, frames: np.ndarray, nemo: Scores) -> bool:
         ours, best = scores.argmax(axis=1), nemo.argmax(axis=1)
-        begins = np.diff(ours, prepend=-1) != 0
-        if ours[begins & (ours != self.model.decoding.blank_id)].tolist() != tokens.tolist():
-            return False  # not what the scores say: the decoder is at fault
+        if self.tokens_of(ours).tolist() != tokens.tolist():
+            return False  # The scores say something else, so the decoder is at fault.
         flipped = np.flatnonzero(ours != best)
         margins = nemo[flipped, best[flipped]] - nemo[flipped, ours[flipped]]
         return len(flipped) > 0 and bool((margins < TIE).all())

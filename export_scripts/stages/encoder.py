@@ -1,7 +1,7 @@
 """Encoder stage: NeMo's own modules, traced with every length mask on.
 
 NeMo's `export()` switches the masks of convolutions off and drops the lengths, so that an
-utterance's text depends on the company it has in its batch. Here the encoder keeps them.
+utterance's text depends on the others in its batch. Here the encoder keeps them.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def check_encoder(encoder: torch.nn.Module) -> None:
     if isinstance(encoder, ConvASREncoder):
         masked = {child.conv for child in encoder.modules() if isinstance(child, MaskedConv1d) and child.use_mask}
         if any(isinstance(child, torch.nn.Conv1d) and child not in masked for child in encoder.modules()):
-            raise ValueError("encoder.conv_mask is false: its text would depend on the company in a batch")
+            raise ValueError("encoder.conv_mask is false: its text would depend on the other requests of its batch")
     elif isinstance(encoder, ConformerEncoder):
         if encoder.self_attention_model != "rel_pos":
             raise ValueError(

@@ -1,7 +1,7 @@
 """Feature stage: samples become the normalised log-mel spectrogram that a checkpoint was trained on.
 
 The calculation is NeMo's FilterbankFeatures (nemo/collections/asr/parts/preprocessing/features.py)
-on one utterance alone, whatever company the utterance has in its batch. The windowed DFT is one
+on one utterance, whatever else is in its batch. The windowed DFT is one
 convolution: onnxruntime's STFT operator is several times slower and less exact, and has no CUDA
 kernel.
 """
