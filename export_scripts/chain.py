@@ -25,6 +25,7 @@ def write_recognizer(
     checkpoint: Checkpoint,
     serving: Serving,
     precision: Precision = FP32,
+    *,
     prepare: Conversion = unchanged,
 ) -> None:
     """Write the stages and the ensemble `checkpoint.name`, and of a CTC model one with log-probs, into `folder`.

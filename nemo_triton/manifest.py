@@ -31,9 +31,9 @@ class Utterance:
 
     audio: Path
     text: str | None = None
-    duration: float | None = field(default=None, compare=False)
+    duration: float | None = field(default=None, compare=False, repr=False)
     """Seconds, as the manifest has it."""
-    line: int = field(default=0, compare=False)
+    line: int = field(default=0, compare=False, repr=False)
     """Of the manifest; 0 without one."""
 
     @property

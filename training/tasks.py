@@ -88,7 +88,13 @@ class RnntTask(Task):
         labels = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
         predicted, _, _ = self.model.decoder(targets=labels, target_length=batch.label_lengths)
         logits = self.model.joint.joint(encoded.transpose(1, 2), predicted.transpose(1, 2))
-        transducer = rnnt_loss(logits.log_softmax(dim=3), labels, lengths, batch.label_lengths, self.blank)
+        transducer = rnnt_loss(
+            logits.log_softmax(dim=3),
+            labels,
+            frames=lengths,
+            label_lengths=batch.label_lengths,
+            blank=self.blank,
+        )
         ctc = ctc_loss(self.ctc_head(encoded).transpose(1, 2).log_softmax(dim=2), batch, lengths)
         return (1 - CTC_WEIGHT) * transducer + CTC_WEIGHT * ctc
 
@@ -104,7 +110,7 @@ def make_task(config: DictConfig, texts: Sequence[str]) -> Task:
 
 
 def ctc_loss(log_probs: torch.Tensor, batch: Batch, lengths: torch.Tensor) -> torch.Tensor:
-    """Of log-probs [B, frames, labels] whose last label is the blank; the mean over utterances, a label."""
+    """Of log-probs [B, frames, labels] whose last label is the blank; the mean over utterances, per label."""
     blank = log_probs.shape[2] - 1
     return torch.nn.functional.ctc_loss(
         log_probs.transpose(0, 1), batch.labels, lengths, batch.label_lengths, blank=blank, zero_infinity=True

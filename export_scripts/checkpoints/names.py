@@ -17,7 +17,8 @@ def is_file(source: str) -> bool:
 def recognizer_name(source: str, suffix: str = "") -> str:
     """What a checkpoint is served as: the name of its file or pretrained model, with `suffix`.
 
-    Raises ExportError where a part of a recognizer may have that name, which an export would replace.
+    Raises:
+        ExportError: where a part of a recognizer may have that name, which an export would replace.
     """
     name = model_name(Path(source).stem if is_file(source) else source) + suffix
     owner = _owner(name)
@@ -30,7 +31,11 @@ def recognizer_name(source: str, suffix: str = "") -> str:
 
 
 def check_suffix(suffix: str) -> None:
-    """Raises ExportError where a model's name can't end so."""
+    """Refuse a suffix that no model's name can have.
+
+    Raises:
+        ExportError: with the characters that can be used.
+    """
     if suffix != model_name(suffix):
         raise ExportError(f"--name-suffix: {suffix!r} can't be in a model's name; use letters, digits, _, . and -")
 

@@ -1,7 +1,7 @@
 """A network over items of many lengths: inside the graph, a loop over buckets of similar length.
 
 Padding all requests of a batch to its longest would waste most of the work where lengths differ, and memory
-would follow the longest times the batch. Here it is bounded, whoever shares the batch, on every backend.
+would grow with the longest times the batch size. Here it is bounded for every batch, on every backend.
 """
 
 from __future__ import annotations

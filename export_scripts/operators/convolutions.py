@@ -291,7 +291,11 @@ class _Scope:
         blocks = channels_first[:, :, index].reshape(0, -1, window)
 
         name = f"band.{taps}.{dilation}.{stride}.{window}.{block}"
-        bands = self._bands(g, conv, self._constant(name, _taps(taps, dilation, stride, np.arange(window), block)))
+        bands = self._bands(
+            g,
+            conv,
+            self._constant(name, _taps(taps, dilation=dilation, stride=stride, steps=np.arange(window), results=block)),
+        )
         items = x.size(0)
         results = g.Reshape(blocks @ bands, g.Concat(ints(channels), items, ints(-1), axis=0))
         count = starts if stride == 1 else _plus(starts, stride - 1) // ints(stride)
@@ -307,7 +311,7 @@ class _Scope:
         at_rows = [_at_tap(g, conv, x, (row,)) for row in range(rows)]
         stride, dilation = conv.strides[1], conv.dilations[1]
         results = (bands + conv.before[1] + conv.after[1] - conv.spans[1]) // stride + 1
-        tap = _taps(taps, dilation, stride, np.arange(bands) + conv.before[1], results)
+        tap = _taps(taps, dilation=dilation, stride=stride, steps=np.arange(bands) + conv.before[1], results=results)
         offsets = np.arange(rows)[:, None, None] * taps
         index = np.where(tap < taps, tap + offsets, rows * taps).reshape(rows * bands, results)
         blocks = g.Concat(*at_rows, axis=3) if rows > 1 else at_rows[0]
@@ -356,7 +360,7 @@ def _at_tap(g: Graph, conv: _Conv, x: Value, tap: Sequence[int]) -> Value:
     return g.Slice(x, ints(*start), ints(*end), ints(*(2 + axis for axis in axes)), ints(*conv.strides[: len(tap)]))
 
 
-def _taps(taps: int, dilation: int, stride: int, steps: np.ndarray, results: int) -> np.ndarray:
+def _taps(taps: int, *, dilation: int, stride: int, steps: np.ndarray, results: int) -> np.ndarray:
     """int64 [steps, results]: the tap by which a result takes a step, or `taps` if by none.
 
     Result 0 begins at step 0, the next at step `stride`.

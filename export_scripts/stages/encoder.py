@@ -174,7 +174,11 @@ def trace(module: LengthKeepingEncoder, mels: int, scores_at_once: int) -> tuple
 
 
 def check_encoder(encoder: torch.nn.Module) -> None:
-    """Raises ValueError for an encoder whose lengths can't be kept, or of a kind that was never compared with NeMo."""
+    """Refuse an encoder that can't be exported.
+
+    Raises:
+        ValueError: if its lengths can't be kept, or it is of a kind that was never compared with NeMo.
+    """
     if isinstance(encoder, ConvASREncoder):
         masked = {child.conv for child in encoder.modules() if isinstance(child, MaskedConv1d) and child.use_mask}
         if any(isinstance(child, torch.nn.Conv1d) and child not in masked for child in encoder.modules()):

@@ -41,8 +41,13 @@ class Pieces:
 def read_pieces(size: int, decode: Callable[[list[int]], str], punctuation: Iterable[str]) -> Pieces:
     """Learn the pieces of a vocabulary from the tokenizer itself.
 
-    decode: NeMo's text of a list of ids, before spaces at punctuation are deleted
-    Raises ValueError where no ordinary piece is found to put others behind, or one can't be served.
+    Args:
+        size: how many pieces there are
+        decode: NeMo's text of a list of ids, before spaces at punctuation are deleted
+        punctuation: characters before which NeMo deletes a space
+
+    Raises:
+        ValueError: where no piece is made of letters, or one can't be served.
     """
     first = [decode([piece]) for piece in range(size)]
     if any("\0" in text for text in first):

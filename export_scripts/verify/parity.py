@@ -59,7 +59,9 @@ class ChangedText:
 class Parity:
     """How an exported model compares with NeMo. Differences are the largest absolute ones.
 
-    probes: how many signals, probe_recordings and, made of those, probes_made
+    probes: how many signals
+    probe_recordings: their recordings
+    probes_made: signals derived from those
     calibrated_on_probes: whether words were counted on recordings that int8 learnt from
     characters: of NeMo's texts of all probes
     texts_compared: one for each probe alone and one for each probe in every mixed batch
@@ -157,12 +159,12 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: 
     for index, (probe, probe_name) in enumerate(zip(probes.signals, probes.names, strict=True)):
         references.append(reference(checkpoint, probe))
         alone.append(ensemble.run([probe])[0])
-        _compare(parity, decoder, f"probe {index} alone", references[-1], alone[-1])
+        _compare(parity, decoder, f"probe {index} alone", nemo=references[-1], item=alone[-1])
         _count_words(parity, probe_name, nemo=references[-1].text, ours=_text(alone[-1]))
     for batch in mixed_batches(parity.probes, ensemble.config.max_batch_size):
         for index, item in zip(batch, ensemble.run([probes.signals[index] for index in batch]), strict=True):
             what = f"probe {index} in a batch of {len(batch)}"
-            _compare(parity, decoder, what, references[index], item)
+            _compare(parity, decoder, what, nemo=references[index], item=item)
             _compare_batched(parity, decoder, what, alone=alone[index], batched=item)
     _compare_texts(parity, checkpoint)
     if parity.reduced and not parity.word_change <= precision.max_word_change:
@@ -185,9 +187,9 @@ def _nothing_compared(checkpoint: Checkpoint, probes: Probes, precision: Precisi
         precision=precision.name,
         max_word_change=precision.max_word_change,
         probes=len(probes.signals),
-        probe_seconds=probes.recordings.seconds + probes.made.seconds,
+        probe_seconds=probes.recordings.seconds + probes.derived.seconds,
         probe_recordings=probes.recordings.trace(),
-        probes_made=probes.made.trace(),
+        probes_made=probes.derived.trace(),
         calibration=_calibration(precision.calibration, probes.recordings),
     )
 
@@ -238,7 +240,7 @@ def _count_words(parity: Parity, probe: str, *, nemo: str, ours: str) -> None:
         parity.changed_texts.append(ChangedText(probe, nemo, ours))
 
 
-def _compare(parity: Parity, decoder: Decoder, what: str, nemo: Reference, item: Item) -> None:
+def _compare(parity: Parity, decoder: Decoder, what: str, *, nemo: Reference, item: Item) -> None:
     frames = int(item[FEATURES.length.name].item())
     scores, text = _scores(decoder, item), _text(item)
     parity.texts_compared += 1

@@ -16,35 +16,35 @@ ENOUGH = 6
 
 @dataclass(frozen=True)
 class Probes:
-    """Recordings, and signals that are made of them."""
+    """Recordings, and signals derived from them."""
 
     recordings: Recordings
-    made: Recordings = NO_RECORDINGS
+    derived: Recordings = NO_RECORDINGS
 
     @property
     def signals(self) -> tuple[np.ndarray, ...]:
-        return (*self.recordings.signals, *self.made.signals)
+        return (*self.recordings.signals, *self.derived.signals)
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (*self.recordings.names, *self.made.names)
+        return (*self.recordings.names, *self.derived.names)
 
 
 def read_probes(source: Path | None, most: int | None = ENOUGH) -> Probes:
-    """Recordings of a folder or a manifest, by default `most` of the demo's, and what is made of them.
+    """Recordings of a folder or a manifest, by default `most` of the demo's, and signals derived from them.
 
     Raises:
         ExportError: where there are none or one can't be used.
     """
     recordings = read_recordings(source) if source else _demo_commands().first(most)
-    return Probes(recordings, _made_of(recordings.signals))
+    return Probes(recordings, _derived_from(recordings.signals))
 
 
 def _demo_commands() -> Recordings:
     return replace(read_recordings(DEMO_MANIFEST.parent), source="demo commands")
 
 
-def _made_of(recordings: Sequence[np.ndarray]) -> Recordings:
+def _derived_from(recordings: Sequence[np.ndarray]) -> Recordings:
     """Long ones, short ones, and noise."""
     noise = np.random.default_rng(0).normal(0, 300, 24_000).astype(np.int16)
     endless = [recordings[index % len(recordings)] for index in range(ENOUGH)]

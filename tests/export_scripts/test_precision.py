@@ -69,7 +69,7 @@ def test_what_the_export_says_of_its_precision(repository: Path) -> None:
         assert (precision == "fp32") <= (parity["words_changed"] == 0)
         texts = parity["changed_texts"]
         assert sum(words_changed(text["nemo"], text["export"]) for text in texts) == parity["words_changed"]
-        assert {text["probe"] for text in texts} <= {*SPEECH.names, *read_probes(None).made.names}
+        assert {text["probe"] for text in texts} <= {*SPEECH.names, *read_probes(None).derived.names}
         assert parity["probe_recordings"] == {**asdict(SPEECH.trace()), "source": "demo commands"}
         assert parity["probe_recordings"]["recordings"] + parity["probes_made"]["recordings"] == parity["probes"]
         learnt = {**asdict(SPEECH.trace()), "among_probes": len(COMMANDS)} if precision == "int8" else None

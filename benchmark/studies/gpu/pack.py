@@ -99,7 +99,7 @@ def pack(
     work = out / f".{checkpoint.name}"
     shutil.rmtree(work, ignore_errors=True)
     prepare = partial(strip, shapes=shapes, stand_ins=stand_ins)
-    write_recognizer(work, checkpoint, Serving.of(target), Precision(precision, 0.0), prepare)
+    write_recognizer(work, checkpoint, Serving.of(target), Precision(precision, 0.0), prepare=prepare)
     stage = work / Part.ENCODER.of(checkpoint.name)
     (stage / "1" / STAND_INS).write_text(json.dumps(entries_of(stand_ins)))
     encoder_bytes = (stage / "1" / "model.onnx").stat().st_size
