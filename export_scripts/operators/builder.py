@@ -74,9 +74,9 @@ class Graph:
 
     def constant(self, operand: Array | np.generic | int | float, hint: str = "constant") -> Value:
         """Add a constant, in whose name `hint` stands."""
-        array = np.float32(operand) if isinstance(operand, float) else np.asarray(operand)
+        array = np.asarray(operand, np.float32 if isinstance(operand, float) else None)
         name = self._fresh(hint)
-        self.initializers.append(numpy_helper.from_array(np.asarray(array), name))
+        self.initializers.append(numpy_helper.from_array(array, name))
         return Value(self, name)
 
     def arange(self, stop: Operand) -> Value:
@@ -84,7 +84,10 @@ class Graph:
         return self.Range(0, stop, 1)
 
     def read(self, value: Value) -> Value:
-        """A value of the graph around this one, to be calculated with in this one."""
+        """A value of the graph around this one, to be calculated with in this one.
+
+        Without it, what is calculated from that value alone would become nodes of the graph around.
+        """
         return Value(self, value.name)
 
     def input(self, name: str, dtype: int, dims: Dims) -> Value:

@@ -11,10 +11,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from architectures import CHARACTERS, NEW_NEMO
+from architectures import CHARACTERS
+from conftest import OpenCheckpoint
 from feeds import names, open_graph, ragged_feeds
 from nemo.collections.asr.parts.submodules.ctc_decoding import CTCDecoding
-from tiny_models import tiny_model
 
 from export_scripts.stages.ctc_decoder import ctc_decoder_graph
 from export_scripts.stages.text import Pieces, read_pieces, split_text, text_graph
@@ -24,12 +24,15 @@ Labels = npt.NDArray[np.int32]
 GREEDY = {"strategy": "greedy_batch"}
 
 
-def nemo_decoding(vocabulary: str) -> Any:
-    if vocabulary == "characters":
-        return CTCDecoding(GREEDY, vocabulary=CHARACTERS)
-    if vocabulary == "punctuation":
-        return CTCDecoding(GREEDY, vocabulary=[*CHARACTERS, ".", ",", "?"])
-    return tiny_model("citrinet", NEW_NEMO).decoding
+@pytest.fixture(scope="module")
+def decodings(checkpoint: OpenCheckpoint) -> dict[str, Any]:
+    """NeMo's decoding of each kind of vocabulary."""
+    model: Any = checkpoint("citrinet").model
+    return {
+        "characters": CTCDecoding(GREEDY, vocabulary=CHARACTERS),
+        "punctuation": CTCDecoding(GREEDY, vocabulary=[*CHARACTERS, ".", ",", "?"]),
+        "pieces": model.decoding,
+    }
 
 
 def pieces_of(decoding: Any) -> Pieces:
@@ -64,8 +67,8 @@ def by_nemo(decoding: Any, labels: Labels) -> str:
 
 
 @pytest.fixture(scope="module", params=["characters", "punctuation", "pieces"])
-def decoding(request: pytest.FixtureRequest) -> Any:
-    return nemo_decoding(request.param)
+def decoding(request: pytest.FixtureRequest, decodings: dict[str, Any]) -> Any:
+    return decodings[request.param]
 
 
 def awkward_labels(decoding: Any) -> list[int]:
@@ -105,8 +108,8 @@ def test_nothing_said(decoding: Any) -> None:
     assert [len(row) for row in (*tokens, *frames)] == [0, 0, 0, 0]
 
 
-def test_tokens_and_the_frames_where_they_begin() -> None:
-    decoding = nemo_decoding("characters")
+def test_tokens_and_the_frames_where_they_begin(decodings: dict[str, Any]) -> None:
+    decoding = decodings["characters"]
     blank, c, a, b = decoding.blank_id, 3, 1, 2
     labels = np.array([blank, c, c, blank, a, a, blank, a, b, b], np.int32)
     (text,), (tokens,), (frames,) = decode(decoder(pieces_of(decoding)), [labels])
@@ -115,8 +118,8 @@ def test_tokens_and_the_frames_where_they_begin() -> None:
     assert frames.tolist() == [1, 4, 7, 8]
 
 
-def test_unknown_piece() -> None:
-    decoding = nemo_decoding("pieces")
+def test_unknown_piece(decodings: dict[str, Any]) -> None:
+    decoding = decodings["pieces"]
     labels = np.array([0, decoding.blank_id, 0, 20], np.int32)
     texts, _, _ = decode(decoder(pieces_of(decoding)), [labels])
     assert "⁇" in texts[0]
@@ -169,8 +172,8 @@ def test_the_text_stage_on_random_tokens_of_requests_that_were_batched_apart(dec
     assert texts > 150
 
 
-def test_a_split_decoder_has_no_string_and_each_half_only_what_it_needs() -> None:
-    decoder_graph = ctc_decoder_graph(pieces_of(nemo_decoding("punctuation")))
+def test_a_split_decoder_has_no_string_and_each_half_only_what_it_needs(decodings: dict[str, Any]) -> None:
+    decoder_graph = ctc_decoder_graph(pieces_of(decodings["punctuation"]))
     halves = split_text(decoder_graph)
     for half in halves:
         onnx.checker.check_model(half)
@@ -184,12 +187,12 @@ def test_a_split_decoder_has_no_string_and_each_half_only_what_it_needs() -> Non
     assert len(decoder_graph.graph.output) == 4, "the whole one is left as it was"
 
 
-def test_a_graph_without_text_cannot_be_split() -> None:
-    tokens_graph, _ = split_text(ctc_decoder_graph(pieces_of(nemo_decoding("characters"))))
+def test_a_graph_without_text_cannot_be_split(decodings: dict[str, Any]) -> None:
+    tokens_graph, _ = split_text(ctc_decoder_graph(pieces_of(decodings["characters"])))
     with pytest.raises(ValueError, match=f"has no {TEXT.name}"):
         split_text(tokens_graph)
     with pytest.raises(ValueError, match=f"has no {TOKENS.name}"):
-        split_text(text_graph(pieces_of(nemo_decoding("characters"))))
+        split_text(text_graph(pieces_of(decodings["characters"])))
 
 
 def test_pieces_without_any_text_are_passed_over() -> None:

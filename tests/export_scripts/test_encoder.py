@@ -11,10 +11,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from architectures import CTC, NEW_NEMO, block
+from architectures import CTC, block
+from conftest import OpenCheckpoint
 from feeds import names, open_graph, ragged_feeds
 from nemo.collections.asr.modules import ConformerEncoder, ConvASREncoder
-from tiny_models import tiny_model
 
 from export_scripts.operators.tuning import CPU, Tuning
 from export_scripts.stages.encoder import CtcEncoder, EncoderOptions, check_encoder, ctc_encoder_graph
@@ -31,9 +31,9 @@ def encoder_stage(model: Any, tuning: Tuning = CPU) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="module", params=sorted(CTC))
-def encoder(request: pytest.FixtureRequest) -> tuple[Any, ort.InferenceSession, int]:
+def encoder(request: pytest.FixtureRequest, checkpoint: OpenCheckpoint) -> tuple[Any, ort.InferenceSession, int]:
     """A NeMo model, its encoder stage, and its mel bands."""
-    model = tiny_model(request.param, NEW_NEMO)
+    model: Any = checkpoint(request.param).model
     mels = model.cfg.preprocessor.features
     return model, open_graph(encoder_stage(model)), mels
 
@@ -70,8 +70,8 @@ def test_from_no_frame_to_a_minute_in_one_batch(encoder: tuple[Any, ort.Inferenc
             np.testing.assert_allclose(log_probs, run(graph, [features])[0], atol=1e-3, rtol=0)
 
 
-def test_attention_by_small_blocks_is_nemos() -> None:
-    model = tiny_model("conformer", NEW_NEMO)
+def test_attention_by_small_blocks_is_nemos(checkpoint: OpenCheckpoint) -> None:
+    model: Any = checkpoint("conformer").model
     mels = model.cfg.preprocessor.features
     graph = open_graph(encoder_stage(model, replace(CPU, scores_at_once=60_000)))
     rng = np.random.default_rng(7)

@@ -13,6 +13,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from architectures import ARCHITECTURES, CTC, NEW_NEMO, RNNT
+from conftest import OpenCheckpoint
 from feeds import names, open_graph, ragged_feeds
 from onnx import TensorProto
 from tiny_models import tiny_model
@@ -46,11 +47,14 @@ def run(graph: ort.InferenceSession, outputs: Sequence[Tensor], batch: Sequence[
 
 
 @pytest.mark.parametrize("architecture", [*sorted(CTC | RNNT), "fastconformer"])
-def test_encoders_for_gpus_are_nemos(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoders_for_gpus_are_nemos(
+    architecture: str, checkpoint: OpenCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     front_end, encoder, kind = CTC["conformer"]
     strided = {"subsampling": "dw_striding", "subsampling_factor": 8, "conv_kernel_size": 9}
     monkeypatch.setitem(ARCHITECTURES, "fastconformer", (front_end, {**encoder, **strided}, kind))
-    model = tiny_model(architecture, NEW_NEMO)
+    is_shared = architecture in CTC | RNNT
+    model: Any = checkpoint(architecture).model if is_shared else tiny_model(architecture, NEW_NEMO)
     mels = model.cfg.preprocessor.features
     traced: list[onnx.ModelProto] = []
 

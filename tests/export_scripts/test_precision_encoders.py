@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from architectures import NEW_NEMO
+from conftest import OpenCheckpoint
 from feeds import open_graph, types_of
 from onnx import TensorProto, numpy_helper
-from tiny_models import tiny_model
 
 from export_scripts.operators.tuning import CPU
 from export_scripts.precision.choice import PrecisionName
@@ -24,9 +23,9 @@ Numbers = npt.NDArray[Any]
 
 
 @pytest.fixture(scope="module", params=["citrinet", "conformer"])
-def traced(request: pytest.FixtureRequest) -> tuple[onnx.ModelProto, int]:
+def traced(request: pytest.FixtureRequest, checkpoint: OpenCheckpoint) -> tuple[onnx.ModelProto, int]:
     """A tiny encoder as it is before it is put into the loop, and its mel bands."""
-    model = tiny_model(request.param, NEW_NEMO)
+    model: Any = checkpoint(request.param).model
     mels = model.cfg.preprocessor.features
     return trace(CtcEncoder(model.encoder, model.decoder), mels, CPU.scores_at_once)[0], mels
 
