@@ -270,7 +270,7 @@ def _padding_masks(
     """True where a frame is not valid: bool [B, frames], and [B, 1, frames] for `attention`.
 
     NeMo has a mask of frames by frames, which for ten minutes of audio alone takes gigabytes; what
-    a frame that is not valid would attend to matters to nobody.
+    a frame that is not valid would attend to is never read.
     """
     invalid = torch.arange(max_audio_length).unsqueeze(0) >= padding_length.unsqueeze(1)
     return invalid, invalid.unsqueeze(1)

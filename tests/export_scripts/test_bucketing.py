@@ -98,11 +98,11 @@ def test_a_bucket_holds_so_many_seconds_at_most_but_for_one_longer_item() -> Non
     [(CPU, 8, 1.01), (CPU, 16, 1.01), (CPU, 64, 1.02), (GPU, 16, 1.2), (GPU, 64, 1.2), (GPU, 128, 1.2)],
 )
 def test_the_cut_costs_little_more_than_the_best(tuning: Tuning, count: int, most: float) -> None:
-    found: list[float] = []
+    costs: list[float] = []
     best: list[float] = []
     for seed in range(10):
         lengths = speech(count, seed)
         padded: npt.NDArray[np.int64] = np.array(padded_to(tuning, lengths))
-        found.append(float(padded.sum()) + tuning.pass_seconds * RATE * buckets(padded, tuning))
+        costs.append(float(padded.sum()) + tuning.pass_seconds * RATE * buckets(padded, tuning))
         best.append(cheapest(lengths, tuning))
-    assert sum(found) <= most * sum(best)
+    assert sum(costs) <= most * sum(best)

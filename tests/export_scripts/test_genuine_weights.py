@@ -62,7 +62,7 @@ def encode(graph: ort.InferenceSession, batch: list[Array]) -> list[Array]:
 
 
 @torch.no_grad()
-def test_the_encoder_is_nemos_in_company_of_other_lengths(
+def test_the_encoder_is_nemos_in_batches_of_other_lengths(
     marblenet: Any, graph: ort.InferenceSession, speech: list[Array]
 ) -> None:
     for item, ours in zip(speech, encode(graph, speech), strict=True):
@@ -80,7 +80,7 @@ def test_the_encoder_is_nvidias_own_export_where_lengths_are_full(
     logits = []
     for item in speech:
         (ours,) = encode(graph, [item])
-        own = marblenet.decoder(encoder_output=torch.from_numpy(ours.T[None].copy())).numpy()
+        our_logits = marblenet.decoder(encoder_output=torch.from_numpy(ours.T[None].copy())).numpy()
         logits.append(theirs.run(["logits"], {"audio_signal": item.T[None]})[0])
-        np.testing.assert_allclose(own, logits[-1], atol=TOLERANCE, rtol=0)
+        np.testing.assert_allclose(our_logits, logits[-1], atol=TOLERANCE, rtol=0)
     assert np.ptp(np.concatenate(logits), axis=0).min() > 0.1, "logits that do not follow the audio prove nothing"

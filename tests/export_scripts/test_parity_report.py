@@ -12,7 +12,7 @@ from nemo_triton.contract import LOG_PROBS
 
 @pytest.mark.parametrize("among_probes", [0, 3])
 def test_the_result_line_says_which_texts_and_words_count(among_probes: int) -> None:
-    speech, made = Trace("mine", 8, 20.0, "a"), Trace("made", 2, 4.0, "b")
+    speech, derived = Trace("mine", 8, 20.0, "a"), Trace("made", 2, 4.0, "b")
     parity = Parity(
         model="coffee",
         checkpoint_sha256="",
@@ -26,7 +26,7 @@ def test_the_result_line_says_which_texts_and_words_count(among_probes: int) -> 
         probes=10,
         probe_seconds=24.0,
         probe_recordings=speech,
-        probes_made=made,
+        probes_made=derived,
         calibration=Calibration("others", 3, 7.0, "c", among_probes),
         texts_compared=30,
         texts_equal=27,

@@ -25,8 +25,8 @@ def test_a_linear_layer() -> None:
 def test_a_convolution_over_time(channels: int, groups: int) -> None:
     layer = torch.nn.Conv1d(channels, channels, kernel_size=3, stride=2, padding=1, groups=groups, bias=False)
     with ProductCounter() as counter:
-        made = layer(torch.randn(2, channels, 20))
-    assert made.shape == (2, channels, 10)
+        output = layer(torch.randn(2, channels, 20))
+    assert output.shape == (2, channels, 10)
     assert counter.operations == 2 * 2 * 10 * channels * (channels // groups) * 3
     assert counter.elements == 2 * channels * 20 + channels * (channels // groups) * 3 + 2 * channels * 10
 
