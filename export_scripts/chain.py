@@ -12,12 +12,12 @@ from export_scripts.precision.choice import FP32, Precision
 from export_scripts.precision.convert import conversion
 from export_scripts.repository.config import Serving, Stage, ensemble_config, stage_config
 from export_scripts.repository.gpu import warm_up, write_files
-from export_scripts.repository.names import AUDIO, Part, features_name
 from export_scripts.repository.publish import write_model
 from export_scripts.stages.audio import audio_graph
-from export_scripts.stages.encoder import Conversion, unchanged
+from export_scripts.stages.encoder import Conversion, EncoderOptions, unchanged
 from export_scripts.stages.features import features_graph
-from export_scripts.stages.text import TRANSCRIPT, split_text
+from export_scripts.stages.text import split_text
+from nemo_triton.contract import AUDIO_STAGE, TRANSCRIPT, Description, Part, Tensor
 
 
 def write_recognizer(
@@ -25,14 +25,16 @@ def write_recognizer(
     checkpoint: Checkpoint,
     serving: Serving,
     precision: Precision = FP32,
+    *,
     prepare: Conversion = unchanged,
 ) -> None:
     """Write the stages and the ensemble `checkpoint.name`, and of a CTC model one with log-probs, into `folder`.
 
-    prepare: done to the traced encoder before it is put into its precision
+    Two, because Triton computes every output that an ensemble names, requested or not: in one ensemble each request
+    would pay for copying log-probs that few clients need.
 
-    Two, because Triton asks a step for every output that its ensemble names, wanted or not: in one,
-    each request would pay for copying log-probs that few ask for.
+    Args:
+        prepare: done to the traced encoder before it is put into its precision
     """
     configs = []
     for stage in _stages(checkpoint, serving, precision, prepare):
@@ -42,56 +44,57 @@ def write_recognizer(
         write_model(folder, config, stage.graph)
         write_files(folder / config.name, files)
         configs.append(config)
-    description = _description(checkpoint, precision, serving.target)
+    parameters = _description(checkpoint, precision, serving.target).as_parameters()
     for name, outputs in ensembles(checkpoint).items():
-        write_model(folder, ensemble_config(name, configs, outputs, description), graph=None)
+        names = [tensor.name for tensor in outputs]
+        write_model(folder, ensemble_config(name, configs, names, parameters), graph=None)
 
 
-def ensembles(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
+def ensembles(checkpoint: Checkpoint) -> dict[str, tuple[Tensor, ...]]:
     """The ensembles of a recognizer by name, and their outputs."""
-    decoder, result = checkpoint.decoder, {checkpoint.name: TRANSCRIPT}
-    if decoder.scores_are_asked_for:
-        result[Part.LOG_PROBS.of(checkpoint.name)] = (*TRANSCRIPT, decoder.scores, decoder.length)
-    return result
+    decoder = checkpoint.decoder
+    outputs: dict[str, tuple[Tensor, ...]] = {checkpoint.name: TRANSCRIPT}
+    if decoder.scores_are_served:
+        outputs[Part.LOG_PROBS.of(checkpoint.name)] = (*TRANSCRIPT, decoder.encoder_output, decoder.encoder_length)
+    return outputs
 
 
 def _stages(checkpoint: Checkpoint, serving: Serving, precision: Precision, prepare: Conversion) -> Iterator[Stage]:
-    front_end, decoder = checkpoint.front_end, checkpoint.decoder
-    tuning = TUNINGS[serving.target]
-    yield Stage(AUDIO, audio_graph(front_end.sample_rate), device="cpu", shared=True)
-    features = features_name(front_end.name, serving.target)
-    yield Stage(features, features_graph(front_end, tuning), device="any", shared=True, target=serving.target)
+    name, front_end, target = checkpoint.name, checkpoint.front_end, serving.target
+    tuning = TUNINGS[target]
+    yield Stage(name=AUDIO_STAGE, graph=audio_graph(front_end.sample_rate), device="cpu", shared=True)
+    features = features_graph(front_end, tuning)
+    yield Stage(name=front_end.stage_name(target), graph=features, device="any", shared=True, target=target)
     convert = conversion(precision, front_end)
+    options = EncoderOptions(
+        mels=front_end.mels,
+        frame_rate=front_end.frame_rate,
+        convert=lambda traced: convert(prepare(traced)),
+        tuning=tuning,
+    )
+    encoder = checkpoint.decoder.encoder_graph(options)
     # onnxruntime computes in 8 bits on CPUs only.
     device: Literal["cpu", "any"] = "cpu" if precision.name == "int8" else "any"
-    encoder = decoder.encoder_graph(
-        front_end.mels,
-        front_end.frame_rate,
-        lambda traced: convert(prepare(traced)),
-        tuning,
-    )
-    yield Stage(Part.ENCODER.of(checkpoint.name), encoder, device, encodes=True, step_rate=front_end.frame_rate)
-    decoder_graph = decoder.decoder_graph(checkpoint.pieces)
+    yield Stage(name=Part.ENCODER.of(name), graph=encoder, device=device, encodes=True, step_rate=front_end.frame_rate)
+    decoder = checkpoint.decoder.decoder_graph(checkpoint.pieces)
     if serving.decoder_device == "cpu":
-        yield Stage(Part.DECODER.of(checkpoint.name), decoder_graph, device="cpu")
+        yield Stage(name=Part.DECODER.of(name), graph=decoder, device="cpu")
         return
-    decoder_graph, text_graph = split_text(decoder_graph)
-    yield Stage(Part.DECODER.of(checkpoint.name), decoder_graph, device="any")
-    yield Stage(Part.TEXT.of(checkpoint.name), text_graph, device="cpu")
+    without_text, text = split_text(decoder)
+    yield Stage(name=Part.DECODER.of(name), graph=without_text, device="any")
+    yield Stage(name=Part.TEXT.of(name), graph=text, device="cpu")
 
 
-def _description(checkpoint: Checkpoint, precision: Precision, target: Target) -> dict[str, str]:
-    """What a client may want to know of the model."""
+def _description(checkpoint: Checkpoint, precision: Precision, target: Target) -> Description:
     front_end = checkpoint.front_end
-    frame_seconds = front_end.hop_length / front_end.sample_rate * checkpoint.model.encoder.subsampling_factor
-    return {
-        "sample_rate": str(front_end.sample_rate),
-        "frame_seconds": f"{frame_seconds:g}",
-        "nemo_class": checkpoint.model_class,
-        "nemo_version": checkpoint.nemo_version or "unknown",
-        "parameters": str(sum(weights.numel() for weights in checkpoint.model.parameters())),
-        "checkpoint_bytes": str(checkpoint.file.stat().st_size),
-        "weights": "random" if checkpoint.random_weights else "trained",
-        "precision": precision.name,
-        "target": target,
-    }
+    return Description(
+        sample_rate=front_end.sample_rate,
+        frame_seconds=front_end.hop_length / front_end.sample_rate * checkpoint.model.encoder.subsampling_factor,
+        nemo_class=checkpoint.model_class,
+        nemo_version=checkpoint.nemo_version or "unknown",
+        parameters=sum(weights.numel() for weights in checkpoint.model.parameters()),
+        checkpoint_bytes=checkpoint.file.stat().st_size,
+        weights="random" if checkpoint.random_weights else "trained",
+        precision=precision.name,
+        target=target,
+    )

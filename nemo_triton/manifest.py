@@ -36,6 +36,10 @@ class Utterance:
 
     audio: Path
     text: str | None = None
+    duration: float | None = field(default=None, compare=False, repr=False)
+    """Seconds, as the manifest has it."""
+    line: int = field(default=0, compare=False, repr=False)
+    """Of the manifest; 0 without one."""
 
     @property
     def name(self) -> str:
@@ -83,7 +87,7 @@ def read_manifest(path: str | Path, text_required: bool = False) -> Manifest:
     manifest = Manifest()
     for line, entry in entries:
         try:
-            manifest.utterances.append(_utterance(entry, path.parent, text_required))
+            manifest.utterances.append(_utterance(entry, path.parent, text_required, line))
         except (ValueError, OSError, RuntimeError) as error:
             # pathlib raises the latter two for names that no file system takes and users that do not exist.
             manifest.problems.append(f"{path}:{line}: {one_line(error)}")
@@ -184,7 +188,7 @@ def _csv_entries(content: str, path: Path) -> Iterator[tuple[int, Mapping[str, A
         yield reader.line_num, ValueError(f"not valid CSV ({one_line(error)}); mend its quotes")
 
 
-def _utterance(entry: Mapping[str, Any] | ValueError, folder: Path, text_required: bool) -> Utterance:
+def _utterance(entry: Mapping[str, Any] | ValueError, folder: Path, text_required: bool, line: int) -> Utterance:
     """Raises ValueError, saying which field is wrong."""
     if isinstance(entry, ValueError):
         raise entry
@@ -197,7 +201,14 @@ def _utterance(entry: Mapping[str, Any] | ValueError, folder: Path, text_require
     # Recognizing the whole file against the text of one segment would give a WER that means nothing.
     if entry.get("offset"):
         raise ValueError("offset is not supported; cut the segment into a file of its own")
-    return Utterance(_resolve(audio, folder), text)
+    return Utterance(_resolve(audio, folder), text, _duration(entry), line)
+
+
+def _duration(entry: Mapping[str, Any]) -> float | None:
+    try:
+        return float(entry["duration"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _field(entry: Mapping[str, Any], names: tuple[str, ...]) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 
-SAMPLE_RATE = 16_000
+from nemo_triton import manifest
+from nemo_triton.audio import SAMPLE_RATE, load_audio
+from nemo_triton.errors import ManifestError
+
+INT16_SCALE = np.float32(1 / 32768)
 FRAMES_PER_SECOND = 100
 
 
@@ -45,13 +47,20 @@ class Batch:
 
 
 def read_manifest(path: Path) -> list[Utterance]:
-    """NeMo JSON lines; audio paths are relative to the manifest."""
-    utterances = []
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
-        samples, rate = soundfile.read(path.parent / row["audio_filepath"], dtype="float32", always_2d=True)
-        utterances.append(Utterance(soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE), row["text"]))
-    return utterances
+    """Read the utterances of a manifest with texts.
+
+    Raises:
+        ManifestError: where a line can't be used.
+        AudioError: where a recording can't be read.
+    """
+    listed = manifest.read_manifest(path, text_required=True)
+    if listed.problems:
+        raise ManifestError(listed.problems[0])
+    return [
+        Utterance(load_audio(utterance.audio) * INT16_SCALE, utterance.text)
+        for utterance in listed.utterances
+        if utterance.text is not None
+    ]
 
 
 def perturb(samples: np.ndarray, rng: random.Random) -> np.ndarray:
@@ -68,23 +77,23 @@ def features_of(model: Any, samples: np.ndarray) -> torch.Tensor:
     """The model's own log-mel of one utterance, float16 [mels, frames]."""
     signal = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))[None]
     features, length = model.preprocessor(input_signal=signal, length=torch.tensor([signal.shape[1]]))
-    half: torch.Tensor = features[0, :, : int(length)].half()
-    return half
+    log_mel: torch.Tensor = features[0, :, : int(length)].half()
+    return log_mel
 
 
 def batches(examples: Sequence[Example], seconds: float, rng: random.Random) -> Iterator[Batch]:
     """All examples once, in batches of like length with at most `seconds` of padded audio each."""
     order = sorted(examples, key=lambda example: example.features.shape[1] * rng.uniform(0.85, 1.15))
-    groups: list[list[Example]] = [[]]
+    buckets: list[list[Example]] = [[]]
     longest = 0
     for example in order:
         longest = max(longest, example.features.shape[1])
-        if groups[-1] and longest * (len(groups[-1]) + 1) > seconds * FRAMES_PER_SECOND:
-            groups.append([])
+        if buckets[-1] and longest * (len(buckets[-1]) + 1) > seconds * FRAMES_PER_SECOND:
+            buckets.append([])
             longest = example.features.shape[1]
-        groups[-1].append(example)
-    rng.shuffle(groups)
-    yield from map(collate, groups)
+        buckets[-1].append(example)
+    rng.shuffle(buckets)
+    yield from map(collate, buckets)
 
 
 def collate(examples: Sequence[Example]) -> Batch:

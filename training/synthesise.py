@@ -51,7 +51,9 @@ def read_aloud(text: str, voice: str, rng: random.Random) -> np.ndarray:
 @click.command(help=__doc__)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--count", default=500, show_default=True, help="Orders to speak.")
-@click.option("--fragments", default=0.0, show_default=True, help="Share of them that are fragments of 2-5 words.")
+@click.option(
+    "--fragments", default=0.0, show_default=True, help="Part of them that are fragments of 2-5 words, from 0 to 1."
+)
 @click.option("--seed", default=0, show_default=True)
 def main(folder: Path, count: int, fragments: float, seed: int) -> None:
     for program in ("flite", "espeak-ng"):

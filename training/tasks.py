@@ -16,7 +16,7 @@ from nemo.collections.asr.models import EncDecCTCModel, EncDecRNNTBPEModel
 from omegaconf import DictConfig, open_dict
 from rnnt_loss import rnnt_loss
 
-CTC_SHARE = 0.3
+CTC_WEIGHT = 0.3
 """Weight of the CTC loss that helps a transducer's encoder to find its alignments."""
 
 
@@ -60,7 +60,8 @@ class CtcTask(Task):
 
     def decode(self, encoded: torch.Tensor, lengths: torch.Tensor) -> list[str]:
         log_probs = self.model.decoder(encoder_output=encoded)
-        return [found.text for found in self.model.decoding.ctc_decoder_predictions_tensor(log_probs, lengths)]
+        hypotheses = self.model.decoding.ctc_decoder_predictions_tensor(log_probs, lengths)
+        return [hypothesis.text for hypothesis in hypotheses]
 
 
 class RnntTask(Task):
@@ -87,13 +88,20 @@ class RnntTask(Task):
         labels = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
         predicted, _, _ = self.model.decoder(targets=labels, target_length=batch.label_lengths)
         logits = self.model.joint.joint(encoded.transpose(1, 2), predicted.transpose(1, 2))
-        transducer = rnnt_loss(logits.log_softmax(dim=3), labels, lengths, batch.label_lengths, self.blank)
+        transducer = rnnt_loss(
+            logits.log_softmax(dim=3),
+            labels,
+            frames=lengths,
+            label_lengths=batch.label_lengths,
+            blank=self.blank,
+        )
         ctc = ctc_loss(self.ctc_head(encoded).transpose(1, 2).log_softmax(dim=2), batch, lengths)
-        return (1 - CTC_SHARE) * transducer + CTC_SHARE * ctc
+        return (1 - CTC_WEIGHT) * transducer + CTC_WEIGHT * ctc
 
     def decode(self, encoded: torch.Tensor, lengths: torch.Tensor) -> list[str]:
-        found = self.model.decoding.rnnt_decoder_predictions_tensor(encoder_output=encoded, encoded_lengths=lengths)
-        return [hypothesis.text for hypothesis in found]
+        decoding = self.model.decoding
+        hypotheses = decoding.rnnt_decoder_predictions_tensor(encoder_output=encoded, encoded_lengths=lengths)
+        return [hypothesis.text for hypothesis in hypotheses]
 
 
 def make_task(config: DictConfig, texts: Sequence[str]) -> Task:
@@ -102,7 +110,7 @@ def make_task(config: DictConfig, texts: Sequence[str]) -> Task:
 
 
 def ctc_loss(log_probs: torch.Tensor, batch: Batch, lengths: torch.Tensor) -> torch.Tensor:
-    """Of log-probs [B, frames, labels] whose last label is the blank; the mean over utterances, a label."""
+    """Of log-probs [B, frames, labels] whose last label is the blank; the mean over utterances, per label."""
     blank = log_probs.shape[2] - 1
     return torch.nn.functional.ctc_loss(
         log_probs.transpose(0, 1), batch.labels, lengths, batch.label_lengths, blank=blank, zero_infinity=True

@@ -29,7 +29,7 @@ from tasks import Task, make_task
 
 WARMUP_STEPS = 300
 LOWEST_RATE = 0.005
-"""The last learning rate, as a share of the highest."""
+"""The last learning rate, as a part of the highest."""
 AVERAGE_DECAY = 0.997
 EPOCHS_BETWEEN_CHECKPOINTS = 5
 
@@ -37,7 +37,7 @@ EPOCHS_BETWEEN_CHECKPOINTS = 5
 class Trainer:
     """A model, its optimizer and its average, and how far the training is."""
 
-    def __init__(self, task: Task, learning_rate: float, epochs: int, minutes: float, out: Path) -> None:
+    def __init__(self, task: Task, out: Path, *, learning_rate: float, epochs: int, minutes: float) -> None:
         self.task, self.learning_rate = task, learning_rate
         self.optimizer = torch.optim.AdamW(task.parts.parameters(), betas=(0.9, 0.98), weight_decay=1e-3)
         self.average = {name: value.detach().clone() for name, value in task.parts.state_dict().items()}
@@ -80,7 +80,7 @@ class Trainer:
         features = self.task.model.spec_augmentation(input_spec=batch.features, length=batch.lengths)
         loss = self.task.loss(replace(batch, features=features))
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward([loss])
         torch.nn.utils.clip_grad_norm_(self.task.parts.parameters(), 5.0)
         self.optimizer.step()
         self._update_average()
@@ -97,12 +97,12 @@ class Trainer:
 
     def save(self, validation: list[Utterance]) -> float:
         """Write the averaged model and what a later start needs to go on; returns the word error rate."""
-        own = {name: value.clone() for name, value in self.task.parts.state_dict().items()}
+        weights = {name: value.clone() for name, value in self.task.parts.state_dict().items()}
         self.task.parts.load_state_dict(self.average)
         rate = self._word_error_rate(validation)
         self.task.model.save_to(str(self.out))
-        self.task.parts.load_state_dict(own)
-        state = {"parts": own, "optimizer": self.optimizer.state_dict(), "average": self.average}
+        self.task.parts.load_state_dict(weights)
+        state = {"parts": weights, "optimizer": self.optimizer.state_dict(), "average": self.average}
         partial = self.state_file.with_suffix(".partial")
         torch.save({**state, "epoch": self.epoch, "step": self.step, "seconds": self.seconds}, partial)
         partial.replace(self.state_file)
@@ -135,7 +135,7 @@ class Trainer:
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--epochs", default=80, show_default=True)
 @click.option("--minutes", default=math.inf, help="End the learning-rate schedule after this time at the latest.")
-@click.option("--variants", default=5, show_default=True, help="Copies of each utterance, one for an epoch.")
+@click.option("--variants", default=5, show_default=True, help="Copies of each utterance, one per epoch.")
 @click.option("--batch-seconds", default=110.0, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--seed", default=0, show_default=True)
@@ -158,7 +158,7 @@ def main(
     settings = OmegaConf.load(config).model
     task = make_task(settings, [utterance.text for utterance in utterances])
     click.echo(f"{task.model.num_weights:,} parameters")
-    trainer = Trainer(task, float(settings.optim.lr), epochs, minutes, out)
+    trainer = Trainer(task, out, learning_rate=float(settings.optim.lr), epochs=epochs, minutes=minutes)
     examples = trainer.examples(utterances, variants, random.Random(seed))
     held_out = read_manifest(validation)
     if trainer.state_file.exists():

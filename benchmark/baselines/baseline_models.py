@@ -21,7 +21,7 @@ import onnx
 import torch
 
 from benchmark.baselines.baseline import REASON
-from export_scripts.checkpoints.checkpoint import KINDS, Checkpoint, open_checkpoint
+from export_scripts.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from export_scripts.errors import ExportError
 from export_scripts.stages.features import FrontEnd
 
@@ -91,7 +91,7 @@ def _write_onnx_asr(checkpoint: Checkpoint, exported: Path, folder: Path) -> Non
     for graph in exported.iterdir():
         shutil.copy(graph, folder)
     _write_tokens(checkpoint, folder / "vocab.txt")
-    kind = KINDS[checkpoint.model_class]
+    kind = checkpoint.decoder.kind
     settings = {
         "model_type": f"nemo-conformer-{kind}",
         "features_size": len(checkpoint.front_end.mel),
@@ -110,7 +110,7 @@ def _write_sherpa_onnx(checkpoint: Checkpoint, exported: Path, folder: Path) -> 
         "subsampling_factor": _subsampling_factor(model),
         "model_type": checkpoint.model_class,
     }
-    if KINDS[checkpoint.model_class] == "ctc":
+    if checkpoint.decoder.kind == "ctc":
         _add_properties(exported / "model.onnx", properties, folder / "model.onnx")
     else:
         properties |= {"pred_rnn_layers": model.decoder.pred_rnn_layers, "pred_hidden": model.decoder.pred_hidden}
@@ -136,8 +136,7 @@ def _write_tokens(checkpoint: Checkpoint, file: Path) -> None:
 
 def _vocabulary(checkpoint: Checkpoint) -> list[str]:
     """Without the blank."""
-    model: Any = checkpoint.model
-    return list((model.decoder if KINDS[checkpoint.model_class] == "ctc" else model.joint).vocabulary)
+    return checkpoint.decoder.vocabulary(checkpoint.model)
 
 
 def _max_tokens_per_frame(model: Any) -> int | None:

@@ -27,11 +27,11 @@ class InProcess(System):
     def __enter__(self) -> InProcess:
         try:
             # Only here: it needs packages that the other systems do not.
-            from export_scripts.verify.local_ensemble import Runner
+            from export_scripts.verify.local_ensemble import LocalEnsemble
         except ModuleNotFoundError as error:
             raise NotRun(f"no package {error.name} in {sys.prefix}; install it there") from error
         try:
-            self.runner = Runner(self.repository, self.model)
+            self.runner = LocalEnsemble(self.repository, self.model)
         except Exception as error:
             # onnxruntime raises classes of its own, none of them public.
             raise NotRun(one_line(error)) from error

@@ -33,7 +33,7 @@ from rich.table import Table
 from export_scripts.checkpoints.checkpoint import open_checkpoint
 from export_scripts.checkpoints.families import RnntDecoder
 from export_scripts.errors import ExportError
-from export_scripts.stages.rnnt_decoder import FRAMES_A_STEP, rnnt_decoder_graph
+from export_scripts.stages.rnnt_decoder import FRAMES_PER_STEP, rnnt_decoder_graph
 from nemo_triton.audio import load_audio, seconds
 from nemo_triton.contract import ENCODED, TRANSCRIPT
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
@@ -226,7 +226,7 @@ def compare(
     "--frames-a-step",
     "sizes_of_step",
     callback=cli.number_list(click.IntRange(min=1)),
-    default=str(FRAMES_A_STEP),
+    default=str(FRAMES_PER_STEP),
     show_default=True,
     help="Frames that a step of the graph's loop looks at; a list is a sweep, 4 is what export writes.",
 )
@@ -250,7 +250,7 @@ def main(
         raise click.UsageError(str(error)) from error
     if not isinstance(opened.decoder, RnntDecoder):
         raise click.UsageError(f"{checkpoint}: is a {opened.model_class}; only RNNT models decode by a loop")
-    transducer = opened.decoder.transducer
+    transducer = opened.decoder.weights
     try:
         utterances = encode(opened.model, manifest)
     except ClientError as error:

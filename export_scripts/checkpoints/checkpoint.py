@@ -7,38 +7,30 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import yaml
 
+from export_scripts.checkpoints.families import Decoder, decoder_class, exported_classes
+from export_scripts.checkpoints.names import is_file, recognizer_name
 from export_scripts.errors import ExportError
-from export_scripts.repository.names import is_file, recognizer_name
 from export_scripts.stages.features import Edges, FrontEnd, Normalization
 from export_scripts.stages.text import Pieces, read_pieces
-from export_scripts.verify.recordings import SAMPLE_RATE
+from nemo_triton.contract import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from nemo.collections.asr.models import ASRModel
 
-    from export_scripts.checkpoints.families import Decoder
-
 ZERO_EDGES_SINCE = (2, 5)
 """The NeMo release whose front end pads with zeros instead of reflecting (NeMo pull request 13827)."""
 
-KINDS: dict[str, Literal["ctc", "rnnt"]] = {
-    "EncDecCTCModel": "ctc",
-    "EncDecCTCModelBPE": "ctc",
-    "EncDecRNNTModel": "rnnt",
-    "EncDecRNNTBPEModel": "rnnt",
-}
-"""NeMo's classes that can be exported, and what they have behind the encoder."""
 GREEDY = ("greedy", "greedy_batch")
 RANDOM_WEIGHTS = "random_weights"
 """Key of a checkpoint's config that is true where the model was never trained, so that nobody takes it for one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """A recognizer restored from a checkpoint file, on the CPU and in evaluation mode."""
 
@@ -56,9 +48,13 @@ class Checkpoint:
 def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
     """Open a local `.nemo` file, or download the pretrained model of that name through NeMo.
 
-    suffix: added to its name
-    Raises ExportError where there is no such checkpoint, it can't be read, or it is of a kind or has a name that
-    can't be exported.
+    Args:
+        source: the file or the name
+        suffix: added to its name
+
+    Raises:
+        ExportError: where there is no such checkpoint, it can't be read, or it is of a kind or has a name that can't
+            be exported.
     """
     if Path(source).is_dir():
         raise ExportError(f"{source}: is a folder; name a .nemo file in it, or a pretrained model")
@@ -66,12 +62,12 @@ def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
     file = Path(source) if is_file(source) else _download(source)
     config = _read_config(file)
     model_class = str(config.get("target", "")).rpartition(".")[2]
-    if model_class not in KINDS:
-        found = model_class or "class that its config does not name"
-        raise ExportError(f"{file}: is of {found}; can be exported: {', '.join(KINDS)}")
+    kind = decoder_class(model_class)
+    if kind is None:
+        class_name = model_class or "class that its config does not name"
+        raise ExportError(f"{file}: is of {class_name}; can be exported: {', '.join(exported_classes())}")
     version = config.get("nemo_version")
     model = _restore(file)
-    from export_scripts.checkpoints.families import make_decoder
     from export_scripts.stages.encoder import check_encoder
 
     try:
@@ -84,8 +80,8 @@ def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
             random_weights=bool(config.get(RANDOM_WEIGHTS)),
             model=model,
             front_end=_front_end(model, edges_of(version)),
-            pieces=_pieces(model),
-            decoder=make_decoder(KINDS[model_class], model),
+            pieces=_pieces(model, kind),
+            decoder=kind(model),
         )
     except ValueError as error:
         raise ExportError(f"{file}: {error}") from error
@@ -176,9 +172,8 @@ def _front_end(model: ASRModel, edges: Edges) -> FrontEnd:
     )
 
 
-def _pieces(model: ASRModel) -> Pieces:
-    vocabulary = (model.joint if hasattr(model, "joint") else model.decoder).vocabulary
-    size = len(vocabulary)
+def _pieces(model: ASRModel, kind: type[Decoder]) -> Pieces:
+    size = len(kind.vocabulary(model))
     if model.decoding.blank_id != size:
         raise ValueError(f"the blank is label {model.decoding.blank_id}; only the last, {size}, can be exported")
     return read_pieces(size, model.decoding.decode_ids_to_str, model.decoding.supported_punctuation or ())

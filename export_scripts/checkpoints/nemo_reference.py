@@ -1,4 +1,4 @@
-"""What NeMo itself makes of an utterance: the truth that an exported model is held against."""
+"""NeMo's own results for an utterance, which an exported model is compared with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from export_scripts.stages.features import INT16_SCALE, Edges
 class Reference:
     """NeMo's results for one utterance alone.
 
-    features: float32 [frames, mels]; scores: float32 [frames', width], see `decoders`
+    features: float32 [frames, mels]
+    scores: float32 [frames', width], see Decoder.encoder_output
     """
 
     features: np.ndarray

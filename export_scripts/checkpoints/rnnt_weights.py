@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from export_scripts.stages.rnnt_decoder import ACTIVATIONS, Linear, LstmLayer, Transducer
+from export_scripts.stages.rnnt_decoder import ACTIVATIONS, Linear, LstmLayer, RnntWeights
 
 NO_LIMIT = 2**31
 
 
-def read_transducer(model: Any) -> Transducer:
-    """Raises ValueError for a decoder or joint of another kind than NeMo's LSTM transducer."""
+def read_rnnt_weights(model: Any) -> RnntWeights:
+    """Read a NeMo model's prediction network and joint.
+
+    Raises:
+        ValueError: for a decoder or joint of another kind than NeMo's LSTM transducer.
+    """
     decoder, joint = model.decoder, model.joint
     if type(decoder).__name__ != "RNNTDecoder":
         raise ValueError(f"the decoder is a {type(decoder).__name__}; only RNNTDecoder can be exported")
@@ -29,7 +33,7 @@ def read_transducer(model: Any) -> Transducer:
     activation = type(joint.joint_net[0]).__name__
     if activation not in ACTIVATIONS:
         raise ValueError(f"the joint's activation is {activation}; known: {', '.join(ACTIVATIONS)}")
-    return Transducer(
+    return RnntWeights(
         embedding=_array(decoder.prediction["embed"].weight),
         layers=tuple(_layer(lstm, index) for index in range(lstm.num_layers)),
         prediction=_linear(joint.pred),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
+from export_scripts.operators.value import Array, Operand, Value, ints
 from export_scripts.operators.walk import all_graphs
+from nemo_triton.contract import Tensor, TensorType
+
+__all__ = ["Array", "Graph", "Operand", "Value", "ints"]
 
 OPSET = 18
 """Of graphs without strings.
@@ -24,16 +27,24 @@ ML_OPSET = 3
 IR_VERSION = 9
 """Opsets and a file format that onnxruntime 1.19 (Triton 24.10) and every later one load."""
 
+ONNX_TYPES: dict[TensorType, int] = {
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "FP32": TensorProto.FLOAT,
+    "BYTES": TensorProto.STRING,
+}
+BATCH = "items"
+"""The first axis of every served tensor that is not ragged: one item for each request."""
+
 Dims = Sequence[int | str]
-Array = npt.NDArray[Any]
-Operand = str | Array
 
 
 class Graph:
-    """Collects nodes; every ONNX operator is a method that returns the name of its result.
+    """Collects nodes; every ONNX operator is a method that returns its result.
 
-    `g.Gather(table, rows, axis=0)` adds a Gather node. Where an operand is an array, it becomes a
-    constant; where it is the empty string, the optional input is left out.
+    `g.Gather(table, rows, axis=0)` adds a Gather node. Where an operand is an array or a number, it becomes a
+    constant; where it is the empty string, the optional input is left out. Results can be calculated with like
+    NumPy's arrays, see Value.
     """
 
     def __init__(self, name: str) -> None:
@@ -45,50 +56,74 @@ class Graph:
         self.metadata: dict[str, str] = {}
         self._names = 0
 
-    def __getattr__(self, operator: str) -> Callable[..., str]:
+    def __getattr__(self, operator: str) -> Callable[..., Value]:
         if not operator[:1].isupper():
             raise AttributeError(operator)
 
-        def add(*operands: Operand, **attributes: Any) -> str:
+        def add(*operands: Operand, **attributes: Any) -> Value:
             return self.add(operator, operands, 1, **attributes)[0]
 
         return add
 
-    def add(self, operator: str, operands: Sequence[Operand], results: int, **attributes: Any) -> list[str]:
-        """Add one node and return the names of its results."""
-        inputs = [operand if isinstance(operand, str) else self.constant(operand) for operand in operands]
+    def add(self, operator: str, operands: Sequence[Operand], results: int, **attributes: Any) -> list[Value]:
+        """Add one node and return its results."""
+        inputs = [self._name(operand) for operand in operands]
         outputs = [self._fresh(operator) for _ in range(results)]
         self.nodes.append(helper.make_node(operator, inputs, outputs, name=outputs[0], **attributes))
-        return outputs
+        return [Value(self, output) for output in outputs]
 
-    def constant(self, array: Array, hint: str = "constant") -> str:
-        """Add a constant and return its name, in which `hint` stands."""
+    def constant(self, operand: Array | np.generic | int | float, hint: str = "constant") -> Value:
+        """Add a constant, in whose name `hint` stands."""
+        array = np.asarray(operand, np.float32 if isinstance(operand, float) else None)
         name = self._fresh(hint)
-        self.initializers.append(numpy_helper.from_array(np.asarray(array), name))
-        return name
+        self.initializers.append(numpy_helper.from_array(array, name))
+        return Value(self, name)
 
-    def input(self, name: str, dtype: int, dims: Dims) -> str:
+    def arange(self, stop: Operand) -> Value:
+        """int64 [stop]: 0, 1, 2, ..."""
+        return self.Range(0, stop, 1)
+
+    def read(self, value: Value) -> Value:
+        """A value of the graph around this one, to be calculated with in this one.
+
+        Without it, what is calculated from that value alone would become nodes of the graph around.
+        """
+        return Value(self, value.name)
+
+    def input(self, name: str, dtype: int, dims: Dims) -> Value:
         self.inputs.append(helper.make_tensor_value_info(name, dtype, dims))
-        return name
+        return Value(self, name)
 
-    def output(self, name: str, value: str, dtype: int, dims: Dims) -> None:
-        self.nodes.append(helper.make_node("Identity", [value], [name], name=name))
+    def output(self, name: str, value: Operand, dtype: int, dims: Dims) -> None:
+        self.nodes.append(helper.make_node("Identity", [self._name(value)], [name], name=name))
         self.outputs.append(helper.make_tensor_value_info(name, dtype, dims))
 
-    def append(self, model: onnx.ModelProto, inputs: dict[str, str]) -> dict[str, str]:
-        """Take over a model's nodes, feeding its inputs from `inputs`; returns where its outputs are."""
+    def take(self, tensor: Tensor, **sizes: int) -> Value:
+        """Declare a served tensor as an input.
+
+        Args:
+            sizes: of dims that vary between models and not between requests, by name
+        """
+        return self.input(tensor.name, ONNX_TYPES[tensor.dtype], _batched(tensor, sizes))
+
+    def give(self, tensor: Tensor, value: Value, **sizes: int) -> None:
+        """Emit a value, which has its type, as a served tensor; sizes: see `take`."""
+        self.output(tensor.name, value, ONNX_TYPES[tensor.dtype], _batched(tensor, sizes))
+
+    def append(self, model: onnx.ModelProto, inputs: Mapping[str, Operand]) -> dict[str, Value]:
+        """Take over a model's nodes, feeding its inputs from `inputs`; returns its outputs by name."""
         prefix = self._fresh("model")
-        renamed = dict(inputs)
+        renamed = {name: self._name(operand) for name, operand in inputs.items()}
 
         def rename(name: str) -> str:
             return renamed.setdefault(name, f"{prefix}.{name}") if name else ""
 
-        taken = onnx.GraphProto()
-        taken.CopyFrom(model.graph)
-        _rename(taken, rename)
-        self.initializers.extend(taken.initializer)
-        self.nodes.extend(taken.node)
-        return {output.name: rename(output.name) for output in model.graph.output}
+        copy = onnx.GraphProto()
+        copy.CopyFrom(model.graph)
+        _rename(copy, rename)
+        self.initializers.extend(copy.initializer)
+        self.nodes.extend(copy.node)
+        return {output.name: Value(self, rename(output.name)) for output in model.graph.output}
 
     def graph(self) -> onnx.GraphProto:
         """The graph alone, to be the body of a Loop or an If."""
@@ -101,6 +136,11 @@ class Graph:
         model.producer_name = "nemo-triton"
         helper.set_model_props(model, self.metadata)
         return model
+
+    def _name(self, operand: Operand) -> str:
+        if isinstance(operand, Value):
+            return operand.name
+        return operand if isinstance(operand, str) else self.constant(operand).name
 
     def _fresh(self, hint: str) -> str:
         self._names += 1
@@ -129,6 +169,5 @@ def _rename(graph: onnx.GraphProto, rename: Callable[[str], str]) -> None:
                 _rename(attribute.g, rename)
 
 
-def ints(*values: int) -> Array:
-    """A constant int64 vector, as shapes and axes are written."""
-    return np.array(values, dtype=np.int64)
+def _batched(tensor: Tensor, sizes: Mapping[str, int]) -> Dims:
+    return [BATCH, *(sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in tensor.dims)]

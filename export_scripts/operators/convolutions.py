@@ -23,8 +23,9 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from export_scripts.operators.builder import Graph, ints
-from export_scripts.operators.walk import names_read
+from export_scripts.operators.builder import Graph, Value, ints
+from export_scripts.operators.value import END
+from export_scripts.operators.walk import drop_unread
 
 UNFOLDED = 4
 """Numbers of an unfolded input per number of the result, at most; more taps are several products and their sum. A group
@@ -34,7 +35,6 @@ BLOCK, LONG_BLOCK, LONG_SPAN = 32, 64, 96
 Each block reads its kernel's span again, so short blocks move more data; long ones have larger matrices."""
 ALIGNED = 8
 """Rows of a banded matrix are a multiple of this: cuBLAS has faster kernels for aligned float16."""
-TO_THE_END = np.iinfo(np.int64).max
 
 
 def without_convolutions(traced: onnx.ModelProto) -> onnx.ModelProto:
@@ -47,14 +47,14 @@ def without_convolutions(traced: onnx.ModelProto) -> onnx.ModelProto:
     """
     model = onnx.ModelProto()
     model.CopyFrom(traced)
-    made: dict[str, onnx.TensorProto] = {}
+    constants: dict[str, onnx.TensorProto] = {}
     opsets = {entry.domain: entry.version for entry in model.opset_import}
-    _Scope(model.graph, {}, _widths(model), opsets, made).replace()
-    model.graph.initializer.extend(made.values())
+    _Scope(model.graph, outer={}, widths=_widths(model), opsets=opsets, shared=constants).replace()
+    model.graph.initializer.extend(constants.values())
     return model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Conv:
     """A Conv node.
 
@@ -97,23 +97,24 @@ class _Scope:
     def __init__(
         self,
         graph: onnx.GraphProto,
+        *,
         outer: Mapping[str, onnx.TensorProto],
         widths: Mapping[str, int],
         opsets: dict[str, int],
-        made: dict[str, onnx.TensorProto],
+        shared: dict[str, onnx.TensorProto],
     ) -> None:
         """
         outer: constants of the graphs around this one
         widths: size of the last axis of values that have one of a known size
         opsets: of the model
-        made: constants of the new nodes, to which more are added; they belong to the outermost graph
+        shared: constants of the new nodes, to which more are added; they belong to the outermost graph
         """
         self.graph = graph
         self.widths = widths
         self.opsets = opsets
         self.makers = {result: node for node in graph.node for result in node.output}
         self.constants = {**outer, **{tensor.name: tensor for tensor in graph.initializer}}
-        self.made = made
+        self.shared = shared
 
     def replace(self) -> None:
         nodes: list[onnx.NodeProto] = []
@@ -125,11 +126,17 @@ class _Scope:
                 self.constants[node.output[0]] = self.constants[node.input[0]]
             for attribute in node.attribute:
                 if attribute.HasField("g"):
-                    _Scope(attribute.g, self.constants, self.widths, self.opsets, self.made).replace()
+                    _Scope(
+                        attribute.g,
+                        outer=self.constants,
+                        widths=self.widths,
+                        opsets=self.opsets,
+                        shared=self.shared,
+                    ).replace()
             nodes.extend(self._instead_of(node) if node.op_type == "Conv" else [node])
         del self.graph.node[:]
         self.graph.node.extend(nodes)
-        _drop_unread(self.graph)
+        drop_unread(self.graph)
 
     def _instead_of(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         conv = self._read(node)
@@ -146,10 +153,10 @@ class _Scope:
         else:
             result = self._multiply_add(g, conv)
         if conv.bias is not None:
-            result = g.Add(result, conv.bias.reshape(-1, *[1] * len(conv.kernel)))
-        for made in g.nodes:
-            made.output[:] = [conv.result if name == result else name for name in made.output]
-        self.made.update((tensor.name, tensor) for tensor in g.initializers)
+            result = result + conv.bias.reshape(-1, *[1] * len(conv.kernel))
+        for new in g.nodes:
+            new.output[:] = [conv.result if name == result.name else name for name in new.output]
+        self.shared.update((tensor.name, tensor) for tensor in g.initializers)
         return g.nodes
 
     def _read(self, node: onnx.NodeProto) -> _Conv:
@@ -170,17 +177,17 @@ class _Scope:
         x, more = self._before_padding(node.input[0], rank)
         pads += more
         return _Conv(
-            node.name or node.output[0],
-            x,
-            node.output[0],
-            node.input[1],
-            weight,
-            bias,
-            values.get("group", 1),
-            tuple(values.get("strides", [1] * rank)),
-            tuple(values.get("dilations", [1] * rank)),
-            tuple(int(steps) for steps in pads[:rank]),
-            tuple(int(steps) for steps in pads[rank:]),
+            name=node.name or node.output[0],
+            x=x,
+            result=node.output[0],
+            weight_name=node.input[1],
+            weight=weight,
+            bias=bias,
+            group=values.get("group", 1),
+            strides=tuple(values.get("strides", [1] * rank)),
+            dilations=tuple(values.get("dilations", [1] * rank)),
+            before=tuple(int(steps) for steps in pads[:rank]),
+            after=tuple(int(steps) for steps in pads[rank:]),
         )
 
     def _before_padding(self, x: str, rank: int) -> tuple[str, np.ndarray]:
@@ -203,14 +210,14 @@ class _Scope:
             return numpy_helper.to_array(self.constants[name])
         nodes: dict[str, onnx.NodeProto] = {}
         known: dict[str, onnx.TensorProto] = {}
-        asked = [name]
-        while asked:
-            one = asked.pop()
-            if one in self.constants:
-                known[one] = self.constants[one]
-            elif one in self.makers:
-                nodes[self.makers[one].output[0]] = self.makers[one]
-                asked += [read for read in self.makers[one].input if read and read not in nodes]
+        pending = [name]
+        while pending:
+            source = pending.pop()
+            if source in self.constants:
+                known[source] = self.constants[source]
+            elif source in self.makers:
+                nodes[self.makers[source].output[0]] = self.makers[source]
+                pending += [read for read in self.makers[source].input if read and read not in nodes]
             else:
                 return None
         order = [node for node in self.graph.node if node.output and node.output[0] in nodes]
@@ -221,16 +228,16 @@ class _Scope:
             initializers[-1].CopyFrom(tensor)
             initializers[-1].name = key
         graph = helper.make_graph(order, "value", [], [result], initializers)
-        (found,) = ReferenceEvaluator(graph, opsets=self.opsets).run(None, {})
-        return np.asarray(found)
+        (array,) = ReferenceEvaluator(graph, opsets=self.opsets).run(None, {})
+        return np.asarray(array)
 
     def _constant(self, name: str, array: np.ndarray) -> str:
         """A constant that several nodes share under this name."""
-        if name not in self.made:
-            self.made[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        if name not in self.shared:
+            self.shared[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
 
-    def _dense(self, g: Graph, conv: _Conv) -> str:
+    def _dense(self, g: Graph, conv: _Conv) -> Value:
         """Weight [C', C * taps] times the unfolded input [B, C * taps, space']."""
         outputs, inputs = conv.weight.shape[:2]
         taps, rank = conv.taps, len(conv.kernel)
@@ -240,25 +247,27 @@ class _Scope:
         if rank == 2 and at_once < len(taps):
             # Whole rows of the kernel: 3 and 3 and 3 rather than 4 and 4 and 1.
             at_once = max(1, at_once // conv.kernel[1]) * conv.kernel[1]
-        space, result = "", ""
+        total: Value | None = None
         for first in range(0, len(taps), at_once):
             chunk = range(first, min(first + at_once, len(taps)))
             shifted = [_at_tap(g, conv, x, taps[tap]) for tap in chunk]
-            space = space or (g.Shape(shifted[0], start=2) if rank == 2 else "")
+            if rank == 2 and total is None:
+                space = g.Shape(shifted[0], start=2)
             columns = shifted[0]
             if len(chunk) > 1:
-                columns = g.Concat(*(g.Unsqueeze(one, ints(2)) for one in shifted), axis=2)
+                columns = g.Concat(*(step[:, :, None] for step in shifted), axis=2)
             if len(chunk) > 1 or rank == 2:
-                columns = g.Reshape(columns, ints(0, inputs * len(chunk), -1))
-            part = weight
+                columns = columns.reshape(0, inputs * len(chunk), -1)
+            part: Value | str = weight
             if len(chunk) < len(taps):
                 # Cut out of the whole in the graph, once, when it is loaded: one weight stays one initializer.
                 part = g.Gather(weight, np.add.outer(np.arange(inputs) * len(taps), chunk).ravel(), axis=1)
             term = g.MatMul(part, columns)
-            result = g.Add(result, term) if result else term
-        return g.Reshape(result, g.Concat(ints(0, outputs), space, axis=0)) if rank == 2 else result
+            total = term if total is None else total + term
+        assert total is not None
+        return g.Reshape(total, g.Concat(ints(0, outputs), space, axis=0)) if rank == 2 else total
 
-    def _banded(self, g: Graph, conv: _Conv) -> str:
+    def _banded(self, g: Graph, conv: _Conv) -> Value:
         """Blocks [C, B * blocks, window] times bands [C, window, block]; a column of a band makes one step of a block.
 
         Channels come first: a product per channel, of all items at once. With items first there would be a product per
@@ -271,37 +280,44 @@ class _Scope:
         window = math.ceil(((block - 1) * stride + span) / ALIGNED) * ALIGNED
 
         # A step of zeros at the end stands for all padding.
-        x = g.Pad(g.Transpose(conv.x, perm=[1, 0, 2]), ints(0, 0, 0, 0, 0, 1))
-        steps = g.Shape(conv.x, start=2, end=3)
-        starts = _plus(g, steps, before + after - span + 1)
-        firsts = g.Range(np.array(0), g.Squeeze(starts), np.array(block * stride))
+        x = Value(g, conv.x)
+        channels_first = x.transpose(1, 0, 2).pad((0, 0), (0, 0), (0, 1))
+        steps = x.size(2)
+        starts = _plus(steps, before + after - span + 1)
+        firsts = g.Range(0, starts.squeeze(), block * stride)
         reach = self._constant(f"window.{before}.{window}", np.arange(-before, window - before))
         # Index -1 is the last step too.
-        index = g.Max(g.Min(g.Add(g.Unsqueeze(firsts, ints(1)), reach), steps), ints(-1))
-        blocks = g.Reshape(g.Gather(x, index, axis=2), ints(0, -1, window))
+        index = g.Max(g.Min(firsts[:, None] + reach, steps), ints(-1))
+        blocks = channels_first[:, :, index].reshape(0, -1, window)
 
         name = f"band.{taps}.{dilation}.{stride}.{window}.{block}"
-        bands = self._bands(g, conv, self._constant(name, _taps(taps, dilation, stride, np.arange(window), block)))
-        items = g.Shape(conv.x, start=0, end=1)
-        result = g.Reshape(g.MatMul(blocks, bands), g.Concat(ints(channels), items, ints(-1), axis=0))
-        made = starts if stride == 1 else g.Div(_plus(g, starts, stride - 1), ints(stride))
-        return g.Transpose(g.Slice(result, ints(0), made, ints(2)), perm=[1, 0, 2])
+        bands = self._bands(
+            g,
+            conv,
+            self._constant(name, _taps(taps, dilation=dilation, stride=stride, steps=np.arange(window), results=block)),
+        )
+        items = x.size(0)
+        results = g.Reshape(blocks @ bands, g.Concat(ints(channels), items, ints(-1), axis=0))
+        count = starts if stride == 1 else _plus(starts, stride - 1) // ints(stride)
+        return results[:, :, :count].transpose(1, 0, 2)
 
-    def _banded_rows(self, g: Graph, conv: _Conv, bands: int) -> str:
+    def _banded_rows(self, g: Graph, conv: _Conv, bands: int) -> Value:
         """[B, C, steps', kernel * bands] times [C, kernel * bands, bands']: products for steps, a matrix over bands."""
         rows, taps = conv.kernel
         before, after = conv.before[0], conv.after[0]
-        x = g.Pad(conv.x, ints(0, 0, before, 0, 0, 0, after, 0)) if before or after else conv.x
+        x = Value(g, conv.x)
+        if before or after:
+            x = x.pad((0, 0), (0, 0), (before, after), (0, 0))
         at_rows = [_at_tap(g, conv, x, (row,)) for row in range(rows)]
         stride, dilation = conv.strides[1], conv.dilations[1]
-        made = (bands + conv.before[1] + conv.after[1] - conv.spans[1]) // stride + 1
-        tap = _taps(taps, dilation, stride, np.arange(bands) + conv.before[1], made)
+        results = (bands + conv.before[1] + conv.after[1] - conv.spans[1]) // stride + 1
+        tap = _taps(taps, dilation=dilation, stride=stride, steps=np.arange(bands) + conv.before[1], results=results)
         offsets = np.arange(rows)[:, None, None] * taps
-        index = np.where(tap < taps, tap + offsets, rows * taps).reshape(rows * bands, made)
+        index = np.where(tap < taps, tap + offsets, rows * taps).reshape(rows * bands, results)
         blocks = g.Concat(*at_rows, axis=3) if rows > 1 else at_rows[0]
-        return g.MatMul(blocks, self._bands(g, conv, g.constant(index, "band")))
+        return blocks @ self._bands(g, conv, g.constant(index, "band"))
 
-    def _bands(self, g: Graph, conv: _Conv, index: str) -> str:
+    def _bands(self, g: Graph, conv: _Conv, index: Value | str) -> Value:
         """[C, *index]: for each channel the taps that an index names; the one behind the last is zero.
 
         Made when the graph is loaded: a file with the matrices in it would be many times as large.
@@ -311,25 +327,25 @@ class _Scope:
         zeros = self._constant(f"zeros.{channels}", np.zeros((channels, 1), conv.weight.dtype))
         return g.Gather(g.Concat(weight, zeros, axis=1), index, axis=1)
 
-    def _multiply_add(self, g: Graph, conv: _Conv) -> str:
+    def _multiply_add(self, g: Graph, conv: _Conv) -> Value:
         """The sum over taps of the shifted input times a number per channel."""
-        x, result = _padded(g, conv), ""
-        columns = conv.weight.reshape(len(conv.weight), -1)
+        x, columns = _padded(g, conv), conv.weight.reshape(len(conv.weight), -1)
+        total: Value | None = None
         for number, tap in enumerate(conv.taps):
-            factor = columns[:, number].reshape(-1, *[1] * len(tap))
-            term = g.Mul(_at_tap(g, conv, x, tap), factor)
-            result = g.Add(result, term) if result else term
-        return result
+            term = _at_tap(g, conv, x, tap) * columns[:, number].reshape(-1, *[1] * len(tap))
+            total = term if total is None else total + term
+        assert total is not None
+        return total
 
 
-def _padded(g: Graph, conv: _Conv) -> str:
+def _padded(g: Graph, conv: _Conv) -> Value:
     """The input with the zeros around it that the Conv would add."""
-    if not any((*conv.before, *conv.after)):
-        return conv.x
-    return g.Pad(conv.x, ints(0, 0, *conv.before, 0, 0, *conv.after))
+    x = Value(g, conv.x)
+    sides = list(zip(conv.before, conv.after, strict=True))
+    return x.pad((0, 0), (0, 0), *sides) if np.any(sides) else x
 
 
-def _at_tap(g: Graph, conv: _Conv, x: str, tap: Sequence[int]) -> str:
+def _at_tap(g: Graph, conv: _Conv, x: Value, tap: Sequence[int]) -> Value:
     """[B, C, *space'], what one tap of the kernel meets of the padded input.
 
     With fewer numbers than the kernel has axes, it is one on the first of them, and the others stay whole.
@@ -340,11 +356,11 @@ def _at_tap(g: Graph, conv: _Conv, x: str, tap: Sequence[int]) -> str:
     start = [tap[axis] * conv.dilations[axis] for axis in axes]
     # Counted from the end, so that no length is needed.
     behind = [start[axis] - (conv.spans[axis] - 1) for axis in axes]
-    end = [place or TO_THE_END for place in behind]
+    end = [place or END for place in behind]
     return g.Slice(x, ints(*start), ints(*end), ints(*(2 + axis for axis in axes)), ints(*conv.strides[: len(tap)]))
 
 
-def _taps(taps: int, dilation: int, stride: int, steps: np.ndarray, results: int) -> np.ndarray:
+def _taps(taps: int, *, dilation: int, stride: int, steps: np.ndarray, results: int) -> np.ndarray:
     """int64 [steps, results]: the tap by which a result takes a step, or `taps` if by none.
 
     Result 0 begins at step 0, the next at step `stride`.
@@ -354,8 +370,8 @@ def _taps(taps: int, dilation: int, stride: int, steps: np.ndarray, results: int
     return np.where((between == 0) & (tap >= 0) & (tap < taps), tap, taps)
 
 
-def _plus(g: Graph, value: str, number: int) -> str:
-    return g.Add(value, ints(number)) if number else value
+def _plus(value: Value, number: int) -> Value:
+    return value + ints(number) if number else value
 
 
 def _widths(model: onnx.ModelProto) -> dict[str, int]:
@@ -374,17 +390,3 @@ def _widths(model: onnx.ModelProto) -> dict[str, int]:
     inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
     dims = {value.name: value.type.tensor_type.shape.dim for value in (*inferred.input, *inferred.value_info)}
     return {name: dim[-1].dim_value for name, dim in dims.items() if dim and dim[-1].dim_value}
-
-
-def _drop_unread(graph: onnx.GraphProto) -> None:
-    """Remove the nodes and initializers that nothing reads any more."""
-    read = {output.name for output in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if read.intersection(node.output):
-            kept.append(node)
-            read |= names_read(node)
-    initializers = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(reversed(kept))
-    graph.initializer.extend(initializers)

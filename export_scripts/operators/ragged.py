@@ -1,4 +1,4 @@
-"""The beginning of every ragged stage: requests laid end to end, to be padded all together or group by group.
+"""The beginning of every ragged stage: requests laid end to end, to be padded all together or bucket by bucket.
 
 Triton gives a ragged input as one flat tensor, the items of all requests one after the other, and
 (batch_input BATCH_ITEM_SHAPE) the shape of each item. A stage before may have padded its items, so
@@ -7,12 +7,14 @@ the number of valid steps of each item comes beside them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from onnx import TensorProto, helper
+import numpy.typing as npt
 
-from export_scripts.operators.builder import Graph, ints
+from export_scripts.operators.builder import ONNX_TYPES, Graph, Value, ints
+from nemo_triton.contract import Tensor
 
 
 def item_dims_key(name: str) -> str:
@@ -20,7 +22,7 @@ def item_dims_key(name: str) -> str:
     return f"item_dims.{name}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ragged:
     """Items of many lengths end to end, inside a graph.
 
@@ -29,11 +31,16 @@ class Ragged:
     length: int64 [B], how many of them are valid
     """
 
-    table: str
-    start: str
-    steps: str
-    length: str
+    table: Value
+    start: Value
+    steps: Value
+    length: Value
     width: int | None
+
+    def read_by(self, body: Graph) -> Ragged:
+        """The same items, to be calculated with in the body of a loop."""
+        start, steps, length = (body.read(column) for column in (self.start, self.steps, self.length))
+        return replace(self, table=body.read(self.table), start=start, steps=steps, length=length)
 
 
 @dataclass(frozen=True)
@@ -45,66 +52,75 @@ class Padded:
     length: int64 [B], valid steps of each item
     """
 
-    values: str
-    valid: str
-    length: str
+    values: Value
+    valid: Value
+    length: Value
 
 
-def ragged_input(g: Graph, name: str, dtype: int, width: int | None = None) -> Ragged:
-    """Declare the ragged input `name` with its shapes and true lengths.
+def ragged_input(g: Graph, tensor: Tensor, **sizes: int) -> Ragged:
+    """Declare a ragged input with its shapes and true lengths.
 
-    Inputs: `name` flat [N] of type `dtype`; `name`_SHAPE int32 [B, rank], the shape of each item ([steps] or
-    [steps, width]); `name`_LENGTH int32 [B, 1]. An item has at least one step, valid or not: an
-    empty item in a ragged batch makes Triton's C++ onnxruntime backend (24.10, and main of
-    2026-02) read uninitialised memory for every later request, so no stage ever emits one.
+    An item has at least one step, valid or not: an empty item in a ragged batch makes Triton's C++ onnxruntime backend
+    (24.10, and main of 2026-02) read uninitialised memory for every later request, so no stage ever emits one.
+
+    Args:
+        g: gets the inputs NAME, flat [N]; NAME_SHAPE int32 [B, rank], the shape of each item, [steps] or
+            [steps, width]; NAME_LENGTH int32 [B, 1]
+        tensor: of one item, [steps] or [steps, width]
+        sizes: the width, by the name that the tensor's dims have for it
     """
-    flat = g.input(name, dtype, ["values"])
-    g.metadata[item_dims_key(name)] = "-1" if width is None else f"-1,{width}"
-    shapes = g.input(f"{name}_SHAPE", TensorProto.INT32, ["items", 1 if width is None else 2])
-    lengths = g.input(f"{name}_LENGTH", TensorProto.INT32, ["items", 1])
-    steps = g.Cast(g.Gather(shapes, np.array(0), axis=1), to=TensorProto.INT64)
+    flat = g.input(tensor.name, ONNX_TYPES[tensor.dtype], ["values"])
+    width = sizes[str(tensor.dims[1])] if len(tensor.dims) > 1 else None
+    g.metadata[item_dims_key(tensor.name)] = "-1" if width is None else f"-1,{width}"
+    shapes, lengths = g.take(tensor.shape), g.take(tensor.length)
+    steps = shapes[:, 0].astype(np.int64)
     return Ragged(
-        table=flat if width is None else g.Reshape(flat, ints(-1, width)),
-        start=g.CumSum(steps, np.array(0), exclusive=1),
+        table=flat if width is None else flat.reshape(-1, width),
+        start=steps.sum_before(axis=0),
         steps=steps,
-        length=g.Reshape(g.Cast(lengths, to=TensorProto.INT64), ints(-1)),
+        length=lengths.astype(np.int64).reshape(-1),
         width=width,
     )
 
 
-def padded(g: Graph, items: Ragged, values: int = TensorProto.FLOAT) -> Padded:
-    """The items as a batch of type `values`, as long as the longest of them, and at least 1 long."""
+def padded(g: Graph, items: Ragged, dtype: npt.DTypeLike = np.float32) -> Padded:
+    """The items as a batch of that type, as long as the longest of them, and at least 1 long."""
     time, valid = time_mask(g, items.length)
-    last = g.Unsqueeze(g.Sub(g.Add(items.start, items.steps), np.array(1)), ints(1))
-    rows = g.Min(g.Add(g.Unsqueeze(items.start, ints(1)), g.Unsqueeze(time, ints(0))), last)
-    gathered = g.Cast(g.Gather(items.table, rows, axis=0), to=values)
-    mask = valid if items.width is None else g.Unsqueeze(valid, ints(2))
-    return Padded(g.Where(mask, gathered, helper.tensor_dtype_to_np_dtype(values).type(0)), valid, items.length)
+    last = (items.start + items.steps - 1)[:, None]
+    rows = g.Min(items.start[:, None] + time[None, :], last)
+    values = items.table[rows].astype(dtype)
+    mask = valid if items.width is None else valid[:, :, None]
+    return Padded(g.Where(mask, values, np.dtype(dtype).type(0)), valid, items.length)
 
 
-def time_mask(g: Graph, length: str) -> tuple[str, str]:
+def time_mask(g: Graph, length: Value) -> tuple[Value, Value]:
     """Of lengths int64 [B]: the steps of the longest, int64 [T] with T at least 1, and which are valid, bool [B, T]."""
-    time = g.Range(np.array(0), g.Max(g.ReduceMax(length, keepdims=0), np.array(1)), np.array(1))
-    return time, g.Less(g.Unsqueeze(time, ints(0)), g.Unsqueeze(length, ints(1)))
+    time = g.arange(g.Max(length.max(), 1))
+    return time, time[None, :] < length[:, None]
 
 
-def pack(g: Graph, columns: list[str], kept: str) -> tuple[list[str], str]:
+def pack(g: Graph, columns: Sequence[Value], kept: Value) -> tuple[list[Value], Value]:
     """Move the kept entries of each row to its front.
 
-    columns: int64 [B, steps] each; kept: bool [B, steps]. Returns the columns as int64
-    [B, most kept], at least 1 wide and -1 where a row has no more, and the count of each row, int64 [B].
+    Args:
+        columns: int64 [B, steps] each
+        kept: bool [B, steps]
+
+    Returns:
+        The columns as int64 [B, most kept], at least 1 wide and -1 where a row has no more, and the count of each row,
+        int64 [B].
     """
-    chosen = g.Cast(kept, to=TensorProto.INT64)
-    length = g.ReduceSum(chosen, ints(1), keepdims=0)
-    most = g.Max(g.ReduceMax(length, keepdims=0), np.array(1))
-    beyond = g.Expand(g.Unsqueeze(most, ints(0)), g.Shape(kept))
-    target = g.Where(kept, g.Sub(g.CumSum(chosen, np.array(1)), np.array(1)), beyond)
-    width = g.Unsqueeze(g.Add(most, np.array(1)), ints(0))
-    empty = g.Expand(ints(-1), g.Concat(g.Shape(kept, start=0, end=1), width, axis=0))
+    counted = kept.astype(np.int64)
+    length = counted.sum(1)
+    most = g.Max(length.max(), 1)
+    beyond = g.Expand(most[None], kept.shape)
+    target = g.Where(kept, counted.cumsum(axis=1) - 1, beyond)
+    width = (most + 1)[None]
+    empty = g.Expand(ints(-1), g.Concat(kept.size(0), width, axis=0))
     packed = [g.ScatterElements(empty, target, column, axis=1) for column in columns]
-    return [g.Slice(row, ints(0), g.Unsqueeze(most, ints(0)), ints(1)) for row in packed], length
+    return [row[:, : most[None]] for row in packed], length
 
 
-def length_output(g: Graph, name: str, length: str) -> None:
-    """Emit lengths [B] as an int32 output [B, 1], the form that `ragged_input` takes."""
-    g.output(name, g.Unsqueeze(g.Cast(length, to=TensorProto.INT32), ints(1)), TensorProto.INT32, ["items", 1])
+def give_length(g: Graph, tensor: Tensor, length: Value) -> None:
+    """Emit the lengths [B] of a tensor as int32 [B, 1], the form that `ragged_input` takes."""
+    g.give(tensor.length, length.astype(np.int32)[:, None])

@@ -35,3 +35,17 @@ def rename_reads(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
     for inner in all_graphs(graph):
         for node in inner.node:
             node.input[:] = [renamed.get(name, name) for name in node.input]
+
+
+def drop_unread(graph: onnx.GraphProto) -> None:
+    """Remove the nodes and initializers that nothing reads any more."""
+    read = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if read.intersection(node.output):
+            kept.append(node)
+            read |= names_read(node)
+    initializers = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(initializers)

@@ -1,4 +1,4 @@
-"""A traced encoder in the precision that the export asks for."""
+"""A traced encoder in the precision of an export."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import onnx
 import onnxruntime as ort
 
 from export_scripts.precision.choice import Precision
-from export_scripts.precision.fp16 import to_half
+from export_scripts.precision.fp16 import to_fp16
 from export_scripts.precision.int8 import Batch, to_int8
 from export_scripts.stages.encoder import Conversion, unchanged
 from export_scripts.stages.features import FrontEnd, features_graph
+from nemo_triton.contract import FEATURES, SAMPLES
 
 RECORDINGS_AT_ONCE = 4
 
 
 def conversion(precision: Precision, front_end: FrontEnd) -> Conversion:
-    """What the encoder stage does to the traced encoder before it is put into the loop over groups."""
+    """What the encoder stage does to the traced encoder before it is put into the loop over buckets."""
     if precision.name == "fp16":
-        return to_half
+        return to_fp16
     if precision.name == "int8":
         return lambda traced: to_int8(traced, padded_features(front_end, precision.calibration.signals))
     return unchanged
@@ -33,8 +34,8 @@ def padded_features(front_end: FrontEnd, recordings: Sequence[np.ndarray]) -> It
     for start in range(0, len(by_length), RECORDINGS_AT_ONCE):
         batch = by_length[start : start + RECORDINGS_AT_ONCE]
         shapes = np.array([[len(samples)] for samples in batch], np.int32)
-        feeds = {"SAMPLES": np.concatenate(batch), "SAMPLES_SHAPE": shapes, "SAMPLES_LENGTH": shapes}
-        features, length = session.run(["FEATURES", "FEATURES_LENGTH"], feeds)
+        feeds = {SAMPLES.name: np.concatenate(batch), SAMPLES.shape.name: shapes, SAMPLES.length.name: shapes}
+        features, length = session.run([FEATURES.name, FEATURES.length.name], feeds)
         yield {"features": features, "length": length[:, 0].astype(np.int64)}
 
 

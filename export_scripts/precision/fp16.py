@@ -42,7 +42,7 @@ OF_NO_TYPE = ("Shape", "Size")
 LARGEST = float(np.finfo(np.float16).max)
 
 
-def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model in mixed precision; its inputs and outputs keep their types."""
     converted = onnx.shape_inference.infer_shapes(model)
     _Scope(converted.graph, None, {last_layer(converted.graph)}).convert()
@@ -61,7 +61,7 @@ class _Scope:
         self.graph = graph
         self.outer = outer
         self.kept = kept
-        self.half: set[str] = set()
+        self.fp16: set[str] = set()
         self.casts: dict[tuple[str, int], str] = {}
         self.nodes: list[onnx.NodeProto] = []
         self.weights = {tensor.name: tensor for tensor in graph.initializer if _is_float(tensor)}
@@ -74,7 +74,7 @@ class _Scope:
             self._convert(node)
         # What leaves keeps the type that it is declared with.
         for output in self.graph.output:
-            if output.name in self.half:
+            if output.name in self.fp16:
                 self._leave(output.name)
         used = {name for node in self.nodes for name in names_read(node)} | {out.name for out in self.graph.output}
         initializers = [tensor for tensor in self.graph.initializer if tensor.name in used]
@@ -90,31 +90,31 @@ class _Scope:
         given = [place for place in operands if place < len(node.input) and node.input[place]]
         if node.op_type in HEAVY and node.name not in self.kept:
             self._compute(node, range(len(node.input)), TensorProto.FLOAT16)
-        elif node.name in self.cut or self._all_half(node, given):
+        elif node.name in self.cut or self._all_fp16(node, given):
             self._compute(node, given, TensorProto.FLOAT16)
         elif node.op_type in OF_NO_TYPE:
             self.nodes.append(node)
         else:
             self._compute(node, range(len(node.input)), TensorProto.FLOAT)
 
-    def _all_half(self, node: onnx.NodeProto, operands: Sequence[int]) -> bool:
+    def _all_fp16(self, node: onnx.NodeProto, operands: Sequence[int]) -> bool:
         """Whether these operands are in float16, all but those that it holds as well."""
-        half = [self._is_half(node.input[place]) for place in operands]
-        return any(half) and all(
-            known or self._is_exact(node.input[place]) for known, place in zip(half, operands, strict=True)
+        fp16 = [self._is_fp16(node.input[place]) for place in operands]
+        return any(fp16) and all(
+            known or self._is_exact(node.input[place]) for known, place in zip(fp16, operands, strict=True)
         )
 
     def _compute(self, node: onnx.NodeProto, operands: Iterable[int], kind: int) -> None:
         """Add the node with these operands in that type."""
         for place in operands:
             name = node.input[place]
-            if name and self._is_half(name) != (kind == TensorProto.FLOAT16):
+            if name and self._is_fp16(name) != (kind == TensorProto.FLOAT16):
                 node.input[place] = self._cast(name, kind)
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 _Scope(attribute.g, self, self.kept).convert()
         if kind == TensorProto.FLOAT16:
-            self.half.update(node.output)
+            self.fp16.update(node.output)
         self.nodes.append(node)
 
     def _note(self, node: onnx.NodeProto) -> None:
@@ -132,7 +132,7 @@ class _Scope:
         return bool(node.op_type == "Cast" and node.input[0] in self.bools and node.attribute[0].i == TensorProto.FLOAT)
 
     def _cut_weights(self) -> set[str]:
-        """Names of the nodes that cut a part out of a weight for a product (graphs/convolutions.py).
+        """Names of the nodes that cut a part out of a weight for a product (operators/convolutions.py).
 
         They cut it out of float16, so that the weight is stored as such.
         """
@@ -145,8 +145,8 @@ class _Scope:
             if node.op_type == "Gather" and node.input[0] in self.weights and node.output[0] not in elsewhere
         }
 
-    def _is_half(self, name: str) -> bool:
-        return name in self.half or (self.outer is not None and self.outer._is_half(name))
+    def _is_fp16(self, name: str) -> bool:
+        return name in self.fp16 or (self.outer is not None and self.outer._is_fp16(name))
 
     def _is_exact(self, name: str) -> bool:
         """Whether float16 holds it as well: a mask, or a constant within its range."""
@@ -156,23 +156,23 @@ class _Scope:
         return name in self.masks or (self.outer is not None and self.outer._is_exact(name))
 
     def _weight(self, name: str) -> onnx.TensorProto | None:
-        found = self.weights.get(name)
-        return found if found is not None or self.outer is None else self.outer._weight(name)
+        weight = self.weights.get(name)
+        return weight if weight is not None or self.outer is None else self.outer._weight(name)
 
     def _cast(self, name: str, kind: int) -> str:
         """The value in that type; a constant is stored in it."""
-        made = self.casts.get((name, kind))
-        if made is None:
-            made = self.casts[name, kind] = f"{name}.{'half' if kind == TensorProto.FLOAT16 else 'single'}"
+        result = self.casts.get((name, kind))
+        if result is None:
+            result = self.casts[name, kind] = f"{name}.{'half' if kind == TensorProto.FLOAT16 else 'single'}"
             weight = self._weight(name)
             if weight is not None and kind == TensorProto.FLOAT16:
                 array = numpy_helper.to_array(weight)
-                self.graph.initializer.append(numpy_helper.from_array(array.astype(np.float16), made))
+                self.graph.initializer.append(numpy_helper.from_array(array.astype(np.float16), result))
             else:
-                self.nodes.append(helper.make_node("Cast", [name], [made], name=made, to=kind))
+                self.nodes.append(helper.make_node("Cast", [name], [result], name=result, to=kind))
             if kind == TensorProto.FLOAT16:
-                self.half.add(made)
-        return made
+                self.fp16.add(result)
+        return result
 
     def _leave(self, output: str) -> None:
         """Rename a float16 value, so that the output of its name can be its float32."""

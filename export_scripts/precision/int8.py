@@ -1,7 +1,7 @@
 """A float32 graph with its convolutions and products of matrices in 8-bit integers, for CPUs.
 
-Static: each activation has one scale, learnt from recordings. A dynamic scale would be taken over whatever shares
-the batch, and texts would depend on it. Weights have a scale for each channel and 7 bits, since CPUs without VNNI
+Static: each activation has one scale, learnt from recordings. A dynamic scale would be taken over the whole
+batch, and texts would depend on it. Weights have a scale for each channel and 7 bits, since CPUs without VNNI
 add two products in 16 bits, which 8 by 8 bits would overflow. Zero is always a number of the scale, so what masks
 set to zero stays zero.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
 from export_scripts.precision.fp16 import last_layer
 
@@ -27,7 +27,9 @@ Batch = dict[str, np.ndarray]
 """features float32 [B, frames, mels], length int64 [B]."""
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+class _Reader:
+    """A CalibrationDataReader of onnxruntime, which is any class with this method."""
+
     def __init__(self, batches: Iterator[Batch]) -> None:
         self.batches = batches
 
@@ -69,7 +71,7 @@ def sums_in_double(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its sums taken in float64 and rounded to float32.
 
     How far an item is padded decides in which order its zeros and numbers are added, so that a float32 sum depends on
-    its company by its last bit. Where the next step rounds to 8 bits, that bit may decide between two numbers.
+    the batch by its last bit. Where the next step rounds to 8 bits, that bit may decide between two numbers.
     """
     changed = onnx.shape_inference.infer_shapes(model)
     floats = {value.name for value in changed.graph.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT}

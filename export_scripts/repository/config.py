@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,8 @@ from tritonclient.grpc import model_config_pb2 as triton
 from export_scripts.errors import ExportError
 from export_scripts.operators.ragged import item_dims_key
 from export_scripts.operators.tuning import Target
-from export_scripts.repository.gpu import Accelerator, TensorRt, computes_in_half, use_cuda, use_tensorrt
+from export_scripts.repository.gpu import Accelerator, TensorRt, computes_in_fp16, use_cuda, use_tensorrt
+from nemo_triton.contract import Tensor
 
 TRITON_TYPES: dict[int, int] = {
     TensorProto.BOOL: triton.TYPE_BOOL,
@@ -34,7 +35,6 @@ TRITON_TYPES: dict[int, int] = {
 }
 CONFIG = "config.pbtxt"
 WILDCARD = -1
-SHAPE_SUFFIX = "_SHAPE"
 THREADS_PARAMETER = "intra_op_thread_count"
 
 
@@ -42,12 +42,12 @@ MAX_BATCH_SIZES: dict[Target, int] = {"cpu": 16, "gpu": 64}
 """Requests that a stage takes at once, unless the export says otherwise (docs/gpu.md)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Serving:
     """How Triton runs a recognizer's stages.
 
     max_batch_size: requests that a stage takes at once
-    queue_delay_us: how long the dynamic batcher waits for more company, microseconds
+    queue_delay_us: how long a request may wait for others to share its batch, in microseconds
     encoders: instances of the encoder, which run beside each other
     encoder_threads: of onnxruntime in each of them, on a CPU; 0 takes all cores
     accelerator: what runs the encoder on a GPU
@@ -70,14 +70,14 @@ class Serving:
         return cls(max_batch_size=MAX_BATCH_SIZES[target], target=target)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One graph to be served.
 
     device: "any" takes a GPU where the server has one
     encodes: whether it does most of the work, so that its instances and threads matter; others have one each
     shared: whether other recognizers use it, so that its configuration must be the same for all
-    step_rate: of the encoder's input, in Hz
+    step_rate: of an encoder's input, in Hz
     target: what a shared stage is tuned for; its name says so
     """
 
@@ -94,15 +94,14 @@ def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
     """The configuration of a stage; its inputs, outputs, dims and types are the graph's own."""
     serving = Serving.of(stage.target) if stage.shared else serving
     config = triton.ModelConfig(name=stage.name, backend="onnxruntime", max_batch_size=serving.max_batch_size)
-    items = item_dims(stage.graph)
+    items, shapes = item_dims(stage.graph), ragged_shapes(stage.graph)
     for value in stage.graph.graph.input:
-        source = value.name.removesuffix(SHAPE_SUFFIX)
-        if source != value.name and source in items:
+        if value.name in shapes:
             config.batch_input.add(
                 kind=triton.BatchInput.BATCH_ITEM_SHAPE,
                 target_name=[value.name],
                 data_type=data_type(value),
-                source_input=[source],
+                source_input=[shapes[value.name]],
             )
         elif value.name in items:
             config.input.add(
@@ -122,34 +121,38 @@ def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
         # PyTorch rounds like that in convolutions, unless told otherwise, but not in its FFT or an LSTM's products.
         use_cuda(config, tf32=stage.encodes)
         if stage.encodes and serving.accelerator == "tensorrt":
-            use_tensorrt(config, serving.tensorrt, computes_in_half(stage.graph))
+            use_tensorrt(config, serving.tensorrt, fp16=computes_in_fp16(stage.graph))
     return config
 
 
 def ensemble_config(
-    name: str, steps: Sequence[triton.ModelConfig], outputs: Sequence[str], parameters: dict[str, str]
+    name: str, steps: Sequence[triton.ModelConfig], outputs: Sequence[str], parameters: Mapping[str, str]
 ) -> triton.ModelConfig:
     """Wire the steps by the names of their tensors: an output feeds every later input of its name.
 
-    outputs: the tensors that a client may ask for. One who asks only for tensors of a step before the
-    last gets an error from Triton (2.51), which then drops the last step and waits for it all the same.
+    Args:
+        name: of the ensemble
+        steps: configurations of its stages, in order
+        outputs: names of tensors that a client may ask for. One who asks only for tensors of a step before the last
+            gets an error from Triton (2.51), which then drops the last step and waits for it all the same.
+        parameters: what the configuration says of the model
     """
     config = triton.ModelConfig(
         name=name, platform="ensemble", max_batch_size=min(step.max_batch_size for step in steps)
     )
-    made = {output.name: output for step in steps for output in step.output}
-    taken = {tensor.name for step in steps for tensor in step.input}
+    available = {output.name: output for step in steps for output in step.output}
+    needed = {tensor.name for step in steps for tensor in step.input}
     for step in steps:
         wired = config.ensemble_scheduling.step.add(model_name=step.name, model_version=-1)
         for tensor in step.input:
             wired.input_map[tensor.name] = tensor.name
-            if tensor.name not in made:
+            if tensor.name not in available:
                 config.input.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
         for tensor in step.output:
-            if tensor.name in taken or tensor.name in outputs:
+            if tensor.name in needed or tensor.name in outputs:
                 wired.output_map[tensor.name] = tensor.name
     for output in outputs:
-        config.output.add(name=output, data_type=made[output].data_type, dims=made[output].dims)
+        config.output.add(name=output, data_type=available[output].data_type, dims=available[output].dims)
     for key, value in parameters.items():
         config.parameters[key].string_value = value
     return config
@@ -161,7 +164,11 @@ def write_config(folder: Path, config: triton.ModelConfig) -> None:
 
 
 def read_config(folder: Path) -> triton.ModelConfig:
-    """The configuration in a model's folder. Raises ExportError naming the file."""
+    """The configuration in a model's folder.
+
+    Raises:
+        ExportError: naming the file, where it can't be read.
+    """
     file = folder / CONFIG
     try:
         return text_format.Parse(file.read_text(), triton.ModelConfig())
@@ -174,6 +181,11 @@ def item_dims(graph: onnx.ModelProto) -> dict[str, list[int]]:
     notes = {entry.key: entry.value for entry in graph.metadata_props}
     keys = {value.name: item_dims_key(value.name) for value in graph.graph.input}
     return {name: [int(dim) for dim in notes[key].split(",")] for name, key in keys.items() if key in notes}
+
+
+def ragged_shapes(graph: onnx.ModelProto) -> dict[str, str]:
+    """The inputs that hold the shapes of ragged inputs, and those ragged inputs, by name."""
+    return {Tensor(name, "FP32", ()).shape.name: name for name in item_dims(graph)}
 
 
 def dims(value: onnx.ValueInfoProto) -> list[int]:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from export_scripts.errors import ExportError
 from export_scripts.repository.config import read_config
+from nemo_triton.contract import Description
 
 REPORT = "parity.json"
 
 
-@dataclass(frozen=True)
-class Published:
+@dataclass(frozen=True, kw_only=True)
+class Existing:
     """A model that an export of its name would replace. Empty where it does not say, or another tool wrote it."""
 
     name: str
@@ -24,21 +25,26 @@ class Published:
     def described(self, beside: str) -> str:
         """The name and what tells it apart from an export of the checkpoint with the SHA-256 `beside`."""
         other = self.checkpoint_sha256 not in ("", beside)
-        details = [self.precision, "from another checkpoint" if other else ""]
-        told = ", ".join(filter(None, details))
-        return f"{self.name} ({told})" if told else self.name
+        details = ", ".join(filter(None, [self.precision, "from another checkpoint" if other else ""]))
+        return f"{self.name} ({details})" if details else self.name
 
 
-def find_published(repository: Path, name: str) -> Published | None:
+def find_existing(repository: Path, name: str) -> Existing | None:
     """The model of that name, if there is one."""
     folder = repository / name
     if not folder.is_dir():
         return None
     try:
         parameters = {key: value.string_value for key, value in read_config(folder).parameters.items()}
-    except ExportError:
-        return Published(name)
-    return Published(name, parameters.get("nemo_class", ""), parameters.get("precision", ""), _checkpoint(folder))
+        description = Description.of(parameters)
+    except (ExportError, ValueError):
+        return Existing(name=name)
+    return Existing(
+        name=name,
+        nemo_class=description.nemo_class,
+        precision=description.precision,
+        checkpoint_sha256=_checkpoint(folder),
+    )
 
 
 def _checkpoint(folder: Path) -> str:

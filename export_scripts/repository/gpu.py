@@ -1,4 +1,4 @@
-"""What a stage's configuration asks of onnxruntime on a GPU; on a CPU none of it is looked at.
+"""Settings of onnxruntime on a GPU, in a stage's configuration; on a CPU they have no effect.
 
 Names and values are those that Triton's C++ onnxruntime backend takes: triton-inference-server/onnxruntime_backend,
 README.md ("ONNX Runtime with TensorRT optimization", "... CUDA Execution Provider optimization") and
@@ -40,7 +40,7 @@ WARM_UP_FOLDER = "warmup"
 """Where Triton looks for the data of a model's warm-up, in the model's folder."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Lengths:
     """The shortest and the longest audio that is expected, in seconds."""
 
@@ -52,8 +52,8 @@ class Lengths:
 class TensorRt:
     """TensorRT's settings.
 
-    lengths: the range that its engines are built for before the first request; longer audio is right, but has the
-    engines built again while it waits
+    lengths: the range that its engines are built for before the first request; longer audio gives the same text, but
+        waits while the engines are built again
     cache: the folder for engines, on the server; relative to where the server was started
     """
 
@@ -64,7 +64,8 @@ class TensorRt:
 def use_cuda(config: triton.ModelConfig, tf32: bool) -> None:
     """Have GPU instances run by onnxruntime's CUDA provider.
 
-    tf32: whether products of float32 may be rounded to 10 bits of mantissa (TF32) for the tensor cores
+    Args:
+        tf32: whether products of float32 may be rounded to 10 bits of mantissa (TF32) for the tensor cores
     """
     for key, value in CUDA_PARAMETERS.items():
         config.parameters[key].string_value = value
@@ -74,7 +75,7 @@ def use_cuda(config: triton.ModelConfig, tf32: bool) -> None:
     )
 
 
-def use_tensorrt(config: triton.ModelConfig, settings: TensorRt, half: bool) -> None:
+def use_tensorrt(config: triton.ModelConfig, settings: TensorRt, *, fp16: bool) -> None:
     """Have GPU instances run by TensorRT as far as it can, and by CUDA where it can't; call after use_cuda.
 
     What it can, by onnxruntime's source (tensorrt_execution_provider.cc, GetCapability; pull request 12692): a graph
@@ -85,15 +86,16 @@ def use_tensorrt(config: triton.ModelConfig, settings: TensorRt, half: bool) -> 
     engine is built for the shapes that it has met, and again for one beyond them, so the model is warmed up by the
     shortest and the longest (see `warm_up`), and what was built is kept. TensorRT computes float64 as float32.
 
-    half: whether the graph computes in float16
+    Args:
+        fp16: whether the graph computes in float16
     """
     accelerators = config.optimization.execution_accelerators
-    fallbacks = [(one.name, dict(one.parameters)) for one in accelerators.gpu_execution_accelerator]
+    fallbacks = [(other.name, dict(other.parameters)) for other in accelerators.gpu_execution_accelerator]
     accelerators.ClearField("gpu_execution_accelerator")
     accelerators.gpu_execution_accelerator.add(
         name="tensorrt",
         parameters={
-            "precision_mode": "FP16" if half else "FP32",
+            "precision_mode": "FP16" if fp16 else "FP32",
             "max_workspace_size_bytes": str(WORKSPACE_BYTES),
             "trt_engine_cache_enable": "1",
             "trt_engine_cache_path": settings.cache,
@@ -109,7 +111,11 @@ def use_tensorrt(config: triton.ModelConfig, settings: TensorRt, half: bool) -> 
 def warm_up(config: triton.ModelConfig, lengths: Lengths, step_rate: int) -> dict[str, bytes]:
     """Have Triton run a ragged stage on the shortest and on a full batch of the longest before it is ready.
 
-    step_rate: of the ragged input, in Hz. Returns the files for the model's folder, by path.
+    Args:
+        step_rate: of the ragged input, in Hz
+
+    Returns:
+        The files for the model's folder, by path.
     """
     files = {}
     del config.model_warmup[:]
@@ -120,15 +126,15 @@ def warm_up(config: triton.ModelConfig, lengths: Lengths, step_rate: int) -> dic
         steps = max(round(seconds * step_rate), 1)
         sample = config.model_warmup.add(name=name, batch_size=batch)
         for tensor in config.input:
-            given = sample.inputs[tensor.name]
-            given.data_type = tensor.data_type
+            feed = sample.inputs[tensor.name]
+            feed.data_type = tensor.data_type
             if tensor.allow_ragged_batch:
-                given.dims.extend(steps if dim < 0 else dim for dim in tensor.dims)
-                given.random_data = True
+                feed.dims.extend(steps if dim < 0 else dim for dim in tensor.dims)
+                feed.random_data = True
             else:
-                # The number of steps that count, which would be nonsense at random.
-                given.dims.extend(tensor.dims)
-                given.input_data_file = f"{name}_{tensor.name}"
+                # The number of valid steps; a random one would make no sense.
+                feed.dims.extend(tensor.dims)
+                feed.input_data_file = f"{name}_{tensor.name}"
                 files[f"{WARM_UP_FOLDER}/{name}_{tensor.name}"] = np.array([steps], np.int32).tobytes()
     return files
 
@@ -140,7 +146,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         (folder / name).write_bytes(content)
 
 
-def computes_in_half(graph: onnx.ModelProto) -> bool:
+def computes_in_fp16(graph: onnx.ModelProto) -> bool:
     """Whether any weights of a graph, or of a graph within it, are float16."""
     return any(
         tensor.data_type == TensorProto.FLOAT16 for inner in all_graphs(graph.graph) for tensor in inner.initializer

@@ -28,7 +28,9 @@ def publishing(repository: Path) -> Iterator[Path]:
 
     A model of the same name is replaced. Where the block or the publishing fails, or is interrupted,
     the repository is as it was; what a killed export left half published is put back by the next.
-    Raises ExportError where the repository can't be written.
+
+    Raises:
+        ExportError: where the repository can't be written.
     """
     existed = repository.exists()
     try:
@@ -120,7 +122,11 @@ def _recover(repository: Path, place: Path, prefix: str) -> None:
 
 @contextmanager
 def _locked(folder: Path, wait: bool = True) -> Iterator[None]:
-    """Hold a folder against other exports. Raises BlockingIOError where another has it and `wait` is false."""
+    """Keep other exports out of a folder.
+
+    Raises:
+        BlockingIOError: where another has it and `wait` is false.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import TensorProto
 
-from export_scripts.operators.builder import Graph, ints
-from export_scripts.operators.ragged import length_output
+from export_scripts.operators.builder import Graph, Value, ints
+from export_scripts.operators.ragged import give_length
+from nemo_triton.contract import AUDIO, AUDIO_STAGE, SAMPLES
 
 MAX_SECONDS = 1200
 """Longer audio is refused, since a server that runs out of memory is gone for all of its clients."""
@@ -19,26 +19,28 @@ def audio_graph(sample_rate: int) -> onnx.ModelProto:
     The one stage that is not ragged: it stands between clients, who may send no samples at all,
     and the ragged stages, which must never see an empty item (see `ragged_input`). Requests that share
     its batch are of one length, so audio that it refuses costs no other request its text.
+
+    Args:
+        sample_rate: of the audio, in Hz
     """
-    g = Graph("audio")
-    audio = g.input("AUDIO", TensorProto.INT16, ["items", "samples"])
-    shape = g.Shape(audio)
-    items, samples = g.Slice(shape, ints(0), ints(1)), g.Slice(shape, ints(1), ints(2))
-    missing = g.Max(g.Sub(ints(1), samples), ints(0))
-    silence = g.ConstantOfShape(
-        g.Concat(items, missing, axis=0), value=onnx.numpy_helper.from_array(np.zeros(1, np.int16))
-    )
-    g.output("SAMPLES", g.Concat(audio, silence, axis=1), TensorProto.INT16, ["items", "at_least_one"])
-    length_output(g, "SAMPLES_LENGTH", g.Expand(g.Add(samples, _refuse_long(g, samples, sample_rate)), items))
+    g = Graph(AUDIO_STAGE)
+    audio = g.take(AUDIO)
+    shape = audio.shape
+    items, samples = shape[:1], shape[1:2]
+    missing = g.Max(ints(1) - samples, ints(0))
+    zero = onnx.numpy_helper.from_array(np.zeros(1, np.int16))
+    silence = g.ConstantOfShape(g.Concat(items, missing, axis=0), value=zero)
+    g.give(SAMPLES, g.Concat(audio, silence, axis=1))
+    give_length(g, SAMPLES, g.Expand(samples + _refuse_long(g, samples, sample_rate), items))
     return g.model()
 
 
-def _refuse_long(g: Graph, samples: str, sample_rate: int) -> str:
+def _refuse_long(g: Graph, samples: Value, sample_rate: int) -> Value:
     """int64 [1], a zero, or an error of onnxruntime that says why.
 
     ONNX has no operator for that: a look-up beyond the end of a table fails, and the error quotes the node's name.
     """
-    too_long = g.Cast(g.Greater(samples, ints(MAX_SECONDS * sample_rate)), to=TensorProto.INT64)
+    too_long = (samples > ints(MAX_SECONDS * sample_rate)).astype(np.int64)
     zero = g.Gather(ints(0), too_long)
     g.nodes[-1].name = f"audio is longer than {MAX_SECONDS} seconds"
     return zero

@@ -1,7 +1,7 @@
 """Encoder stage: NeMo's own modules, traced with every length mask on.
 
 NeMo's `export()` switches the masks of convolutions off and drops the lengths, so that an
-utterance's text depends on the company it has in its batch. Here the encoder keeps them.
+utterance's text depends on the others in its batch. Here the encoder keeps them.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MethodType
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from nemo.collections.asr.modules import ConformerEncoder, ConvASREncoder
@@ -25,22 +26,37 @@ from nemo.collections.asr.parts.submodules.multi_head_attention import (
     RelPositionMultiHeadAttention,
 )
 from nemo.core.classes.common import typecheck
-from onnx import TensorProto
 
 from export_scripts.operators.attention import attention
-from export_scripts.operators.bucketing import in_groups, side_by_side
-from export_scripts.operators.builder import OPSET, Graph
+from export_scripts.operators.bucketing import in_buckets, side_by_side
+from export_scripts.operators.builder import OPSET, Graph, Value
 from export_scripts.operators.convolutions import without_convolutions
-from export_scripts.operators.ragged import Padded, Ragged, length_output, ragged_input
+from export_scripts.operators.ragged import Padded, Ragged, give_length, ragged_input
 from export_scripts.operators.tuning import CPU, Tuning
+from nemo_triton.contract import ENCODED, FEATURES, LABELS, LOG_PROBS
 
 Conversion = Callable[[onnx.ModelProto], onnx.ModelProto]
 """Changes the traced encoder, inputs features and length, outputs scores and scores_length, keeping all four."""
 
 
 def unchanged(traced: onnx.ModelProto) -> onnx.ModelProto:
-    """The conversion of those who want float32."""
+    """The conversion of an encoder that stays in float32."""
     return traced
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions:
+    """How an encoder becomes a stage.
+
+    mels: of its input
+    frame_rate: of its input, in Hz
+    convert: done to the traced encoder
+    """
+
+    mels: int
+    frame_rate: int
+    convert: Conversion = unchanged
+    tuning: Tuning = CPU
 
 
 class LengthKeepingEncoder(torch.nn.Module):
@@ -88,54 +104,45 @@ class RnntEncoder(LengthKeepingEncoder):
         return projected
 
 
-def ctc_encoder_graph(
-    encoder: CtcEncoder, mels: int, frame_rate: int, convert: Conversion = unchanged, tuning: Tuning = CPU
-) -> onnx.ModelProto:
+def ctc_encoder_graph(encoder: CtcEncoder, options: EncoderOptions) -> onnx.ModelProto:
     """FEATURES float32 (ragged) -> LABELS int32 [B, frames'], LABELS_LENGTH, LOG_PROBS float32.
 
-    LOG_PROBS [B, frames', labels] is there for those who ask for it; its best label a frame, taken
-    as NeMo takes it, is LABELS.
+    LABELS is the best label of each frame, taken as NeMo takes it. LOG_PROBS [B, frames', labels] is for the ensemble
+    with log-probs.
     """
-    g, log_probs = _encoder(encoder, mels, frame_rate, convert, tuning)
-    best = g.Cast(g.ArgMax(log_probs.table, axis=1, keepdims=0), to=TensorProto.INT32)
-    labels = side_by_side(g, replace(log_probs, table=best, width=None))
-    g.output("LABELS", labels, TensorProto.INT32, ["items", "encoded"])
-    length_output(g, "LABELS_LENGTH", log_probs.length)
-    _output(g, "LOG_PROBS", log_probs)
+    g, log_probs = _encoder(encoder, options)
+    best = log_probs.table.argmax(axis=1).astype(np.int32)
+    g.give(LABELS, side_by_side(g, replace(log_probs, table=best, width=None)))
+    give_length(g, LABELS, log_probs.length)
+    g.give(LOG_PROBS, side_by_side(g, log_probs), labels=log_probs.width or 1)
     return g.model()
 
 
-def rnnt_encoder_graph(
-    encoder: RnntEncoder, mels: int, frame_rate: int, convert: Conversion = unchanged, tuning: Tuning = CPU
-) -> onnx.ModelProto:
+def rnnt_encoder_graph(encoder: RnntEncoder, options: EncoderOptions) -> onnx.ModelProto:
     """FEATURES float32 (ragged) -> ENCODED float32 [B, frames', joint size], ENCODED_LENGTH."""
-    g, encoded = _encoder(encoder, mels, frame_rate, convert, tuning)
-    _output(g, "ENCODED", encoded)
-    length_output(g, "ENCODED_LENGTH", encoded.length)
+    g, encoded = _encoder(encoder, options)
+    g.give(ENCODED, side_by_side(g, encoded), width=encoded.width or 1)
+    give_length(g, ENCODED, encoded.length)
     return g.model()
 
 
-def _encoder(
-    encoder: LengthKeepingEncoder, mels: int, frame_rate: int, convert: Conversion, tuning: Tuning
-) -> tuple[Graph, Ragged]:
-    """The graph so far, and the scores of each item's own frames; frame_rate is that of FEATURES, in Hz."""
-    traced, width = _trace(encoder, mels, tuning.scores_at_once)
-    converted = convert(traced if tuning.convolutions else without_convolutions(traced))
+def _encoder(encoder: LengthKeepingEncoder, options: EncoderOptions) -> tuple[Graph, Ragged]:
+    """The graph so far, and the scores of each item's own frames."""
+    tuning = options.tuning
+    traced, width = trace(encoder, options.mels, tuning.scores_at_once)
+    converted = options.convert(traced if tuning.convolutions else without_convolutions(traced))
 
-    def network(group: Graph, batch: Padded) -> tuple[str, str]:
-        results = group.append(converted, {"features": batch.values, "length": batch.length})
+    def network(bucket: Graph, batch: Padded) -> tuple[Value, Value]:
+        results = bucket.append(converted, {"features": batch.values, "length": batch.length})
         return results["scores"], results["scores_length"]
 
     g = Graph("encoder")
-    features = ragged_input(g, "FEATURES", TensorProto.FLOAT, width=mels)
-    return g, in_groups(g, features, network, width=width, step_rate=frame_rate, tuning=tuning)
+    features = ragged_input(g, FEATURES, mels=options.mels)
+    return g, in_buckets(g, features, network, width=width, step_rate=options.frame_rate, tuning=tuning)
 
 
-def _output(g: Graph, name: str, items: Ragged) -> None:
-    g.output(name, side_by_side(g, items), TensorProto.FLOAT, ["items", "encoded", items.width or 1])
-
-
-def _trace(module: LengthKeepingEncoder, mels: int, scores_at_once: int) -> tuple[onnx.ModelProto, int]:
+def trace(module: LengthKeepingEncoder, mels: int, scores_at_once: int) -> tuple[onnx.ModelProto, int]:
+    """The module as a graph for one padded batch (see Conversion), and the width of its scores."""
     example = torch.randn(2, 120, mels), torch.tensor([120, 73])
     with (
         # Through a folder: only there PyTorch keeps weights beside the graph where both exceed protobuf's 2 GiB.
@@ -167,11 +174,15 @@ def _trace(module: LengthKeepingEncoder, mels: int, scores_at_once: int) -> tupl
 
 
 def check_encoder(encoder: torch.nn.Module) -> None:
-    """Raises ValueError for an encoder whose lengths can't be kept, or of a kind that was never compared with NeMo."""
+    """Refuse an encoder that can't be exported.
+
+    Raises:
+        ValueError: if its lengths can't be kept, or it is of a kind that was never compared with NeMo.
+    """
     if isinstance(encoder, ConvASREncoder):
         masked = {child.conv for child in encoder.modules() if isinstance(child, MaskedConv1d) and child.use_mask}
         if any(isinstance(child, torch.nn.Conv1d) and child not in masked for child in encoder.modules()):
-            raise ValueError("encoder.conv_mask is false: its text would depend on the company in a batch")
+            raise ValueError("encoder.conv_mask is false: its text would depend on the other requests of its batch")
     elif isinstance(encoder, ConformerEncoder):
         if encoder.self_attention_model != "rel_pos":
             raise ValueError(
@@ -241,16 +252,16 @@ class _Masks:
     """
 
     def __init__(self) -> None:
-        self._made: list[tuple[torch.Tensor, int, tuple[torch.Tensor, torch.Tensor]]] = []
+        self._masks: list[tuple[torch.Tensor, int, tuple[torch.Tensor, torch.Tensor]]] = []
 
     def of(self, lengths: torch.Tensor, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
         """[B, 1, steps], true and 1 where a step is valid: bool and float32."""
-        for known, known_steps, mask in self._made:
+        for known, known_steps, mask in self._masks:
             if known is lengths and known_steps == int(steps):
                 return mask
         valid = (torch.arange(steps).unsqueeze(0) < lengths.unsqueeze(1)).unsqueeze(1)
-        self._made.append((lengths, int(steps), (valid, valid.to(torch.float32))))
-        return self._made[-1][2]
+        self._masks.append((lengths, int(steps), (valid, valid.to(torch.float32))))
+        return self._masks[-1][2]
 
 
 def _padding_masks(
@@ -259,7 +270,7 @@ def _padding_masks(
     """True where a frame is not valid: bool [B, frames], and [B, 1, frames] for `attention`.
 
     NeMo has a mask of frames by frames, which for ten minutes of audio alone takes gigabytes; what
-    a frame that is not valid would attend to matters to nobody.
+    a frame that is not valid would attend to is never read.
     """
     invalid = torch.arange(max_audio_length).unsqueeze(0) >= padding_length.unsqueeze(1)
     return invalid, invalid.unsqueeze(1)

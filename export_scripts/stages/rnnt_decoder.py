@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
-from export_scripts.operators.builder import Graph, ints
+from export_scripts.operators.builder import Graph, Value, ints
 from export_scripts.operators.ragged import Padded, pack, padded, ragged_input
-from export_scripts.stages.text import Pieces, emit_transcript
+from export_scripts.stages.text import Pieces, give_transcript
+from nemo_triton.contract import ENCODED
 
-FRAMES_A_STEP = 4
+FRAMES_PER_STEP = 4
 """Frames that a step looks at: most are blank, and a step ends at the first that is not."""
 
 ACTIVATIONS = {"ReLU": "Relu", "Sigmoid": "Sigmoid", "Tanh": "Tanh"}
@@ -38,8 +40,8 @@ class LstmLayer:
     hidden: np.ndarray
 
 
-@dataclass(frozen=True)
-class Transducer:
+@dataclass(frozen=True, kw_only=True)
+class RnntWeights:
     """What decoding needs of an RNNT model besides its encoder.
 
     embedding: float32 [pieces + 1, inputs]; the last row is the blank's, which begins a text
@@ -62,7 +64,7 @@ class Transducer:
         return int(self.output.weight.shape[1]) - 1
 
 
-def rnnt_decoder_graph(transducer: Transducer, pieces: Pieces, frames_a_step: int = FRAMES_A_STEP) -> onnx.ModelProto:
+def rnnt_decoder_graph(weights: RnntWeights, pieces: Pieces, frames_per_step: int = FRAMES_PER_STEP) -> onnx.ModelProto:
     """ENCODED float32 (ragged), the joint's projection of the encoder -> TEXT, TOKENS, FRAMES, TOKENS_LENGTH.
 
     Graves 2012, "Sequence transduction with recurrent neural networks"; the tokens are those of NeMo's
@@ -70,34 +72,60 @@ def rnnt_decoder_graph(transducer: Transducer, pieces: Pieces, frames_a_step: in
     of the loop takes each item to its next token, or some frames on where there is none.
     """
     g = Graph("rnnt")
-    encoded = padded(g, ragged_input(g, "ENCODED", TensorProto.FLOAT, width=transducer.joint_size))
-    tokens, frames = _loop(g, encoded, transducer, frames_a_step)
-    kept = g.GreaterOrEqual(tokens, np.array(0))
-    (tokens, frames), length = pack(g, [tokens, frames], kept)
-    emit_transcript(g, tokens, frames, length, pieces)
+    encoded = padded(g, ragged_input(g, ENCODED, width=weights.joint_size))
+    tokens, frames = greedy_search(g, encoded, weights, frames_per_step)
+    (tokens, frames), length = pack(g, [tokens, frames], tokens >= 0)
+    give_transcript(g, tokens=tokens, frames=frames, length=length, pieces=pieces)
     return g.model()
 
 
-def _loop(g: Graph, encoded: Padded, transducer: Transducer, frames_a_step: int) -> tuple[str, str]:
-    """int64 [B, steps] each: the token that a step found or -1, and its frame."""
-    items = g.Shape(encoded.values, start=0, end=1)
-    longest = g.Shape(encoded.values, start=1, end=2)
-    table = g.Reshape(encoded.values, ints(-1, transducer.joint_size))
-    first_row = g.Mul(g.Range(np.array(0), g.Squeeze(items), np.array(1)), longest)
-    outer = {"table": table, "first_row": first_row, "last": g.Sub(longest, np.array(1)), "length": encoded.length}
-
-    start = _start(transducer)
-    zeros = g.Expand(np.array(0), items)
+def greedy_search(g: Graph, encoded: Padded, weights: RnntWeights, frames_per_step: int) -> tuple[Value, Value]:
+    """int64 [B, steps] each: the token of each step or -1, and its frame."""
+    items, longest = encoded.values.size(0), encoded.values.size(1)
+    rows = _Rows(
+        table=encoded.values.reshape(-1, weights.joint_size),
+        first=g.arange(items.squeeze()) * longest,
+        last_frame=longest - 1,
+        length=encoded.length,
+    )
+    start = _start(weights)
+    zeros = g.Expand(0, items)
     state = [zeros, zeros] + [g.Expand(row, g.Concat(items, ints(1), axis=0)) for row in start]
-    body = _step(transducer, outer, len(start), frames_a_step)
+    body = _step(weights, rows, states=len(start), frames_per_step=frames_per_step)
     results = g.add("Loop", ["", np.array(True), *state], len(state) + 2, body=body.graph())
-    tokens, frames = (g.Transpose(column, perm=[1, 0]) for column in results[-2:])
+    tokens, frames = (column.transpose(1, 0) for column in results[-2:])
     return tokens, frames
 
 
-def _step(transducer: Transducer, outer: dict[str, str], states: int, frames_a_step: int) -> Graph:
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The encoded frames of a batch, where the loop's body looks them up.
+
+    table: float32 [B * longest, joint size]
+    first: int64 [B], the row of each item's first frame
+    last_frame: int64 [1], of the longest item
+    length: int64 [B], frames of each item
+    """
+
+    table: Value
+    first: Value
+    last_frame: Value
+    length: Value
+
+    def read_by(self, body: Graph) -> _Rows:
+        """The same rows, to be calculated with in the loop's body."""
+        return _Rows(
+            table=body.read(self.table),
+            first=body.read(self.first),
+            last_frame=body.read(self.last_frame),
+            length=body.read(self.length),
+        )
+
+
+def _step(weights: RnntWeights, rows: _Rows, *, states: int, frames_per_step: int) -> Graph:
     """The loop's body; it carries each item's frame, tokens at that frame, LSTM states and projected prediction."""
     g = Graph("step")
+    rows = rows.read_by(g)
     g.input("step_number", TensorProto.INT64, [])
     g.input("go_on_in", TensorProto.BOOL, [])
     frame = g.input("frame_in", TensorProto.INT64, ["items"])
@@ -105,85 +133,83 @@ def _step(transducer: Transducer, outer: dict[str, str], states: int, frames_a_s
     carried = [g.input(f"state_{index}_in", TensorProto.FLOAT, ["items", "width"]) for index in range(states)]
     *memory, predicted = carried
 
-    label, spoken = _labels_ahead(g, transducer, outer, frame, predicted, frames_a_step)
-    ahead = g.ArgMax(spoken, axis=1, keepdims=1)
-    found = g.Cast(g.ReduceMax(spoken, ints(1), keepdims=0), to=TensorProto.BOOL)
-    token = g.Squeeze(g.GatherElements(label, ahead, axis=1), ints(1))
-    ahead = g.Squeeze(ahead, ints(1))
-    found_at = g.Add(frame, ahead)
+    frames = frame[:, None] + np.arange(frames_per_step, dtype=np.int64)[None]
+    label, is_token = _labels(g, weights, rows, frames=frames, predicted=predicted)
+    ahead = is_token.argmax(axis=1, keepdims=True)
+    any_token = is_token.max(1).astype(np.bool_)
+    token = g.GatherElements(label, ahead, axis=1).squeeze(1)
+    ahead = ahead.squeeze(1)
+    token_frame = frame + ahead
 
-    same_frame = g.Where(g.Equal(ahead, np.array(0)), symbols, np.array(0))
-    counted = g.Where(found, g.Add(same_frame, np.array(1)), np.array(0))
-    full = g.GreaterOrEqual(counted, np.array(transducer.max_symbols))
-    after_token = g.Add(found_at, g.Cast(full, to=TensorProto.INT64))
-    next_frame = g.Where(found, after_token, g.Add(frame, np.array(frames_a_step)))
-    go_on = g.ReduceMax(g.Cast(g.Less(next_frame, outer["length"]), to=TensorProto.INT64), keepdims=0)
+    same_frame = g.Where(ahead == 0, symbols, 0)
+    counted = g.Where(any_token, same_frame + 1, 0)
+    full = counted >= weights.max_symbols
+    after_token = token_frame + full.astype(np.int64)
+    next_frame = g.Where(any_token, after_token, frame + frames_per_step)
+    go_on = (next_frame < rows.length).astype(np.int64).max()
 
-    g.output("go_on", g.Cast(go_on, to=TensorProto.BOOL), TensorProto.BOOL, [])
+    g.output("go_on", go_on.astype(np.bool_), TensorProto.BOOL, [])
     g.output("frame", next_frame, TensorProto.INT64, ["items"])
-    g.output("symbols", g.Where(full, np.array(0), counted), TensorProto.INT64, ["items"])
-    updated = _predict(g, transducer, token, memory)
-    keep_row = g.Unsqueeze(found, ints(1))
+    g.output("symbols", g.Where(full, 0, counted), TensorProto.INT64, ["items"])
+    updated = _predict(g, weights, token, memory)
+    is_updated = any_token[:, None]
     for index, (new, old) in enumerate(zip(updated, carried, strict=True)):
-        g.output(f"state_{index}", g.Where(keep_row, new, old), TensorProto.FLOAT, ["items", "width"])
-    g.output("token", g.Where(found, token, np.array(-1)), TensorProto.INT64, ["items"])
-    g.output("token_frame", found_at, TensorProto.INT64, ["items"])
+        g.output(f"state_{index}", g.Where(is_updated, new, old), TensorProto.FLOAT, ["items", "width"])
+    g.output("token", g.Where(any_token, token, -1), TensorProto.INT64, ["items"])
+    g.output("token_frame", token_frame, TensorProto.INT64, ["items"])
     return g
 
 
-def _labels_ahead(
-    g: Graph, transducer: Transducer, outer: dict[str, str], frame: str, predicted: str, frames_a_step: int
-) -> tuple[str, str]:
-    """[B, frames_a_step] each: the best label of the next frames, int64, and whether it is a token, float32 1 or 0."""
-    frames = g.Add(g.Unsqueeze(frame, ints(1)), np.arange(frames_a_step, dtype=np.int64)[None])
-    own = g.Less(frames, g.Unsqueeze(outer["length"], ints(1)))
-    rows = g.Add(g.Min(frames, outer["last"]), g.Unsqueeze(outer["first_row"], ints(1)))
-    summed = g.Add(g.Gather(outer["table"], rows, axis=0), g.Unsqueeze(predicted, ints(1)))
-    activated = getattr(g, ACTIVATIONS[transducer.activation])(summed)
-    logits = g.Add(g.MatMul(activated, transducer.output.weight), transducer.output.bias)
-    label = g.ArgMax(logits, axis=2, keepdims=0)
-    spoken = g.And(g.Not(g.Equal(label, np.array(transducer.blank))), own)
+def _labels(g: Graph, weights: RnntWeights, rows: _Rows, *, frames: Value, predicted: Value) -> tuple[Value, Value]:
+    """The best label at some frames, int64 [B, frames], and whether it is a token, float32 1 or 0.
+
+    frames: int64 [B, frames], which may be beyond an item's last; predicted: float32 [B, joint size]
+    """
+    within = frames < rows.length[:, None]
+    row = g.Min(frames, rows.last_frame) + rows.first[:, None]
+    activate = getattr(g, ACTIVATIONS[weights.activation])
+    logits = activate(rows.table[row] + predicted[:, None]) @ weights.output.weight + weights.output.bias
+    label = logits.argmax(axis=2)
+    is_token = (label != weights.blank) & within
     # onnxruntime 1.19 has no ArgMax of int64, and its CUDA provider none of int32.
-    return label, g.Cast(spoken, to=TensorProto.FLOAT)
+    return label, is_token.astype(np.float32)
 
 
-def _predict(g: Graph, transducer: Transducer, token: str, memory: list[str]) -> list[str]:
+def _predict(g: Graph, weights: RnntWeights, token: Value, memory: Sequence[Value]) -> list[Value]:
     """The state after `token` int64 [B]: hidden and cell of each layer, and the projected prediction."""
     # The first layer's product with its input is looked up: there are only as many inputs as tokens.
-    gates = g.Gather(_gates_by_token(transducer), token, axis=0)
-    state: list[str] = []
-    for layer, (hidden, cell) in zip(transducer.layers, zip(memory[::2], memory[1::2], strict=True), strict=True):
+    gates = g.Gather(_gates_by_token(weights), token, axis=0)
+    state: list[Value] = []
+    for layer, (hidden, cell) in zip(weights.layers, zip(memory[::2], memory[1::2], strict=True), strict=True):
         if state:
-            gates = g.Add(g.MatMul(state[-2], layer.inputs.weight), layer.inputs.bias)
-        gates = g.Add(gates, g.MatMul(hidden, layer.hidden))
+            gates = state[-2] @ layer.inputs.weight + layer.inputs.bias
+        gates = gates + hidden @ layer.hidden
         entry, forget, candidate, out = g.add("Split", [gates], 4, axis=1, num_outputs=4)
-        kept = g.Mul(g.Sigmoid(forget), cell)
-        cell = g.Add(kept, g.Mul(g.Sigmoid(entry), g.Tanh(candidate)))
-        state += [g.Mul(g.Sigmoid(out), g.Tanh(cell)), cell]
-    predicted = g.Add(g.MatMul(state[-2], transducer.prediction.weight), transducer.prediction.bias)
-    return [*state, predicted]
+        cell = g.Sigmoid(forget) * cell + g.Sigmoid(entry) * g.Tanh(candidate)
+        state += [g.Sigmoid(out) * g.Tanh(cell), cell]
+    return [*state, state[-2] @ weights.prediction.weight + weights.prediction.bias]
 
 
-def _gates_by_token(transducer: Transducer) -> np.ndarray:
-    first = transducer.layers[0].inputs
-    table: np.ndarray = transducer.embedding @ first.weight + first.bias
+def _gates_by_token(weights: RnntWeights) -> np.ndarray:
+    first = weights.layers[0].inputs
+    table: np.ndarray = weights.embedding @ first.weight + first.bias
     return table
 
 
-def _start(transducer: Transducer) -> list[np.ndarray]:
+def _start(weights: RnntWeights) -> list[np.ndarray]:
     """The state [1, width] of each kind before anything is said: one step on the blank from nothing."""
 
     def sigmoid(x: np.ndarray) -> np.ndarray:
         result: np.ndarray = 1 / (1 + np.exp(-x))
         return result
 
-    gates = _gates_by_token(transducer)[transducer.blank][None]
+    gates = _gates_by_token(weights)[weights.blank][None]
     state: list[np.ndarray] = []
-    for layer in transducer.layers:
+    for layer in weights.layers:
         if state:
             gates = state[-2] @ layer.inputs.weight + layer.inputs.bias
         entry, _, candidate, out = np.split(gates, 4, axis=1)
         cell = sigmoid(entry) * np.tanh(candidate)
         state += [sigmoid(out) * np.tanh(cell), cell]
-    state.append(state[-2] @ transducer.prediction.weight + transducer.prediction.bias)
+    state.append(state[-2] @ weights.prediction.weight + weights.prediction.bias)
     return [row.astype(np.float32) for row in state]

@@ -10,14 +10,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from export_scripts.operators.builder import Graph, ints, opset_imports
-from export_scripts.operators.ragged import length_output, pack, padded, ragged_input
+from export_scripts.operators.builder import BATCH, Graph, Value, opset_imports
+from export_scripts.operators.ragged import give_length, pack, padded, ragged_input
 from export_scripts.operators.walk import names_read
+from nemo_triton.contract import FRAMES, PIECES, TEXT, TOKENS, TRANSCRIPT
 
-TRANSCRIPT: tuple[str, ...] = ("TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH")
-"""What a decoder gives, and a recognizer to its clients."""
-PIECES = "PIECES"
-"""What passes between a decoder and a text stage."""
 LONGEST_DOUBLING = 24
 """Texts of up to 2**23 tokens; a day of speech has fewer."""
 
@@ -44,8 +41,13 @@ class Pieces:
 def read_pieces(size: int, decode: Callable[[list[int]], str], punctuation: Iterable[str]) -> Pieces:
     """Learn the pieces of a vocabulary from the tokenizer itself.
 
-    decode: NeMo's text of a list of ids, before spaces at punctuation are deleted
-    Raises ValueError where no ordinary piece is found to put others behind, or one can't be served.
+    Args:
+        size: how many pieces there are
+        decode: NeMo's text of a list of ids, before spaces at punctuation are deleted
+        punctuation: characters before which NeMo deletes a space
+
+    Raises:
+        ValueError: where no piece is made of letters, or one can't be served.
     """
     first = [decode([piece]) for piece in range(size)]
     if any("\0" in text for text in first):
@@ -63,21 +65,25 @@ def read_pieces(size: int, decode: Callable[[list[int]], str], punctuation: Iter
 def text_graph(pieces: Pieces) -> onnx.ModelProto:
     """TOKENS int64 [B, longest], -1 beyond each row's end -> TEXT string [B, 1]."""
     g = Graph("text")
-    tokens = g.input("TOKENS", TensorProto.INT64, ["items", "tokens"])
-    g.output("TEXT", _text(g, tokens, pieces), TensorProto.STRING, ["items", 1])
+    tokens = g.input(TOKENS.name, TensorProto.INT64, [BATCH, *TOKENS.dims])
+    g.give(TEXT, _text(g, tokens, pieces))
     return g.model()
 
 
-def emit_transcript(g: Graph, tokens: str, frames: str, length: str, pieces: Pieces) -> None:
-    """Emit what a decoder gives: text, and the tokens with the encoder frames where they were found.
+def give_transcript(g: Graph, *, tokens: Value, frames: Value, length: Value, pieces: Pieces) -> None:
+    """Emit what a decoder gives: text, and the tokens with the encoder frames where they are spoken.
 
-    tokens, frames: int64 [B, longest], -1 beyond each row's length; length: int64 [B].
-    TEXT string [B, 1]; TOKENS, FRAMES int32 [B, longest], longest >= 1; TOKENS_LENGTH int32 [B, 1].
+    The graph's outputs: TEXT string [B, 1]; TOKENS, FRAMES int32 [B, longest], longest >= 1; TOKENS_LENGTH int32
+    [B, 1].
+
+    Args:
+        tokens, frames: int64 [B, longest], -1 beyond each row's length
+        length: int64 [B]
     """
-    g.output("TEXT", _text(g, tokens, pieces), TensorProto.STRING, ["items", 1])
-    for name, column in (("TOKENS", tokens), ("FRAMES", frames)):
-        g.output(name, g.Cast(column, to=TensorProto.INT32), TensorProto.INT32, ["items", "tokens"])
-    length_output(g, "TOKENS_LENGTH", length)
+    g.give(TEXT, _text(g, tokens, pieces))
+    g.give(TOKENS, tokens.astype(np.int32))
+    g.give(FRAMES, frames.astype(np.int32))
+    give_length(g, TOKENS, length)
 
 
 def split_text(decoder: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto]:
@@ -87,7 +93,7 @@ def split_text(decoder: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelPro
     of its outputs, even if a later step needs them. With TOKENS, a request for TEXT alone would fail.
 
     Args:
-        decoder: a graph that ends in `emit_transcript`
+        decoder: a graph that ends in `give_transcript`
 
     Returns:
         The decoder with PIECES int32 [B, longest] and PIECES_LENGTH int32 [B, 1] in place of TEXT, and the graph that
@@ -98,30 +104,38 @@ def split_text(decoder: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelPro
     """
     producers = {name: node for node in decoder.graph.node for name in node.output}
     outputs = {output.name: output for output in decoder.graph.output}
-    missing = [name for name in TRANSCRIPT if name not in outputs or producers[name].op_type != "Identity"]
+    names = [tensor.name for tensor in TRANSCRIPT]
+    missing = [name for name in names if name not in outputs or producers[name].op_type != "Identity"]
     if missing:
         raise ValueError(f"the decoder's graph has no {missing[0]}")
-    sources = {name: producers[name].input[0] for name in TRANSCRIPT}
-    cast = producers[sources["TOKENS"]]
+    sources = {name: producers[name].input[0] for name in names}
+    cast = producers[sources[TOKENS.name]]
     if cast.op_type != "Cast":
-        raise ValueError("the decoder's TOKENS are not cast from those that its TEXT is made of")
+        raise ValueError(f"the decoder's {TOKENS.name} are not cast from those that its {TEXT.name} is made of")
 
-    without_text = _part(decoder, decoder.graph.input, [output for name, output in outputs.items() if name != "TEXT"])
-    for copy, name in ((PIECES, "TOKENS"), (f"{PIECES}_LENGTH", "TOKENS_LENGTH")):
-        without_text.graph.node.append(helper.make_node("Identity", [sources[name]], [copy], name=copy))
-        without_text.graph.output.add().CopyFrom(outputs[name])
-        without_text.graph.output[-1].name = copy
+    kept = [output for name, output in outputs.items() if name != TEXT.name]
+    without_text = _part(decoder, decoder.graph.input, kept)
+    for copy, tensor in ((PIECES, TOKENS), (PIECES.length, TOKENS.length)):
+        without_text.graph.node.append(
+            helper.make_node("Identity", [sources[tensor.name]], [copy.name], name=copy.name)
+        )
+        without_text.graph.output.add().CopyFrom(outputs[tensor.name])
+        without_text.graph.output[-1].name = copy.name
+    return without_text, _text_stage(decoder, tokens=cast.input[0], text=sources[TEXT.name])
 
+
+def _text_stage(decoder: onnx.ModelProto, *, tokens: str, text: str) -> onnx.ModelProto:
+    """PIECES int32 (ragged) -> TEXT, by the nodes of a decoder between those two values of its graph."""
     g = Graph("text")
-    tokens = padded(g, ragged_input(g, PIECES, TensorProto.INT32), values=TensorProto.INT64)
-    text_part = _part(
+    pieces = padded(g, ragged_input(g, PIECES), dtype=np.int64)
+    nodes = _part(
         decoder,
-        [helper.make_tensor_value_info(cast.input[0], TensorProto.INT64, ["items", "tokens"])],
-        [helper.make_tensor_value_info(sources["TEXT"], TensorProto.STRING, ["items", 1])],
+        [helper.make_tensor_value_info(tokens, TensorProto.INT64, [BATCH, *TOKENS.dims])],
+        [helper.make_tensor_value_info(text, TensorProto.STRING, [BATCH, *TEXT.dims])],
     )
-    results = g.append(text_part, {cast.input[0]: g.Where(tokens.valid, tokens.values, np.array(-1))})
-    g.output("TEXT", results[sources["TEXT"]], TensorProto.STRING, ["items", 1])
-    return without_text, g.model()
+    results = g.append(nodes, {tokens: g.Where(pieces.valid, pieces.values, -1)})
+    g.give(TEXT, results[text])
+    return g.model()
 
 
 def _part(
@@ -129,15 +143,15 @@ def _part(
 ) -> onnx.ModelProto:
     """The nodes and constants between some values of a model."""
     given = {value.name for value in inputs}
-    wanted = {value.name for value in outputs}
+    needed = {value.name for value in outputs}
     nodes = []
     for node in reversed(model.graph.node):
-        if (wanted - given) & set(node.output):
+        if (needed - given) & set(node.output):
             nodes.append(node)
-            wanted |= names_read(node)
+            needed |= names_read(node)
     part = onnx.ModelProto()
     part.CopyFrom(model)
-    constants = [tensor for tensor in model.graph.initializer if tensor.name in wanted]
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in needed]
     part.graph.CopyFrom(helper.make_graph(nodes[::-1], model.graph.name, inputs, outputs, constants))
     # Without strings an older opset will do, which more CUDA kernels serve.
     del part.opset_import[:]
@@ -145,25 +159,25 @@ def _part(
     return part
 
 
-def _text(g: Graph, tokens: str, pieces: Pieces) -> str:
+def _text(g: Graph, tokens: Value, pieces: Pieces) -> Value:
     """string [B, 1] of the tokens int64 [B, longest], -1 where there is none."""
     wordless = [not (inside or first) for inside, first in zip(pieces.inside, pieces.first, strict=True)]
     if any(wordless):
-        spoken = g.And(g.GreaterOrEqual(tokens, np.array(0)), g.Not(_look_up(g, wordless, tokens)))
-        (tokens,), _ = pack(g, [tokens], spoken)
+        is_written = (tokens >= 0) & ~_look_up(g, wordless, tokens)
+        (tokens,), _ = pack(g, [tokens], is_written)
 
-    begun = g.CumSum(g.Cast(_look_up(g, pieces.begins, tokens), to=TensorProto.INT64), np.array(1), exclusive=1)
-    is_first = g.Cast(g.Equal(begun, np.array(0)), to=TensorProto.INT64)
+    begun = _look_up(g, pieces.begins, tokens).astype(np.int64).sum_before(axis=1)
+    is_first = (begun == 0).astype(np.int64)
     punctuates = [inside[:1] in pieces.punctuation and inside != "" for inside in pieces.inside]
-    following = g.Pad(g.Slice(tokens, ints(1), ints(np.iinfo(np.int64).max), ints(1)), ints(0, 0, 0, 1), np.array(-1))
-    is_before_punctuation = g.Cast(_look_up(g, punctuates, following), to=TensorProto.INT64)
+    following = tokens[:, 1:].pad((0, 0), (0, 1), value=-1)
+    is_before_punctuation = _look_up(g, punctuates, following).astype(np.int64)
 
     variants = [text for kind in _variants(pieces) for text in kind]
-    variant = g.Add(is_first, g.Mul(is_before_punctuation, np.array(2)))
-    key = g.Where(g.Less(tokens, np.array(0)), np.array(-1), g.Add(tokens, g.Mul(variant, np.array(len(pieces)))))
-    padded, doublings = _widen_to_power_of_two(g, key)
+    variant = is_first + is_before_punctuation * 2
+    key = g.Where(tokens < 0, -1, tokens + variant * len(pieces))
+    widened, doublings = _widen_to_power_of_two(g, key)
     strings = g.LabelEncoder(
-        padded,
+        widened,
         domain="ai.onnx.ml",
         keys_int64s=list(range(len(variants))),
         values_strings=variants,
@@ -184,28 +198,27 @@ def _variants(pieces: Pieces) -> list[list[str]]:
     return plain + [[re.sub(r"\s\Z", "", text) for text in kind] for kind in plain]
 
 
-def _look_up(g: Graph, flags: Iterable[bool], tokens: str) -> str:
+def _look_up(g: Graph, flags: Iterable[bool], tokens: Value) -> Value:
     """bool [B, longest]: the flag of each token; False for -1, which reads the last row."""
     return g.Gather(np.array([*flags, False]), tokens, axis=0)
 
 
-def _widen_to_power_of_two(g: Graph, key: str) -> tuple[str, str]:
+def _widen_to_power_of_two(g: Graph, key: Value) -> tuple[Value, Value]:
     """key [B, n] with columns of -1 added until there are 2**k, and k, int64 scalar."""
-    width = g.Shape(key, start=1, end=2)
+    width = key.size(1)
     powers = 2 ** np.arange(LONGEST_DOUBLING, dtype=np.int64)
-    doublings = g.ReduceSum(g.Cast(g.Less(powers, width), to=TensorProto.INT64), keepdims=0)
-    missing = g.Sub(g.Gather(powers, doublings, axis=0), width)
-    return g.Pad(key, g.Concat(ints(0, 0, 0), missing, axis=0), np.array(-1)), doublings
+    doublings = g.Less(powers, width).astype(np.int64).sum()
+    missing = g.Gather(powers, doublings, axis=0) - width
+    return g.Pad(key, g.Concat(np.zeros(3, np.int64), missing, axis=0), -1), doublings
 
 
-def _join(g: Graph, strings: str, doublings: str) -> str:
+def _join(g: Graph, strings: Value, doublings: Value) -> Value:
     """string [B, 1] from [B, 2**k]: neighbours are concatenated, k times."""
     body = Graph("join")
     body.input("round", TensorProto.INT64, [])
     more = body.input("more", TensorProto.BOOL, [])
     row = body.input("row", TensorProto.STRING, ["items", "pieces"])
-    end = ints(np.iinfo(np.int64).max)
-    left, right = (body.Slice(row, ints(start), end, ints(1), ints(2)) for start in (0, 1))
+    left, right = row[:, ::2], row[:, 1::2]
     body.output("go_on", more, TensorProto.BOOL, [])
     body.output("joined", body.StringConcat(left, right), TensorProto.STRING, ["items", "halved"])
     return g.Loop(doublings, "", strings, body=body.graph())

@@ -10,31 +10,37 @@ import onnxruntime as ort
 from tritonclient.grpc import model_config_pb2 as triton
 
 from export_scripts.repository.config import THREADS_PARAMETER, read_config
+from nemo_triton.contract import AUDIO
 
 Item = dict[str, np.ndarray]
 
 
-class Runner:
+class LocalEnsemble:
     """The ensemble `name` of `repository`, its graphs opened on the CPU."""
 
     def __init__(self, repository: Path, name: str) -> None:
         ort.set_default_logger_severity(3)
-        self.ensemble = read_config(repository / name)
-        models = [step.model_name for step in self.ensemble.ensemble_scheduling.step]
+        self.config = read_config(repository / name)
+        models = [step.model_name for step in self.config.ensemble_scheduling.step]
         self.configs = {model: read_config(repository / model) for model in models}
         self.sessions = {model: _open(repository / model / "1" / "model.onnx", self.configs[model]) for model in models}
 
     def run(self, audio: Sequence[np.ndarray]) -> list[Item]:
-        """All tensors that the ensemble names, for each utterance (int16 [T]) of one mixed batch.
+        """Recognize one mixed batch.
 
-        Each has its batch dimension, [1, ...], and the padding of the longest in the batch.
+        Args:
+            audio: int16 [T] of each utterance
+
+        Returns:
+            All tensors that the ensemble names, for each utterance. Each has its batch dimension, [1, ...], and the
+            padding of the longest in the batch.
         """
-        items: list[Item] = [{"AUDIO": samples[None]} for samples in audio]
-        for step in self.ensemble.ensemble_scheduling.step:
+        items: list[Item] = [{AUDIO.name: samples[None]} for samples in audio]
+        for step in self.config.ensemble_scheduling.step:
             config = self.configs[step.model_name]
-            taken = [{name: item[source] for name, source in step.input_map.items()} for item in items]
-            made = self._execute(config, taken, list(step.output_map))
-            for item, outputs in zip(items, made, strict=True):
+            feeds = [{name: item[source] for name, source in step.input_map.items()} for item in items]
+            results = self._execute(config, feeds, list(step.output_map))
+            for item, outputs in zip(items, results, strict=True):
                 item.update({target: outputs[name] for name, target in step.output_map.items()})
         return items
 

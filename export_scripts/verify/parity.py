@@ -1,4 +1,4 @@
-"""NeMo's text beside the written models', before they are published."""
+"""Compares the written models with NeMo before they are published."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from export_scripts.checkpoints.families import TIE, Decoder
 from export_scripts.checkpoints.nemo_reference import Reference, reference
 from export_scripts.errors import ParityError
 from export_scripts.precision.choice import FP32, Precision
+from export_scripts.recordings import Recordings, Trace
 from export_scripts.repository.config import read_config, write_config
 from export_scripts.repository.existing import REPORT
-from export_scripts.repository.names import Part
 from export_scripts.stages.text import text_graph
-from export_scripts.verify.local_ensemble import Item, Runner
+from export_scripts.verify.local_ensemble import Item, LocalEnsemble
 from export_scripts.verify.probes import Probes
-from export_scripts.verify.recordings import Recordings, Trace
+from nemo_triton.contract import FEATURES, FRAMES, TEXT, TOKENS, Description, Part
 
 FEATURES_TOLERANCE = 2e-3
 SCORES_TOLERANCE = 5e-2
@@ -38,7 +38,10 @@ ID_LENGTH = 16
 
 @dataclass(frozen=True)
 class Calibration(Trace):
-    """From which recordings int8 learnt. among_probes: those that are also recordings of the probes."""
+    """From which recordings int8 learnt.
+
+    among_probes: how many of them are also recordings of the probes
+    """
 
     among_probes: int
 
@@ -52,18 +55,20 @@ class ChangedText:
     export: str
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Parity:
     """How an exported model compares with NeMo. Differences are the largest absolute ones.
 
-    probes: how many signals, probe_recordings and, made of those, probes_made
+    probes: how many signals
+    probe_recordings: their recordings
+    probes_made: signals derived from those
     calibrated_on_probes: whether words were counted on recordings that int8 learnt from
     characters: of NeMo's texts of all probes
     texts_compared: one for each probe alone and one for each probe in every mixed batch
     texts_tied: texts that differ only by what NeMo itself decides by less than TIE
     scores: what the encoder's output was compared by, log-probs or the joint's projection
     precision: in which the encoder computes. Where it is reduced, scores may differ, and texts by words_changed: edits
-        that turn NeMo's texts of the probes into those of the export alone, of words_compared, NeMo's words, a share of
+        that turn NeMo's texts of the probes into those of the export alone, of words_compared, NeMo's words, a part of
         at most max_word_change. In mixed batches texts are still to be those that they are alone.
     changed_texts: of the probes alone, from which words_changed are counted, and texts_tied in part
     mismatches: what makes the export wrong, one line each
@@ -105,9 +110,10 @@ class Parity:
         report = json.dumps(asdict(self), indent=2) + "\n"
         (folder / "1" / REPORT).write_text(report)
         config = read_config(folder)
-        config.parameters["parity_id"].string_value = hashlib.sha256(report.encode()).hexdigest()[:ID_LENGTH]
-        config.parameters["words_compared"].string_value = str(self.words_compared)
-        config.parameters["words_changed"].string_value = str(self.words_changed)
+        description = Description(parity_id=hashlib.sha256(report.encode()).hexdigest()[:ID_LENGTH])
+        words = {"words_compared": str(self.words_compared), "words_changed": str(self.words_changed)}
+        for name, value in {**description.as_parameters(), **words}.items():
+            config.parameters[name].string_value = value
         write_config(folder, config)
 
     @property
@@ -116,7 +122,7 @@ class Parity:
 
     @property
     def word_change(self) -> float:
-        """Words changed as a share of NeMo's; infinite where NeMo has none."""
+        """Words changed as a part of NeMo's; infinite where NeMo has none."""
         if not self.words_compared:
             return math.inf if self.words_changed else 0.0
         return self.words_changed / self.words_compared
@@ -141,55 +147,51 @@ class Parity:
 def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: Precision = FP32) -> Parity:
     """Compare the recognizer written in `repository` with the checkpoint's NeMo model.
 
-    Raises ParityError where a feature, a text or a decoded sequence differs by more than rounding; in a reduced
-    precision, where more words differ than it may cost, or a text depends on who shares the batch.
+    Raises:
+        ParityError: where a feature, a text or a decoded sequence differs by more than rounding; in a reduced
+            precision, where more words differ than it may cost, or a text depends on who shares the batch.
     """
-    decoder, name = checkpoint.decoder, checkpoint.name
-    runner = Runner(repository, Part.LOG_PROBS.of(name) if decoder.scores_are_asked_for else name)
-    packages = ("nemo_toolkit", "torch", "onnx", "onnxruntime")
-    parity = Parity(
-        model=checkpoint.name,
-        checkpoint_sha256=hashlib.sha256(checkpoint.file.read_bytes()).hexdigest(),
-        nemo_class=checkpoint.model_class,
-        checkpoint_nemo_version=checkpoint.nemo_version,
-        front_end=checkpoint.front_end.name,
-        scores=decoder.scores,
-        versions={package: version(package) for package in packages},
-        precision=precision.name,
-        max_word_change=precision.max_word_change,
-        probes=len(probes.signals),
-        probe_seconds=probes.recordings.seconds + probes.made.seconds,
-        probe_recordings=probes.recordings.trace(),
-        probes_made=probes.made.trace(),
-        calibration=_calibration(precision.calibration, probes.recordings),
-    )
-    truths, alone = [], []
-    for index, (probe, called) in enumerate(zip(probes.signals, probes.names, strict=True)):
-        truths.append(reference(checkpoint, probe))
-        parity.characters += len(truths[-1].text)
-        alone.append(runner.run([probe])[0])
-        _compare(parity, decoder, f"probe {index} alone", truths[-1], alone[-1])
-        parity.words_compared += len(truths[-1].text.split())
-        nemo, ours = truths[-1].text, alone[-1]["TEXT"].item()
-        parity.words_changed += words_changed(nemo, ours)
-        if ours != nemo:
-            parity.changed_texts.append(ChangedText(called, nemo, ours))
-    for batch in mixed_batches(parity.probes, runner.ensemble.max_batch_size):
-        for index, item in zip(batch, runner.run([probes.signals[index] for index in batch]), strict=True):
+    decoder = checkpoint.decoder
+    name = Part.LOG_PROBS.of(checkpoint.name) if decoder.scores_are_served else checkpoint.name
+    ensemble = LocalEnsemble(repository, name)
+    parity = _nothing_compared(checkpoint, probes, precision)
+    references, alone = [], []
+    for index, (probe, probe_name) in enumerate(zip(probes.signals, probes.names, strict=True)):
+        references.append(reference(checkpoint, probe))
+        alone.append(ensemble.run([probe])[0])
+        _compare(parity, decoder, f"probe {index} alone", nemo=references[-1], item=alone[-1])
+        _count_words(parity, probe_name, nemo=references[-1].text, ours=_text(alone[-1]))
+    for batch in mixed_batches(parity.probes, ensemble.config.max_batch_size):
+        for index, item in zip(batch, ensemble.run([probes.signals[index] for index in batch]), strict=True):
             what = f"probe {index} in a batch of {len(batch)}"
-            _compare(parity, decoder, what, truths[index], item)
-            if parity.reduced and item["TEXT"].item() != alone[index]["TEXT"].item():
-                parity.mismatches.append(f"{what}: text {item['TEXT'].item()!r}, alone {alone[index]['TEXT'].item()!r}")
-            scores, before = _scores(decoder, item), _scores(decoder, alone[index])
-            if len(scores) == len(before):
-                change = float(np.abs(scores - before).max(initial=0))
-                parity.scores_difference_in_batches = larger(parity.scores_difference_in_batches, change)
+            _compare(parity, decoder, what, nemo=references[index], item=item)
+            _compare_batched(parity, decoder, what, alone=alone[index], batched=item)
     _compare_texts(parity, checkpoint)
     if parity.reduced and not parity.word_change <= precision.max_word_change:
         parity.mismatches.insert(0, _too_many_words(parity, checkpoint))
     if parity.mismatches:
         raise ParityError(f"{checkpoint.name}: " + "; ".join(parity.mismatches[:5]))
     return parity
+
+
+def _nothing_compared(checkpoint: Checkpoint, probes: Probes, precision: Precision) -> Parity:
+    packages = ("nemo_toolkit", "torch", "onnx", "onnxruntime")
+    return Parity(
+        model=checkpoint.name,
+        checkpoint_sha256=hashlib.sha256(checkpoint.file.read_bytes()).hexdigest(),
+        nemo_class=checkpoint.model_class,
+        checkpoint_nemo_version=checkpoint.nemo_version,
+        front_end=checkpoint.front_end.name,
+        scores=checkpoint.decoder.encoder_output.name,
+        versions={package: version(package) for package in packages},
+        precision=precision.name,
+        max_word_change=precision.max_word_change,
+        probes=len(probes.signals),
+        probe_seconds=probes.recordings.seconds + probes.derived.seconds,
+        probe_recordings=probes.recordings.trace(),
+        probes_made=probes.derived.trace(),
+        calibration=_calibration(precision.calibration, probes.recordings),
+    )
 
 
 def _calibration(learnt: Recordings, probes: Recordings) -> Calibration | None:
@@ -202,8 +204,8 @@ def words_changed(before: str, after: str) -> int:
     """Substitutions, insertions and deletions of words that turn one text into the other."""
     if not before.split():
         return len(after.split())  # jiwer refuses a reference without words.
-    found = jiwer.process_words(before, after)
-    return int(found.substitutions + found.insertions + found.deletions)
+    edits = jiwer.process_words(before, after)
+    return int(edits.substitutions + edits.insertions + edits.deletions)
 
 
 def _too_many_words(parity: Parity, checkpoint: Checkpoint) -> str:
@@ -223,46 +225,69 @@ def larger(largest: float, value: float) -> float:
 
 
 def mixed_batches(count: int, largest: int) -> Iterator[list[int]]:
-    """Every probe twice, in random company of different sizes."""
+    """Every probe twice, in random batches of different sizes."""
     rng = random.Random(0)
     for size in (largest, 3):
         order = rng.sample(range(count), count)
         yield from (order[start : start + size] for start in range(0, count, size))
 
 
-def _compare(parity: Parity, decoder: Decoder, what: str, truth: Reference, item: Item) -> None:
-    frames = int(item["FEATURES_LENGTH"].item())
-    scores, text = _scores(decoder, item), item["TEXT"].item()
+def _count_words(parity: Parity, probe: str, *, nemo: str, ours: str) -> None:
+    parity.characters += len(nemo)
+    parity.words_compared += len(nemo.split())
+    parity.words_changed += words_changed(nemo, ours)
+    if ours != nemo:
+        parity.changed_texts.append(ChangedText(probe, nemo, ours))
+
+
+def _compare(parity: Parity, decoder: Decoder, what: str, *, nemo: Reference, item: Item) -> None:
+    frames = int(item[FEATURES.length.name].item())
+    scores, text = _scores(decoder, item), _text(item)
     parity.texts_compared += 1
-    if frames != len(truth.features) or len(scores) != len(truth.scores):
+    if frames != len(nemo.features) or len(scores) != len(nemo.scores):
         parity.mismatches.append(
-            f"{what}: {frames} frames and {len(scores)} encoded, NeMo has {len(truth.features)} and {len(truth.scores)}"
+            f"{what}: {frames} frames and {len(scores)} encoded, NeMo has {len(nemo.features)} and {len(nemo.scores)}"
         )
         return
-    difference = float(np.abs(item["FEATURES"][0, :frames] - truth.features).max(initial=0))
+    difference = float(np.abs(item[FEATURES.name][0, :frames] - nemo.features).max(initial=0))
     parity.features_difference = larger(parity.features_difference, difference)
     if not difference <= FEATURES_TOLERANCE:
         parity.mismatches.append(f"{what}: features differ by {difference:.1e}, more than {FEATURES_TOLERANCE}")
-    change = float(np.abs(scores - truth.scores).max(initial=0))
+    change = float(np.abs(scores - nemo.scores).max(initial=0))
     parity.scores_difference = larger(parity.scores_difference, change)
     if parity.reduced:
         if not np.isfinite(scores).all():
-            parity.mismatches.append(f"{what}: {decoder.scores} are not finite in {parity.precision}")
+            parity.mismatches.append(f"{what}: {parity.scores} are not finite in {parity.precision}")
     elif not change <= SCORES_TOLERANCE:
-        parity.mismatches.append(f"{what}: {decoder.scores} differ by {change:.1e}, more than {SCORES_TOLERANCE}")
-    if text == truth.text:
+        parity.mismatches.append(f"{what}: {parity.scores} differ by {change:.1e}, more than {SCORES_TOLERANCE}")
+    if text == nemo.text:
         parity.texts_equal += 1
         return
-    count = int(item["TOKENS_LENGTH"].item())
-    if decoder.differs_by_a_tie(scores, item["TOKENS"][0, :count], item["FRAMES"][0, :count], truth.scores):
+    count = int(item[TOKENS.length.name].item())
+    tokens, token_frames = (item[tensor.name][0, :count] for tensor in (TOKENS, FRAMES))
+    if decoder.differs_by_a_tie(scores, tokens, token_frames, nemo.scores):
         parity.texts_tied += 1
     elif not parity.reduced:
-        parity.mismatches.append(f"{what}: text {text!r}, NeMo has {truth.text!r}")
+        parity.mismatches.append(f"{what}: text {text!r}, NeMo has {nemo.text!r}")
+
+
+def _compare_batched(parity: Parity, decoder: Decoder, what: str, *, alone: Item, batched: Item) -> None:
+    if parity.reduced and _text(batched) != _text(alone):
+        parity.mismatches.append(f"{what}: text {_text(batched)!r}, alone {_text(alone)!r}")
+    scores, before = _scores(decoder, batched), _scores(decoder, alone)
+    if len(scores) == len(before):
+        change = float(np.abs(scores - before).max(initial=0))
+        parity.scores_difference_in_batches = larger(parity.scores_difference_in_batches, change)
 
 
 def _scores(decoder: Decoder, item: Item) -> np.ndarray:
-    scores: np.ndarray = item[decoder.scores][0, : int(item[decoder.length].item())]
+    length = int(item[decoder.encoder_length.name].item())
+    scores: np.ndarray = item[decoder.encoder_output.name][0, :length]
     return scores
+
+
+def _text(item: Item) -> str:
+    return str(item[TEXT.name].item())
 
 
 def _compare_texts(parity: Parity, checkpoint: Checkpoint) -> None:
@@ -271,7 +296,7 @@ def _compare_texts(parity: Parity, checkpoint: Checkpoint) -> None:
     session = ort.InferenceSession(text_graph(checkpoint.pieces).SerializeToString())
     for _ in range(RANDOM_SEQUENCES):
         tokens = rng.choice(rng.integers(0, len(checkpoint.pieces), 12), size=rng.integers(1, 40))
-        text = session.run(None, {"TOKENS": tokens[None]})[0].item()
+        text = session.run(None, {TOKENS.name: tokens[None]})[0].item()
         nemo = checkpoint.model.decoding.decode_tokens_to_str_with_strip_punctuation(tokens.tolist())
         parity.token_sequences += 1
         if text != nemo:

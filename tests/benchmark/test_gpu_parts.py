@@ -20,15 +20,15 @@ from benchmark.studies.gpu.mixed_speech import LONGEST, SHORTEST, UTTERANCES, dr
 from benchmark.studies.gpu.roofline import NetworkCost, peak_rates, roofline, without_tf32
 from benchmark.studies.gpu.variants import BASELINE, VARIANTS, Variant
 from benchmark.studies.variants import write_variant
-from export_scripts.check import check_repository
 from export_scripts.errors import ExportError
 from export_scripts.repository.config import read_config
 from export_scripts.repository.gpu import Lengths, TensorRt
-from export_scripts.verify.local_ensemble import Runner
+from export_scripts.repository.validate import check_repository
+from export_scripts.verify.local_ensemble import LocalEnsemble
 from nemo_triton.recognizer import Recognizer
 from server.process import running_server
 
-TENSORRT = TensorRt(Lengths(0.5, 4.0), "/engines")
+TENSORRT = TensorRt(Lengths(shortest=0.5, longest=4.0), "/engines")
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 
 
@@ -121,7 +121,7 @@ def test_a_way_links_the_graphs_and_gives_the_same_text(
         exported = source / graph.relative_to(tmp_path / "way")
         made_anew = variant.splits_text and graph.parent.parent.name in (f"{model}_decoder", f"{model}_text")
         assert made_anew or graph.samefile(exported)
-    ours, way = Runner(source, model), Runner(tmp_path / "way", model)
+    ours, way = LocalEnsemble(source, model), LocalEnsemble(tmp_path / "way", model)
     for recording in read_recordings(DEMO_MANIFEST)[:3]:
         (expected,), (found,) = ours.run([recording.samples]), way.run([recording.samples])
         assert found["TEXT"].item() == expected["TEXT"].item() != ""
@@ -184,7 +184,7 @@ def test_tensorrts_configuration_is_harmless_on_a_cpu(repository: Path, tmp_path
     """The real server warms the model up, which ends badly where the warm-up does not fit the graph."""
     exported = repository if model == DEMO_CHECKPOINT.stem else FAMILY_REPOSITORY
     write_variant(exported, model, tmp_path / "way", BY_NAME["tensorrt"].change_for(TENSORRT))
-    runner, log = Runner(exported, model), tmp_path / "log"
+    runner, log = LocalEnsemble(exported, model), tmp_path / "log"
     with (
         running_server(tmp_path / "way", ["--log-verbose=1"], log=log) as server,
         Recognizer(model, url=server.grpc) as recognizer,

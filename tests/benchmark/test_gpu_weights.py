@@ -21,7 +21,7 @@ from benchmark.studies.gpu.stand_ins import STAND_INS, StandIn, entries_of, fill
 from benchmark.studies.gpu.unpack import unpack
 from export_scripts.operators.builder import Graph
 from export_scripts.operators.walk import all_graphs
-from export_scripts.precision.fp16 import to_half
+from export_scripts.precision.fp16 import to_fp16
 
 pytestmark = pytest.mark.fast
 
@@ -36,7 +36,7 @@ def weights_of(model: onnx.ModelProto) -> dict[tuple[int, ...], npt.NDArray[Any]
 
 
 def product(weight: Float32) -> onnx.ModelProto:
-    """x @ weight @ a small one, which to_half leaves in float32."""
+    """x @ weight @ a small one, which to_fp16 leaves in float32."""
     g = Graph("product")
     x = g.input("x", TensorProto.FLOAT, ["rows", weight.shape[0]])
     hidden = g.MatMul(x, weight)
@@ -111,11 +111,11 @@ def test_weights_come_back_in_float16() -> None:
     weight = draw("weight", SHAPE)
     model = product(weight)
     stripped, _, entries = packed(model, {"weight": SHAPE})
-    filled = fill(to_half(stripped), entries)
+    filled = fill(to_fp16(stripped), entries)
     found = weights_of(filled)[SHAPE]
     assert found.dtype == np.float16 and np.array_equal(found, weight.astype(np.float16))
     x = np.random.default_rng(1).standard_normal((5, SHAPE[0]), np.float32)
-    assert np.array_equal(outputs_of(filled, x), outputs_of(to_half(copy_of(model)), x))
+    assert np.array_equal(outputs_of(filled, x), outputs_of(to_fp16(copy_of(model)), x))
 
 
 def loop(weight: Float32) -> onnx.ModelProto:

@@ -19,7 +19,7 @@ from benchmark.studies.gpu.placement.graphs import place
 from benchmark.studies.gpu.placement.kernels import known_releases, read_kernels
 from benchmark.studies.gpu.placement.result import PER_BATCH, PER_BLOCK, PER_GROUP, Placement
 from benchmark.studies.gpu.placement.stages import place_stages
-from export_scripts.operators.builder import Graph, ints
+from export_scripts.operators.builder import Graph, Value, ints
 from export_scripts.stages.text import split_text
 
 TRITON_24_10, NEWEST = known_releases()
@@ -57,7 +57,7 @@ def operators_on_cpu(placement: Placement) -> Counter[str]:
     return Counter(node.operator for node in placement.nodes if node.on_cpu)
 
 
-def reduced_to_scalar(g: Graph, values: str) -> str:
+def reduced_to_scalar(g: Graph, values: Value) -> Value:
     return g.ReduceSum(values, ints(0), keepdims=0)
 
 

@@ -12,9 +12,9 @@ from tritonclient.grpc import model_config_pb2 as triton
 from benchmark.baselines.recordings import read_recordings
 from benchmark.studies.batching.variants import encoder_per_core, equal_shapes_only, without_batcher
 from benchmark.studies.variants import Change, write_variant
-from export_scripts.check import check_repository
 from export_scripts.repository.config import THREADS_PARAMETER, read_config
-from export_scripts.verify.local_ensemble import Runner
+from export_scripts.repository.validate import check_repository
+from export_scripts.verify.local_ensemble import LocalEnsemble
 
 RECORDINGS = read_recordings(DEMO_MANIFEST)[:6]
 
@@ -31,7 +31,7 @@ RECORDINGS = read_recordings(DEMO_MANIFEST)[:6]
 def test_a_variant_gives_the_same_text(repository: Path, tmp_path: Path, model: str, change: Change) -> None:
     write_variant(repository, model, tmp_path, change)
     assert check_repository(tmp_path) == []
-    ours, variant = Runner(repository, model), Runner(tmp_path, model)
+    ours, variant = LocalEnsemble(repository, model), LocalEnsemble(tmp_path, model)
     for recording in RECORDINGS:
         (expected,), (found,) = ours.run([recording.samples]), variant.run([recording.samples])
         assert found["TEXT"].item() == expected["TEXT"].item() != ""

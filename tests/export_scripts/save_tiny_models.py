@@ -18,7 +18,8 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / 
 @click.argument("folder", type=click.Path(path_type=Path))
 def main(folder: Path) -> None:
     logging.disable(logging.ERROR)
-    from tiny_models import ARCHITECTURES, OLD_NEMO, save_tiny_model
+    from architectures import ARCHITECTURES, OLD_NEMO
+    from tiny_models import save_tiny_model
 
     folder.mkdir(parents=True, exist_ok=True)
     for architecture in ARCHITECTURES:

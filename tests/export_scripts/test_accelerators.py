@@ -1,9 +1,8 @@
-"""What a GPU is asked for, as configurations say it, and what warms TensorRT up."""
+"""Settings of GPUs in configurations, and what warms TensorRT up."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,50 +10,54 @@ import onnx
 import pytest
 from locations import DEMO_MANIFEST
 from onnx import TensorProto
-from tiny_models import NEW_NEMO
 from tritonclient.grpc import model_config_pb2 as triton
 
-from export_scripts.chain import write_recognizer
-from export_scripts.check import check_repository
-from export_scripts.checkpoints.checkpoint import open_checkpoint
 from export_scripts.errors import ExportError
 from export_scripts.operators.builder import Graph, ints
-from export_scripts.operators.ragged import length_output, ragged_input
-from export_scripts.repository.config import Serving, Stage, read_config, stage_config
+from export_scripts.operators.ragged import give_length, ragged_input
+from export_scripts.repository.config import Serving, Stage, stage_config
 from export_scripts.repository.durations import read_lengths
-from export_scripts.repository.gpu import ENGINE_CACHE, Lengths, TensorRt, computes_in_half, warm_up
+from export_scripts.repository.gpu import ENGINE_CACHE, Lengths, TensorRt, computes_in_fp16, warm_up
 from export_scripts.stages.audio import audio_graph
+from nemo_triton.contract import AUDIO_STAGE, FEATURES, Part, Tensor
 
-TENSORRT = Serving(max_batch_size=8, accelerator="tensorrt", tensorrt=TensorRt(Lengths(0.5, 20.0), "/engines"))
+pytestmark = pytest.mark.fast
+
+AUDIO_PATH = '"audio_filepath": "a.wav"'
+LENGTHS = Lengths(shortest=0.5, longest=20.0)
+TENSORRT = Serving(max_batch_size=8, accelerator="tensorrt", tensorrt=TensorRt(LENGTHS, "/engines"))
+LENGTH_OF = Tensor("LENGTH_OF", "FP32", ("steps",))
+ENCODER = Part.ENCODER.of("my")
 
 
 def ragged_graph(values: int = TensorProto.FLOAT) -> onnx.ModelProto:
-    """FEATURES (ragged, 4 wide) -> FEATURES_LENGTH again; weights of type `values` within an If."""
+    """FEATURES (ragged, 4 wide) -> their lengths; weights of type `values` within an If."""
     g = Graph("ragged")
-    items = ragged_input(g, "FEATURES", TensorProto.FLOAT, width=4)
+    items = ragged_input(g, FEATURES, mels=4)
     body = Graph("body")
     weights = body.constant(np.ones(3, onnx.helper.tensor_dtype_to_np_dtype(values)))
-    body.output("length", body.Add(items.length, body.Cast(body.Shape(weights), to=TensorProto.INT64)), 7, ["items"])
+    length = body.read(items.length) + weights.shape
+    body.output("length", length, TensorProto.INT64, ["items"])
     (length,) = g.add(
         "If",
-        [g.Squeeze(g.Greater(g.Shape(items.length), ints(0)))],
+        [(items.length.shape > ints(0)).squeeze()],
         1,
         then_branch=body.graph(),
         else_branch=body.graph(),
     )
-    length_output(g, "LENGTH", length)
+    give_length(g, LENGTH_OF, length)
     return g.model()
 
 
 def accelerators(config: triton.ModelConfig) -> dict[str, dict[str, str]]:
     """Of GPUs, with their parameters, in their order."""
-    found = config.optimization.execution_accelerators.gpu_execution_accelerator
-    return {one.name: dict(one.parameters) for one in found}
+    listed = config.optimization.execution_accelerators.gpu_execution_accelerator
+    return {accelerator.name: dict(accelerator.parameters) for accelerator in listed}
 
 
 def test_a_stage_for_gpus_is_run_by_cuda_with_products_rounded_in_the_encoder_only() -> None:
-    encoder = stage_config(Stage("encoder", ragged_graph(), "any", encodes=True), Serving())
-    features = stage_config(Stage("mel", ragged_graph(), "any", shared=True), Serving())
+    encoder = stage_config(Stage(name=ENCODER, graph=ragged_graph(), device="any", encodes=True), Serving())
+    features = stage_config(Stage(name="mel", graph=ragged_graph(), device="any", shared=True), Serving())
     for config, tf32 in ((encoder, "1"), (features, "0")):
         assert accelerators(config) == {
             "cuda": {"cudnn_conv_use_max_workspace": "1", "cudnn_conv1d_pad_to_nc1d": "1", "use_tf32": tf32}
@@ -66,79 +69,60 @@ def test_a_stage_for_gpus_is_run_by_cuda_with_products_rounded_in_the_encoder_on
 
 
 def test_a_stage_for_cpus_has_no_accelerator() -> None:
-    config = stage_config(Stage("audio", audio_graph(16000), "cpu", shared=True), TENSORRT)
+    config = stage_config(Stage(name=AUDIO_STAGE, graph=audio_graph(16000), device="cpu", shared=True), TENSORRT)
     assert accelerators(config) == {} and "cudnn_conv_algo_search" not in config.parameters
 
 
 def test_tensorrt_is_the_encoders_with_cuda_behind_it() -> None:
-    encoder = accelerators(stage_config(Stage("my_encoder", ragged_graph(), "any", encodes=True), TENSORRT))
+    encoder = accelerators(
+        stage_config(Stage(name=ENCODER, graph=ragged_graph(), device="any", encodes=True), TENSORRT)
+    )
     assert list(encoder) == ["tensorrt", "cuda"]
     assert encoder["tensorrt"]["trt_engine_cache_path"] == encoder["tensorrt"]["trt_timing_cache_path"] == "/engines"
-    assert encoder["tensorrt"]["trt_engine_cache_prefix"] == "my_encoder"
+    assert encoder["tensorrt"]["trt_engine_cache_prefix"] == ENCODER
     assert not [key for key in encoder["tensorrt"] if "profile" in key], (
         "parts of a Loop's body have names of their own"
     )
-    features = accelerators(stage_config(Stage("mel", ragged_graph(), "any", shared=True), TENSORRT))
-    decoder = accelerators(stage_config(Stage("decoder", ragged_graph(), "any"), TENSORRT))
+    features = accelerators(stage_config(Stage(name="mel", graph=ragged_graph(), device="any", shared=True), TENSORRT))
+    decoder = accelerators(stage_config(Stage(name="decoder", graph=ragged_graph(), device="any"), TENSORRT))
     assert list(features) == list(decoder) == ["cuda"]
 
 
 @pytest.mark.parametrize(("values", "mode"), [(TensorProto.FLOAT, "FP32"), (TensorProto.FLOAT16, "FP16")])
 def test_tensorrt_computes_as_the_graph_does(values: int, mode: str) -> None:
     graph = ragged_graph(values)
-    assert computes_in_half(graph) == (mode == "FP16")
-    config = stage_config(Stage("encoder", graph, "any", encodes=True), TENSORRT)
+    assert computes_in_fp16(graph) == (mode == "FP16")
+    config = stage_config(Stage(name=ENCODER, graph=graph, device="any", encodes=True), TENSORRT)
     assert accelerators(config)["tensorrt"]["precision_mode"] == mode
 
 
 def test_a_warm_up_has_the_shortest_and_a_batch_of_the_longest() -> None:
-    config = stage_config(Stage("encoder", ragged_graph(), "any", encodes=True), TENSORRT)
-    files = warm_up(config, Lengths(0.5, 20.0), step_rate=100)
+    config = stage_config(Stage(name=ENCODER, graph=ragged_graph(), device="any", encodes=True), TENSORRT)
+    files = warm_up(config, LENGTHS, step_rate=100)
     assert [(sample.name, sample.batch_size) for sample in config.model_warmup] == [("shortest", 1), ("longest", 8)]
     for sample, steps in zip(config.model_warmup, (50, 2000), strict=True):
-        assert list(sample.inputs["FEATURES"].dims) == [steps, 4] and sample.inputs["FEATURES"].random_data
-        file = sample.inputs["FEATURES_LENGTH"].input_data_file
+        assert list(sample.inputs[FEATURES.name].dims) == [steps, 4] and sample.inputs[FEATURES.name].random_data
+        file = sample.inputs[FEATURES.length.name].input_data_file
         assert np.frombuffer(files[f"warmup/{file}"], np.int32).tolist() == [steps]
     assert len(files) == 2
-
-
-def test_a_recognizer_for_tensorrt_has_its_warm_up_beside_it(
-    checkpoint_file: Callable[[str, str], Path], tmp_path: Path
-) -> None:
-    checkpoint = open_checkpoint(str(checkpoint_file("quartznet", NEW_NEMO)))
-    write_recognizer(tmp_path, checkpoint, TENSORRT)
-    assert check_repository(tmp_path) == []
-    encoder = tmp_path / f"{checkpoint.name}_encoder"
-    for sample in read_config(encoder).model_warmup:
-        (named,) = {given.input_data_file for given in sample.inputs.values()} - {""}
-        assert (encoder / "warmup" / named).stat().st_size == 4
-    assert [path.name for path in tmp_path.glob("*/warmup")] == ["warmup"]
-
-
-@pytest.mark.parametrize(("device", "kind"), [("cpu", "KIND_CPU"), ("gpu", "KIND_AUTO")])
-def test_the_decoders_device(
-    device: str, kind: str, checkpoint_file: Callable[[str, str], Path], tmp_path: Path
-) -> None:
-    checkpoint = open_checkpoint(str(checkpoint_file("contextnet", NEW_NEMO)))
-    write_recognizer(tmp_path, checkpoint, Serving(decoder_device="gpu" if device == "gpu" else "cpu"))
-    decoder = read_config(tmp_path / f"{checkpoint.name}_decoder")
-    assert triton.ModelInstanceGroup.Kind.Name(decoder.instance_group[0].kind) == kind
-    assert list(accelerators(decoder)) == (["cuda"] if device == "gpu" else [])
 
 
 def test_lengths_of_a_manifest() -> None:
     manifest = DEMO_MANIFEST
     durations = [json.loads(line)["duration"] for line in manifest.read_text().splitlines()]
-    assert read_lengths(manifest) == Lengths(min(durations), max(durations))
+    assert read_lengths(manifest) == Lengths(shortest=min(durations), longest=max(durations))
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ('{"duration": 2}\n{"text": "no duration"}\n', ":2: no duration"),
-        ('{"duration": -1}\n', ":1: duration is -1; it must be more"),
-        ("\n", ": holds no line"),
-        ("audio,text\n", ":1: no duration"),
+        (f'{{{AUDIO_PATH}, "duration": 2}}\n{{{AUDIO_PATH}}}\n', ":2: no duration"),
+        (f'{{{AUDIO_PATH}, "duration": "long"}}', ":1: no duration"),
+        (f'{{{AUDIO_PATH}, "duration": -1}}\n', ":1: duration is -1; it must be more"),
+        (f'{{{AUDIO_PATH}, "duration": 1}}\n{{"duration": 2}}\n', ":2: no audio_filepath"),
+        ("\n", ": the manifest is empty"),
+        ("filename,transcript\na.wav,text\n", ":2: no duration"),
+        ("audio,text\n", ": not a manifest"),
     ],
 )
 def test_a_manifest_without_lengths(content: str, says: str, tmp_path: Path) -> None:
@@ -150,6 +134,5 @@ def test_a_manifest_without_lengths(content: str, says: str, tmp_path: Path) -> 
 
 
 def test_what_the_command_line_leaves_out_is_a_plain_cuda_export() -> None:
-    assert Serving() == Serving(
-        accelerator="cuda", decoder_device="cpu", tensorrt=TensorRt(Lengths(1, 35), ENGINE_CACHE)
-    )
+    engines = TensorRt(Lengths(shortest=1, longest=35), ENGINE_CACHE)
+    assert Serving() == Serving(accelerator="cuda", decoder_device="cpu", tensorrt=engines)

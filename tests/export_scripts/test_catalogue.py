@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from locations import ROOT
-from nemo.collections.asr.models import EncDecCTCModel, EncDecCTCModelBPE, EncDecRNNTBPEModel
+from command import invoke_export, run_export
 
 from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES, select
-from export_scripts.checkpoints.checkpoint import KINDS
-
-
-def run_export(*arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
-    """The command, with nothing downloaded before and no way to download."""
-    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    environment = {**os.environ, **nowhere, "HOME": str(home)}
-    command = [sys.executable, "export_scripts/export.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+from export_scripts.checkpoints.families import exported_classes
 
 
 def test_nemo_knows_all_22_under_the_class_that_is_given() -> None:
+    from nemo.collections.asr.models import EncDecCTCModel, EncDecCTCModelBPE, EncDecRNNTBPEModel
+
     known = {
         (model_class.__name__, model.pretrained_model_name)
         for model_class in (EncDecCTCModel, EncDecCTCModelBPE, EncDecRNNTBPEModel)
@@ -32,9 +22,10 @@ def test_nemo_knows_all_22_under_the_class_that_is_given() -> None:
     listed = {(NEMO_CLASSES[model.family], model.name) for model in CATALOGUE}
     assert len(listed) == 22
     assert listed <= known
-    assert set(NEMO_CLASSES.values()) <= set(KINDS)
+    assert set(NEMO_CLASSES.values()) <= set(exported_classes())
 
 
+@pytest.mark.fast
 def test_selection() -> None:
     assert select(["a.nemo", "name", "a.nemo"]) == ({"a.nemo": True, "name": True}, [])
     gammas = [f"stt_en_citrinet_{size}_gamma_0_25" for size in (256, 512, 1024)]
@@ -45,15 +36,17 @@ def test_selection() -> None:
     assert [name for name, named in some.items() if named] == ["stt_en_jasper10x5dr"]
 
 
+@pytest.mark.fast
 def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
     file = tmp_path / "model[1].nemo"
     file.touch()
     assert select([str(file)]) == ({str(file): True}, [])
 
 
-def test_list(tmp_path: Path) -> None:
-    result = run_export("--list", home=tmp_path)
-    assert result.returncode == 0
+@pytest.mark.fast
+def test_list() -> None:
+    result = invoke_export("--list")
+    assert result.exit_code == 0
     assert all(model.name in result.stdout for model in CATALOGUE)
 
 
@@ -68,6 +61,7 @@ def test_all_without_network(tmp_path: Path) -> None:
     assert not (tmp_path / "repository").exists()
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -76,7 +70,8 @@ def test_all_without_network(tmp_path: Path) -> None:
         (["x*", "--repository", "r"], "error: x*: fits none of the models in the catalogue, see --list"),
     ],
 )
-def test_wrong_arguments(arguments: list[str], complaint: str, tmp_path: Path) -> None:
-    result = run_export(*arguments, home=tmp_path)
-    assert result.returncode == 2
+def test_wrong_arguments(arguments: list[str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = invoke_export(*arguments)
+    assert result.exit_code == 2
     assert complaint in result.stderr

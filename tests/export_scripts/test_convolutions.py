@@ -1,4 +1,4 @@
-"""Encoders without Conv nodes, against onnxruntime's Conv and against NeMo."""
+"""Products in place of Conv nodes, against onnxruntime's Conv."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import pytest
-import torch
+from feeds import open_graph
 from onnx import TensorProto, helper, numpy_helper
-from tiny_models import ARCHITECTURES, CTC, NEW_NEMO, RNNT, tiny_model
 
 from export_scripts.operators.convolutions import BLOCK, LONG_BLOCK, without_convolutions
-from export_scripts.operators.tuning import GPU
-from export_scripts.precision.fp16 import last_layer, to_half
-from export_scripts.stages.encoder import CtcEncoder, RnntEncoder, ctc_encoder_graph, rnnt_encoder_graph
+from export_scripts.operators.walk import all_graphs
+
+pytestmark = pytest.mark.fast
 
 Numbers = npt.NDArray[np.float32]
-FRAME_RATE = 100
 OPSETS = (18, 20)
 
 
@@ -52,17 +50,11 @@ def conv_model(
 
 
 def session(model: onnx.ModelProto) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return open_graph(model, threads=1)
 
 
 def operators(graph: onnx.GraphProto) -> Iterator[str]:
-    for node in graph.node:
-        yield node.op_type
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from operators(attribute.g)
+    return (node.op_type for inner in all_graphs(graph) for node in inner.node)
 
 
 def assert_same(weight: Numbers, bias: Numbers | None, spaces: Sequence[tuple[int, ...]], **attributes: Any) -> None:
@@ -202,93 +194,6 @@ def test_a_computed_weight_cannot_be_replaced() -> None:
     model.graph.node[1].input[1] = "x"
     with pytest.raises(ValueError, match="layer: a Conv whose weight is computed can't be replaced"):
         without_convolutions(model)
-
-
-@torch.no_grad()
-def by_nemo(model: Any, architecture: str, features: Numbers) -> Numbers:
-    signal, length = torch.from_numpy(features.T[None].copy()), torch.tensor([len(features)])
-    encoded, encoded_length = model.encoder(audio_signal=signal, length=length)
-    in_rnnt = architecture in RNNT
-    scores = model.joint.enc(encoded.transpose(1, 2)) if in_rnnt else model.decoder(encoder_output=encoded)
-    found: Numbers = scores[0, : int(encoded_length)].numpy()
-    return found
-
-
-def run(graph: ort.InferenceSession, batch: Sequence[Numbers]) -> list[Numbers]:
-    """Each item's own scores; an item without frames is carried by one that is not its own."""
-    carried = [item if len(item) else np.full((1, item.shape[1]), 9, np.float32) for item in batch]
-    names = [output.name for output in graph.get_outputs()]
-    scores, lengths = (next(name for name in names if name in wanted) for wanted in (SCORES, LENGTHS))
-    values, own = graph.run(
-        [scores, lengths],
-        {
-            "FEATURES": np.concatenate([item.ravel() for item in carried]),
-            "FEATURES_SHAPE": np.array([item.shape for item in carried], np.int32),
-            "FEATURES_LENGTH": np.array([[len(item)] for item in batch], np.int32),
-        },
-    )
-    return [row[: int(length)] for row, length in zip(values, own[:, 0], strict=True)]
-
-
-SCORES, LENGTHS = ("LOG_PROBS", "ENCODED"), ("LABELS_LENGTH", "ENCODED_LENGTH")
-
-
-@pytest.mark.parametrize("architecture", [*sorted(CTC | RNNT), "fastconformer"])
-def test_encoders_for_gpus_are_nemos(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    front_end, encoder, kind = CTC["conformer"]
-    strided = {"subsampling": "dw_striding", "subsampling_factor": 8, "conv_kernel_size": 9}
-    monkeypatch.setitem(ARCHITECTURES, "fastconformer", (front_end, {**encoder, **strided}, kind))
-    model = tiny_model(architecture, NEW_NEMO)
-    mels = model.cfg.preprocessor.features
-    traced: list[onnx.ModelProto] = []
-
-    def look(replaced: onnx.ModelProto) -> onnx.ModelProto:
-        traced.append(replaced)
-        return replaced
-
-    if architecture in RNNT:
-        stage = rnnt_encoder_graph(RnntEncoder(model.encoder, model.joint.enc), mels, FRAME_RATE, look, GPU)
-    else:
-        stage = ctc_encoder_graph(CtcEncoder(model.encoder, model.decoder), mels, FRAME_RATE, look, GPU)
-    found = Counter(operators(stage.graph))
-    assert not {"Conv", "ConvTranspose", "Einsum", "STFT"} & set(found) and found["MatMul"] > 4
-
-    graph = session(stage)
-    rng = np.random.default_rng(5)
-    batch = [rng.normal(0, 1, (frames, mels)).astype(np.float32) for frames in (1300, 0, 1, 2, 17, 64, 65, 401)]
-    together = run(graph, batch)
-    assert len(together[1]) == 0
-    for features, scores in zip(batch, together, strict=True):
-        if len(features):
-            truth = by_nemo(model, architecture, features)
-            assert scores.shape == truth.shape
-            np.testing.assert_allclose(scores, truth, atol=5e-3, rtol=0)
-            np.testing.assert_allclose(scores, run(graph, [features])[0], atol=1e-3, rtol=0)
-    half_stays_close(traced[0], architecture not in RNNT, mels)
-
-
-def half_stays_close(traced: onnx.ModelProto, has_head: bool, mels: int) -> None:
-    """In fp16: within what test_precision holds; products and their weights in float16, but for the last."""
-    last = last_layer(traced.graph)
-    if has_head:
-        assert "/head/" in last
-    converted = to_half(traced)
-    features = np.random.default_rng(4).normal(0, 1, (2, 300, mels)).astype(np.float32)
-    features[1, 57:] = 0
-    batch = {"features": features, "length": np.array([300, 57])}
-    (single, length), (half, _) = session(traced).run(None, batch), session(converted).run(None, batch)
-    for item, own in enumerate(length):
-        np.testing.assert_allclose(half[item, :own], single[item, :own], atol=0.2, rtol=0)
-    graph = onnx.shape_inference.infer_shapes(converted).graph
-    kinds = {value.name: value.type.tensor_type.elem_type for value in [*graph.value_info, *graph.input]}
-    kinds |= {tensor.name: tensor.data_type for tensor in graph.initializer}
-    (head,) = (node for node in graph.node if node.name == last)
-    large = {tensor.name for tensor in graph.initializer if np.prod(tensor.dims) > 1000}
-    assert {name for name in large if kinds[name] == TensorProto.FLOAT} <= set(head.input)
-    for node in graph.node:
-        if node.op_type == "MatMul":
-            expected = TensorProto.FLOAT if node.name == last else TensorProto.FLOAT16
-            assert {kinds[name] for name in node.input} == {expected}, node.name
 
 
 @pytest.mark.parametrize("bands", [3, 10, 11, 80])

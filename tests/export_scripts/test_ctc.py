@@ -11,22 +11,28 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from architectures import CHARACTERS
+from feeds import names, open_graph, ragged_feeds
+from fixture_types import OpenCheckpoint
 from nemo.collections.asr.parts.submodules.ctc_decoding import CTCDecoding
-from tiny_models import CHARACTERS, NEW_NEMO, tiny_model
 
 from export_scripts.stages.ctc_decoder import ctc_decoder_graph
 from export_scripts.stages.text import Pieces, read_pieces, split_text, text_graph
+from nemo_triton.contract import LABELS, PIECES, TEXT, TOKENS, TRANSCRIPT
 
 Labels = npt.NDArray[np.int32]
 GREEDY = {"strategy": "greedy_batch"}
 
 
-def nemo_decoding(vocabulary: str) -> Any:
-    if vocabulary == "characters":
-        return CTCDecoding(GREEDY, vocabulary=CHARACTERS)
-    if vocabulary == "punctuation":
-        return CTCDecoding(GREEDY, vocabulary=[*CHARACTERS, ".", ",", "?"])
-    return tiny_model("citrinet", NEW_NEMO).decoding
+@pytest.fixture(scope="module")
+def decodings(checkpoint: OpenCheckpoint) -> dict[str, Any]:
+    """NeMo's decoding of each kind of vocabulary."""
+    model: Any = checkpoint("citrinet").model
+    return {
+        "characters": CTCDecoding(GREEDY, vocabulary=CHARACTERS),
+        "punctuation": CTCDecoding(GREEDY, vocabulary=[*CHARACTERS, ".", ",", "?"]),
+        "pieces": model.decoding,
+    }
 
 
 def pieces_of(decoding: Any) -> Pieces:
@@ -34,18 +40,14 @@ def pieces_of(decoding: Any) -> Pieces:
 
 
 def decoder(pieces: Pieces) -> ort.InferenceSession:
-    return ort.InferenceSession(ctc_decoder_graph(pieces).SerializeToString(), providers=["CPUExecutionProvider"])
+    return open_graph(ctc_decoder_graph(pieces))
 
 
 def decode(graph: ort.InferenceSession, batch: Sequence[Labels]) -> tuple[list[str], list[Labels], list[Labels]]:
     """Texts, tokens and frames of label sequences that come padded with a label that is none of theirs."""
     padded = [np.append(labels, np.int32(1)) for labels in batch]
-    feeds = {
-        "LABELS": np.concatenate(padded).astype(np.int32),
-        "LABELS_SHAPE": np.array([[len(labels)] for labels in padded], np.int32),
-        "LABELS_LENGTH": np.array([[len(labels)] for labels in batch], np.int32),
-    }
-    text, tokens, frames, length = graph.run(["TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH"], feeds)
+    feeds = ragged_feeds(LABELS, padded, [len(labels) for labels in batch])
+    text, tokens, frames, length = graph.run(names(TRANSCRIPT), feeds)
     counts = length[:, 0]
     assert all((row[count:] == -1).all() for row, count in zip(tokens, counts, strict=True))
     return (
@@ -65,8 +67,8 @@ def by_nemo(decoding: Any, labels: Labels) -> str:
 
 
 @pytest.fixture(scope="module", params=["characters", "punctuation", "pieces"])
-def decoding(request: pytest.FixtureRequest) -> Any:
-    return nemo_decoding(request.param)
+def decoding(request: pytest.FixtureRequest, decodings: dict[str, Any]) -> Any:
+    return decodings[request.param]
 
 
 def awkward_labels(decoding: Any) -> list[int]:
@@ -106,8 +108,8 @@ def test_nothing_said(decoding: Any) -> None:
     assert [len(row) for row in (*tokens, *frames)] == [0, 0, 0, 0]
 
 
-def test_tokens_and_the_frames_where_they_begin() -> None:
-    decoding = nemo_decoding("characters")
+def test_tokens_and_the_frames_where_they_begin(decodings: dict[str, Any]) -> None:
+    decoding = decodings["characters"]
     blank, c, a, b = decoding.blank_id, 3, 1, 2
     labels = np.array([blank, c, c, blank, a, a, blank, a, b, b], np.int32)
     (text,), (tokens,), (frames,) = decode(decoder(pieces_of(decoding)), [labels])
@@ -116,8 +118,8 @@ def test_tokens_and_the_frames_where_they_begin() -> None:
     assert frames.tolist() == [1, 4, 7, 8]
 
 
-def test_unknown_piece() -> None:
-    decoding = nemo_decoding("pieces")
+def test_unknown_piece(decodings: dict[str, Any]) -> None:
+    decoding = decodings["pieces"]
     labels = np.array([0, decoding.blank_id, 0, 20], np.int32)
     texts, _, _ = decode(decoder(pieces_of(decoding)), [labels])
     assert "⁇" in texts[0]
@@ -125,22 +127,15 @@ def test_unknown_piece() -> None:
 
 
 def run_split(pieces: Pieces, batch: Sequence[Labels]) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
-    """TEXT, TOKENS, FRAMES, TOKENS_LENGTH of a whole decoder, and of one split in two."""
+    """The transcript of a whole decoder, and of one split in two."""
     whole = ctc_decoder_graph(pieces)
-    feeds = {
-        "LABELS": np.concatenate(batch).astype(np.int32),
-        "LABELS_SHAPE": np.array([[len(labels)] for labels in batch], np.int32),
-        "LABELS_LENGTH": np.array([[len(labels)] for labels in batch], np.int32),
-    }
-    opened = [ort.InferenceSession(graph.SerializeToString()) for graph in (whole, *split_text(whole))]
-    expected = opened[0].run(["TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH"], feeds)
+    feeds = ragged_feeds(LABELS, batch)
+    opened = [open_graph(graph) for graph in (whole, *split_text(whole))]
+    expected = opened[0].run(names(TRANSCRIPT), feeds)
     tokens, frames, length, passed, passed_length = opened[1].run(None, feeds)
     np.testing.assert_array_equal(passed, tokens)
     np.testing.assert_array_equal(passed_length, length)
-    shapes = np.array([passed.shape[1:]] * len(passed), np.int32)
-    (text,) = opened[2].run(
-        ["TEXT"], {"PIECES": passed.ravel(), "PIECES_SHAPE": shapes, "PIECES_LENGTH": passed_length}
-    )
+    (text,) = opened[2].run([TEXT.name], ragged_feeds(PIECES, list(passed), passed_length[:, 0].tolist()))
     return expected, [text, tokens, frames, length]
 
 
@@ -160,19 +155,14 @@ def test_the_text_stage_on_random_tokens_of_requests_that_were_batched_apart(dec
     """Each comes padded to the longest of the batch that it was decoded in, and may have no token."""
     rng = np.random.default_rng(4)
     pieces = pieces_of(decoding)
-    session = ort.InferenceSession(split_text(ctc_decoder_graph(pieces))[1].SerializeToString())
+    session = open_graph(split_text(ctc_decoder_graph(pieces))[1])
     pool = [*awkward_labels(decoding)[1:], *rng.integers(0, decoding.blank_id, 20)]
     texts = 0
     for _ in range(50):
         batch = [rng.choice(pool, size=rng.integers(0, 30)).astype(np.int32) for _ in range(rng.integers(1, 9))]
         padding = [np.full(rng.integers(not len(row), 9), -1) for row in batch]
         rows = [np.concatenate(pair) for pair in zip(batch, padding, strict=True)]
-        feeds = {
-            "PIECES": np.concatenate(rows).astype(np.int32),
-            "PIECES_SHAPE": np.array([[len(row)] for row in rows], np.int32),
-            "PIECES_LENGTH": np.array([[len(row)] for row in batch], np.int32),
-        }
-        (text,) = session.run(None, feeds)
+        (text,) = session.run(None, ragged_feeds(PIECES, rows, [len(row) for row in batch]))
         assert text.shape == (len(batch), 1)
         expected = [
             decoding.decode_tokens_to_str_with_strip_punctuation(row.tolist()) if len(row) else "" for row in batch
@@ -182,8 +172,8 @@ def test_the_text_stage_on_random_tokens_of_requests_that_were_batched_apart(dec
     assert texts > 150
 
 
-def test_a_split_decoder_has_no_string_and_each_half_only_what_it_needs() -> None:
-    decoder_graph = ctc_decoder_graph(pieces_of(nemo_decoding("punctuation")))
+def test_a_split_decoder_has_no_string_and_each_half_only_what_it_needs(decodings: dict[str, Any]) -> None:
+    decoder_graph = ctc_decoder_graph(pieces_of(decodings["punctuation"]))
     halves = split_text(decoder_graph)
     for half in halves:
         onnx.checker.check_model(half)
@@ -192,17 +182,17 @@ def test_a_split_decoder_has_no_string_and_each_half_only_what_it_needs() -> Non
     operators = [{node.op_type for node in half.graph.node} for half in halves]
     assert not operators[0] & {"Loop", "LabelEncoder", "StringConcat"}
     assert {"Loop", "LabelEncoder"} <= operators[1]
-    assert [output.name for output in halves[0].graph.output][:3] == ["TOKENS", "FRAMES", "TOKENS_LENGTH"]
-    assert [value.name for value in halves[1].graph.input] == ["PIECES", "PIECES_SHAPE", "PIECES_LENGTH"]
+    assert [output.name for output in halves[0].graph.output][:3] == names(TRANSCRIPT[1:])
+    assert [value.name for value in halves[1].graph.input] == names([PIECES, PIECES.shape, PIECES.length])
     assert len(decoder_graph.graph.output) == 4, "the whole one is left as it was"
 
 
-def test_a_graph_without_text_cannot_be_split() -> None:
-    tokens_graph, _ = split_text(ctc_decoder_graph(pieces_of(nemo_decoding("characters"))))
-    with pytest.raises(ValueError, match="has no TEXT"):
+def test_a_graph_without_text_cannot_be_split(decodings: dict[str, Any]) -> None:
+    tokens_graph, _ = split_text(ctc_decoder_graph(pieces_of(decodings["characters"])))
+    with pytest.raises(ValueError, match=f"has no {TEXT.name}"):
         split_text(tokens_graph)
-    with pytest.raises(ValueError, match="has no TOKENS"):
-        split_text(text_graph(pieces_of(nemo_decoding("characters"))))
+    with pytest.raises(ValueError, match=f"has no {TOKENS.name}"):
+        split_text(text_graph(pieces_of(decodings["characters"])))
 
 
 def test_pieces_without_any_text_are_passed_over() -> None:

@@ -7,40 +7,42 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from architectures import CTC, block
+from feeds import names, open_graph, ragged_feeds
+from fixture_types import OpenCheckpoint
 from nemo.collections.asr.modules import ConformerEncoder, ConvASREncoder
-from tiny_models import CTC, NEW_NEMO, block, tiny_model
 
-from export_scripts.operators.tuning import CPU
-from export_scripts.stages.encoder import CtcEncoder, check_encoder, ctc_encoder_graph
+from export_scripts.operators.tuning import CPU, Tuning
+from export_scripts.stages.encoder import CtcEncoder, EncoderOptions, check_encoder, ctc_encoder_graph
+from nemo_triton.contract import FEATURES, LABELS, LOG_PROBS
 
 Features = npt.NDArray[np.float32]
 
 FRAME_RATE = 100
 
 
+def encoder_stage(model: Any, tuning: Tuning = CPU) -> onnx.ModelProto:
+    options = EncoderOptions(mels=model.cfg.preprocessor.features, frame_rate=FRAME_RATE, tuning=tuning)
+    return ctc_encoder_graph(CtcEncoder(model.encoder, model.decoder), options)
+
+
 @pytest.fixture(scope="module", params=sorted(CTC))
-def encoder(request: pytest.FixtureRequest) -> tuple[Any, ort.InferenceSession, int]:
+def encoder(request: pytest.FixtureRequest, checkpoint: OpenCheckpoint) -> tuple[Any, ort.InferenceSession, int]:
     """A NeMo model, its encoder stage, and its mel bands."""
-    model = tiny_model(request.param, NEW_NEMO)
+    model: Any = checkpoint(request.param).model
     mels = model.cfg.preprocessor.features
-    graph = ctc_encoder_graph(CtcEncoder(model.encoder, model.decoder), mels, FRAME_RATE)
-    return model, ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"]), mels
+    return model, open_graph(encoder_stage(model)), mels
 
 
 def run(graph: ort.InferenceSession, batch: list[Features]) -> list[Features]:
     """Each item's own log-probs; an item without frames is carried by one that is not its own."""
     carried = [item if len(item) else np.full((1, item.shape[1]), 9, np.float32) for item in batch]
-    log_probs, lengths, labels = graph.run(
-        ["LOG_PROBS", "LABELS_LENGTH", "LABELS"],
-        {
-            "FEATURES": np.concatenate([item.ravel() for item in carried]),
-            "FEATURES_SHAPE": np.array([item.shape for item in carried], np.int32),
-            "FEATURES_LENGTH": np.array([[len(item)] for item in batch], np.int32),
-        },
-    )
+    feeds = ragged_feeds(FEATURES, carried, [len(item) for item in batch])
+    log_probs, lengths, labels = graph.run(names([LOG_PROBS, LABELS.length, LABELS]), feeds)
     rows = [row[: int(length)] for row, length in zip(log_probs, lengths[:, 0], strict=True)]
     assert all((row.argmax(axis=1) == best[: len(row)]).all() for row, best in zip(rows, labels, strict=True))
     return rows
@@ -68,12 +70,10 @@ def test_from_no_frame_to_a_minute_in_one_batch(encoder: tuple[Any, ort.Inferenc
             np.testing.assert_allclose(log_probs, run(graph, [features])[0], atol=1e-3, rtol=0)
 
 
-def test_attention_by_small_blocks_is_nemos() -> None:
-    model = tiny_model("conformer", NEW_NEMO)
+def test_attention_by_small_blocks_is_nemos(checkpoint: OpenCheckpoint) -> None:
+    model: Any = checkpoint("conformer").model
     mels = model.cfg.preprocessor.features
-    tuning = replace(CPU, scores_at_once=60_000)
-    stage = ctc_encoder_graph(CtcEncoder(model.encoder, model.decoder), mels, FRAME_RATE, tuning=tuning)
-    graph = ort.InferenceSession(stage.SerializeToString(), providers=["CPUExecutionProvider"])
+    graph = open_graph(encoder_stage(model, replace(CPU, scores_at_once=60_000)))
     rng = np.random.default_rng(7)
     batch = [rng.normal(0, 1, (frames, mels)).astype(np.float32) for frames in (1500, 1490, 1420, 40)]
     for features, log_probs in zip(batch, run(graph, batch), strict=True):
@@ -84,7 +84,7 @@ def test_nemo_is_left_as_it_was(encoder: tuple[Any, ort.InferenceSession, int]) 
     model, _, mels = encoder
     features = np.random.default_rng(6).normal(0, 1, (300, mels)).astype(np.float32)
     before = by_nemo(model, features)
-    ctc_encoder_graph(CtcEncoder(model.encoder, model.decoder), mels, FRAME_RATE)
+    encoder_stage(model)
     np.testing.assert_array_equal(by_nemo(model, features), before)
     assert not any("forward" in vars(module) for module in model.encoder.modules())
 

@@ -1,9 +1,10 @@
-"""The feature stage against NeMo's front ends, in ragged company."""
+"""The feature stage against NeMo's front ends, in ragged batches."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,17 +12,19 @@ import onnxruntime as ort
 import pytest
 import soundfile
 import torch
+from feeds import open_graph, ragged_feeds
 from locations import DEMO_MANIFEST, SHARED, SPEECH
 from nemo.collections.asr.parts.preprocessing.features import FilterbankFeatures
 
 from export_scripts.checkpoints.nemo_reference import older_front_end
 from export_scripts.stages.features import Edges, FrontEnd, features_graph
+from nemo_triton.contract import SAMPLES
 
 TOLERANCE = 2e-3
 Samples = npt.NDArray[np.int16]
 
 
-def nemo_front_end(mels: int = 80, window_size: int = 400, **settings: object) -> FilterbankFeatures:
+def nemo_front_end(mels: int = 80, window_size: int = 400, **settings: Any) -> FilterbankFeatures:
     return FilterbankFeatures(
         n_window_size=window_size, n_window_stride=160, n_fft=512, nfilt=mels, dither=0, **settings
     ).eval()
@@ -45,15 +48,12 @@ def front_end_of(nemo: FilterbankFeatures, edges: Edges) -> FrontEnd:
 
 
 def session(front_end: FrontEnd) -> ort.InferenceSession:
-    return ort.InferenceSession(features_graph(front_end).SerializeToString(), providers=["CPUExecutionProvider"])
+    return open_graph(features_graph(front_end))
 
 
 def run(graph: ort.InferenceSession, batch: Sequence[Samples]) -> list[npt.NDArray[np.float32]]:
-    lengths = np.array([[len(samples)] for samples in batch], np.int32)
     carried = [samples if len(samples) else np.zeros(1, np.int16) for samples in batch]
-    shapes = np.array([[len(samples)] for samples in carried], np.int32)
-    feeds = {"SAMPLES": np.concatenate(carried), "SAMPLES_SHAPE": shapes, "SAMPLES_LENGTH": lengths}
-    features, frames = graph.run(None, feeds)
+    features, frames = graph.run(None, ragged_feeds(SAMPLES, carried, [len(samples) for samples in batch]))
     for row, count in enumerate(frames[:, 0]):
         assert not features[row, count:].any(), "rows beyond an item's own frames are zero"
     return [features[row, :count] for row, count in enumerate(frames[:, 0])]
@@ -68,7 +68,7 @@ def by_nemo(nemo: FilterbankFeatures, samples: Samples, edges: Edges) -> npt.NDA
 
 
 @pytest.fixture(scope="module")
-def company() -> list[Samples]:
+def signals() -> list[Samples]:
     """Speech and noise of 0.05 to 12 s, none a whole number of hops."""
     speech = [soundfile.read(file, dtype="int16")[0] for file in sorted(DEMO_MANIFEST.parent.glob("*.flac"))[:3]]
     noise = np.random.default_rng(3).normal(0, 3000, 192_077).astype(np.int16)
@@ -91,10 +91,10 @@ def company() -> list[Samples]:
     ],
     ids=str,
 )
-def test_equals_nemo_in_ragged_company(settings: dict[str, object], edges: Edges, company: list[Samples]) -> None:
-    nemo = nemo_front_end(**settings)  # type: ignore[arg-type]
-    ours = run(session(front_end_of(nemo, edges)), company)
-    for samples, features in zip(company, ours, strict=True):
+def test_equals_nemo_in_ragged_batches(settings: dict[str, Any], edges: Edges, signals: list[Samples]) -> None:
+    nemo = nemo_front_end(**settings)
+    ours = run(session(front_end_of(nemo, edges)), signals)
+    for samples, features in zip(signals, ours, strict=True):
         truth = by_nemo(nemo, samples, edges)
         assert features.shape == truth.shape
         scale = max(1.0, float(np.abs(truth).max()) / 100)
@@ -102,15 +102,15 @@ def test_equals_nemo_in_ragged_company(settings: dict[str, object], edges: Edges
 
 
 @pytest.mark.parametrize("edges", ["zero", "reflect"])
-def test_company_changes_nothing(edges: Edges, company: list[Samples]) -> None:
+def test_a_batch_changes_nothing(edges: Edges, signals: list[Samples]) -> None:
     silence = np.zeros(16_000, np.int16)
     graph = session(front_end_of(nemo_front_end(), edges))
-    batch = [*company, silence, np.zeros(0, np.int16), np.full(1, 99, np.int16)]
+    batch = [*signals, silence, np.zeros(0, np.int16), np.full(1, 99, np.int16)]
     together = run(graph, batch)
     for samples, features in zip(batch, together, strict=True):
         (alone,) = run(graph, [samples])
         np.testing.assert_allclose(features, alone, atol=1e-4, rtol=0)
-    assert not together[len(company)].any(), "digital silence has no features, whatever the rounding"
+    assert not together[len(signals)].any(), "digital silence has no features, whatever the rounding"
 
 
 @pytest.mark.parametrize(("edges", "of_one_sample"), [("zero", 0), ("reflect", 1)])

@@ -11,9 +11,11 @@ import onnxruntime as ort
 import pytest
 import soundfile
 import torch
+from feeds import names, open_graph, ragged_feeds
 from locations import DEMO_MANIFEST, SHARED
 
-from export_scripts.stages.encoder import RnntEncoder, check_encoder, rnnt_encoder_graph
+from export_scripts.stages.encoder import EncoderOptions, RnntEncoder, check_encoder, rnnt_encoder_graph
+from nemo_triton.contract import ENCODED, FEATURES
 
 CHECKPOINT = SHARED / "nemo" / "vad_multilingual_marblenet.nemo"
 NVIDIAS_EXPORT = SHARED / "nemo" / "vad.onnx"
@@ -35,8 +37,8 @@ def marblenet() -> Any:
 def graph(marblenet: Any) -> ort.InferenceSession:
     """The encoder stage without a head: ENCODED is the encoding itself."""
     check_encoder(marblenet.encoder)
-    stage = rnnt_encoder_graph(RnntEncoder(marblenet.encoder, torch.nn.Identity()), mels=80, frame_rate=100)
-    return ort.InferenceSession(stage.SerializeToString(), providers=["CPUExecutionProvider"])
+    encoder = RnntEncoder(marblenet.encoder, torch.nn.Identity())
+    return open_graph(rnnt_encoder_graph(encoder, EncoderOptions(mels=80, frame_rate=100)))
 
 
 @pytest.fixture(scope="module")
@@ -49,25 +51,18 @@ def speech(marblenet: Any) -> list[Array]:
 def features(model: Any, path: Path) -> Array:
     samples, _ = soundfile.read(path, dtype="float32")
     signal = torch.from_numpy(samples)[None]
-    found, length = model.preprocessor(input_signal=signal, length=torch.tensor([len(samples)]))
-    frames: Array = found[0, :, : int(length)].T.numpy()
+    values, length = model.preprocessor(input_signal=signal, length=torch.tensor([len(samples)]))
+    frames: Array = values[0, :, : int(length)].T.numpy()
     return frames
 
 
 def encode(graph: ort.InferenceSession, batch: list[Array]) -> list[Array]:
-    encoded, lengths = graph.run(
-        ["ENCODED", "ENCODED_LENGTH"],
-        {
-            "FEATURES": np.concatenate([item.ravel() for item in batch]),
-            "FEATURES_SHAPE": np.array([item.shape for item in batch], np.int32),
-            "FEATURES_LENGTH": np.array([[len(item)] for item in batch], np.int32),
-        },
-    )
+    encoded, lengths = graph.run(names([ENCODED, ENCODED.length]), ragged_feeds(FEATURES, batch))
     return [row[: int(length)] for row, length in zip(encoded, lengths[:, 0], strict=True)]
 
 
 @torch.no_grad()
-def test_the_encoder_is_nemos_in_company_of_other_lengths(
+def test_the_encoder_is_nemos_in_batches_of_other_lengths(
     marblenet: Any, graph: ort.InferenceSession, speech: list[Array]
 ) -> None:
     for item, ours in zip(speech, encode(graph, speech), strict=True):
@@ -85,7 +80,7 @@ def test_the_encoder_is_nvidias_own_export_where_lengths_are_full(
     logits = []
     for item in speech:
         (ours,) = encode(graph, [item])
-        own = marblenet.decoder(encoder_output=torch.from_numpy(ours.T[None].copy())).numpy()
+        our_logits = marblenet.decoder(encoder_output=torch.from_numpy(ours.T[None].copy())).numpy()
         logits.append(theirs.run(["logits"], {"audio_signal": item.T[None]})[0])
-        np.testing.assert_allclose(own, logits[-1], atol=TOLERANCE, rtol=0)
+        np.testing.assert_allclose(our_logits, logits[-1], atol=TOLERANCE, rtol=0)
     assert np.ptp(np.concatenate(logits), axis=0).min() > 0.1, "logits that do not follow the audio prove nothing"

@@ -10,8 +10,11 @@ import pytest
 from locations import DEMO_CHECKPOINT, ROOT
 
 from export_scripts.checkpoints.catalogue import CATALOGUE
+from export_scripts.checkpoints.names import check_suffix, recognizer_name
 from export_scripts.errors import ExportError
-from export_scripts.repository.names import Part, check_suffix, recognizer_name
+from nemo_triton.contract import AUDIO_STAGE, Part
+
+pytestmark = pytest.mark.fast
 
 
 @pytest.mark.parametrize("suffix", ["", "_int8"])
@@ -41,9 +44,8 @@ def test_a_recognizers_name(source: str, suffix: str, name: str) -> None:
     [
         *((f"coffee{part.value}.nemo", "", f"coffee{part.value}") for part in Part),
         *(("demo/coffee.nemo", part.value, f"coffee{part.value}") for part in Part),
-        ("coffee_text.nemo", "", "coffee_text"),
-        ("audio.nemo", "", "audio"),
-        ("audio", "", "audio"),
+        (f"{AUDIO_STAGE}.nemo", "", AUDIO_STAGE),
+        (AUDIO_STAGE, "", AUDIO_STAGE),
         ("mel_80_25ms.nemo", "_zero_1d0b7e", "mel_80_25ms_zero_1d0b7e"),
     ],
 )
@@ -62,14 +64,17 @@ def test_a_suffix_that_no_model_has(suffix: str) -> None:
 
 
 def test_a_name_is_refused_before_nemo_is_loaded(tmp_path: Path) -> None:
-    """Where NeMo can't be imported, nothing else may be said."""
+    """With a NeMo that can't be imported."""
     (tmp_path / "nemo.py").write_text("raise RuntimeError('NeMo is loaded')")
-    arguments = [str(DEMO_CHECKPOINT), "--repository", str(tmp_path / "repository"), "--name-suffix", "_log_probs"]
+    options = ["--repository", str(tmp_path / "repository"), "--name-suffix", Part.LOG_PROBS.value]
     command = (
         f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; from export_scripts.export import main; main()"
     )
-    result = subprocess.run([sys.executable, "-c", command, *arguments], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", command, str(DEMO_CHECKPOINT), *options], cwd=ROOT, capture_output=True, text=True
+    )
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"error: {DEMO_CHECKPOINT}: a recognizer can't be called coffee_ctc_log_probs, ")
+    name = Part.LOG_PROBS.of(DEMO_CHECKPOINT.stem)
+    assert line.startswith(f"error: {DEMO_CHECKPOINT}: a recognizer can't be called {name}, ")
     assert not (tmp_path / "repository").exists()

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from architectures import NEW_NEMO, conformer
 from click.testing import CliRunner
 from locations import DEMO_MANIFEST
 from nemo.collections.asr.modules import ConformerEncoder
-from tiny_models import NEW_NEMO, conformer, rewrite_config, tiny_model
+from tiny_models import rewrite_config, tiny_model
 
 from benchmark.studies.gpu import pytorch_encoder, seeded
 from benchmark.studies.gpu.pack import SUFFIXES, main, pack
@@ -20,9 +21,10 @@ from benchmark.studies.gpu.unpack import unpack
 from export_scripts.chain import write_recognizer
 from export_scripts.checkpoints.checkpoint import open_checkpoint
 from export_scripts.precision.choice import Precision, PrecisionName
+from export_scripts.recordings import read_recordings
 from export_scripts.repository.config import Serving
-from export_scripts.verify.local_ensemble import Runner
-from export_scripts.verify.probes import read_recordings
+from export_scripts.verify.local_ensemble import LocalEnsemble
+from nemo_triton.contract import LOG_PROBS, TEXT, Part
 from verification.full_size.random_weights import draw_weights
 
 COMMANDS = read_recordings(DEMO_MANIFEST).signals[:3]
@@ -56,17 +58,18 @@ def test_an_unpacked_model_gives_the_log_probs_of_a_normal_export(
     checkpoint = open_checkpoint(str(file), SUFFIXES[precision])
     write_recognizer(exported, checkpoint, Serving(), Precision(precision, 0.0))
     assert {folder.name for folder in unpacked.iterdir()} == {folder.name for folder in exported.iterdir()}
-    encoder = Path(f"{checkpoint.name}_encoder", "1")
+    encoder = Path(Part.ENCODER.of(checkpoint.name), "1")
     large = sum(seeded.is_drawn(weight.shape) for weight in checkpoint.model.encoder.parameters())
     assert len(json.loads((packed / encoder / STAND_INS).read_text())) > 0.9 * large > 0
     sizes = [(repository / encoder / "model.onnx").stat().st_size for repository in (packed, unpacked, exported)]
     assert sizes[0] < sizes[1] / 1.3 and sizes[1] == pytest.approx(sizes[2], rel=0.05)
-    name = f"{checkpoint.name}_log_probs"
-    items = zip(Runner(unpacked, name).run(COMMANDS), Runner(exported, name).run(COMMANDS), strict=True)
-    for found, expected in items:
-        assert np.isfinite(expected["LOG_PROBS"]).all() and expected["LOG_PROBS"].shape[1] > 10
-        assert np.array_equal(found["LOG_PROBS"], expected["LOG_PROBS"])
-        assert found["TEXT"] == expected["TEXT"]
+    name = Part.LOG_PROBS.of(checkpoint.name)
+    items = zip(*(LocalEnsemble(folder, name).run(COMMANDS) for folder in (unpacked, exported)), strict=True)
+    for actual, expected in items:
+        log_probs = expected[LOG_PROBS.name]
+        assert np.isfinite(log_probs).all() and log_probs.shape[1] > 10
+        assert np.array_equal(actual[LOG_PROBS.name], log_probs)
+        assert actual[TEXT.name] == expected[TEXT.name]
 
 
 def test_decoders_of_other_frames_per_step_and_a_file_that_is_none(tmp_path: Path) -> None:
@@ -80,7 +83,7 @@ def test_decoders_of_other_frames_per_step_and_a_file_that_is_none(tmp_path: Pat
     assert result.return_value == 2 and result.exception is None
     errors = result.stderr.splitlines()
     assert len(errors) == 2 and all(line.startswith("error: ") for line in errors)
-    assert (tmp_path / "packed" / f"{file.stem}_decoder.2" / "1" / "model.onnx").exists()
+    assert (tmp_path / "packed" / f"{Part.DECODER.of(file.stem)}.2" / "1" / "model.onnx").exists()
     assert not list((tmp_path / "packed").glob(".*"))
 
 

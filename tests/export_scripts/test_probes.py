@@ -11,16 +11,19 @@ import soundfile
 from locations import DEMO_MANIFEST
 
 from export_scripts.errors import ExportError
-from export_scripts.verify.probes import read_probes, read_recordings
+from export_scripts.recordings import read_recordings
+from export_scripts.verify.probes import read_probes
 from nemo_triton.audio import load_audio
+
+pytestmark = pytest.mark.fast
 
 TONE = np.sin(np.arange(24_000) / 20) * 0.5
 
 
 def test_recordings_of_a_manifest_are_those_of_its_folder() -> None:
-    listed, found = read_recordings(DEMO_MANIFEST), read_recordings(DEMO_MANIFEST.parent)
+    listed, in_folder = read_recordings(DEMO_MANIFEST), read_recordings(DEMO_MANIFEST.parent)
     assert len(listed.signals) == 22 and all(samples.dtype == np.int16 for samples in listed.signals)
-    assert listed.names == found.names and listed.trace().sha256 == found.trace().sha256
+    assert listed.names == in_folder.names and listed.trace().sha256 == in_folder.trace().sha256
 
 
 @pytest.mark.parametrize(
@@ -64,19 +67,20 @@ def test_a_recording_that_cannot_be_used(kind: str, tmp_path: Path) -> None:
         read_recordings(manifest)
     message = str(refusal.value)
     assert message.startswith(f"{manifest}:3: {file}: ") and "\n" not in message
-    assert message.endswith(("; convert it to WAV or FLAC", "; leave it out", "; write it again from its source"))
+    assert message.endswith(("to WAV or FLAC", "; leave it out", "; write it again from its source"))
 
 
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("a.jsonl", b"", "a.jsonl: lists no recordings"),
-        ("a.jsonl", b"\n{}\n", "a.jsonl:2: not a line of NeMo's manifests, a JSON object with audio_filepath"),
-        ("a.jsonl", b"no json\n", "a.jsonl:1: not a line of NeMo's manifests"),
-        ("a.jsonl", b'{"audio_filepath": 5}', "a.jsonl:1: not a line of NeMo's manifests"),
+        ("a.jsonl", b"", "a.jsonl: the manifest is empty"),
+        ("a.jsonl", b"\n{}\n", "a.jsonl:2: no audio_filepath"),
+        ("a.jsonl", b"no json\n", "a.jsonl: not a manifest"),
+        ("a.jsonl", b'{"audio_filepath": 5}', "a.jsonl:1: audio_filepath is 5; write it as a string"),
         ("a.jsonl", b'{"audio_filepath": "gone.wav"}', "gone.wav: no such file"),
-        ("a.csv", b"filename,transcript\n", "a.csv: is CSV, not NeMo's JSON lines; `python -m benchmark.prepare mine="),
-        ("a.flac", b"fLaC\xff\xfe", "a.flac: is no text; give a folder of recordings, or a manifest"),
+        ("a.jsonl", b'{"audio_filepath": "a.wav", "offset": 2}', "a.jsonl:1: offset is not supported"),
+        ("a.csv", b"filename,transcript\n", "a.csv: there is no line after the header"),
+        ("a.flac", b"fLaC\xff\xfe", "a.flac: not a manifest (not UTF-8 text)"),
     ],
 )
 def test_a_manifest_that_cannot_be_used(name: str, content: bytes, complaint: str, tmp_path: Path) -> None:
@@ -84,6 +88,20 @@ def test_a_manifest_that_cannot_be_used(name: str, content: bytes, complaint: st
     with pytest.raises(ExportError) as refusal:
         read_recordings(tmp_path / name)
     assert complaint in str(refusal.value)
+
+
+@pytest.mark.parametrize("byte_order_mark", [b"", b"\xef\xbb\xbf"])
+def test_manifests_of_every_kind_that_the_client_reads(byte_order_mark: bytes, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", TONE, 16_000)
+    for name, content in (("a.jsonl", b'{"audio_filepath": "a.wav"}'), ("a.csv", b"filename,transcript\na.wav,tone")):
+        (tmp_path / name).write_bytes(byte_order_mark + content)
+        recordings = read_recordings(tmp_path / name)
+        assert recordings.names == ("a.wav",) and len(recordings.signals[0]) == len(TONE)
+
+
+def test_a_folder_without_recordings(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r": no audio file in this folder; name one that holds e\.g\. \.wav or"):
+        read_recordings(tmp_path)
 
 
 def test_what_a_report_says_of_where_recordings_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from tiny_models import NEW_NEMO
+from fixture_types import OpenCheckpoint
 
 from benchmark.studies.gpu.flops import PROBED_SECONDS, FlopCounter, count_cost
 from benchmark.studies.gpu.machine_rates import machine_rates
 from benchmark.studies.gpu.pytorch import encoder_cost
 from benchmark.studies.gpu.roofline import NetworkCost
-from export_scripts.checkpoints.checkpoint import open_checkpoint
 
 
 @torch.no_grad()
@@ -30,8 +26,8 @@ def test_a_linear_layer() -> None:
 def test_a_convolution_over_time(channels: int, groups: int) -> None:
     layer = torch.nn.Conv1d(channels, channels, kernel_size=3, stride=2, padding=1, groups=groups, bias=False)
     with FlopCounter() as counter:
-        made = layer(torch.randn(2, channels, 20))
-    assert made.shape == (2, channels, 10)
+        output = layer(torch.randn(2, channels, 20))
+    assert output.shape == (2, channels, 10)
     assert counter.operations == 2 * 2 * 10 * channels * (channels // groups) * 3
     assert counter.elements == 2 * channels * 20 + channels * (channels // groups) * 3 + 2 * channels * 10
 
@@ -58,8 +54,8 @@ def test_attention_grows_with_the_square_of_the_length() -> None:
     assert cost.operations_of([2, 3]) == pytest.approx(800 * (4 + 9) + 240 * 5)
 
 
-def test_cost_of_encoders(architecture: str, checkpoint_file: Callable[[str, str], Path]) -> None:
-    model = open_checkpoint(str(checkpoint_file(architecture, NEW_NEMO))).model
+def test_cost_of_encoders(architecture: str, checkpoint: OpenCheckpoint) -> None:
+    model = checkpoint(architecture).model
     cost = encoder_cost(model)
     square, linear, constant = cost.operations
     assert linear > 0 and abs(constant) < 0.02 * linear * PROBED_SECONDS[0], "no audio, no operations, save at the ends"

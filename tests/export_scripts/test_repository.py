@@ -13,6 +13,8 @@ import pytest
 from export_scripts.errors import ExportError
 from export_scripts.repository.publish import publishing
 
+pytestmark = pytest.mark.fast
+
 
 def add(folder: Path, name: str, content: str) -> None:
     (folder / name).mkdir()

@@ -11,13 +11,15 @@ import numpy.typing as npt
 import onnxruntime as ort
 import pytest
 import torch
+from feeds import names, open_graph, ragged_feeds
 from nemo.collections.asr.modules import RNNTDecoder, RNNTJoint
 from nemo.collections.asr.parts.submodules.rnnt_greedy_decoding import GreedyBatchedRNNTInfer
 
 from export_scripts.checkpoints.families import RnntDecoder
-from export_scripts.checkpoints.rnnt_weights import read_transducer
+from export_scripts.checkpoints.rnnt_weights import read_rnnt_weights
 from export_scripts.stages.rnnt_decoder import rnnt_decoder_graph
 from export_scripts.stages.text import Pieces
+from nemo_triton.contract import ENCODED, TRANSCRIPT
 
 WIDTH, PIECES = 20, 30
 LETTERS = tuple(chr(ord("a") + piece % 26) for piece in range(PIECES))
@@ -50,8 +52,7 @@ def model(request: pytest.FixtureRequest) -> Model:
 @pytest.fixture(scope="module")
 def graph(model: Model) -> ort.InferenceSession:
     pieces = Pieces(LETTERS, LETTERS, (True,) * PIECES, frozenset())
-    proto = rnnt_decoder_graph(read_transducer(model), pieces)
-    return ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    return open_graph(rnnt_decoder_graph(read_rnnt_weights(model), pieces))
 
 
 def encodings(*lengths: int) -> list[Encoded]:
@@ -67,14 +68,8 @@ def projected(model: Model, encoded: Encoded) -> Encoded:
 
 def decode(model: Model, graph: ort.InferenceSession, batch: Sequence[Encoded]) -> list[Decoded]:
     rows = [projected(model, item) if len(item) else np.ones((1, 24), np.float32) for item in batch]
-    text, tokens, frames, length = graph.run(
-        ["TEXT", "TOKENS", "FRAMES", "TOKENS_LENGTH"],
-        {
-            "ENCODED": np.concatenate([row.ravel() for row in rows]),
-            "ENCODED_SHAPE": np.array([row.shape for row in rows], np.int32),
-            "ENCODED_LENGTH": np.array([[len(item)] for item in batch], np.int32),
-        },
-    )
+    feeds = ragged_feeds(ENCODED, rows, [len(item) for item in batch])
+    text, tokens, frames, length = graph.run(names(TRANSCRIPT), feeds)
     return [
         (text[row, 0], tokens[row, :count].tolist(), frames[row, :count].tolist())
         for row, count in enumerate(length[:, 0])
@@ -83,11 +78,11 @@ def decode(model: Model, graph: ort.InferenceSession, batch: Sequence[Encoded]) 
 
 @torch.no_grad()
 def by_nemo(model: Model, encoded: Encoded) -> Decoded:
-    (found,) = model.decoding.decoding(
+    (hypothesis,) = model.decoding.decoding(
         encoder_output=torch.from_numpy(encoded.T[None].copy()), encoded_lengths=torch.tensor([len(encoded)])
     )[0]
-    tokens = [int(token) for token in found.y_sequence]
-    return "".join(LETTERS[token] for token in tokens), tokens, [int(frame) for frame in found.timestamp]
+    tokens = [int(token) for token in hypothesis.y_sequence]
+    return "".join(LETTERS[token] for token in tokens), tokens, [int(frame) for frame in hypothesis.timestamp]
 
 
 def test_tokens_and_frames_are_nemos(model: Model, graph: ort.InferenceSession) -> None:
@@ -110,7 +105,7 @@ def test_blank_all_along(model: Model) -> None:
     with torch.no_grad():
         model.joint.joint_net[-1].bias[-1] = 1000.0
         pieces = Pieces(LETTERS, LETTERS, (True,) * PIECES, frozenset())
-        silent = ort.InferenceSession(rnnt_decoder_graph(read_transducer(model), pieces).SerializeToString())
+        silent = open_graph(rnnt_decoder_graph(read_rnnt_weights(model), pieces))
         model.joint.joint_net[-1].bias[-1] = 4.0
     assert decode(model, silent, encodings(9, 3)) == [("", [], [])] * 2
 
@@ -154,4 +149,4 @@ def test_other_transducers_are_refused(part: str, complaint: str) -> None:
     else:
         model.decoder = torch.nn.Identity()
     with pytest.raises(ValueError, match=complaint):
-        read_transducer(model)
+        read_rnnt_weights(model)

@@ -7,6 +7,9 @@ from tritonclient.grpc import model_config_pb2 as triton
 
 from export_scripts.repository.config import THREADS_PARAMETER, Serving, Stage, stage_config
 from export_scripts.stages.audio import audio_graph
+from nemo_triton.contract import AUDIO_STAGE
+
+pytestmark = pytest.mark.fast
 
 
 def run_by(config: triton.ModelConfig) -> tuple[int, str | None]:
@@ -21,10 +24,11 @@ def run_by(config: triton.ModelConfig) -> tuple[int, str | None]:
 )
 def test_only_the_encoder_has_more_instances_and_threads(serving: Serving, expected: tuple[int, str | None]) -> None:
     graph = audio_graph(16000)
-    assert run_by(stage_config(Stage("encoder", graph, "any", encodes=True), serving)) == expected
-    assert run_by(stage_config(Stage("decoder", graph, "cpu"), serving)) == (1, "1")
+    assert run_by(stage_config(Stage(name="encoder", graph=graph, device="any", encodes=True), serving)) == expected
+    assert run_by(stage_config(Stage(name="decoder", graph=graph, device="cpu"), serving)) == (1, "1")
 
 
 def test_a_shared_stage_is_configured_alike_whatever_the_export() -> None:
-    stage = Stage("audio", audio_graph(16000), "cpu", shared=True)
-    assert stage_config(stage, Serving(4, 100, 2, 1)) == stage_config(stage, Serving())
+    stage = Stage(name=AUDIO_STAGE, graph=audio_graph(16000), device="cpu", shared=True)
+    serving = Serving(max_batch_size=4, queue_delay_us=100, encoders=2, encoder_threads=1)
+    assert stage_config(stage, serving) == stage_config(stage, Serving())

@@ -19,8 +19,8 @@ from pathlib import Path
 import onnxruntime
 from nemo_triton.audio import load_audio
 from nemo_triton.contract import TEXT
-from export_scripts.verify.local_ensemble import Runner
-batch = Runner(Path(sys.argv[1]), sys.argv[2]).run([load_audio(file) for file in sys.argv[3:]])
+from export_scripts.verify.local_ensemble import LocalEnsemble
+batch = LocalEnsemble(Path(sys.argv[1]), sys.argv[2]).run([load_audio(file) for file in sys.argv[3:]])
 print(json.dumps([onnxruntime.__version__, [item[TEXT.name].item() for item in batch]]))
 """
 

@@ -73,7 +73,8 @@ def train(settings: str, manifest: Path, out: Path, epochs: int) -> str:
     config.write_text(settings)
     options = {"--config": config, "--train": manifest, "--validate": manifest, "--out": out, "--epochs": epochs}
     words = [str(word) for option in options.items() for word in option]
-    command = [sys.executable, "training/train.py", *words, "--variants", "2", "--batch-seconds", "12"]
+    command = [sys.executable, "training/train.py", *words, "--variants", "2"]
+    command += ["--batch-seconds", "12", "--threads", "1"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 

@@ -15,6 +15,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.studies.gpu.seeded import draw, is_drawn
+from export_scripts.checkpoints.families import RnntDecoder, decoder_class_of
 from nemo_triton.audio import Samples
 
 LOGIT_DEVIATION = 4.0
@@ -45,7 +46,7 @@ def settle(model: Any, audio: Sequence[Samples]) -> None:
     features = [_features(model, samples) for samples in audio]
     _calibrate_batch_norms(model.encoder, features)
     encoded = torch.cat([_encode(model.encoder, item) for item in features])
-    if hasattr(model, "joint"):
+    if issubclass(decoder_class_of(model), RnntDecoder):
         _spread_joint(model, encoded)
     else:
         _spread(model.decoder.decoder_layers[0], encoded)

@@ -7,8 +7,8 @@ import os
 import onnx
 
 from benchmark.studies.variants import Step, each_step
-from export_scripts.operators.builder import Graph, ints
-from export_scripts.repository.config import SHAPE_SUFFIX, THREADS_PARAMETER, item_dims
+from export_scripts.operators.builder import Graph, Value, ints
+from export_scripts.repository.config import THREADS_PARAMETER, item_dims, ragged_shapes
 from nemo_triton.contract import Part
 
 
@@ -40,12 +40,12 @@ equal_shapes_only = each_step(_equal_shapes_only)
 def _dense(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph behind inputs [B, steps] or [B, steps, width], which are laid end to end inside it."""
     g = Graph("dense")
-    items = item_dims(model)
-    feeds = {}
+    items, shapes = item_dims(model), ragged_shapes(model)
+    feeds: dict[str, Value] = {}
     for value in model.graph.input:
-        source = value.name.removesuffix(SHAPE_SUFFIX)
         kind = value.type.tensor_type.elem_type
-        if source != value.name and source in items:
+        if value.name in shapes:
+            source = shapes[value.name]
             shape = g.Cast(g.Shape(source), to=kind)
             item = g.Slice(shape, ints(1), ints(1 + len(items[source])))
             feeds[value.name] = g.Expand(g.Unsqueeze(item, ints(0)), g.Concat(g.Shape(source, end=1), ints(1), axis=0))

@@ -101,13 +101,13 @@ def pack(
     work = out / f".{checkpoint.name}"
     shutil.rmtree(work, ignore_errors=True)
     prepare = partial(strip, shapes=shapes, stand_ins=stand_ins)
-    write_recognizer(work, checkpoint, Serving.of(target), Precision(precision, 0.0), prepare)
+    write_recognizer(work, checkpoint, Serving.of(target), Precision(precision, 0.0), prepare=prepare)
     stage = work / Part.ENCODER.of(checkpoint.name)
     (stage / "1" / STAND_INS).write_text(json.dumps(entries_of(stand_ins)))
     encoder_bytes = (stage / "1" / "model.onnx").stat().st_size
     if isinstance(checkpoint.decoder, RnntDecoder):
         for frames in frames_per_step:
-            graph = rnnt_decoder_graph(checkpoint.decoder.transducer, checkpoint.pieces, frames)
+            graph = rnnt_decoder_graph(checkpoint.decoder.weights, checkpoint.pieces, frames)
             folder = work / f"{Part.DECODER.of(checkpoint.name)}.{frames}" / "1"
             folder.mkdir(parents=True)
             onnx.save(graph, folder / "model.onnx")

@@ -27,6 +27,7 @@ from benchmark.data.dataset import MANIFEST
 from benchmark.studies.gpu.flops import count_cost
 from benchmark.studies.gpu.machine_rates import device_name, finish, machine_rates
 from benchmark.studies.gpu.roofline import NetworkCost
+from export_scripts.checkpoints.families import RnntDecoder, decoder_class_of
 from nemo_triton.loadtest.recording import Recording
 
 INT16_SCALE = 1 / 32768
@@ -69,7 +70,7 @@ def main(checkpoint: Path | None, rates: bool, data: Path | None, batch_size: in
 def encoder_cost(model: Any) -> NetworkCost:
     """Of the encoder and what our encoder stage has behind it: the CTC head, or the joint's projection."""
     mels, rate = model.encoder._feat_in, 1 / model.cfg.preprocessor.window_stride
-    joint = model.joint if is_transducer(model) else None
+    joint = model.joint if decoder_class_of(model) is RnntDecoder else None
 
     def run(seconds: int) -> None:
         features = torch.randn(1, mels, round(seconds * rate))
@@ -83,13 +84,6 @@ def encoder_cost(model: Any) -> NetworkCost:
     # Vectors (biases, norms) are no operands of a product worth counting.
     weights = sum(weight.numel() for part in parts for weight in part.parameters() if weight.dim() > 1)
     return count_cost(run, weights)
-
-
-def is_transducer(model: Any) -> bool:
-    """Whether a NeMo model decodes by a joint, and not by a CTC head."""
-    from nemo.collections.asr.models import EncDecRNNTModel
-
-    return isinstance(model, EncDecRNNTModel)
 
 
 def make_batches(recordings: Sequence[Recording], size: int, device: torch.device) -> Iterator[Batch]:
@@ -130,10 +124,7 @@ def _pass(
         finish(device)
         encoding += time.perf_counter() - asked
         scores = scores.float()
-        if is_transducer(model):
-            hypotheses = model.decoding.rnnt_decoder_predictions_tensor(encoder_output=scores, encoded_lengths=frames)
-        else:
-            hypotheses = model.decoding.ctc_decoder_predictions_tensor(scores, decoder_lengths=frames)
+        hypotheses = decoder_class_of(model).hypotheses(model, scores, frames)
         texts.update({name: hypothesis.text for name, hypothesis in zip(names, hypotheses, strict=True)})
     finish(device)
     return encoding, time.perf_counter() - started

@@ -145,7 +145,7 @@ class ServedWays:
         self.model = model
         self.place = place
         self.not_run: dict[str, str] = {}
-        lengths = Lengths(min(self.setting.durations), max(self.setting.durations))
+        lengths = Lengths(shortest=min(self.setting.durations), longest=max(self.setting.durations))
         self.tensorrt = TensorRt(lengths, str((self.setting.out / "engines").resolve()))
 
     def measure(self, row: Json, context: Json) -> list[Json]:

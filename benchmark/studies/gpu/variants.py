@@ -13,7 +13,7 @@ from benchmark.studies.gpu.tuning_inputs import FRAME_RATE
 from benchmark.studies.variants import Change, RecognizerVariant, Step
 from export_scripts.errors import ExportError
 from export_scripts.repository.config import Serving, Stage, ensemble_config, stage_config
-from export_scripts.repository.gpu import TensorRt, computes_in_half, use_cuda, use_tensorrt, warm_up
+from export_scripts.repository.gpu import TensorRt, computes_in_fp16, use_cuda, use_tensorrt, warm_up
 from export_scripts.stages.text import split_text
 from nemo_triton.contract import Part
 
@@ -119,9 +119,14 @@ def _split_text(decoder: Step) -> list[Step]:
     except ValueError as error:
         raise ExportError(f"{decoder.graph_file}: {error}; export it again with --decoder-device gpu") from error
     config = decoder.config
-    serving = Serving(config.max_batch_size, config.dynamic_batching.max_queue_delay_microseconds)
+    serving = Serving(
+        max_batch_size=config.max_batch_size, queue_delay_us=config.dynamic_batching.max_queue_delay_microseconds
+    )
     text_name = Part.TEXT.of(config.name.removesuffix(Part.DECODER.value))
-    stages = [Stage(config.name, tokens_graph, device="any"), Stage(text_name, text_graph, device="cpu")]
+    stages = [
+        Stage(name=config.name, graph=tokens_graph, device="any"),
+        Stage(name=text_name, graph=text_graph, device="cpu"),
+    ]
     return [Step(stage_config(stage, serving), graph=stage.graph) for stage in stages]
 
 
@@ -137,5 +142,5 @@ def _set_up(step: Step, variant: Variant, tensorrt: TensorRt) -> None:
         return
     use_cuda(config, tf32=encodes)
     if encodes and variant.tensorrt:
-        use_tensorrt(config, tensorrt, computes_in_half(onnx.load(step.graph_file)))
+        use_tensorrt(config, tensorrt, fp16=computes_in_fp16(onnx.load(step.graph_file)))
         step.files = warm_up(config, tensorrt.lengths, FRAME_RATE)

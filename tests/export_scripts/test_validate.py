@@ -11,18 +11,22 @@ import pytest
 from locations import ROOT
 from tritonclient.grpc import model_config_pb2 as triton
 
-from export_scripts.check import check_repository
 from export_scripts.repository.config import Serving, Stage, ensemble_config, stage_config
 from export_scripts.repository.publish import write_model
+from export_scripts.repository.validate import check_repository
 from export_scripts.stages.audio import audio_graph
 from export_scripts.stages.ctc_decoder import ctc_decoder_graph
 from export_scripts.stages.text import Pieces
+from nemo_triton.contract import AUDIO, AUDIO_STAGE, LABELS, SAMPLES, TEXT
+
+pytestmark = pytest.mark.fast
 
 PIECES = Pieces(("a", "b"), ("a", "b"), (True, True), frozenset())
 
-audio = stage_config(Stage("audio", audio_graph(16000), "cpu"), Serving(max_batch_size=8))
-decoder = stage_config(Stage("decoder", ctc_decoder_graph(PIECES), "cpu"), Serving(max_batch_size=8))
-ensemble = ensemble_config("whole", [audio, decoder], ("TEXT",), {})
+SERVING = Serving(max_batch_size=8)
+audio = stage_config(Stage(name=AUDIO_STAGE, graph=audio_graph(16000), device="cpu"), SERVING)
+decoder = stage_config(Stage(name="decoder", graph=ctc_decoder_graph(PIECES), device="cpu"), SERVING)
+ensemble = ensemble_config("whole", [audio, decoder], [TEXT.name], {})
 
 
 def copy_of(config: triton.ModelConfig) -> triton.ModelConfig:
@@ -33,7 +37,7 @@ def copy_of(config: triton.ModelConfig) -> triton.ModelConfig:
 
 def written(folder: Path, *configs: triton.ModelConfig) -> list[str]:
     for config in configs:
-        graph = {"audio": audio_graph(16000), "decoder": ctc_decoder_graph(PIECES)}.get(config.name)
+        graph = {AUDIO_STAGE: audio_graph(16000), "decoder": ctc_decoder_graph(PIECES)}.get(config.name)
         write_model(folder, config, graph)
     return check_repository(folder)
 
@@ -44,7 +48,7 @@ def run_check(repository: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_the_export_writes_agrees(tmp_path: Path) -> None:
-    alone = ensemble_config("whole", [audio], ("SAMPLES",), {})
+    alone = ensemble_config("whole", [audio], [SAMPLES.name], {})
     assert written(tmp_path, audio, decoder, alone) == []
 
 
@@ -58,14 +62,18 @@ def change(config: triton.ModelConfig, how: Callable[[triton.ModelConfig], objec
     ("stage", "how", "complaint"),
     [
         (audio, lambda c: setattr(c.input[0], "name", "SOUND"), "input SOUND is not in the graph"),
-        (audio, lambda c: c.output[0].dims.append(3), "output SAMPLES is [-1, -1, 3] (with the batch), the graph has"),
-        (audio, lambda c: c.output[1].dims.__setitem__(0, -1), "output SAMPLES_LENGTH is [-1, -1]"),
-        (audio, lambda c: setattr(c.input[0], "data_type", triton.TYPE_FP32), "input AUDIO is TYPE_FP32"),
-        (audio, lambda c: setattr(c.input[0], "allow_ragged_batch", True), "ragged input AUDIO must be [-1]"),
-        (audio, lambda c: setattr(c, "max_batch_size", 0), "input AUDIO is [-1] (with the batch)"),
-        (decoder, lambda c: c.batch_input.pop(), "the graph's input LABELS_SHAPE is not in the configuration"),
+        (
+            audio,
+            lambda c: c.output[0].dims.append(3),
+            f"output {SAMPLES.name} is [-1, -1, 3] (with the batch), the graph has",
+        ),
+        (audio, lambda c: c.output[1].dims.__setitem__(0, -1), f"output {SAMPLES.length.name} is [-1, -1]"),
+        (audio, lambda c: setattr(c.input[0], "data_type", triton.TYPE_FP32), f"input {AUDIO.name} is TYPE_FP32"),
+        (audio, lambda c: setattr(c.input[0], "allow_ragged_batch", True), f"ragged input {AUDIO.name} must be [-1]"),
+        (audio, lambda c: setattr(c, "max_batch_size", 0), f"input {AUDIO.name} is [-1] (with the batch)"),
+        (decoder, lambda c: c.batch_input.pop(), f"the graph's input {LABELS.shape.name} is not in the configuration"),
         (decoder, lambda c: setattr(c.batch_input[0], "data_type", triton.TYPE_INT64), "only INT32 and FP32"),
-        (decoder, lambda c: setattr(c.input[0], "allow_ragged_batch", False), "input LABELS is [-1, -1]"),
+        (decoder, lambda c: setattr(c.input[0], "allow_ragged_batch", False), f"input {LABELS.name} is [-1, -1]"),
     ],
 )
 def test_a_configuration_that_does_not_fit_its_graph(
@@ -81,19 +89,25 @@ def test_an_output_that_a_configuration_leaves_out_is_its_own_choice(tmp_path: P
 
 def test_a_folder_and_a_name_that_differ(tmp_path: Path) -> None:
     written(tmp_path, audio)
-    (tmp_path / "audio").rename(tmp_path / "sound")
-    assert check_repository(tmp_path) == ["sound: config.pbtxt names the model 'audio'"]
+    (tmp_path / AUDIO_STAGE).rename(tmp_path / "sound")
+    assert check_repository(tmp_path) == [f"sound: config.pbtxt names the model '{AUDIO_STAGE}'"]
 
 
 @pytest.mark.parametrize(
     ("how", "complaint"),
     [
-        (lambda c: None, "step decoder takes LABELS, which nothing before it makes"),
-        (lambda c: setattr(c, "max_batch_size", 99), "max_batch_size 99 is more than the 8 of audio"),
+        (lambda c: None, f"step decoder takes {LABELS.name}, which nothing before it makes"),
+        (lambda c: setattr(c, "max_batch_size", 99), f"max_batch_size 99 is more than the 8 of {AUDIO_STAGE}"),
         (lambda c: setattr(c.ensemble_scheduling.step[0], "model_name", "gone"), "step gone is not in the repository"),
-        (lambda c: c.ensemble_scheduling.step[0].input_map.clear(), "step audio is not given its input AUDIO"),
+        (
+            lambda c: c.ensemble_scheduling.step[0].input_map.clear(),
+            f"step {AUDIO_STAGE} is not given its input {AUDIO.name}",
+        ),
         (lambda c: c.output.add(name="NONE"), "output NONE is made by no step"),
-        (lambda c: setattr(c.input[0], "data_type", triton.TYPE_FP32), "AUDIO is TYPE_FP32 [-1], but audio has it as"),
+        (
+            lambda c: setattr(c.input[0], "data_type", triton.TYPE_FP32),
+            f"{AUDIO.name} is TYPE_FP32 [-1], but {AUDIO_STAGE} has it as",
+        ),
     ],
 )
 def test_an_ensemble_that_is_wired_wrongly(
@@ -105,7 +119,7 @@ def test_an_ensemble_that_is_wired_wrongly(
 
 
 def test_an_ensemble_without_a_version_folder(tmp_path: Path) -> None:
-    alone = ensemble_config("whole", [audio], ("SAMPLES",), {})
+    alone = ensemble_config("whole", [audio], [SAMPLES.name], {})
     assert written(tmp_path, audio, alone) == []
     (tmp_path / "whole" / "1").rmdir()
     (problem,) = check_repository(tmp_path)
@@ -118,10 +132,10 @@ def test_the_command(tmp_path: Path) -> None:
     written(tmp_path, audio)
     whole = run_check(tmp_path)
     assert (whole.returncode, whole.stdout) == (0, "1 models agree with their graphs and each other\n")
-    (tmp_path / "audio" / "1" / "model.onnx").write_bytes(b"no graph")
+    (tmp_path / AUDIO_STAGE / "1" / "model.onnx").write_bytes(b"no graph")
     (tmp_path / "no_model").mkdir()
     broken = run_check(tmp_path)
     assert broken.returncode == 1
     first, second = broken.stdout.splitlines()
     assert first.startswith(f"{tmp_path / 'no_model' / 'config.pbtxt'}: ")
-    assert second.startswith("audio: 1/model.onnx: ")
+    assert second.startswith(f"{AUDIO_STAGE}: 1/model.onnx: ")

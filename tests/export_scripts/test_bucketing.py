@@ -1,4 +1,4 @@
-"""How a batch is cut into groups of similar length."""
+"""How a batch is cut into buckets of similar length."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import pytest
-from onnx import TensorProto
+from feeds import open_graph, ragged_feeds
 
-from export_scripts.operators.bucketing import in_groups, side_by_side
-from export_scripts.operators.builder import Graph, ints
-from export_scripts.operators.ragged import Padded, length_output, ragged_input
+from export_scripts.operators.bucketing import in_buckets, side_by_side
+from export_scripts.operators.builder import Graph, Value
+from export_scripts.operators.ragged import Padded, give_length, ragged_input
 from export_scripts.operators.tuning import CPU, GPU, Tuning
+from nemo_triton.contract import Tensor
 
+pytestmark = pytest.mark.fast
+
+X, Y = Tensor("X", "FP32", ("steps",)), Tensor("Y", "FP32", ("steps", 1))
 RATE = 100
 """Steps per second."""
 
@@ -22,23 +25,20 @@ RATE = 100
 def padded_to(tuning: Tuning, lengths: list[int]) -> list[int]:
     """How many steps each item (so many steps long) is padded to, by a graph whose network says just that."""
     g = Graph("padded_to")
-    items = ragged_input(g, "X", TensorProto.FLOAT)
+    items = ragged_input(g, X)
 
-    def network(group: Graph, batch: Padded) -> tuple[str, str]:
-        steps = group.Cast(group.Shape(batch.values, start=1, end=2), to=TensorProto.FLOAT)
-        return group.Unsqueeze(group.Expand(steps, group.Shape(batch.values)), ints(2)), batch.length
+    def network(bucket: Graph, batch: Padded) -> tuple[Value, Value]:
+        steps = batch.values.size(1).astype(np.float32)
+        return bucket.Expand(steps, batch.values.shape)[:, :, None], batch.length
 
-    made = in_groups(g, items, network, width=1, step_rate=RATE, tuning=tuning)
-    g.output("Y", side_by_side(g, made), TensorProto.FLOAT, ["items", "steps", 1])
-    length_output(g, "Y_LENGTH", made.length)
-    session = ort.InferenceSession(g.model().SerializeToString(), providers=["CPUExecutionProvider"])
-    shapes = np.array(lengths, np.int32)[:, None]
-    values, made_lengths = session.run(
-        None, {"X": np.zeros(sum(lengths), np.float32), "X_SHAPE": shapes, "X_LENGTH": shapes}
-    )
-    assert made_lengths[:, 0].tolist() == lengths
+    results = in_buckets(g, items, network, width=1, step_rate=RATE, tuning=tuning)
+    g.give(Y, side_by_side(g, results))
+    give_length(g, Y, results.length)
+    feeds = ragged_feeds(X, [np.zeros(length) for length in lengths])
+    values, result_lengths = open_graph(g.model()).run(None, feeds)
+    assert result_lengths[:, 0].tolist() == lengths
     for row, length in zip(values, lengths, strict=True):
-        # All of an item's steps are its group's, and there is nothing behind them.
+        # All of an item's steps are its bucket's, and there is nothing behind them.
         assert len(set(row[:length, 0].tolist())) == min(length, 1)
         assert not row[length:].any()
     return [int(row[0, 0]) for row in values]
@@ -63,14 +63,14 @@ def cheapest(lengths: list[int], tuning: Tuning) -> float:
     return best[-1]
 
 
-def groups(padded: npt.NDArray[np.int64], tuning: Tuning) -> int:
-    """How many groups there are: those of one length may be several, since each holds so many seconds at most."""
+def buckets(padded: npt.NDArray[np.int64], tuning: Tuning) -> int:
+    """How many buckets there are: those of one length may be several, since each holds so many seconds at most."""
     lengths, counts = np.unique(padded, return_counts=True)
     at_most = np.maximum(tuning.seconds_at_once * RATE // lengths, 1)
     return int(np.ceil(counts / at_most).sum())
 
 
-def test_a_group_ends_where_its_padding_costs_more_than_a_pass() -> None:
+def test_a_bucket_ends_where_its_padding_costs_more_than_a_pass() -> None:
     tuning = replace(CPU, pass_seconds=1.0)
     # 100 steps are a pass: 1000 + 950 + 950 pad 100 in all, and one step more does not fit.
     assert padded_to(tuning, [950, 1000, 950]) == [1000] * 3
@@ -87,7 +87,7 @@ def test_a_free_pass_pads_nothing_and_a_dear_one_takes_all_at_once() -> None:
     assert padded_to(replace(CPU, pass_seconds=1e6), lengths) == [max(lengths)] * 32
 
 
-def test_a_group_holds_so_many_seconds_at_most_but_for_one_longer_item() -> None:
+def test_a_bucket_holds_so_many_seconds_at_most_but_for_one_longer_item() -> None:
     tuning = replace(CPU, pass_seconds=1e6, seconds_at_once=20.0)
     assert padded_to(tuning, [900, 1000, 800, 700]) == [1000, 1000, 800, 800]
     assert padded_to(tuning, [5000, 100]) == [5000, 100]
@@ -98,11 +98,11 @@ def test_a_group_holds_so_many_seconds_at_most_but_for_one_longer_item() -> None
     [(CPU, 8, 1.01), (CPU, 16, 1.01), (CPU, 64, 1.02), (GPU, 16, 1.2), (GPU, 64, 1.2), (GPU, 128, 1.2)],
 )
 def test_the_cut_costs_little_more_than_the_best(tuning: Tuning, count: int, most: float) -> None:
-    found: list[float] = []
+    costs: list[float] = []
     best: list[float] = []
     for seed in range(10):
         lengths = speech(count, seed)
         padded: npt.NDArray[np.int64] = np.array(padded_to(tuning, lengths))
-        found.append(float(padded.sum()) + tuning.pass_seconds * RATE * groups(padded, tuning))
+        costs.append(float(padded.sum()) + tuning.pass_seconds * RATE * buckets(padded, tuning))
         best.append(cheapest(lengths, tuning))
-    assert sum(found) <= most * sum(best)
+    assert sum(costs) <= most * sum(best)

@@ -1,36 +1,12 @@
-"""What a recognizer and its parts are called in a repository, and which names that leaves for recognizers."""
+"""What a checkpoint is served as, and which names a recognizer can't have."""
 
 from __future__ import annotations
 
 import re
-from enum import Enum
 from pathlib import Path
 
 from export_scripts.errors import ExportError
-from export_scripts.operators.tuning import Target
-
-AUDIO = "audio"
-FEATURES = "mel_{mels}_{milliseconds}ms_{edges}_{digest}"
-"""The stages that recognizers share."""
-TARGET_SUFFIXES: dict[Target, str] = {"cpu": "", "gpu": "_gpu"}
-"""What the name of a shared stage that is tuned for a target ends in."""
-
-
-class Part(Enum):
-    """What a repository holds of a recognizer beside the recognizer itself, by the end of its name."""
-
-    ENCODER = "_encoder"
-    DECODER = "_decoder"
-    TEXT = "_text"
-    LOG_PROBS = "_log_probs"
-
-    def of(self, recognizer: str) -> str:
-        return f"{recognizer}{self.value}"
-
-
-def features_name(front_end: str, target: Target) -> str:
-    """The feature stage of a front end, for a target."""
-    return front_end + TARGET_SUFFIXES[target]
+from nemo_triton.contract import AUDIO_STAGE, FEATURES_STAGE, Part
 
 
 def is_file(source: str) -> bool:
@@ -41,7 +17,8 @@ def is_file(source: str) -> bool:
 def recognizer_name(source: str, suffix: str = "") -> str:
     """What a checkpoint is served as: the name of its file or pretrained model, with `suffix`.
 
-    Raises ExportError where a part of a recognizer may have that name, which an export would replace.
+    Raises:
+        ExportError: where a part of a recognizer may have that name, which an export would replace.
     """
     name = model_name(Path(source).stem if is_file(source) else source) + suffix
     owner = _owner(name)
@@ -54,7 +31,11 @@ def recognizer_name(source: str, suffix: str = "") -> str:
 
 
 def check_suffix(suffix: str) -> None:
-    """Raises ExportError where a model's name can't end so."""
+    """Refuse a suffix that no model's name can have.
+
+    Raises:
+        ExportError: with the characters that can be used.
+    """
     if suffix != model_name(suffix):
         raise ExportError(f"--name-suffix: {suffix!r} can't be in a model's name; use letters, digits, _, . and -")
 
@@ -66,7 +47,7 @@ def model_name(name: str) -> str:
 
 def _owner(name: str) -> str:
     """Whose name it is where it is not a recognizer's, else empty."""
-    if name == AUDIO or re.fullmatch(re.sub(r"{\w+}", r"\\w+", FEATURES), name):
+    if name == AUDIO_STAGE or re.fullmatch(re.sub(r"{\w+}", r"\\w+", FEATURES_STAGE), name):
         return "the name of a stage that recognizers share"
     ending = next((part.value for part in Part if name.endswith(part.value)), None)
     return f"the {ending} of a recognizer {name.removesuffix(ending)}" if ending else ""

@@ -1,0 +1,35 @@
+"""The export command, in a process of its own or in this one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+from locations import ROOT
+
+from export_scripts.export import main
+
+
+def run_export(*arguments: object, home: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """In a process of its own; with a `home`, nothing is downloaded yet and nothing can be."""
+    environment = dict(os.environ)
+    if home is not None:
+        environment |= dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+        environment["HOME"] = str(home)
+    command = [sys.executable, "export_scripts/export.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+
+
+def invoke_export(*arguments: object) -> Result:
+    """In this process, where NeMo is imported once for all tests."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with warnings.catch_warnings():
+            return CliRunner().invoke(main, [str(argument) for argument in arguments])
+    finally:
+        signal.signal(signal.SIGTERM, handler)

@@ -1,0 +1,50 @@
+"""Inputs of stages and graphs to run them with, without NeMo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+
+from nemo_triton.contract import Tensor
+
+Array = npt.NDArray[Any]
+NUMPY_TYPES = {"INT16": np.int16, "INT32": np.int32, "FP32": np.float32}
+
+
+def open_graph(graph: onnx.ModelProto, threads: int = 0) -> ort.InferenceSession:
+    """A graph on the CPU; 0 threads: as many as onnxruntime takes."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    return ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def ragged_feeds(tensor: Tensor, items: Sequence[Array], lengths: Sequence[int] | None = None) -> dict[str, Array]:
+    """A ragged input and what comes with it.
+
+    Args:
+        items: [steps] or [steps, width] each, with one step at least
+        lengths: valid steps of each item, all by default
+    """
+    dtype = NUMPY_TYPES[tensor.dtype]
+    counts = [len(item) for item in items] if lengths is None else lengths
+    return {
+        tensor.name: np.concatenate([item.ravel() for item in items]).astype(dtype),
+        tensor.shape.name: np.array([item.shape for item in items], np.int32),
+        tensor.length.name: np.array(counts, np.int32)[:, None],
+    }
+
+
+def names(tensors: Sequence[Tensor]) -> list[str]:
+    """Of tensors, as onnxruntime takes them."""
+    return [tensor.name for tensor in tensors]
+
+
+def types_of(model: onnx.ModelProto) -> dict[str, int]:
+    """ONNX's type of each value and input of a graph."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    return {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input)}

@@ -1,0 +1,171 @@
+"""The export command: its options, everything that can go wrong, and interruption."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from architectures import NEW_NEMO
+from command import invoke_export, run_export
+from fixture_types import CheckpointFile
+from locations import ROOT, SHARED
+from snapshots import snapshot
+from tiny_models import rewrite_config
+
+from export_scripts.repository.config import read_config
+from export_scripts.repository.validate import check_repository
+from nemo_triton.contract import AUDIO_STAGE, Part
+
+
+def test_models_for_cpu_and_gpu_serve_together(demo_checkpoint: Path, tmp_path: Path) -> None:
+    for target, suffix in (("cpu", ""), ("gpu", "_on_gpu")):
+        ended = invoke_export(demo_checkpoint, "--repository", tmp_path, "--target", target, "--name-suffix", suffix)
+        assert ended.exit_code == 0, ended.stderr
+    assert check_repository(tmp_path) == []
+    name = demo_checkpoint.stem
+    sizes = {path.name: read_config(path).max_batch_size for path in tmp_path.iterdir()}
+    assert (sizes[Part.ENCODER.of(name)], sizes[Part.ENCODER.of(f"{name}_on_gpu")]) == (16, 64)
+    # What both use has one configuration, whatever comes last; features are tuned for the target.
+    assert sizes[AUDIO_STAGE] == 16
+    assert sorted(size for stage, size in sizes.items() if stage.startswith("mel_")) == [16, 64]
+
+
+@pytest.mark.parametrize("kind", ["none", "empty", "text"])
+def test_probes_of_another_kind(kind: str, tmp_path: Path) -> None:
+    if kind == "text":
+        (tmp_path / "probe.flac").write_text("no audio")
+    elif kind == "empty":
+        soundfile.write(tmp_path / "probe.wav", np.zeros(0, np.int16), 16000)
+    result = invoke_export("any.nemo", "--repository", tmp_path / "repository", "--probes", tmp_path)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path}")
+    assert not (tmp_path / "repository").exists()
+
+
+@pytest.fixture(scope="session")
+def bad_checkpoints(checkpoint_file: CheckpointFile, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "text.nemo").write_text("no tar archive")
+    with tarfile.open(folder / "other.nemo", "w") as archive:
+        archive.addfile(tarfile.TarInfo("weights.ckpt"), io.BytesIO())
+    whole = checkpoint_file("quartznet", NEW_NEMO).read_bytes()
+    (folder / "torn.nemo").write_bytes(whole[: len(whole) // 2])
+    (folder / "classifier.nemo").write_bytes(whole)
+    rewrite_config(folder / "classifier.nemo", target="nemo.collections.asr.models.EncDecClassificationModel")
+    return {path.stem: path for path in folder.iterdir()} | {"missing": folder / "missing.nemo", "folder": folder}
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [
+        ("missing", "no such file"),
+        ("folder", "is a folder; name a .nemo file in it"),
+        ("text", "not a NeMo checkpoint"),
+        ("other", "holds no model_config.yaml"),
+        ("torn", "not a NeMo checkpoint|NeMo can't restore it"),
+        ("classifier", "is of EncDecClassificationModel; can be exported: EncDecCTCModel, "),
+    ],
+)
+def test_a_bad_checkpoint_costs_one_line(
+    kind: str, complaint: str, bad_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "kept").write_text("untouched")
+    result = invoke_export(bad_checkpoints[kind], "--repository", tmp_path)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: {bad_checkpoints[kind]}: ")
+    assert any(words in line for words in complaint.split("|"))
+    assert snapshot(tmp_path) == {"kept": b"untouched"}
+
+
+def test_a_bad_checkpoint_does_not_cost_the_good_one(
+    bad_checkpoints: dict[str, Path], checkpoint_file: CheckpointFile, tmp_path: Path
+) -> None:
+    good = checkpoint_file("quartznet", NEW_NEMO)
+    result = run_export(bad_checkpoints["text"], good, "--repository", tmp_path / "repository")
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout.startswith(f"{good.stem}: 39/39 texts equal NeMo's")
+    assert check_repository(tmp_path / "repository") == []
+
+
+def test_a_class_of_model_that_nvidia_published(tmp_path: Path) -> None:
+    marblenet = SHARED / "nemo" / "vad_multilingual_marblenet.nemo"
+    if not marblenet.exists():
+        pytest.skip(f"no checkpoint at {marblenet}")
+    result = invoke_export(marblenet, "--repository", tmp_path / "repository")
+    assert result.exit_code == 2
+    assert "ClassificationModel; can be exported: " in result.stderr
+    assert not (tmp_path / "repository").exists()
+
+
+def test_a_repository_that_cannot_be_written(demo_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    result = invoke_export(demo_checkpoint, "--repository", tmp_path / "file" / "repository")
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {tmp_path / 'file' / 'repository'}: Not a directory; nothing was published\n"
+
+
+def test_a_full_disk_leaves_the_repository_as_it_was(demo_checkpoint: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk]).returncode != 0:
+        pytest.skip("a small disk can be mounted by root only")
+    try:
+        (disk / "kept").write_text("untouched")
+        result = invoke_export(demo_checkpoint, "--repository", disk)
+        assert result.exit_code == 2
+        (line,) = result.stderr.splitlines()
+        assert line.startswith(f"error: {disk}")
+        assert "No space left on device" in line
+        assert snapshot(disk) == {"kept": b"untouched"}
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_export_leaves_nothing(demo_checkpoint: Path, tmp_path: Path, number: signal.Signals) -> None:
+    arguments = [demo_checkpoint, "--repository", tmp_path / "repository"]
+    command = [sys.executable, "export_scripts/export.py", *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".repository.export-*/new/*_encoder")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == f"interrupted: {demo_checkpoint} is in the repository as a whole or not at all\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pretrained_name_that_nemo_does_not_know(tmp_path: Path) -> None:
+    result = invoke_export("stt_en_no_such_model", "--repository", tmp_path / "repository")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: stt_en_no_such_model: ")
+    assert not (tmp_path / "repository").exists()
+
+
+def test_a_python_without_the_exports_packages_is_told_the_environment() -> None:
+    # -S: this Python without what is installed.
+    command = [sys.executable, "-S", "export_scripts/export.py", "--list"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        "error: there is no module click in this Python; activate the environment for exports"
+    )
+    assert done.stderr.count("\n") == 1
