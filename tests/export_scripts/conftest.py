@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from architectures import ARCHITECTURES, NEW_NEMO
+from fixture_types import CheckpointFile, ExportOnce, OpenCheckpoint
 from locations import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
     from export_scripts.checkpoints.checkpoint import Checkpoint
     from export_scripts.operators.tuning import Target
-
-CheckpointFile = Callable[[str, str], Path]
-OpenCheckpoint = Callable[[str], "Checkpoint"]
-ExportOnce = Callable[[str, str, "Target"], "tuple[Path, str]"]
 
 logging.disable(logging.ERROR)
 # Before PyTorch is imported. Tiny models gain nothing by threads: with two, the tests take twice the CPU time.

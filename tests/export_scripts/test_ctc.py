@@ -12,8 +12,8 @@ import onnxruntime as ort
 import pytest
 import torch
 from architectures import CHARACTERS
-from conftest import OpenCheckpoint
 from feeds import names, open_graph, ragged_feeds
+from fixture_types import OpenCheckpoint
 from nemo.collections.asr.parts.submodules.ctc_decoding import CTCDecoding
 
 from export_scripts.stages.ctc_decoder import ctc_decoder_graph

@@ -12,8 +12,8 @@ import onnxruntime as ort
 import pytest
 import torch
 from architectures import CTC, block
-from conftest import OpenCheckpoint
 from feeds import names, open_graph, ragged_feeds
+from fixture_types import OpenCheckpoint
 from nemo.collections.asr.modules import ConformerEncoder, ConvASREncoder
 
 from export_scripts.operators.tuning import CPU, Tuning

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from architectures import NEW_NEMO, OLD_NEMO
-from conftest import CheckpointFile, ExportOnce, OpenCheckpoint
 from feeds import names
+from fixture_types import CheckpointFile, ExportOnce, OpenCheckpoint
 from snapshots import snapshot
 from tiny_models import read_config, rewrite_config
 from tritonclient.grpc import model_config_pb2 as triton

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from architectures import NEW_NEMO
 from command import invoke_export, run_export
-from conftest import CheckpointFile
+from fixture_types import CheckpointFile
 from locations import ROOT, SHARED
 from snapshots import snapshot
 from tiny_models import rewrite_config

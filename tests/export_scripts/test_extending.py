@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from architectures import NEW_NEMO
-from conftest import CheckpointFile
+from fixture_types import CheckpointFile
 from locations import ROOT
 from tiny_models import rewrite_config
 

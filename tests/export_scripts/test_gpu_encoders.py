@@ -13,8 +13,8 @@ import onnxruntime as ort
 import pytest
 import torch
 from architectures import ARCHITECTURES, CTC, NEW_NEMO, RNNT
-from conftest import OpenCheckpoint
 from feeds import names, open_graph, ragged_feeds
+from fixture_types import OpenCheckpoint
 from onnx import TensorProto
 from tiny_models import tiny_model
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from conftest import OpenCheckpoint
 from feeds import open_graph, types_of
+from fixture_types import OpenCheckpoint
 from onnx import TensorProto, numpy_helper
 
 from export_scripts.operators.tuning import CPU

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import OpenCheckpoint
+from fixture_types import OpenCheckpoint
 
 from benchmark.studies.gpu.needs import Needs
 from benchmark.studies.gpu.products import PROBED_SECONDS, ProductCounter, needs_of

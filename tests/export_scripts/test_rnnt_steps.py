@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import OpenCheckpoint
 from feeds import names, open_graph, ragged_feeds
+from fixture_types import OpenCheckpoint
 from onnx import TensorProto
 
 from benchmark.studies.rnnt_decoding import loop_steps
