@@ -32,14 +32,14 @@ class Utterance:
     Attributes:
         audio: The path of its audio file.
         text: The reference transcript; None if it is not known.
+        duration: Seconds, as the manifest has it; None if it has none.
+        line: Number of its line in the manifest, from 1; 0 without a manifest.
     """
 
     audio: Path
     text: str | None = None
     duration: float | None = field(default=None, compare=False, repr=False)
-    """Seconds, as the manifest has it."""
     line: int = field(default=0, compare=False, repr=False)
-    """Of the manifest; 0 without one."""
 
     @property
     def name(self) -> str:

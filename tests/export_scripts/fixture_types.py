@@ -1,4 +1,4 @@
-"""Types of the fixtures of these tests."""
+"""Types of the fixtures that conftest.py gives."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 CheckpointFile = Callable[[str, str], Path]
 OpenCheckpoint = Callable[[str], "Checkpoint"]
-ExportOnce = Callable[[str, str, "Target"], "tuple[Path, str]"]
+ExportOnce = Callable[[str, str, "Target"], tuple[Path, str]]
