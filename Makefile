@@ -111,7 +111,7 @@ $(TEST_REPOSITORY)/.exported: $(CHECKPOINTS) $(EXPORT_CODE) | install
 	$(EXPORT)/python export_scripts/export.py $(CHECKPOINTS) --repository $(@D)
 	touch $@
 
-$(FAMILY_REPOSITORY)/.exported: $(wildcard tests/export_scripts/*tiny_models.py) $(EXPORT_CODE) | install
+$(FAMILY_REPOSITORY)/.exported: $(wildcard tests/export_scripts/*tiny_models.py) tests/export_scripts/architectures.py $(EXPORT_CODE) | install
 	rm -rf $(@D) build/tiny_models
 	$(EXPORT)/python tests/export_scripts/save_tiny_models.py build/tiny_models
 	$(EXPORT)/python export_scripts/export.py build/tiny_models/*.nemo --repository $(@D)
@@ -167,7 +167,7 @@ benchmark-gpu: install $(GPU)/.begun $(GPU_MODELS:%=$(REPORT)/%.nemo) ## served 
 
 # Encoders whose large weights are drawn from their names, so that they need not be copied.
 $(GPU_PACK)/seeded/%.nemo: $(wildcard verification/full_size/*models.py verification/full_size/model_parts.py) \
-		verification/full_size/make_checkpoint.py verification/full_size/random_weights.py benchmark/studies/gpu/seeded.py | install
+		verification/full_size/make_checkpoint.py verification/full_size/random_weights.py verification/full_size/seeded.py | install
 	rm -f $@
 	$(EXPORT)/python -m verification.full_size.make_checkpoint $* --seeded --nemo-version 2.7.3 --out $@
 

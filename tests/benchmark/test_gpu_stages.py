@@ -276,12 +276,17 @@ def test_a_line_leaves_the_process_at_once() -> None:
 
 @pytest.mark.fast
 @pytest.mark.parametrize(
-    ("command", "lacking"),
-    [("stages", ""), ("texts", ""), ("unpack", "onnxruntime soundfile soxr"), ("seeded", "onnx onnxruntime soundfile")],
+    ("module", "lacking"),
+    [
+        ("benchmark.studies.gpu.stages", ""),
+        ("benchmark.studies.gpu.texts", ""),
+        ("benchmark.studies.gpu.unpack", "onnxruntime soundfile soxr"),
+        ("verification.full_size.seeded", "onnx onnxruntime soundfile"),
+    ],
 )
-def test_a_bare_machine_needs_few_packages(command: str, lacking: str) -> None:
+def test_a_bare_machine_needs_few_packages(module: str, lacking: str) -> None:
     absent = ["tritonclient", "grpc", "rich", "jiwer", "prometheus_client", "torch", "yaml", *lacking.split()]
-    program = f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nimport benchmark.studies.gpu.{command}"
+    program = f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nimport {module}"
     finished = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
 

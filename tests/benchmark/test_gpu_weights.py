@@ -16,12 +16,12 @@ from benchmark_results import RunModule
 from onnx import TensorProto, numpy_helper
 
 from benchmark.studies.gpu import large_graph
-from benchmark.studies.gpu.seeded import SMALLEST, draw, is_drawn
 from benchmark.studies.gpu.stand_ins import STAND_INS, StandIn, entries_of, fill, strip
 from benchmark.studies.gpu.unpack import unpack
 from export_scripts.operators.builder import Graph
 from export_scripts.operators.walk import all_graphs
 from export_scripts.precision.fp16 import to_fp16
+from verification.full_size.seeded import SMALLEST, draw, is_drawn
 
 pytestmark = pytest.mark.fast
 

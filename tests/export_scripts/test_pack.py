@@ -14,7 +14,7 @@ from locations import DEMO_MANIFEST
 from nemo.collections.asr.modules import ConformerEncoder
 from tiny_models import rewrite_config, tiny_model
 
-from benchmark.studies.gpu import pytorch_encoder, seeded
+from benchmark.studies.gpu import pytorch_encoder
 from benchmark.studies.gpu.pack import SUFFIXES, main, pack
 from benchmark.studies.gpu.stand_ins import STAND_INS
 from benchmark.studies.gpu.unpack import unpack
@@ -25,6 +25,7 @@ from export_scripts.recordings import read_recordings
 from export_scripts.repository.config import Serving
 from export_scripts.verify.local_ensemble import LocalEnsemble
 from nemo_triton.contract import LOG_PROBS, TEXT, Part
+from verification.full_size import seeded
 from verification.full_size.random_weights import draw_weights
 
 COMMANDS = read_recordings(DEMO_MANIFEST).signals[:3]

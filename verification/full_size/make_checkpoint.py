@@ -14,9 +14,9 @@ from typing import Any
 import click
 import torch
 
-from benchmark.studies.gpu import bare_cli
 from export_scripts.checkpoints.checkpoint import RANDOM_WEIGHTS
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
+from nemo_triton.terminal import options as cli
 from verification.full_size.architectures import ARCHITECTURES, LATER
 from verification.full_size.model_parts import Architecture
 from verification.full_size.speech import read_recordings
@@ -108,4 +108,4 @@ def save(model: Any, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    bare_cli.run(main)
+    cli.run(main)

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from benchmark.studies.gpu.seeded import draw, is_drawn
 from export_scripts.checkpoints.families import RnntDecoder, decoder_class_of
 from nemo_triton.audio import Samples
+from verification.full_size.seeded import draw, is_drawn
 
 LOGIT_DEVIATION = 4.0
 BLANK_SHARE = 0.5
@@ -33,7 +33,7 @@ INT16_SCALE = 1 / 32768
 
 @torch.no_grad()
 def draw_weights(encoder: torch.nn.Module) -> None:
-    """Give the large weights of a NeMo encoder the values that benchmark.studies.gpu.seeded draws for their names."""
+    """Give the large weights of a NeMo encoder the values that verification.full_size.seeded draws for their names."""
     for name, weight in encoder.named_parameters():
         if is_drawn(weight.shape):
             weight.copy_(torch.from_numpy(draw(name, weight.shape)))

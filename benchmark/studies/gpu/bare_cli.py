@@ -1,4 +1,4 @@
-"""What the commands for a bare machine share; client.cli does the same, but needs Triton's client."""
+"""What the commands for a bare machine share. nemo_triton.terminal.options does the same with Triton's client."""
 
 from __future__ import annotations
 

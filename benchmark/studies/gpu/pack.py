@@ -21,7 +21,6 @@ import onnx
 
 from benchmark.studies.exports import precision_suffix
 from benchmark.studies.gpu import bare_cli
-from benchmark.studies.gpu.seeded import is_drawn
 from benchmark.studies.gpu.stand_ins import STAND_INS, StandIn, entries_of, strip
 from export_scripts.checkpoints.checkpoint import open_checkpoint
 from export_scripts.errors import ExportError
@@ -29,6 +28,7 @@ from export_scripts.operators.tuning import Target
 from export_scripts.precision.choice import Precision, PrecisionName
 from export_scripts.repository.config import Serving
 from nemo_triton.contract import Part
+from verification.full_size.seeded import is_drawn
 
 PACKED: tuple[PrecisionName, ...] = ("fp32", "fp16")
 SUFFIXES = {precision: precision_suffix(precision) for precision in PACKED}

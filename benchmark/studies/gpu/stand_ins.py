@@ -18,8 +18,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from benchmark.studies.gpu import seeded
 from export_scripts.operators.walk import all_graphs, rename_reads
+from verification.full_size import seeded
 
 NAME = re.compile(r"stand_in\.(\d+)(?:\.half)?$")
 TOLERANCE = 1e-4

@@ -1,0 +1,72 @@
+"""Which room imports which: the contracts in pyproject.toml, and that nothing imports a program."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+import tomllib
+from locations import ROOT
+
+pytestmark = pytest.mark.fast
+
+PACKAGES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
+INSTALLED = {
+    "nemo_triton.commands.bench": {"nemo_triton.commands.main"},
+    "nemo_triton.commands.models": {"nemo_triton.commands.main"},
+    "nemo_triton.commands.transcribe": {"nemo_triton.commands.main"},
+}
+"""Programs that `nemo-triton` imports."""
+STANDALONE = {"benchmark.studies.gpu.portable_unpack", "server.launch", "server.orphans"}
+"""Modules that are run as files, too: on another machine, as the command that is installed, beside a server."""
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.prefix) / "bin" / "lint-imports", "--no-cache", "--config", folder / "pyproject.toml"]
+    return subprocess.run(
+        command, cwd=folder, env={"PYTHONPATH": str(folder), "COLUMNS": "200"}, capture_output=True, text=True
+    )
+
+
+def test_arrows_point_one_way() -> None:
+    done = lint_imports(ROOT)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("nemo_triton/audio.py", "import nemo_triton.loadtest.wer", "The library knows no load test"),
+        ("nemo_triton/loadtest/wer.py", "import rich", "Only terminal and commands print"),
+        ("export_scripts/stages/text.py", "import export_scripts.chain", "The rooms of the export"),
+        ("benchmark/score.py", "import export_scripts.errors", "The suite needs neither the export"),
+    ],
+)
+def test_an_arrow_that_points_the_other_way_is_found(module: str, line: str, contract: str, tmp_path: Path) -> None:
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("*.flac", "__pycache__"))
+    shutil.copy2(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / module).open("a") as file:
+        file.write(f"\n{line}\n")
+    done = lint_imports(tmp_path)
+    assert done.returncode == 1
+    (broken,) = re.findall(r"^(.*) BROKEN", done.stdout, re.MULTILINE)
+    assert broken.startswith(contract)
+
+
+def test_programs_are_imported_by_nobody() -> None:
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    programs = {
+        module
+        for module in graph.modules
+        for file in [(ROOT / Path(*module.split("."))).with_suffix(".py")]
+        if file.exists() and 'if __name__ == "__main__"' in file.read_text(encoding="utf-8")
+    }
+    assert {"export_scripts.export", "benchmark.run", "verification.full_size.verify"} <= programs
+    importers = {module: graph.find_modules_that_directly_import(module) for module in programs - STANDALONE}
+    assert {module: names for module, names in importers.items() if names - INSTALLED.get(module, set())} == {}
