@@ -27,10 +27,9 @@ STANDALONE = {"benchmark.studies.gpu.portable_unpack", "server.launch", "server.
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.prefix) / "bin" / "lint-imports", "--no-cache", "--config", folder / "pyproject.toml"]
-    return subprocess.run(
-        command, cwd=folder, env={"PYTHONPATH": str(folder), "COLUMNS": "200"}, capture_output=True, text=True
-    )
+    command = [f"{sys.prefix}/bin/lint-imports", "--no-cache", "--config", "pyproject.toml"]
+    variables = {"PYTHONPATH": str(folder), "COLUMNS": "200"}
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
 
 
 def test_arrows_point_one_way() -> None:
@@ -55,8 +54,8 @@ def test_an_arrow_that_points_the_other_way_is_found(module: str, line: str, con
         file.write(f"\n{line}\n")
     done = lint_imports(tmp_path)
     assert done.returncode == 1
-    (broken,) = re.findall(r"^(.*) BROKEN", done.stdout, re.MULTILINE)
-    assert broken.startswith(contract)
+    broken = re.findall(r"^(.*) BROKEN", done.stdout, re.MULTILINE)
+    assert any(name.startswith(contract) for name in broken)
 
 
 def test_programs_are_imported_by_nobody() -> None:
