@@ -81,14 +81,18 @@ def measure(
         speech=speech,
         audio_seconds=sum(recording.duration for recording in recordings),
         at_once=at_once,
-        references={
-            recording.utterance.name: recording.utterance.text for recording in recordings if recording.utterance.text
-        },
+        references=_references(recordings),
         exported={**exported, DYNAMIC: Exported(in_variant.onnx_bytes)},
         alone=alone,
         rounds=passes,
         not_run={**refused, **not_run},
     )
+
+
+def _references(recordings: Sequence[Recording]) -> dict[str, str]:
+    """What is said in each recording that has a transcript."""
+    utterances = (recording.utterance for recording in recordings)
+    return {utterance.name: utterance.text for utterance in utterances if utterance.text}
 
 
 def _one_pass(

@@ -11,8 +11,8 @@ import triton_python_backend_utils as pb_utils
 
 NAME = "nemo_triton_audio_seconds"
 AUDIO_INPUT = "AUDIO"
-SAMPLES_A_SECOND = 16000
-"""By the contract of the model repository: AUDIO is int16 at 16 kHz, mono."""
+SAMPLES_PER_SECOND = 16000
+"""By the contract (nemo_triton/contract.py), which the server's Python can't import."""
 
 
 class AudioMetric:
@@ -33,4 +33,4 @@ class AudioMetric:
         """Add the audio of `requests`, by each one's inputs by name, AUDIO [items, samples]."""
         if self._counter is not None:
             samples = sum(request[AUDIO_INPUT].size for request in requests)
-            self._counter.increment(samples / SAMPLES_A_SECOND)
+            self._counter.increment(samples / SAMPLES_PER_SECOND)
