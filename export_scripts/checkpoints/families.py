@@ -113,7 +113,7 @@ class CtcDecoder(Decoder):
     """The best label of each frame; the scores are log-probs."""
 
     kind = "ctc"
-    nemo_classes = ("EncDecCTCModel", "EncDecCTCModelBPE")
+    nemo_classes: ClassVar[tuple[str, ...]] = ("EncDecCTCModel", "EncDecCTCModelBPE")
     encoder_output = LOG_PROBS
     encoder_length = LABELS.length
     scores_are_served = True
@@ -156,7 +156,7 @@ class RnntDecoder(Decoder):
     """A prediction network and a joint; the scores are the joint's projection of the encoder's output."""
 
     kind = "rnnt"
-    nemo_classes = ("EncDecRNNTModel", "EncDecRNNTBPEModel")
+    nemo_classes: ClassVar[tuple[str, ...]] = ("EncDecRNNTModel", "EncDecRNNTBPEModel")
     encoder_output = ENCODED
     encoder_length = ENCODED.length
 
