@@ -25,7 +25,7 @@ try:
     import click
     from rich.console import Console
 
-    from export_scripts.checkpoints.catalogue import NEMO_CLASSES, select
+    from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES, select
     from export_scripts.checkpoints.names import check_suffix
     from export_scripts.errors import ExportError, ParityError
     from export_scripts.export_checkpoint import ExportSettings
@@ -54,7 +54,7 @@ LIST_WIDTH = 150
 
 @click.command(help=__doc__)
 @click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Export all 22 models of the catalogue.")
+@click.option("--all", "everything", is_flag=True, help=f"Export all {len(CATALOGUE)} models of the catalogue.")
 @click.option(
     "--family", "families", type=click.Choice(list(NEMO_CLASSES)), multiple=True, help="Export a family of them."
 )
