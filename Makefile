@@ -111,7 +111,7 @@ $(TEST_REPOSITORY)/.exported: $(CHECKPOINTS) $(EXPORT_CODE) | install
 	$(EXPORT)/python export_scripts/export.py $(CHECKPOINTS) --repository $(@D)
 	touch $@
 
-$(FAMILY_REPOSITORY)/.exported: $(wildcard tests/export_scripts/*tiny_models.py) tests/export_scripts/architectures.py $(EXPORT_CODE) | install
+$(FAMILY_REPOSITORY)/.exported: $(wildcard tests/export_scripts/*tiny_models.py) tests/architectures.py $(EXPORT_CODE) | install
 	rm -rf $(@D) build/tiny_models
 	$(EXPORT)/python tests/export_scripts/save_tiny_models.py build/tiny_models
 	$(EXPORT)/python export_scripts/export.py build/tiny_models/*.nemo --repository $(@D)

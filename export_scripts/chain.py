@@ -8,7 +8,7 @@ from typing import Literal
 
 from export_scripts.checkpoints.checkpoint import Checkpoint
 from export_scripts.operators.tuning import TUNINGS, Target
-from export_scripts.precision.choice import FP32, Precision
+from export_scripts.precision.choice import FP32, RULES, Precision
 from export_scripts.precision.convert import conversion
 from export_scripts.repository.config import Serving, Stage, ensemble_config, stage_config
 from export_scripts.repository.gpu import warm_up, write_files
@@ -73,8 +73,7 @@ def _stages(checkpoint: Checkpoint, serving: Serving, precision: Precision, prep
         tuning=tuning,
     )
     encoder = checkpoint.decoder.encoder_graph(options)
-    # onnxruntime computes in 8 bits on CPUs only.
-    device: Literal["cpu", "any"] = "cpu" if precision.name == "int8" else "any"
+    device: Literal["cpu", "any"] = "cpu" if RULES[precision.name].cpu_only else "any"
     yield Stage(name=Part.ENCODER.of(name), graph=encoder, device=device, encodes=True, step_rate=front_end.frame_rate)
     decoder = checkpoint.decoder.decoder_graph(checkpoint.pieces)
     if serving.decoder_device == "cpu":

@@ -25,13 +25,21 @@ try:
     import click
     from rich.console import Console
 
-    from export_scripts.checkpoints.catalogue import NEMO_CLASSES, select
+    from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES, select
     from export_scripts.checkpoints.names import check_suffix
     from export_scripts.errors import ExportError, ParityError
     from export_scripts.export_checkpoint import ExportSettings
     from export_scripts.operators.tuning import Target
     from export_scripts.percentage import percentage
-    from export_scripts.precision.choice import MAX_WORD_CHANGE, PRECISIONS, Precision, PrecisionName
+    from export_scripts.precision.choice import (
+        CALIBRATED,
+        MAX_WORD_CHANGE,
+        PRECISIONS,
+        REDUCED,
+        RULES,
+        Precision,
+        PrecisionName,
+    )
     from export_scripts.progress import catalogue_table, export_each
     from export_scripts.recordings import NO_RECORDINGS, read_recordings
     from export_scripts.repository.config import MAX_BATCH_SIZES, Serving
@@ -54,7 +62,7 @@ LIST_WIDTH = 150
 
 @click.command(help=__doc__)
 @click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Export all 22 models of the catalogue.")
+@click.option("--all", "everything", is_flag=True, help=f"Export all {len(CATALOGUE)} models of the catalogue.")
 @click.option(
     "--family", "families", type=click.Choice(list(NEMO_CLASSES)), multiple=True, help="Export a family of them."
 )
@@ -134,19 +142,20 @@ LIST_WIDTH = 150
     type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
-    help="Of the encoder. fp16 halves its size and is for GPUs; int8 is for CPUs.",
+    help=f"Of the encoder. {'; '.join(f'{name} {RULES[name].purpose}' for name in REDUCED)}.",
 )
 @click.option(
     "--max-word-change",
     type=percentage,
     metavar="PERCENTAGE",
-    help="fp16 and int8 exports fail if they change more than this part of NeMo's words, as 2% or 0.02.  "
-    f"[default: {MAX_WORD_CHANGE['fp16']:.1%} for fp16, {MAX_WORD_CHANGE['int8']:.0%} for int8]",
+    help=f"{' and '.join(REDUCED)} exports fail if they change more than this part of NeMo's words, as 2% or 0.02.  "
+    f"[default: {', '.join(f'{100 * MAX_WORD_CHANGE[name]:g}% for {name}' for name in REDUCED)}]",
 )
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
-    help="Folder of recordings, or manifest, from which int8 learns the ranges of activations.  [default: the probes]",
+    help=f"Folder of recordings, or manifest, from which {' and '.join(CALIBRATED)} learns the ranges of activations.  "
+    "[default: the probes]",
 )
 @click.option("--name-suffix", default="", metavar="TEXT", help="Added to the names, as _int8 in coffee_ctc_int8.")
 def main(
@@ -183,7 +192,7 @@ def main(
     try:
         check_suffix(name_suffix)
         # A percentage of words needs many of them.
-        recordings = read_probes(probes) if precision_name == "fp32" else read_probes(probes, most=None)
+        recordings = read_probes(probes, most=None) if precision_name in REDUCED else read_probes(probes)
         limit = MAX_WORD_CHANGE[precision_name] if max_word_change is None else max_word_change
         learnt = read_recordings(calibration) if calibration else recordings.recordings
         settings = ExportSettings(
@@ -195,7 +204,7 @@ def main(
                 **serving,
             ),
             probes=recordings,
-            precision=Precision(precision_name, limit, learnt if precision_name == "int8" else NO_RECORDINGS),
+            precision=Precision(precision_name, limit, learnt if precision_name in CALIBRATED else NO_RECORDINGS),
             suffix=name_suffix,
         )
         with publishing(repository):
@@ -214,12 +223,14 @@ def main(
 def _check_precision(
     name: PrecisionName, target: Target, max_word_change: float | None, calibration: Path | None
 ) -> None:
-    if max_word_change is not None and name == "fp32":
-        raise click.UsageError("--max-word-change is for --precision fp16 and int8; in fp32 texts are NeMo's.")
-    if target == "gpu" and name == "int8":
-        raise click.UsageError("--precision int8 is for CPUs; leave out --target gpu.")
-    if calibration is not None and name != "int8":
-        raise click.UsageError("--calibration is for --precision int8.")
+    if max_word_change is not None and name not in REDUCED:
+        raise click.UsageError(
+            f"--max-word-change is for --precision {' and '.join(REDUCED)}; in {name} texts are NeMo's."
+        )
+    if target == "gpu" and RULES[name].cpu_only:
+        raise click.UsageError(f"--precision {name} is for CPUs; leave out --target gpu.")
+    if calibration is not None and name not in CALIBRATED:
+        raise click.UsageError(f"--calibration is for --precision {' and '.join(CALIBRATED)}.")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,26 @@ import torch
 from benchmark.baselines.baseline import REASON
 from export_scripts.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from export_scripts.errors import ExportError
-from export_scripts.stages.features import FrontEnd
 
 BLANK = "<blk>"
 WORD_START = "\u2581"
 
 WINDOW, HOP, N_FFT = 400, 160, 512
 """Samples at 16 kHz; both packages have them fixed for NeMo's models."""
-ONNX_ASR_MELS = (80, 128)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a package takes of a NeMo model.
+
+    write: writes its folder, of a checkpoint and the folder of NeMo's export
+    kinds: `Decoder.kind` of the models that it decodes
+    mels: the bands that its front end may have; any number if empty
+    """
+
+    write: Callable[[Checkpoint, Path, Path], None]
+    kinds: tuple[str, ...] = ("ctc", "rnnt")
+    mels: tuple[int, ...] = ()
 
 
 @click.command(help=__doc__)
@@ -52,10 +65,7 @@ def write_baseline_models(checkpoint: Checkpoint, out: Path) -> dict[str, str]:
 
     NeMo's export leaves the model unfit for other use.
     """
-    reasons = {
-        "onnx_asr": misfit(checkpoint.front_end, ONNX_ASR_MELS),
-        "sherpa_onnx": misfit(checkpoint.front_end, None),
-    }
+    reasons = {name: misfit(checkpoint, form) for name, form in FORMS.items()}
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder)
         if not all(reasons.values()):
@@ -64,20 +74,21 @@ def write_baseline_models(checkpoint: Checkpoint, out: Path) -> dict[str, str]:
             (out / name).mkdir(parents=True)
             if reason:
                 (out / name / REASON).write_text(reason + "\n", encoding="utf-8")
-            elif name == "onnx_asr":
-                _write_onnx_asr(checkpoint, exported, out / name)
             else:
-                _write_sherpa_onnx(checkpoint, exported, out / name)
+                FORMS[name].write(checkpoint, exported, out / name)
     return reasons
 
 
-def misfit(front_end: FrontEnd, mels: Sequence[int] | None) -> str:
-    """Why a package that has `mels` bands, or any number of them, has no such front end; "" where it has one."""
+def misfit(checkpoint: Checkpoint, form: Form) -> str:
+    """Why a package can't take the model; "" where it can."""
+    front_end, kind = checkpoint.front_end, checkpoint.decoder.kind
+    if kind not in form.kinds:
+        return f"it decodes {' and '.join(form.kinds)} models, this one is {kind}"
     if (len(front_end.window), front_end.hop_length, front_end.n_fft) != (WINDOW, HOP, N_FFT):
         ours, theirs = _milliseconds(len(front_end.window), front_end.hop_length), _milliseconds(WINDOW, HOP)
         return f"its front end has {theirs}, the model's {ours}"
-    if mels and len(front_end.mel) not in mels:
-        return f"its front end has {' or '.join(map(str, mels))} mel bands, the model's {len(front_end.mel)}"
+    if form.mels and len(front_end.mel) not in form.mels:
+        return f"its front end has {' or '.join(map(str, form.mels))} mel bands, the model's {len(front_end.mel)}"
     if front_end.normalization != "per_feature":
         return f"its front end normalises per feature, the model's {front_end.normalization}"
     return ""
@@ -152,6 +163,10 @@ def _subsampling_factor(model: Any) -> int:
     features = torch.zeros(1, model.encoder.input_example()[0].shape[1], frames)
     _, length = model.encoder.forward(audio_signal=features, length=torch.tensor([frames]))
     return round(frames / int(length))
+
+
+FORMS: dict[str, Form] = {"onnx_asr": Form(_write_onnx_asr, mels=(80, 128)), "sherpa_onnx": Form(_write_sherpa_onnx)}
+"""By the name of the adapter, which is also that of the folder."""
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pkgutil import iter_modules
 
 ROOT = Path(__file__).parents[2]
 """The checkout."""
@@ -23,10 +24,11 @@ OPEN_REQUESTS = 100
 OURS = "served by Triton (ours)"
 NEMO = "NeMo transcribe()"
 """Names of systems in results and tables."""
-BASELINES = ("onnx_asr", "sherpa_onnx", "pocketsphinx", "faster_whisper")
-"""Packages to compare with, by the name of the adapter."""
 OWN_MODELS = {"pocketsphinx": "pocketsphinx", "faster_whisper": "faster-whisper"}
 """Baselines with a model of their own, by adapter; all others run the weights of the model that is compared."""
+_ADAPTERS = {module.name for module in iter_modules([str(ROOT / "benchmark" / "baselines" / "adapters")])}
+BASELINES = (*sorted(_ADAPTERS - {"nemo", *OWN_MODELS}), *OWN_MODELS)
+"""Packages to compare with, by the name of the adapter; NeMo itself runs in the environment of the export."""
 
 SCORES = "scores.json"
 REPORT = "report.json"

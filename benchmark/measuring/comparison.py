@@ -51,7 +51,8 @@ class Compared:
             InProcess(repository, model),
             Process(NEMO, baseline_command(self.export_python, "nemo", self.checkpoint), recordings),
         ]
-        models = {"faster_whisper": self.whisper, "pocketsphinx": None}
+        # Without a folder of its own here, a baseline with its own model has that in its package.
+        models = {**dict.fromkeys(OWN_MODELS), "faster_whisper": self.whisper}
         for baseline in BASELINES:
             if baseline not in self.without:
                 path = models.get(baseline, self.baseline_models and self.baseline_models / baseline)

@@ -95,15 +95,15 @@ def _measured_models(measured: list[Json], served: list[Json], scores: Json) -> 
 
 
 def _unmeasured_models(measured: list[Json]) -> Iterator[Json]:
-    """What is known of the rest of the 22."""
+    """What is known of the rest of the catalogue."""
     names = {model["name"] for model in measured}
     for model in CATALOGUE:
-        if model.name not in names:
-            yield {**_known(model.name, NEMO_CLASSES[model.family]), "dataset": None}
+        if model.served_as not in names:
+            yield {**_known(model.served_as, NEMO_CLASSES[model.family]), "dataset": None}
 
 
 def _known(name: str, nemo_class: str) -> Json:
-    known = next((model for model in CATALOGUE if model.name == name), None)
+    known = next((model for model in CATALOGUE if model.served_as == name), None)
     published = None
     if known:
         published = {

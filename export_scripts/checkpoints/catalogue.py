@@ -1,4 +1,4 @@
-"""The 22 English recognizers that NVIDIA published for NeMo, as data.
+"""English recognizers by name, as data: the 22 that NVIDIA published for NeMo, and others.
 
 Word error rates are those of NeMo's documentation (docs/source/asr/data/scores/en), percent, greedy
 decoding without a language model. Sizes are 4 bytes a parameter of the architecture, megabytes. A model
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
+
+from export_scripts.checkpoints.names import model_name
 
 Family = Literal["quartznet", "jasper", "citrinet", "conformer_ctc", "contextnet", "conformer_transducer"]
 TestSet = Literal["dev-clean/other", "test-clean/other", "MLS test-other"]
@@ -36,6 +38,7 @@ UNREAD = "see its NGC page"
 class Model:
     """A published checkpoint.
 
+    name: what NeMo downloads it by: of its own list, or at Hugging Face as nvidia/NAME
     parameters: millions; word_error_rates: percent, on `measured_on`
     licence: as the page that NVIDIA has of the same model at Hugging Face names it, where there is one
     """
@@ -51,8 +54,13 @@ class Model:
     def megabytes(self) -> float:
         return 4 * self.parameters
 
+    @property
+    def served_as(self) -> str:
+        """Its name in a repository."""
+        return model_name(self.name)
 
-CATALOGUE: tuple[Model, ...] = (
+
+PUBLISHED: tuple[Model, ...] = (
     Model("stt_en_quartznet15x5", "quartznet", 18.9, (4.38, 11.3), "dev-clean/other"),
     Model("stt_en_jasper10x5dr", "jasper", 332.6, (3.74, 10.21), "dev-clean/other"),
     Model("stt_en_citrinet_256", "citrinet", 10.3, (4.4, 10.7)),
@@ -76,6 +84,11 @@ CATALOGUE: tuple[Model, ...] = (
     Model("stt_en_conformer_transducer_medium", "conformer_transducer", 32.5, (2.1, 4.7)),
     Model("stt_en_conformer_transducer_large", "conformer_transducer", 120.4, (1.7, 3.7), licence=CC_BY),
 )
+"""The 22, each in the list of NeMo's class."""
+OTHERS: tuple[Model, ...] = ()
+"""Further checkpoints: a row is all that one needs."""
+CATALOGUE = PUBLISHED + OTHERS
+"""What --list shows, and --all, --family and patterns of names take."""
 
 
 def select(

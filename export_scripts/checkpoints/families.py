@@ -29,10 +29,17 @@ Scores = np.ndarray
 """float32 [frames', width], what the encoder stage gives of one utterance."""
 
 
+OF_EACH_CLASS = ("kind", "nemo_classes")
+"""What a Decoder must say itself: a name that it inherited would be that of another kind."""
+OF_EACH_STAGE = ("encoder_output", "encoder_length")
+"""What it may inherit, with the encoder stage that it shares."""
+
+
 class Decoder(ABC):
     """A kind of recognizer, for one NeMo model.
 
     Raises:
+        TypeError: where a class leaves out what each kind must say, as soon as the class is written.
         ValueError: where a part of the model can't be exported.
     """
 
@@ -46,6 +53,13 @@ class Decoder(ABC):
     """The output with its number of frames."""
     scores_are_served: ClassVar[bool] = False
     """Whether clients may ask for `encoder_output`, from an ensemble of its own."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        missing = [name for name in OF_EACH_CLASS if name not in vars(cls)]
+        missing += [name for name in OF_EACH_STAGE if not hasattr(cls, name)]
+        if missing:
+            raise TypeError(f"{cls.__name__} does not set {', '.join(missing)}; see Decoder")
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -99,7 +113,7 @@ class CtcDecoder(Decoder):
     """The best label of each frame; the scores are log-probs."""
 
     kind = "ctc"
-    nemo_classes = ("EncDecCTCModel", "EncDecCTCModelBPE")
+    nemo_classes: ClassVar[tuple[str, ...]] = ("EncDecCTCModel", "EncDecCTCModelBPE")
     encoder_output = LOG_PROBS
     encoder_length = LABELS.length
     scores_are_served = True
@@ -142,7 +156,7 @@ class RnntDecoder(Decoder):
     """A prediction network and a joint; the scores are the joint's projection of the encoder's output."""
 
     kind = "rnnt"
-    nemo_classes = ("EncDecRNNTModel", "EncDecRNNTBPEModel")
+    nemo_classes: ClassVar[tuple[str, ...]] = ("EncDecRNNTModel", "EncDecRNNTBPEModel")
     encoder_output = ENCODED
     encoder_length = ENCODED.length
 

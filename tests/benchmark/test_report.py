@@ -114,7 +114,7 @@ def test_a_model_without_figures_is_not_lost(measured: Measured, run_module: Run
 
 def test_published_models_that_were_not_measured_have_no_measured_figure(page: Tables) -> None:
     for model in CATALOGUE:
-        row = row_of(page, model.name)
+        row = row_of(page, model.served_as)
         assert row[7:9] == ["-", "-"] and row[10:] == ["-"] * 6
         assert row[9].startswith(" / ".join(f"{rate:g}" for rate in model.word_error_rates))
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from command import invoke_export, run_export
 
-from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES, select
+from export_scripts import progress
+from export_scripts.checkpoints import catalogue
+from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES, PUBLISHED, Model, select
 from export_scripts.checkpoints.families import exported_classes
 
 
@@ -19,10 +22,28 @@ def test_nemo_knows_all_22_under_the_class_that_is_given() -> None:
         for model_class in (EncDecCTCModel, EncDecCTCModelBPE, EncDecRNNTBPEModel)
         for model in model_class.list_available_models()
     }
-    listed = {(NEMO_CLASSES[model.family], model.name) for model in CATALOGUE}
+    listed = {(NEMO_CLASSES[model.family], model.name) for model in PUBLISHED}
     assert len(listed) == 22
     assert listed <= known
-    assert set(NEMO_CLASSES.values()) <= set(exported_classes())
+
+
+@pytest.mark.fast
+def test_every_model_has_a_name_and_a_class_that_can_be_exported() -> None:
+    assert len({model.name for model in CATALOGUE}) == len(CATALOGUE)
+    assert {NEMO_CLASSES[model.family] for model in CATALOGUE} <= set(exported_classes())
+    assert set(NEMO_CLASSES) == set(get_args(catalogue.Family))
+
+
+@pytest.mark.fast
+def test_a_row_is_all_that_a_checkpoint_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model that NeMo's lists don't have, in a family that is there."""
+    new = Model("nvidia/stt_en_conformer_ctc_new", "conformer_ctc", 120.0, (2.0, 4.0))
+    for module in (catalogue, progress):
+        monkeypatch.setattr(module, "CATALOGUE", (*CATALOGUE, new))
+    assert len(select([], everything=True)[0]) == len(CATALOGUE) + 1
+    assert new.name in select([], ["conformer_ctc"])[0]
+    assert select(["nvidia/*_new"]) == ({new.name: True}, [])
+    assert new.name in invoke_export("--list").stdout
 
 
 @pytest.mark.fast
@@ -30,7 +51,7 @@ def test_selection() -> None:
     assert select(["a.nemo", "name", "a.nemo"]) == ({"a.nemo": True, "name": True}, [])
     gammas = [f"stt_en_citrinet_{size}_gamma_0_25" for size in (256, 512, 1024)]
     assert select(["stt_en_citrinet_*_gamma_0_25", "parakeet*"]) == (dict.fromkeys(gammas, True), ["parakeet*"])
-    assert len(select([], everything=True)[0]) == 22
+    assert list(select([], everything=True)[0]) == [model.name for model in CATALOGUE]
     some, _ = select(["stt_en_jasper10x5dr"], ["jasper", "contextnet"])
     assert len(some) == 6
     assert [name for name, named in some.items() if named] == ["stt_en_jasper10x5dr"]
@@ -57,7 +78,8 @@ def test_all_without_network(tmp_path: Path) -> None:
     assert [line.partition(": could not be downloaded: ")[0] for line in lines] == [
         f"error: {model.name}" for model in CATALOGUE
     ]
-    assert result.stdout.startswith(f"0 of 22 models are in {tmp_path / 'repository'}; missing: stt_en_quartznet15x5, ")
+    count, repository = len(CATALOGUE), tmp_path / "repository"
+    assert result.stdout.startswith(f"0 of {count} models are in {repository}; missing: stt_en_quartznet15x5, ")
     assert not (tmp_path / "repository").exists()
 
 

@@ -9,6 +9,7 @@ from command import invoke_export
 from locations import DEMO_CHECKPOINT
 
 from export_scripts.percentage import percentage
+from export_scripts.precision.choice import CALIBRATED, PRECISIONS, REDUCED, RULES
 
 pytestmark = pytest.mark.fast
 
@@ -33,6 +34,12 @@ def test_flags_that_do_not_fit(flags: tuple[object, ...], complaint: str, tmp_pa
     assert result.exit_code == 2
     assert complaint in result.stderr
     assert not (tmp_path / "repository").exists()
+
+
+def test_each_precision_has_its_rules_and_all_but_fp32_say_what_they_are_for() -> None:
+    assert tuple(RULES) == PRECISIONS
+    assert set(PRECISIONS) - set(REDUCED) == {"fp32"} and set(CALIBRATED) <= set(REDUCED)
+    assert [name for name, rules in RULES.items() if rules.purpose] == list(REDUCED)
 
 
 @pytest.mark.parametrize(

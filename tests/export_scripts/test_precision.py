@@ -12,7 +12,7 @@ from command import invoke_export
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, ROOT
 
 from export_scripts.export_checkpoint import ExportSettings, export_checkpoint
-from export_scripts.precision.choice import MAX_WORD_CHANGE, PRECISIONS, Precision
+from export_scripts.precision.choice import CALIBRATED, MAX_WORD_CHANGE, PRECISIONS, REDUCED, Precision
 from export_scripts.recordings import NO_RECORDINGS, read_recordings
 from export_scripts.repository.config import Serving, read_config
 from export_scripts.verify.local_ensemble import LocalEnsemble
@@ -34,7 +34,7 @@ def repository(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
             repository=folder,
             serving=Serving(),
             probes=probes,
-            precision=Precision(name, MAX_WORD_CHANGE[name], SPEECH if name == "int8" else NO_RECORDINGS),
+            precision=Precision(name, MAX_WORD_CHANGE[name], SPEECH if name in CALIBRATED else NO_RECORDINGS),
             suffix=f"_{name}",
         )
         export_checkpoint(str(request.param), settings)
@@ -46,7 +46,7 @@ def model_of(repository: Path, precision: str) -> str:
     return config.parent.name
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("precision", REDUCED)
 def test_a_text_does_not_depend_on_its_batch(repository: Path, precision: str) -> None:
     ensemble = LocalEnsemble(repository, model_of(repository, precision))
     alone = [ensemble.run([samples])[0][TEXT.name].item() for samples in COMMANDS]
@@ -72,9 +72,9 @@ def test_what_the_export_says_of_its_precision(repository: Path) -> None:
         assert {text["probe"] for text in texts} <= {*SPEECH.names, *read_probes(None).derived.names}
         assert parity["probe_recordings"] == {**asdict(SPEECH.trace()), "source": "demo commands"}
         assert parity["probe_recordings"]["recordings"] + parity["probes_made"]["recordings"] == parity["probes"]
-        learnt = {**asdict(SPEECH.trace()), "among_probes": len(COMMANDS)} if precision == "int8" else None
+        learnt = {**asdict(SPEECH.trace()), "among_probes": len(COMMANDS)} if precision in CALIBRATED else None
         assert parity["calibration"] == learnt
-        assert parity["calibrated_on_probes"] == (precision == "int8")
+        assert parity["calibrated_on_probes"] == (precision in CALIBRATED)
         assert str(ROOT) not in json.dumps(parity)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from architectures import ARCHITECTURES, CTC
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from locations import DEMO_MANIFEST, FAMILY_REPOSITORY
@@ -16,7 +17,6 @@ from nemo_triton.recognizer import AsyncRecognizer, Recognizer
 from nemo_triton.transcript import Transcript
 from server.process import running_server
 
-FAMILIES = ("quartznet", "jasper", "citrinet", "conformer", "contextnet", "conformer_transducer")
 LOG_PROBS_DIFFERENCE = 1e-3
 SPEECH = np.concatenate([load_audio(file) for file in sorted(DEMO_MANIFEST.parent.glob("*.flac"))])
 
@@ -44,11 +44,11 @@ def families() -> Iterator[str]:
         yield server.grpc
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ARCHITECTURES)
 def test_company_changes_nothing(families: str, family: str) -> None:
     with Recognizer(f"tiny_{family}", families) as recognizer:
         log_probs = recognizer.model.log_probs_name is not None
-        assert log_probs == (family not in ("contextnet", "conformer_transducer"))
+        assert log_probs == (family in CTC)
         texts = set()
 
         @settings(max_examples=15, deadline=None, derandomize=True)

@@ -1,4 +1,4 @@
-"""Published recognizers at their full size, by name: the 22 of the catalogue, and later ones."""
+"""Published recognizers at their full size, by name: those of the catalogue, and later ones."""
 
 from __future__ import annotations
 
