@@ -29,7 +29,7 @@ from nemo_triton.contract import AUDIO
 from nemo_triton.errors import ClientError
 from nemo_triton.loadtest.recording import Recording
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop, Plan
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import options
 
 INPUT, INTERVALS, PROFILE = "perf_analyzer_input.json", "perf_analyzer_intervals.txt", "perf_analyzer_profile.json"
 MANIFEST = "manifest.jsonl"
@@ -111,7 +111,7 @@ def run(
                     for _ in range(rounds)
                 ]
                 Console(width=100).print(_table(f"{load.name}, {requests} requests", pairs))
-    return cli.EXIT_OK
+    return options.EXIT_OK
 
 
 def write_input(recordings: Sequence[Recording], file: Path) -> None:
@@ -225,4 +225,4 @@ def _table(what: str, rounds: Sequence[tuple[dict[str, float], dict[str, float]]
 
 
 if __name__ == "__main__":
-    cli.run(run)
+    options.run(run)

@@ -28,7 +28,7 @@ class Reference:
     text: str
 
 
-def reference(checkpoint: Checkpoint, samples: np.ndarray) -> Reference:
+def nemo_reference(checkpoint: Checkpoint, samples: np.ndarray) -> Reference:
     """Run NeMo's front end, encoder and greedy decoding on int16 samples [T], alone."""
     model: Any = checkpoint.model
     signal = torch.from_numpy(samples.astype(np.float32) * INT16_SCALE)[None]

@@ -21,7 +21,7 @@ from benchmark.studies.exports import export_all
 from benchmark.studies.precision.measure import measure
 from benchmark.studies.precision.report import page
 from nemo_triton.loadtest.provenance import machine
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import options
 
 
 @click.command(help=__doc__)
@@ -49,8 +49,8 @@ def precision(
         )
     out.write_text(page(measurements, str(machine()["processor"])), encoding="utf-8")
     click.echo(out.read_text(encoding="utf-8"))
-    return cli.EXIT_OK
+    return options.EXIT_OK
 
 
 if __name__ == "__main__":
-    cli.run(precision)
+    options.run(precision)
