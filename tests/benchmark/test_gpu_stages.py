@@ -17,14 +17,14 @@ from benchmark_results import Finished, RunModule
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, ROOT
 
 from benchmark.core import run_bench
-from benchmark.studies.gpu import sweep, timing
+from benchmark.studies.gpu import stages, sweep, timing
 from benchmark.studies.gpu.batches import make_batch
 from benchmark.studies.gpu.ensemble import EnsembleError, parse, read_ensemble
 from benchmark.studies.gpu.profiles import profile_stages
 from benchmark.studies.gpu.stage import Setup
 from benchmark.studies.gpu.texts import transcribe
 from benchmark.studies.gpu.timing import NO_TIME, Limits, Timing, time_runs
-from benchmark.studies.gpu.tuning_inputs import CUTS, ONE_GROUP, Cut, tune_by_inputs
+from benchmark.studies.gpu.tuning_inputs import CUTS, ONE_BUCKET, Cut, tune_by_inputs
 from benchmark.studies.gpu.variants import VARIANTS
 from benchmark.studies.variants import write_variant
 from export_scripts.errors import ExportError
@@ -173,8 +173,8 @@ def runs_by_operator(repository: Path, folder: Path, cut: Cut) -> dict[str, floa
     return {operator: row["runs"] for kind in found["encoder"].values() for operator, row in kind.items()}
 
 
-def test_tuning_by_inputs_changes_the_number_of_groups(repository: Path, tmp_path: Path) -> None:
-    together = runs_by_operator(repository, tmp_path / "together", ONE_GROUP)
+def test_tuning_by_inputs_changes_the_number_of_buckets(repository: Path, tmp_path: Path) -> None:
+    together = runs_by_operator(repository, tmp_path / "together", ONE_BUCKET)
     apart = runs_by_operator(repository, tmp_path / "apart", Cut("each alone", pass_seconds=0))
     heavy = [name for name in together if "Conv" in name or "MatMul" in name]
     assert heavy
@@ -182,7 +182,7 @@ def test_tuning_by_inputs_changes_the_number_of_groups(repository: Path, tmp_pat
         assert apart[name] == 3 * together[name] > 0
 
 
-def test_a_graph_without_groups_can_not_be_tuned(repository: Path) -> None:
+def test_a_graph_without_buckets_can_not_be_tuned(repository: Path) -> None:
     model = onnx.load(repository / f"{CTC}_decoder" / "1" / "model.onnx")
     with pytest.raises(ExportError, match="export the model again"):
         tune_by_inputs(model)
@@ -257,6 +257,13 @@ def test_what_is_too_slow_is_skipped_and_said(repository: Path, tmp_path: Path, 
     assert "profiles" not in report
     over = run_module("studies.gpu.stages", CTC, *flags[:5], "--budget", 0)
     assert over.returncode == 2 and error_lines(over) == [f"error: {CTC}: {NO_TIME}"]
+
+
+@pytest.mark.fast
+def test_a_cut_may_be_called_as_before(tmp_path: Path) -> None:
+    flags = ["--repository", str(tmp_path), "--out", str(tmp_path), "--cut", "one group", "--cut", "pass 30 s"]
+    with stages.main.make_context("stages", [CTC, *flags]) as context:
+        assert context.params["cut_names"] == (ONE_BUCKET.name, "pass 30 s")
 
 
 @pytest.mark.fast

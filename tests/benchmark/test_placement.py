@@ -17,7 +17,7 @@ from onnx import TensorProto
 from benchmark.core.models import RepositoryError
 from benchmark.studies.gpu.placement.graphs import place
 from benchmark.studies.gpu.placement.kernels import known_releases, read_kernels
-from benchmark.studies.gpu.placement.result import PER_BATCH, PER_BLOCK, PER_GROUP, Placement
+from benchmark.studies.gpu.placement.result import PER_BATCH, PER_BLOCK, PER_BUCKET, Placement
 from benchmark.studies.gpu.placement.stages import place_stages
 from export_scripts.operators.builder import Graph, Value, ints
 from export_scripts.stages.text import split_text
@@ -28,10 +28,10 @@ FLOAT, INT64, BOOL, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.B
 REPOSITORIES = {TEST_REPOSITORY: "*", FAMILY_REPOSITORY: "*", PRECISION_REPOSITORY: "*_fp16"}
 """Those whose stages are placed, with the recognizers of each."""
 
-FEATURE_WAITS = {release: {PER_BATCH: 1, PER_GROUP: 2} for release in (NEWEST, TRITON_24_10)}
-"""At most so many. Per batch: the longest item, which the result is padded to. Per group: where it ends, and its
+FEATURE_WAITS = {release: {PER_BATCH: 1, PER_BUCKET: 2} for release in (NEWEST, TRITON_24_10)}
+"""At most so many. Per batch: the longest item, which the result is padded to. Per bucket: where it ends, and its
 longest item."""
-ENCODER_WAITS = {NEWEST: {PER_BATCH: 1, PER_GROUP: 2}, TRITON_24_10: {PER_BATCH: 2, PER_GROUP: 2}}
+ENCODER_WAITS = {NEWEST: {PER_BATCH: 1, PER_BUCKET: 2}, TRITON_24_10: {PER_BATCH: 2, PER_BUCKET: 2}}
 """At most so many, for the same reasons. The CTC's ArgMax, which onnxruntime 1.19 lacks, reads on the host."""
 WAITS_PER_BLOCK = 0
 """In each layer of a Conformer: the loop over blocks of queries takes all sizes from shapes, which the host knows."""
@@ -198,7 +198,7 @@ def test_what_a_loop_carries_is_on_the_gpu_and_copied_each_time_it_is_read_on_th
     g.input("x", FLOAT, ["frames"])
     done, part = g.add("Loop", [np.array(5), "", ints(0)], 2, body=body.graph())
     g.output("done", done, INT64, [1])
-    g.output("parts", part, FLOAT, ["groups", "part"])
+    g.output("parts", part, FLOAT, ["buckets", "part"])
     placement = placed(g)
     moved = {(copy.value, copy.to_host) for copy in placement.copies}
     # Read by Slice on the host and by Add on the device. The number is the host's, and Unsqueeze on the device.
@@ -208,7 +208,7 @@ def test_what_a_loop_carries_is_on_the_gpu_and_copied_each_time_it_is_read_on_th
         ("number", False),
         (next(node.name for node in placement.nodes if node.operator == "Unsqueeze"), True),
     }
-    assert {copy.per for copy in placement.copies} == {PER_GROUP}
+    assert {copy.per for copy in placement.copies} == {PER_BUCKET}
 
 
 def test_a_loop_within_a_loop_counts_by_itself() -> None:
@@ -224,7 +224,7 @@ def test_a_loop_within_a_loop_counts_by_itself() -> None:
     x = g.input("x", FLOAT, ["frames"])
     g.output("y", g.Loop(np.array(3), "", g.Relu(x), body=outer.graph()), FLOAT, ["kept"])
     placement = placed(g)
-    assert {per: placement.count(True, per) for per in placement.often()} == {PER_BATCH: 0, PER_GROUP: 1, PER_BLOCK: 1}
+    assert {per: placement.count(True, per) for per in placement.often()} == {PER_BATCH: 0, PER_BUCKET: 1, PER_BLOCK: 1}
 
 
 def test_a_condition_of_if_is_waited_for() -> None:
@@ -359,7 +359,7 @@ def test_the_command_shows_a_table_and_writes_everything(run_module: RunModule, 
     written = json.loads(file.read_text())
     assert written["onnxruntime"] == NEWEST
     encoder = written["stages"]["coffee_ctc_encoder"]
-    assert encoder["on_gpu"] and {copy["per"] for copy in encoder["copies"]} == {PER_BATCH, PER_GROUP}
+    assert encoder["on_gpu"] and {copy["per"] for copy in encoder["copies"]} == {PER_BATCH, PER_BUCKET}
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,13 @@ from benchmark.studies.gpu.measure_options import batch_options
 from benchmark.studies.gpu.stage import CUDA_OPTIONS, Setup, chosen_device
 from benchmark.studies.gpu.stage_measurement import Measurement, Plan
 from benchmark.studies.gpu.timing import NO_TIME
-from benchmark.studies.gpu.tuning_inputs import CUTS
+from benchmark.studies.gpu.tuning_inputs import CUTS, FORMER_CUT_NAMES
 from nemo_triton.audio import SAMPLE_RATE, load_audio
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import read_manifest
+
+CUT_NAMES = [cut.name for cut in CUTS]
 
 
 def _options(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -38,6 +40,10 @@ def _options(context: click.Context, parameter: click.Parameter, values: tuple[s
     if wrong:
         raise click.BadParameter(f"{wrong[0]} is not NAME=VALUE")
     return dict(value.split("=", 1) for value in values)
+
+
+def _current_names(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(FORMER_CUT_NAMES.get(name, name) for name in names)
 
 
 @click.command(help=__doc__)
@@ -49,8 +55,10 @@ def _options(context: click.Context, parameter: click.Parameter, values: tuple[s
     "--cut",
     "cut_names",
     multiple=True,
-    type=click.Choice([cut.name for cut in CUTS]),
-    help="How the encoder groups a batch by length.  [default: all]",
+    type=click.Choice([*CUT_NAMES, *FORMER_CUT_NAMES]),
+    metavar="NAME",
+    callback=_current_names,
+    help=f"How the encoder cuts a batch into buckets of similar length: {'; '.join(CUT_NAMES)}.  [default: all]",
 )
 @click.option("--profile/--no-profile", default=True, help="Write onnxruntime's profile of one batch, gzipped.")
 @click.option(
