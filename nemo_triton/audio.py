@@ -10,11 +10,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from nemo_triton import contract
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import AudioError, one_line
-
-SAMPLE_RATE = contract.SAMPLE_RATE
-"""Samples per second on the wire."""
 
 Samples: TypeAlias = NDArray[np.int16]
 """int16 [T], 16 kHz, mono."""

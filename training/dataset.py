@@ -13,7 +13,8 @@ import soxr
 import torch
 
 from nemo_triton import manifest
-from nemo_triton.audio import SAMPLE_RATE, load_audio
+from nemo_triton.audio import load_audio
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import ManifestError
 
 INT16_SCALE = np.float32(1 / 32768)

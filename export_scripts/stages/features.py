@@ -19,15 +19,13 @@ from export_scripts.operators.bucketing import in_buckets, side_by_side
 from export_scripts.operators.builder import Graph, Value
 from export_scripts.operators.ragged import Padded, give_length, ragged_input
 from export_scripts.operators.tuning import CPU, Target, Tuning
-from nemo_triton.contract import FEATURES, FEATURES_STAGE, SAMPLES
+from nemo_triton.contract import FEATURES, FEATURES_STAGE, SAMPLES, TARGET_SUFFIXES
 
 INT16_SCALE = np.float32(1 / 32768)
 STANDARD_DEVIATION_GUARD = np.float32(1e-5)
 
 Edges = Literal["reflect", "zero"]
 Normalization = Literal["per_feature", "all_features", "none"]
-TARGET_SUFFIXES: dict[Target, str] = {"cpu": "", "gpu": "_gpu"}
-"""What the stage's name ends in where it is tuned for a target."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,8 @@ from benchmark.studies.variants import write_variant
 from export_scripts.errors import ExportError
 from export_scripts.repository.config import read_config
 from export_scripts.repository.gpu import TensorRt
-from nemo_triton.audio import SAMPLE_RATE, load_audio
+from nemo_triton.audio import load_audio
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import read_manifest
 

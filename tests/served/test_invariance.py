@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from locations import DEMO_MANIFEST, FAMILY_REPOSITORY
 
-from nemo_triton.audio import SAMPLE_RATE, Samples, load_audio
+from nemo_triton.audio import Samples, load_audio
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.recognizer import AsyncRecognizer, Recognizer
 from nemo_triton.transcript import Transcript
 from server.process import running_server

@@ -20,7 +20,8 @@ import soundfile
 from benchmark.baselines.recordings import read_recordings
 from benchmark.core.constants import ROOT
 from benchmark.data.dataset import DESCRIPTION, Description, Source, intact, write_dataset
-from nemo_triton.audio import SAMPLE_RATE, Samples
+from nemo_triton.audio import Samples
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.manifest import Utterance
 
 UTTERANCES, HOURS = 2620, 5.4

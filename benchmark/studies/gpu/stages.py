@@ -27,7 +27,8 @@ from benchmark.studies.gpu.stage import CUDA_OPTIONS, Setup, chosen_device
 from benchmark.studies.gpu.stage_measurement import Measurement, Plan
 from benchmark.studies.gpu.timing import NO_TIME
 from benchmark.studies.gpu.tuning_inputs import CUTS, FORMER_CUT_NAMES
-from nemo_triton.audio import SAMPLE_RATE, load_audio
+from nemo_triton.audio import load_audio
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import read_manifest

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from contract import dims_of, is_ragged
+from checks import dims_of, is_ragged
 
 Array = npt.NDArray[Any]
 NUMPY_TYPES = {"TYPE_INT32": np.int32, "TYPE_FP32": np.float32}

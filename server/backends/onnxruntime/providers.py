@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import onnxruntime as ort
-from contract import ConfigError
+from checks import ConfigError
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
