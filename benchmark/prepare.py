@@ -16,7 +16,7 @@ from benchmark.data import librispeech
 from benchmark.data.dataset import Source, Written, intact, write_dataset
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import Utterance, read_manifest
-from nemo_triton.terminal import options
+from nemo_triton.terminal import exit_codes, options
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _SCHEMES = ("http", "https", "file")
@@ -86,7 +86,7 @@ def prepare(names: list[Wanted], out: Path, mirror: str) -> int:
     An entry that cannot be used gives one line on standard error, and so does a data set; the rest is prepared, and the
     exit code is 2.
     """
-    code = options.EXIT_OK
+    code = exit_codes.EXIT_OK
     for wanted in names:
         try:
             problems = _prepare_one(wanted, out / wanted.name, mirror)
@@ -95,8 +95,8 @@ def prepare(names: list[Wanted], out: Path, mirror: str) -> int:
         except OSError as error:
             problems = [f"{error.filename or out / wanted.name}: {error.strerror or error}; mend this and run it again"]
         for problem in problems:
-            options.print_error(problem)
-            code = options.EXIT_PROBLEM
+            exit_codes.print_error(problem)
+            code = exit_codes.EXIT_PROBLEM
     return code
 
 

@@ -14,7 +14,7 @@ from benchmark.core.tables import Table, markdown
 from benchmark.reporting.charts import all_charts
 from benchmark.reporting.gather import gather
 from benchmark.reporting.tables import all_tables
-from nemo_triton.terminal import options
+from nemo_triton.terminal import exit_codes, options
 
 TITLE = "NeMo recognizers served by Triton: speed, latency and word error rate"
 NAME = "report"
@@ -37,7 +37,7 @@ def run(results: Path, out: Path) -> int:
     (out / f"{NAME}.md").write_text(_markdown(report, tables, charts), encoding="utf-8")
     (out / f"{NAME}.html").write_text(_page(report, tables, charts), encoding="utf-8")
     click.echo(f"{out / NAME}.html")
-    return options.EXIT_OK
+    return exit_codes.EXIT_OK
 
 
 def introduction(report: dict[str, Any]) -> str:

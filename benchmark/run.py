@@ -19,7 +19,7 @@ from benchmark.measuring.loads import Settings, measure
 from nemo_triton.addresses import parse_urls
 from nemo_triton.errors import ClientError
 from nemo_triton.loadtest.server_metrics import default_metrics_url
-from nemo_triton.terminal import options
+from nemo_triton.terminal import exit_codes, options
 from nemo_triton.tls import Tls
 
 
@@ -93,7 +93,7 @@ def run(
         raise click.UsageError(f"{url}: names several servers; models are loaded one at a time, on one")
     models = choose(read_models(repository), patterns, repository)
     prepared = [open_dataset(folder) for folder in datasets]
-    code = options.EXIT_OK
+    code = exit_codes.EXIT_OK
     with ExitStack() as stack:
         if url is None:
             server = stack.enter_context(serving(repository, [EXPLICIT]))
@@ -114,8 +114,8 @@ def run(
             try:
                 code = max(code, measure(model, prepared, settings))
             except ClientError as error:
-                options.print_error(f"{model.name}: {error}")
-                code = options.EXIT_PROBLEM
+                exit_codes.print_error(f"{model.name}: {error}")
+                code = exit_codes.EXIT_PROBLEM
     return code
 
 

@@ -13,6 +13,8 @@ from typing import Literal
 
 SAMPLE_RATE = 16000
 """Of AUDIO, in Hz: samples per second on the wire."""
+INT16_FULL_SCALE = 32768
+"""AUDIO's samples divided by it are within [-1, 1), as NeMo and most others take audio."""
 
 TensorType = Literal["INT16", "INT32", "FP32", "BYTES"]
 """Triton's names; BYTES is UTF-8 text."""

@@ -13,14 +13,14 @@ from locations import BUILD, DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, RO
 
 from benchmark.baselines.errors import NotRun
 from benchmark.baselines.process import Process, baseline_command
-from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.recordings import shuffled_recordings
 from nemo_triton.loadtest.recording import Recording
 from nemo_triton.manifest import Utterance
 
 NEMO_PYTHON = ROOT / ".venv" / "export" / "bin" / "python"
 BASELINES_PYTHON = ROOT / ".venv" / "peers" / "bin" / "python"
 CONFORMER_CHECKPOINT = BUILD / "tiny_models" / "tiny_conformer.nemo"
-RECORDINGS = read_recordings(DEMO_MANIFEST)[:4]
+RECORDINGS = shuffled_recordings(DEMO_MANIFEST)[:4]
 FILES = [recording.utterance.name for recording in RECORDINGS]
 
 BaselineModels = Callable[[Path], Path]

@@ -13,7 +13,7 @@ import pytest
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, FAMILY_REPOSITORY, RNNT_CHECKPOINT
 from tritonclient.grpc import model_config_pb2 as triton
 
-from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.recordings import shuffled_recordings
 from benchmark.data.dataset import MANIFEST
 from benchmark.studies.gpu.gpus import GPU_MODELS, find_gpus, known_gpu, rate_of
 from benchmark.studies.gpu.mixed_speech import LONGEST, SHORTEST, UTTERANCES, draw_lengths, write_mixed_speech
@@ -94,10 +94,10 @@ def test_mixed_speech_is_a_prepared_data_set(tmp_path: Path) -> None:
     again = write_mixed_speech(tmp_path / "b", DEMO_MANIFEST, count=12, seed=3)
     other = write_mixed_speech(tmp_path / "c", DEMO_MANIFEST, count=12, seed=4)
     assert made.audio_sha256 == again.audio_sha256 != other.audio_sha256
-    recordings = {one.utterance.name: one for one in read_recordings(tmp_path / "a" / MANIFEST)}
+    recordings = {one.utterance.name: one for one in shuffled_recordings(tmp_path / "a" / MANIFEST)}
     lengths = [len(recordings[name].samples) for name in sorted(recordings)]
     assert lengths == [round(16000 * length) for length in draw_lengths(12, 3)]
-    pool = [one.samples for one in read_recordings(DEMO_MANIFEST)]
+    pool = [one.samples for one in shuffled_recordings(DEMO_MANIFEST)]
     for one in recordings.values():
         assert any(np.array_equal(one.samples[:8000], spoken[:8000]) for spoken in pool)
     assert re.match(r"nemo_triton/demo_speech/manifest\.jsonl \([0-9a-f]{8}\), cut", made.source), (
@@ -122,7 +122,7 @@ def test_a_way_links_the_graphs_and_gives_the_same_text(
         made_anew = variant.splits_text and graph.parent.parent.name in (f"{model}_decoder", f"{model}_text")
         assert made_anew or graph.samefile(exported)
     ours, way = LocalEnsemble(source, model), LocalEnsemble(tmp_path / "way", model)
-    for recording in read_recordings(DEMO_MANIFEST)[:3]:
+    for recording in shuffled_recordings(DEMO_MANIFEST)[:3]:
         (expected,), (found,) = ours.run([recording.samples]), way.run([recording.samples])
         assert found["TEXT"].item() == expected["TEXT"].item() != ""
 
@@ -189,7 +189,7 @@ def test_tensorrts_configuration_is_harmless_on_a_cpu(repository: Path, tmp_path
         running_server(tmp_path / "way", ["--log-verbose=1"], log=log) as server,
         Recognizer(model, url=server.grpc) as recognizer,
     ):
-        for recording in read_recordings(DEMO_MANIFEST)[:2]:
+        for recording in shuffled_recordings(DEMO_MANIFEST)[:2]:
             (expected,) = runner.run([recording.samples])
             assert recognizer.transcribe(recording.samples).text == expected["TEXT"].item()
     lines = log.read_text(errors="replace").splitlines()

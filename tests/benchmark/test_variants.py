@@ -9,14 +9,14 @@ import pytest
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT
 from tritonclient.grpc import model_config_pb2 as triton
 
-from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.recordings import shuffled_recordings
 from benchmark.studies.batching.variants import encoder_per_core, equal_shapes_only, without_batcher
 from benchmark.studies.variants import Change, write_variant
 from export_scripts.repository.config import THREADS_PARAMETER, read_config
 from export_scripts.repository.validate import check_repository
 from export_scripts.verify.local_ensemble import LocalEnsemble
 
-RECORDINGS = read_recordings(DEMO_MANIFEST)[:6]
+RECORDINGS = shuffled_recordings(DEMO_MANIFEST)[:6]
 
 
 @pytest.mark.parametrize(

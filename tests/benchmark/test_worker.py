@@ -15,10 +15,10 @@ from locations import DEMO_MANIFEST, ROOT
 
 from benchmark.baselines.errors import NotRun
 from benchmark.baselines.process import Process, baseline_command
-from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.recordings import shuffled_recordings
 
 BASELINES_PYTHON = ROOT / ".venv" / "peers" / "bin" / "python"
-RECORDINGS = read_recordings(DEMO_MANIFEST)[:2]
+RECORDINGS = shuffled_recordings(DEMO_MANIFEST)[:2]
 READY = json.dumps({"ready": "it 1.0", "batches": True})
 
 

@@ -25,7 +25,7 @@ from export_scripts.operators.tuning import Target
 from export_scripts.precision.choice import PRECISIONS, PrecisionName
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError
-from nemo_triton.terminal import options
+from nemo_triton.terminal import exit_codes, options
 
 CONCURRENCIES = {True: "1,16,64,128,256,512", False: "1,4,16"}
 BENCH_FLAGS = {True: "--processes 4 --shared-memory", False: ""}
@@ -149,7 +149,7 @@ def gpu(
     report_file.parent.mkdir(parents=True, exist_ok=True)
     report_file.write_text(page(report), encoding="utf-8")
     click.echo(report_file)
-    return max(code, options.EXIT_PROBLEM if study.failed else options.EXIT_OK)
+    return max(code, exit_codes.EXIT_PROBLEM if study.failed else exit_codes.EXIT_OK)
 
 
 def _mixed_speech(out: Path, speech: Path, count: int, seed: int) -> Path:
@@ -183,17 +183,17 @@ def _export_missing(
     target: Target,
 ) -> int:
     """Export what the repository lacks of the checkpoints; the exit code."""
-    code = options.EXIT_OK
+    code = exit_codes.EXIT_OK
     for checkpoint in checkpoints:
         try:
             _, refused = export_all(checkpoint, repository, python, precisions=precisions, target=target)
         except (ClientError, OSError) as error:
-            options.print_error(error)
-            code = options.EXIT_PROBLEM
+            exit_codes.print_error(error)
+            code = exit_codes.EXIT_PROBLEM
             continue
         for precision, reason in refused.items():
-            options.print_error(f"{checkpoint}: {precision} can't be exported: {reason}")
-            code = options.EXIT_PROBLEM
+            exit_codes.print_error(f"{checkpoint}: {precision} can't be exported: {reason}")
+            code = exit_codes.EXIT_PROBLEM
     return code
 
 

@@ -32,6 +32,7 @@ from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import read_manifest
+from nemo_triton.terminal import exit_codes
 
 CUT_NAMES = [cut.name for cut in CUTS]
 
@@ -107,7 +108,7 @@ def main(
         profile=profile,
         limits=limits,
     )
-    code = bare_cli.EXIT_OK
+    code = exit_codes.EXIT_OK
     for name in names:
         try:
             if limits.no_time_left():
@@ -115,8 +116,8 @@ def main(
             Measurement(name, plan).run()
         # onnxruntime's errors share no base but Exception, and one model must not cost the others their figures.
         except Exception as error:
-            bare_cli.print_error(f"{name}: {bare_cli.describe(error).removeprefix(f'{name}: ')}")
-            code = bare_cli.EXIT_PROBLEM
+            exit_codes.print_error(f"{name}: {bare_cli.describe(error).removeprefix(f'{name}: ')}")
+            code = exit_codes.EXIT_PROBLEM
         gc.collect()
     return code
 

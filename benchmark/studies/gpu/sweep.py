@@ -32,7 +32,7 @@ from export_scripts.errors import ExportError
 from export_scripts.repository.gpu import TensorRt
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError
-from nemo_triton.terminal import options
+from nemo_triton.terminal import exit_codes, options
 
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 UTTERANCES = 512
@@ -102,7 +102,7 @@ def sweep(
         flags=tuple(flags.split()),
         stop_at=stop_at,
     )
-    code = options.EXIT_OK
+    code = exit_codes.EXIT_OK
     for variant in variants:
         for name in names:
             served = (out / "variants" / variant).resolve()
@@ -111,8 +111,8 @@ def sweep(
                 write_variant(repository, name, served, BY_NAME[variant].change_for(TensorRt()))
                 measure(name, variant=variant, repository=served, loads=loads, file=out / f"{name}.{variant}.json")
             except (ClientError, ExportError, DecodeError, OSError) as error:
-                options.print_error(f"{name}, {variant}: {error}")
-                code = options.EXIT_PROBLEM
+                exit_codes.print_error(f"{name}, {variant}: {error}")
+                code = exit_codes.EXIT_PROBLEM
     return code
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmark.studies.gpu.placement.kernels import known_releases, read_kernels
 from benchmark.studies.gpu.placement.stages import PlacedStage, place_stages
-from nemo_triton.terminal import options
+from nemo_triton.terminal import exit_codes, options
 
 
 @click.command()
@@ -62,7 +62,7 @@ def placement(
             click.echo(line)
     if json_file is not None:
         json_file.write_text(json.dumps(_json(stages, release), indent=1) + "\n", encoding="utf-8")
-    return options.EXIT_OK
+    return exit_codes.EXIT_OK
 
 
 def _table(stages: Sequence[PlacedStage], release: str) -> Table:
