@@ -25,11 +25,14 @@ from export_scripts.repository.config import read_config
 from export_scripts.repository.gpu import Lengths, TensorRt
 from export_scripts.repository.validate import check_repository
 from export_scripts.verify.local_ensemble import LocalEnsemble
+from nemo_triton.contract import AUDIO_STAGE, SAMPLE_RATE, TEXT, Part
 from nemo_triton.recognizer import Recognizer
 from server.process import running_server
 
 TENSORRT = TensorRt(Lengths(shortest=0.5, longest=4.0), "/engines")
 BY_NAME = {variant.name: variant for variant in VARIANTS}
+RECOGNIZER, ENCODER, DECODER, TEXT_STAGE = "", Part.ENCODER.value, Part.DECODER.value, Part.TEXT.value
+"""Ends of names of an ensemble and its parts."""
 
 
 @pytest.mark.fast
@@ -96,10 +99,10 @@ def test_mixed_speech_is_a_prepared_data_set(tmp_path: Path) -> None:
     assert made.audio_sha256 == again.audio_sha256 != other.audio_sha256
     recordings = {one.utterance.name: one for one in shuffled_recordings(tmp_path / "a" / MANIFEST)}
     lengths = [len(recordings[name].samples) for name in sorted(recordings)]
-    assert lengths == [round(16000 * length) for length in draw_lengths(12, 3)]
+    assert lengths == [round(SAMPLE_RATE * length) for length in draw_lengths(12, 3)]
     pool = [one.samples for one in shuffled_recordings(DEMO_MANIFEST)]
     for one in recordings.values():
-        assert any(np.array_equal(one.samples[:8000], spoken[:8000]) for spoken in pool)
+        assert any(np.array_equal(one.samples[: SAMPLE_RATE // 2], spoken[: SAMPLE_RATE // 2]) for spoken in pool)
     assert re.match(r"nemo_triton/demo_speech/manifest\.jsonl \([0-9a-f]{8}\), cut", made.source), (
         "no path of this machine"
     )
@@ -119,18 +122,19 @@ def test_a_way_links_the_graphs_and_gives_the_same_text(
     assert check_repository(tmp_path / "way") == []
     for graph in (tmp_path / "way").rglob("model.onnx"):
         exported = source / graph.relative_to(tmp_path / "way")
-        made_anew = variant.splits_text and graph.parent.parent.name in (f"{model}_decoder", f"{model}_text")
+        made_anew = variant.splits_text and graph.parent.parent.name in (Part.DECODER.of(model), Part.TEXT.of(model))
         assert made_anew or graph.samefile(exported)
     ours, way = LocalEnsemble(source, model), LocalEnsemble(tmp_path / "way", model)
     for recording in shuffled_recordings(DEMO_MANIFEST)[:3]:
         (expected,), (found,) = ours.run([recording.samples]), way.run([recording.samples])
-        assert found["TEXT"].item() == expected["TEXT"].item() != ""
+        assert found[TEXT.name].item() == expected[TEXT.name].item() != ""
 
 
 def configs_of(repository: Path, folder: Path, variant: Variant) -> dict[str, triton.ModelConfig]:
-    write_variant(repository, RNNT_CHECKPOINT.stem, folder, variant.change_for(TENSORRT))
-    found = {model.name: read_config(model) for model in folder.iterdir()}
-    return {name.rpartition("_")[2] if "coffee" in name else name: config for name, config in found.items()}
+    """Of the ensemble by RECOGNIZER, of its parts by the end of their names, of stages for all by their names."""
+    model = RNNT_CHECKPOINT.stem
+    write_variant(repository, model, folder, variant.change_for(TENSORRT))
+    return {path.name.removeprefix(model): read_config(path) for path in folder.iterdir()}
 
 
 def options(config: triton.ModelConfig) -> dict[str, dict[str, str]]:
@@ -141,21 +145,21 @@ def options(config: triton.ModelConfig) -> dict[str, dict[str, str]]:
 def test_what_the_ways_change(repository: Path, tmp_path: Path) -> None:
     ways = {name: configs_of(repository, tmp_path / name, variant) for name, variant in BY_NAME.items()}
     base = ways[BASELINE]
-    assert options(base["encoder"])["cuda"]["use_tf32"] == "1" and not options(base["decoder"])
+    assert options(base[ENCODER])["cuda"]["use_tf32"] == "1" and not options(base[DECODER])
     assert {config.max_batch_size for config in ways["unbatched"].values()} == {1}
     assert {config.max_batch_size for config in ways["wide"].values()} == {256}
-    assert options(ways["no_tf32"]["encoder"])["cuda"]["use_tf32"] == "0"
-    assert options(ways["gpu_decoder"]["decoder"])["cuda"]["use_tf32"] == "0"
-    assert ways["gpu_decoder"]["decoder"].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
-    assert list(options(ways["tensorrt"]["encoder"])) == ["tensorrt", "cuda"]
-    assert [sample.name for sample in ways["tensorrt"]["encoder"].model_warmup] == ["shortest", "longest"]
+    assert options(ways["no_tf32"][ENCODER])["cuda"]["use_tf32"] == "0"
+    assert options(ways["gpu_decoder"][DECODER])["cuda"]["use_tf32"] == "0"
+    assert ways["gpu_decoder"][DECODER].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
+    assert list(options(ways["tensorrt"][ENCODER])) == ["tensorrt", "cuda"]
+    assert [sample.name for sample in ways["tensorrt"][ENCODER].model_warmup] == ["shortest", "longest"]
     for name in ("no_tf32", "tensorrt"):
         changed = {stage for stage, config in ways[name].items() if config != base[stage]}
-        assert changed == {"encoder"}
+        assert changed == {ENCODER}
     changed = {stage for stage, config in ways["gpu_decoder"].items() if config != base.get(stage)}
-    assert changed == {"rnnt", "decoder", "text"}
-    assert ways["gpu_decoder"]["text"].instance_group[0].kind == triton.ModelInstanceGroup.KIND_CPU
-    assert ways["gpu_decoder"]["text"].max_batch_size == base["decoder"].max_batch_size
+    assert changed == {RECOGNIZER, DECODER, TEXT_STAGE}
+    assert ways["gpu_decoder"][TEXT_STAGE].instance_group[0].kind == triton.ModelInstanceGroup.KIND_CPU
+    assert ways["gpu_decoder"][TEXT_STAGE].max_batch_size == base[DECODER].max_batch_size
 
 
 def test_ways_of_a_repository_exported_for_a_decoder_on_the_gpu(repository: Path, tmp_path: Path) -> None:
@@ -163,8 +167,8 @@ def test_ways_of_a_repository_exported_for_a_decoder_on_the_gpu(repository: Path
     write_variant(repository, RNNT_CHECKPOINT.stem, tmp_path / "exported", BY_NAME["gpu_decoder"].change_for(TENSORRT))
     for name, variant in BY_NAME.items():
         way = configs_of(tmp_path / "exported", tmp_path / name, variant)
-        assert "text" in way and check_repository(tmp_path / name) == []
-        on_gpu = way["decoder"].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
+        assert TEXT_STAGE in way and check_repository(tmp_path / name) == []
+        on_gpu = way[DECODER].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
         assert on_gpu == (name == "gpu_decoder")
         if on_gpu:
             assert way == configs_of(repository, tmp_path / "again", variant)
@@ -173,9 +177,9 @@ def test_ways_of_a_repository_exported_for_a_decoder_on_the_gpu(repository: Path
 def test_a_decoder_that_cannot_be_split_is_named_with_the_way_out(repository: Path, tmp_path: Path) -> None:
     model = RNNT_CHECKPOINT.stem
     shutil.copytree(repository, tmp_path / "exported")
-    file = tmp_path / "exported" / f"{model}_decoder" / "1" / "model.onnx"
-    file.write_bytes((repository / "audio" / "1" / "model.onnx").read_bytes())
-    with pytest.raises(ExportError, match="has no TEXT; export it again with --decoder-device gpu"):
+    file = tmp_path / "exported" / Part.DECODER.of(model) / "1" / "model.onnx"
+    file.write_bytes((repository / AUDIO_STAGE / "1" / "model.onnx").read_bytes())
+    with pytest.raises(ExportError, match=f"has no {TEXT.name}; export it again with --decoder-device gpu"):
         write_variant(tmp_path / "exported", model, tmp_path / "way", BY_NAME["gpu_decoder"].change_for(TENSORRT))
 
 
@@ -191,10 +195,12 @@ def test_tensorrts_configuration_is_harmless_on_a_cpu(repository: Path, tmp_path
     ):
         for recording in shuffled_recordings(DEMO_MANIFEST)[:2]:
             (expected,) = runner.run([recording.samples])
-            assert recognizer.transcribe(recording.samples).text == expected["TEXT"].item()
+            assert recognizer.transcribe(recording.samples).text == expected[TEXT.name].item()
     lines = log.read_text(errors="replace").splitlines()
     for sample in ("shortest", "longest"):
-        assert any(f"{model}_encoder" in line and f"'{sample}'" in line and "warm" in line.lower() for line in lines)
+        assert any(
+            Part.ENCODER.of(model) in line and f"'{sample}'" in line and "warm" in line.lower() for line in lines
+        )
     assert not any("warmup" in line and "fail" in line for line in lines)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nemo_triton.contract import AUDIO_STAGE, FEATURES_STAGE, Part
 from verification.full_size import verify
 from verification.full_size.architectures import ARCHITECTURES
 from verification.full_size.records import Record, is_of, write_records
@@ -91,9 +92,10 @@ def test_a_failed_model_is_kept_and_run_again(tmp_path: Path, monkeypatch: pytes
 
 def test_cleaning_leaves_shared_stages_and_other_models(tmp_path: Path) -> None:
     run = run_in(tmp_path)
-    own = [f"{NAME}{suffix}" for suffix in ("", "_encoder", "_decoder", "_text", "_log_probs")]
-    others = ["audio", "mel_80_25ms_reflect_1d0b7e", f"{NAME}_gamma_0_25", f"{NAME}_gamma_0_25_encoder"]
-    for model in own + others:
+    removed = [NAME, *(part.of(NAME) for part in Part)]
+    features = FEATURES_STAGE.format(mels=80, milliseconds=25, edges="reflect", digest="1d0b7e")
+    others = [AUDIO_STAGE, features, f"{NAME}_gamma_0_25", Part.ENCODER.of(f"{NAME}_gamma_0_25")]
+    for model in removed + others:
         (run.repository / model).mkdir(parents=True)
     run.checkpoint(NAME).touch()
     remove_model(run, NAME)
