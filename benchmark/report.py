@@ -61,7 +61,7 @@ def _markdown(report: dict[str, Any], tables: list[Table], charts: dict[str, tup
 
 def _page(report: dict[str, Any], tables: list[Table], charts: dict[str, tuple[str, str]]) -> str:
     environment = Environment(loader=PackageLoader("benchmark.reporting", ""), autoescape=True)
-    worst = [
+    worst_utterances = [
         {"model": run["model"], **utterance}
         for run in report["served"]
         if not run["random_weights"]
@@ -72,7 +72,7 @@ def _page(report: dict[str, Any], tables: list[Table], charts: dict[str, tuple[s
         introduction=introduction(report),
         charts=[{"title": title, "svg": svg} for title, svg in charts.values()],
         tables=tables,
-        worst=worst,
+        worst=worst_utterances,
     )
 
 

@@ -55,9 +55,9 @@ RECOGNIZER, ENCODER, DECODER, TEXT_STAGE = "", Part.ENCODER.value, Part.DECODER.
     ],
 )
 def test_gpus_by_nvidia_smis_names(name: str, chip: str | None) -> None:
-    found = known_gpu(name)
-    assert (found.name if found else None) == chip
-    assert sum(bool(known_gpu(name) == one) for one in GPU_MODELS) == (chip is not None)
+    gpu = known_gpu(name)
+    assert (gpu.name if gpu else None) == chip
+    assert sum(bool(known_gpu(name) == known) for known in GPU_MODELS) == (chip is not None)
 
 
 @pytest.mark.fast
@@ -93,21 +93,21 @@ def test_lengths_are_librispeechs() -> None:
 
 @pytest.mark.fast
 def test_mixed_speech_is_a_prepared_data_set(tmp_path: Path) -> None:
-    made = write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, count=12, seed=3)
+    mixed = write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, count=12, seed=3)
     again = write_mixed_speech(tmp_path / "b", DEMO_MANIFEST, count=12, seed=3)
     other = write_mixed_speech(tmp_path / "c", DEMO_MANIFEST, count=12, seed=4)
-    assert made.audio_sha256 == again.audio_sha256 != other.audio_sha256
-    recordings = {one.utterance.name: one for one in shuffled_recordings(tmp_path / "a" / MANIFEST)}
+    assert mixed.audio_sha256 == again.audio_sha256 != other.audio_sha256
+    recordings = {recording.utterance.name: recording for recording in shuffled_recordings(tmp_path / "a" / MANIFEST)}
     lengths = [len(recordings[name].samples) for name in sorted(recordings)]
     assert lengths == [round(SAMPLE_RATE * length) for length in draw_lengths(12, 3)]
-    pool = [one.samples for one in shuffled_recordings(DEMO_MANIFEST)]
-    for one in recordings.values():
-        assert any(np.array_equal(one.samples[: SAMPLE_RATE // 2], spoken[: SAMPLE_RATE // 2]) for spoken in pool)
-    assert re.match(r"nemo_triton/demo_speech/manifest\.jsonl \([0-9a-f]{8}\), cut", made.source), (
+    pool = [recording.samples for recording in shuffled_recordings(DEMO_MANIFEST)]
+    for recording in recordings.values():
+        assert any(np.array_equal(recording.samples[: SAMPLE_RATE // 2], spoken[: SAMPLE_RATE // 2]) for spoken in pool)
+    assert re.match(r"nemo_triton/demo_speech/manifest\.jsonl \([0-9a-f]{8}\), cut", mixed.source), (
         "no path of this machine"
     )
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*")}
-    assert write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, count=12, seed=3) == made
+    assert write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, count=12, seed=3) == mixed
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*")} == before
 
 
@@ -122,12 +122,12 @@ def test_a_way_links_the_graphs_and_gives_the_same_text(
     assert check_repository(tmp_path / "way") == []
     for graph in (tmp_path / "way").rglob("model.onnx"):
         exported = source / graph.relative_to(tmp_path / "way")
-        made_anew = variant.splits_text and graph.parent.parent.name in (Part.DECODER.of(model), Part.TEXT.of(model))
-        assert made_anew or graph.samefile(exported)
+        is_split = variant.splits_text and graph.parent.parent.name in (Part.DECODER.of(model), Part.TEXT.of(model))
+        assert is_split or graph.samefile(exported)
     ours, way = LocalEnsemble(source, model), LocalEnsemble(tmp_path / "way", model)
     for recording in shuffled_recordings(DEMO_MANIFEST)[:3]:
-        (expected,), (found,) = ours.run([recording.samples]), way.run([recording.samples])
-        assert found[TEXT.name].item() == expected[TEXT.name].item() != ""
+        (exported_item,), (way_item,) = ours.run([recording.samples]), way.run([recording.samples])
+        assert way_item[TEXT.name].item() == exported_item[TEXT.name].item() != ""
 
 
 def configs_of(repository: Path, folder: Path, variant: Variant) -> dict[str, triton.ModelConfig]:
@@ -138,8 +138,8 @@ def configs_of(repository: Path, folder: Path, variant: Variant) -> dict[str, tr
 
 
 def options(config: triton.ModelConfig) -> dict[str, dict[str, str]]:
-    found = config.optimization.execution_accelerators.gpu_execution_accelerator
-    return {one.name: dict(one.parameters) for one in found}
+    accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
+    return {accelerator.name: dict(accelerator.parameters) for accelerator in accelerators}
 
 
 def test_what_the_ways_change(repository: Path, tmp_path: Path) -> None:
@@ -209,10 +209,10 @@ def test_the_roofline_by_hand() -> None:
     cost = NetworkCost(operations=(0.0, 3e9, 0.0), elements=(0.0, 1e6, 0.0), weights=5_000_000)
     rates: dict[str, Any] = {"operations": {"tf32": 1e12, "fp32": 1e11, "fp16": 2e12}, "bytes": 1e9}
     # 10 s of audio: 30 G operations in 0.03 s; (10 M + 2 * 5 M) numbers of 4 bytes in 0.08 s.
-    found = roofline(cost, [4.0, 6.0], batches=2, precision="fp32", rates=rates)
-    assert found is not None and found["format"] == "tf32" and found["limit"] == "bytes"
-    assert found["rtfx"] == pytest.approx(10 / 0.08)
-    assert found["computing_seconds"] == pytest.approx(0.03) and found["moving_seconds"] == pytest.approx(0.08)
+    bound = roofline(cost, [4.0, 6.0], batches=2, precision="fp32", rates=rates)
+    assert bound is not None and bound["format"] == "tf32" and bound["limit"] == "bytes"
+    assert bound["rtfx"] == pytest.approx(10 / 0.08)
+    assert bound["computing_seconds"] == pytest.approx(0.03) and bound["moving_seconds"] == pytest.approx(0.08)
     half = roofline(cost, [4.0, 6.0], batches=2, precision="fp16", rates={**rates, "bytes": 1e10})
     assert half is not None and half["limit"] == "operations" and half["rtfx"] == pytest.approx(10 / 0.015)
     assert roofline(cost, [4.0], batches=1, precision="int8", rates=rates) is None

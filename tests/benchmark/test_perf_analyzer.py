@@ -33,7 +33,10 @@ def test_both_tools_put_the_same_load_on_the_server(
     requests = profile["experiments"][0]["requests"]
     texts = [outputs[TEXT.name] for request in requests for outputs in request["response_outputs"]]
     with Recognizer(triton.model, triton.url) as recognizer:
-        ours = [recognizer.transcribe(load_audio(one.audio)).text for one in read_manifest(DEMO_MANIFEST).utterances]
+        ours = [
+            recognizer.transcribe(load_audio(utterance.audio)).text
+            for utterance in read_manifest(DEMO_MANIFEST).utterances
+        ]
     assert sorted(texts) == sorted(2 * ours)
     for figure in ("requests a second", "latency mean, ms", "the server's own mean, ms", "client's mean / server's"):
         assert figure in done.stdout

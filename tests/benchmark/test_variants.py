@@ -34,8 +34,8 @@ def test_a_variant_gives_the_same_text(repository: Path, tmp_path: Path, model: 
     assert check_repository(tmp_path) == []
     ours, variant = LocalEnsemble(repository, model), LocalEnsemble(tmp_path, model)
     for recording in RECORDINGS:
-        (expected,), (found,) = ours.run([recording.samples]), variant.run([recording.samples])
-        assert found[TEXT.name].item() == expected[TEXT.name].item() != ""
+        (exported_item,), (variant_item,) = ours.run([recording.samples]), variant.run([recording.samples])
+        assert variant_item[TEXT.name].item() == exported_item[TEXT.name].item() != ""
 
 
 def configs_of(repository: Path, folder: Path, change: Change) -> dict[str, triton.ModelConfig]:

@@ -32,8 +32,8 @@ def test_the_published_models_are_all_there() -> None:
 
 
 def test_both_front_ends_are_covered_for_both_numbers_of_mels() -> None:
-    found = {(model.config["preprocessor"]["features"], model.nemo_version) for model in ARCHITECTURES.values()}
-    assert found == {(64, "1.0.0"), (64, "2.7.3"), (80, "1.0.0"), (80, "2.7.3")}
+    front_ends = {(model.config["preprocessor"]["features"], model.nemo_version) for model in ARCHITECTURES.values()}
+    assert front_ends == {(64, "1.0.0"), (64, "2.7.3"), (80, "1.0.0"), (80, "2.7.3")}
 
 
 def test_some_recordings_are_spread_over_all_lengths_in_their_order() -> None:
@@ -66,17 +66,17 @@ def test_a_step_reports_its_memory_and_a_failed_one_its_name() -> None:
 
 
 def test_a_model_with_results_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+    limits = []
 
     def make_results(run: Run, name: str) -> None:
-        made.append(run.recordings)
+        limits.append(run.recordings)
         run.results(name).mkdir(parents=True, exist_ok=True)
 
     monkeypatch.setattr(verify, "make_results", make_results)
     assert _verified(run_in(tmp_path), NAME, clean=False) and _verified(run_in(tmp_path), NAME, clean=False)
-    assert made == [None]
+    assert limits == [None]
     assert _verified(run_in(tmp_path, recordings=5), NAME, clean=False)
-    assert made == [None, 5]
+    assert limits == [None, 5]
 
 
 def test_a_failed_model_is_kept_and_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

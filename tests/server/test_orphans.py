@@ -18,15 +18,15 @@ from server.process import Server, running_server
 
 def stubs_of(server: Server) -> dict[int, list[str]]:
     """Its models' processes, with their command lines."""
-    found = {}
+    stubs = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             arguments = (folder / "cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue
         if arguments[0].endswith(STUB) and str(server.process.pid) in arguments:
-            found[int(folder.name)] = arguments
-    return found
+            stubs[int(folder.name)] = arguments
+    return stubs
 
 
 def shared_memory(stubs: dict[int, list[str]]) -> list[Path]:
