@@ -18,8 +18,7 @@ from rich.progress import Progress
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError, one_line
 from nemo_triton.loadtest.figures import CLOCK, Results, as_json, build_results
-from nemo_triton.loadtest.reporter import Advance
-from nemo_triton.loadtest.run import BenchRun, RunSettings
+from nemo_triton.loadtest.run import Advance, BenchRun, RunSettings
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop
 from nemo_triton.loadtest.wer import NORMALIZATIONS
 from nemo_triton.manifest import Utterance, read_manifest
