@@ -13,7 +13,7 @@ from benchmark.core.models import choose, read_models
 from benchmark.core.results_folder import is_measured, read_json, write_json
 from benchmark.data.dataset import open_dataset
 from benchmark.measuring.comparison import Compared, compare_systems
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import exit_codes, options
 
 
 @click.command()
@@ -73,7 +73,7 @@ def compare(
         click.echo(f"{chosen.name} on {prepared.description.name}: compared already")
         for name, reason in read_json(file)["not_run"].items():
             click.echo(f"{name}: not run: {reason}; with that mended, remove {file} to compare again")
-        return cli.EXIT_OK
+        return exit_codes.EXIT_OK
     write_json(out / chosen.name / "model.json", asdict(chosen))
     compared = Compared(
         checkpoint=checkpoint,
@@ -90,8 +90,8 @@ def compare(
     for name, reason in results["not_run"].items():
         click.echo(f"{name}: not run: {reason}")
     click.echo(file)
-    return cli.EXIT_OK
+    return exit_codes.EXIT_OK
 
 
 if __name__ == "__main__":
-    cli.run(compare)
+    options.run(compare)

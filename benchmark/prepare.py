@@ -16,7 +16,7 @@ from benchmark.data import librispeech
 from benchmark.data.dataset import Source, Written, intact, write_dataset
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import Utterance, read_manifest
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import exit_codes, options
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _SCHEMES = ("http", "https", "file")
@@ -86,7 +86,7 @@ def prepare(names: list[Wanted], out: Path, mirror: str) -> int:
     An entry that cannot be used gives one line on standard error, and so does a data set; the rest is prepared, and the
     exit code is 2.
     """
-    code = cli.EXIT_OK
+    code = exit_codes.EXIT_OK
     for wanted in names:
         try:
             problems = _prepare_one(wanted, out / wanted.name, mirror)
@@ -95,8 +95,8 @@ def prepare(names: list[Wanted], out: Path, mirror: str) -> int:
         except OSError as error:
             problems = [f"{error.filename or out / wanted.name}: {error.strerror or error}; mend this and run it again"]
         for problem in problems:
-            cli.print_error(problem)
-            code = cli.EXIT_PROBLEM
+            exit_codes.print_error(problem)
+            code = exit_codes.EXIT_PROBLEM
     return code
 
 
@@ -121,7 +121,7 @@ def _prepare_one(wanted: Wanted, folder: Path, mirror: str) -> list[str]:
 
 
 def _write(folder: Path, source: Source, utterances: list[Utterance]) -> Written:
-    with cli.progress_bar() as bar:
+    with options.progress_bar() as bar:
         task = bar.add_task(f"{source.name}: reading audio", total=len(utterances))
         return write_dataset(folder, source, utterances, lambda: bar.advance(task))
 
@@ -133,7 +133,7 @@ def _say(written: Written, folder: Path) -> None:
 
 
 def _download_bar() -> Progress:
-    """As cli.progress_bar, in bytes."""
+    """As options.progress_bar, in bytes."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -153,4 +153,4 @@ def _reporter(bar: Progress, name: str) -> Callable[[int, int | None], None]:
 
 
 if __name__ == "__main__":
-    cli.run(prepare)
+    options.run(prepare)

@@ -14,7 +14,7 @@ from benchmark.core.tables import Table, markdown
 from benchmark.reporting.charts import all_charts
 from benchmark.reporting.gather import gather
 from benchmark.reporting.tables import all_tables
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import exit_codes, options
 
 TITLE = "NeMo recognizers served by Triton: speed, latency and word error rate"
 NAME = "report"
@@ -37,7 +37,7 @@ def run(results: Path, out: Path) -> int:
     (out / f"{NAME}.md").write_text(_markdown(report, tables, charts), encoding="utf-8")
     (out / f"{NAME}.html").write_text(_page(report, tables, charts), encoding="utf-8")
     click.echo(f"{out / NAME}.html")
-    return cli.EXIT_OK
+    return exit_codes.EXIT_OK
 
 
 def introduction(report: dict[str, Any]) -> str:
@@ -61,7 +61,7 @@ def _markdown(report: dict[str, Any], tables: list[Table], charts: dict[str, tup
 
 def _page(report: dict[str, Any], tables: list[Table], charts: dict[str, tuple[str, str]]) -> str:
     environment = Environment(loader=PackageLoader("benchmark.reporting", ""), autoescape=True)
-    worst = [
+    worst_utterances = [
         {"model": run["model"], **utterance}
         for run in report["served"]
         if not run["random_weights"]
@@ -72,9 +72,9 @@ def _page(report: dict[str, Any], tables: list[Table], charts: dict[str, tuple[s
         introduction=introduction(report),
         charts=[{"title": title, "svg": svg} for title, svg in charts.values()],
         tables=tables,
-        worst=worst,
+        worst=worst_utterances,
     )
 
 
 if __name__ == "__main__":
-    cli.run(run)
+    options.run(run)

@@ -19,7 +19,7 @@ from benchmark.measuring.loads import Settings, measure
 from nemo_triton.addresses import parse_urls
 from nemo_triton.errors import ClientError
 from nemo_triton.loadtest.server_metrics import default_metrics_url
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import exit_codes, options
 from nemo_triton.tls import Tls
 
 
@@ -57,7 +57,7 @@ from nemo_triton.tls import Tls
     "concurrencies",
     default=CONCURRENCIES,
     show_default=True,
-    callback=cli.number_list(click.IntRange(min=1)),
+    callback=options.number_list(click.IntRange(min=1)),
     help=f"Of the closed loops; {COMPARED_AT}, by which models are compared, is always among them.",
 )
 @click.option("--bench", "flags", default="", metavar="FLAGS", help="More flags of bench.py, e.g. '--processes 4'.")
@@ -66,7 +66,7 @@ from nemo_triton.tls import Tls
     metavar="HOST:PORT",
     help=f"A server of that repository that was started with {EXPLICIT}.  [default: one of our own]",
 )
-@cli.tls_options
+@options.tls_options
 @click.option(
     "--metrics-url", metavar="URL", help="Its metrics, which never come by TLS.  [default: port 8002 of its host]"
 )
@@ -93,7 +93,7 @@ def run(
         raise click.UsageError(f"{url}: names several servers; models are loaded one at a time, on one")
     models = choose(read_models(repository), patterns, repository)
     prepared = [open_dataset(folder) for folder in datasets]
-    code = cli.EXIT_OK
+    code = exit_codes.EXIT_OK
     with ExitStack() as stack:
         if url is None:
             server = stack.enter_context(serving(repository, [EXPLICIT]))
@@ -114,10 +114,10 @@ def run(
             try:
                 code = max(code, measure(model, prepared, settings))
             except ClientError as error:
-                cli.print_error(f"{model.name}: {error}")
-                code = cli.EXIT_PROBLEM
+                exit_codes.print_error(f"{model.name}: {error}")
+                code = exit_codes.EXIT_PROBLEM
     return code
 
 
 if __name__ == "__main__":
-    cli.run(run)
+    options.run(run)

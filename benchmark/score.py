@@ -12,7 +12,7 @@ from benchmark.core.constants import SCORES
 from benchmark.core.results_folder import ResultsError, write_json
 from benchmark.core.scoring import read_texts, sclite_agrees, score_texts
 from nemo_triton.loadtest.wer import NORMALIZATIONS
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import exit_codes, options
 
 
 @click.command()
@@ -24,12 +24,12 @@ def run(results: Path, normalization: str) -> int:
     Where NIST's sclite is installed, it counts the same texts, which lie as .trn files in RESULTS/trn. Models with
     random weights are not scored.
     """
-    rows = [score_texts(texts, normalization, results / "trn", cli.print_error) for texts in read_texts(results)]
+    rows = [score_texts(texts, normalization, results / "trn", exit_codes.print_error) for texts in read_texts(results)]
     if not rows:
         raise ResultsError(f"{results}: holds nothing to score; measure with benchmark.run or benchmark.compare")
     write_json(results / SCORES, {"normalization": normalization, "scores": rows})
-    cli.console().print(_table(rows))
-    return cli.EXIT_OK
+    options.console().print(_table(rows))
+    return exit_codes.EXIT_OK
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
@@ -46,4 +46,4 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 if __name__ == "__main__":
-    cli.run(run)
+    options.run(run)

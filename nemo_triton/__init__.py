@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 if TYPE_CHECKING:
-    from nemo_triton.audio import SAMPLE_RATE, Samples, load_audio
+    from nemo_triton.audio import Samples, load_audio
+    from nemo_triton.contract import SAMPLE_RATE
     from nemo_triton.errors import (
         AudioError,
         ClientError,
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 
 # Imported when they are used: exports take the contract from this package and need no gRPC for that.
 _NAMES_BY_MODULE = {
-    "audio": ("SAMPLE_RATE", "Samples", "load_audio"),
+    "audio": ("Samples", "load_audio"),
+    "contract": ("SAMPLE_RATE",),
     "errors": (
         "AudioError",
         "ClientError",

@@ -10,16 +10,11 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from nemo_triton import contract
+from nemo_triton.contract import INT16_FULL_SCALE, SAMPLE_RATE
 from nemo_triton.errors import AudioError, one_line
-
-SAMPLE_RATE = contract.SAMPLE_RATE
-"""Samples per second on the wire."""
 
 Samples: TypeAlias = NDArray[np.int16]
 """int16 [T], 16 kHz, mono."""
-
-_INT16_STEPS = 32768.0
 
 
 def load_audio(path: str | Path) -> Samples:
@@ -83,6 +78,6 @@ def _convert(samples: NDArray[np.float32], rate: int, path: Path) -> Samples:
     mono = samples.mean(axis=1)
     if rate != SAMPLE_RATE and len(mono):
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
-    scaled: NDArray[np.float32] = np.rint(np.asarray(mono, np.float32) * _INT16_STEPS)
+    scaled: NDArray[np.float32] = np.rint(np.asarray(mono, np.float32) * INT16_FULL_SCALE)
     # Clipped while still float: an int16 cast of a value beyond full scale would wrap to the other sign.
-    return scaled.clip(-_INT16_STEPS, _INT16_STEPS - 1).astype(np.int16)
+    return scaled.clip(-INT16_FULL_SCALE, INT16_FULL_SCALE - 1).astype(np.int16)

@@ -12,7 +12,9 @@ from enum import Enum
 from typing import Literal
 
 SAMPLE_RATE = 16000
-"""Of AUDIO, in Hz."""
+"""Of AUDIO, in Hz: samples per second on the wire."""
+INT16_FULL_SCALE = 32768
+"""AUDIO's samples divided by it are within [-1, 1), as NeMo and most others take audio."""
 
 TensorType = Literal["INT16", "INT32", "FP32", "BYTES"]
 """Triton's names; BYTES is UTF-8 text."""
@@ -84,6 +86,8 @@ RANDOM_WEIGHTS = "random"
 AUDIO_STAGE = "audio"
 FEATURES_STAGE = "mel_{mels}_{milliseconds}ms_{edges}_{digest}"
 """The stages that recognizers share."""
+TARGET_SUFFIXES = {"cpu": "", "gpu": "_gpu"}
+"""What the name of a stage for features ends in where it is tuned for a target."""
 
 
 class ParameterError(ValueError):

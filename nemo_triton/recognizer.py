@@ -1,4 +1,8 @@
-"""Connections to one recognizer: Recognizer for threads, AsyncRecognizer for asyncio."""
+"""Connections to one recognizer: Recognizer for threads, AsyncRecognizer for asyncio.
+
+One file becomes text: audio.load_audio reads samples, protocol.request makes a request of them, Endpoints.recognition
+(endpoints.py) chooses a server and retries, connections.run_calls sends, protocol.read_response makes a Transcript.
+"""
 
 from __future__ import annotations
 

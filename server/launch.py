@@ -71,10 +71,12 @@ def find_triton() -> Path:
 
 def backend_folder(triton: Path) -> Path:
     """In the virtual environment where all is there already or can be written, else in this user's cache."""
-    own = Path(sys.prefix) / "share" / "tritonserver" / "backends"
-    existing = next(folder for folder in (own, *own.parents) if folder.exists())
-    if os.access(existing, os.W_OK) or all(_is_copy(source, target) for source, target in _parts(triton, own)):
-        return own
+    in_environment = Path(sys.prefix) / "share" / "tritonserver" / "backends"
+    existing = next(folder for folder in (in_environment, *in_environment.parents) if folder.exists())
+    if os.access(existing, os.W_OK) or all(
+        _is_copy(source, target) for source, target in _parts(triton, in_environment)
+    ):
+        return in_environment
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "nemo-triton" / hashlib.sha256(sys.prefix.encode()).hexdigest()[:12] / "backends"
 

@@ -54,13 +54,13 @@ def end_stubs(server: int) -> None:
 
 def _processes() -> list[tuple[int, list[str]]]:
     """This user's, with their command lines: anybody may call a process as a stub is called, and name any file."""
-    found = []
+    processes = []
     for folder in Path("/proc").iterdir():
         # One may end while it is looked at.
         with suppress(OSError):
             if folder.name.isdecimal() and folder.stat().st_uid == os.getuid():
-                found.append((int(folder.name), os.fsdecode((folder / "cmdline").read_bytes()).split("\0")))
-    return found
+                processes.append((int(folder.name), os.fsdecode((folder / "cmdline").read_bytes()).split("\0")))
+    return processes
 
 
 if __name__ == "__main__":

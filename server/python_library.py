@@ -24,9 +24,9 @@ def python_library_folder() -> Path | None:
     """Where this Python's shared library is, which Triton's Python backend loads; None if the system finds it."""
     name = f"libpython{python_version()}.so.1.0"
     # A Python that was moved after it was built has its library elsewhere than it was configured for.
-    for own in (Path(sysconfig.get_config_var("LIBDIR") or ""), Path(sys.base_prefix) / "lib"):
-        if (own / name).exists():
-            return own
+    for folder in (Path(sysconfig.get_config_var("LIBDIR") or ""), Path(sys.base_prefix) / "lib"):
+        if (folder / name).exists():
+            return folder
     if find_library(f"python{python_version()}"):
         return None
     raise LaunchError(

@@ -13,10 +13,10 @@ import soxr
 import torch
 
 from nemo_triton import manifest
-from nemo_triton.audio import SAMPLE_RATE, load_audio
+from nemo_triton.audio import load_audio
+from nemo_triton.contract import INT16_FULL_SCALE, SAMPLE_RATE
 from nemo_triton.errors import ManifestError
 
-INT16_SCALE = np.float32(1 / 32768)
 FRAMES_PER_SECOND = 100
 
 
@@ -57,7 +57,7 @@ def read_manifest(path: Path) -> list[Utterance]:
     if listed.problems:
         raise ManifestError(listed.problems[0])
     return [
-        Utterance(load_audio(utterance.audio) * INT16_SCALE, utterance.text)
+        Utterance(load_audio(utterance.audio) * np.float32(1 / INT16_FULL_SCALE), utterance.text)
         for utterance in listed.utterances
         if utterance.text is not None
     ]

@@ -19,7 +19,8 @@ import soundfile
 import soxr
 from coffee_orders import random_order
 
-SAMPLE_RATE = 16_000
+from nemo_triton.contract import SAMPLE_RATE
+
 FLITE_VOICES = ("awb", "kal16", "rms", "slt")
 ESPEAK_VOICES = ("en-us", "en-us+f2", "en-us+m3", "en-gb", "en-gb+f4", "en-gb-scotland", "en-029+f3")
 

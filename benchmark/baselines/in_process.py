@@ -31,7 +31,7 @@ class InProcess(System):
         except ModuleNotFoundError as error:
             raise NotRun(f"no package {error.name} in {sys.prefix}; install it there") from error
         try:
-            self.runner = LocalEnsemble(self.repository, self.model)
+            self.local_ensemble = LocalEnsemble(self.repository, self.model)
         except Exception as error:
             # onnxruntime raises classes of its own, none of them public.
             raise NotRun(one_line(error)) from error
@@ -47,7 +47,7 @@ class InProcess(System):
         for start in range(0, len(ordered), size):
             asked = time.perf_counter()
             batch = ordered[start : start + size]
-            items = self.runner.run([recording.samples for recording in batch])
+            items = self.local_ensemble.run([recording.samples for recording in batch])
             latencies.append(time.perf_counter() - asked)
             for recording, item in zip(batch, items, strict=True):
                 texts[recording.utterance.name] = item[TEXT.name].item()

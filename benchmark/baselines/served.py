@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmark.baselines.errors import NotRun
 from benchmark.baselines.system import Measured, System
-from nemo_triton.audio import SAMPLE_RATE, Samples, seconds
-from nemo_triton.contract import Part
+from nemo_triton.audio import Samples, seconds
+from nemo_triton.contract import SAMPLE_RATE, Part
 from nemo_triton.errors import RecognizerError
 from nemo_triton.loadtest.measure import LoadRun, failures, measure
 from nemo_triton.loadtest.recording import Recording

@@ -30,10 +30,10 @@ from benchmark.baselines import adapters
 from benchmark.baselines.baseline import Audio, Baseline
 from benchmark.baselines.errors import NotRun
 from nemo_triton.audio import load_audio
+from nemo_triton.contract import INT16_FULL_SCALE
 from nemo_triton.errors import AudioError, one_line
 
 ADAPTERS = [module.name for module in pkgutil.iter_modules(adapters.__path__)]
-INT16_SCALE = np.float32(1 / 32768)
 
 
 @click.command(help=__doc__)
@@ -69,7 +69,7 @@ def _read_audio(line: str) -> list[Audio]:
         files = json.loads(line)["files"]
     except (ValueError, TypeError, KeyError):
         raise NotRun('the first line is not {"files": [audio files]} in JSON') from None
-    return [load_audio(file) * INT16_SCALE for file in files]
+    return [load_audio(file) * np.float32(1 / INT16_FULL_SCALE) for file in files]
 
 
 def _load(name: str, model: Path | None) -> Baseline:

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from benchmark.baselines.errors import NotRun
 from benchmark.baselines.in_process import InProcess
 from benchmark.baselines.process import Process, baseline_command
-from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.recordings import shuffled_recordings
 from benchmark.baselines.served import Served
 from benchmark.baselines.system import Measured, System, start
 from benchmark.core.constants import BASELINES, NEMO, OURS, OWN_MODELS
@@ -68,7 +68,7 @@ def compare_systems(
 
     Raises ClientError where the server does not start, or the data set can't be read.
     """
-    recordings = read_recordings(dataset.manifest)
+    recordings = shuffled_recordings(dataset.manifest)
     with ExitStack() as stack:
         server = stack.enter_context(serving(repository, [EXPLICIT, f"--load-model={model.name}"]))
         systems = compared.systems(repository, model.name, server.grpc, recordings)

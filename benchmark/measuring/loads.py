@@ -16,7 +16,7 @@ from benchmark.core.models import Model
 from benchmark.core.results_folder import ResultsError, is_measured, read_json, write_json
 from benchmark.core.run_bench import Bench, rows_file, run_bench
 from benchmark.data.dataset import Dataset
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import exit_codes
 from nemo_triton.tls import Tls
 
 
@@ -46,7 +46,7 @@ def measure(model: Model, datasets: Sequence[Dataset], settings: Settings) -> in
     missing = [run for run in runs if not run.is_complete()]
     if not missing:
         click.echo(f"{model.name}: measured already")
-        return cli.EXIT_OK
+        return exit_codes.EXIT_OK
     with loaded(settings.url, model.name, settings.tls):
         return max(run.measure() for run in missing)
 
@@ -58,7 +58,7 @@ class ModelLoads:
         self.model = model
         self.dataset = dataset
         self.settings = settings
-        self.code = cli.EXIT_OK
+        self.code = exit_codes.EXIT_OK
         self.conditions: dict[str, Any] = {
             "parity_id": model.parity_id,
             **dataset.digests,
@@ -101,7 +101,7 @@ class ModelLoads:
         file, name = self._file(kind), self.dataset.description.name
         if is_measured(file, self.conditions):
             measured = read_json(file)
-            self.code = max(self.code, cli.EXIT_PROBLEM if measured["failures"] else cli.EXIT_OK)
+            self.code = max(self.code, exit_codes.EXIT_PROBLEM if measured["failures"] else exit_codes.EXIT_OK)
             return measured
         file.parent.mkdir(parents=True, exist_ok=True)
         bench = Bench(

@@ -60,15 +60,15 @@ def error_and_speed(report: Json) -> Figure | None:
     if not points:
         return None
     figure, axes = _grid(len(points), columns=2, height=4.2)
-    for panel, (title, found) in zip(axes, points.items(), strict=False):
-        for number, (speed, error, name) in enumerate(found):
+    for panel, (title, systems) in zip(axes, points.items(), strict=False):
+        for number, (speed, error, name) in enumerate(systems):
             panel.plot(speed, error, MARKERS[number % len(MARKERS)], label=name)
-        front = pareto_front([(speed, error) for speed, error, _ in found])
+        front = pareto_front([(speed, error) for speed, error, _ in systems])
         panel.plot(*zip(*front, strict=True), color="0.5", linewidth=1, zorder=0, label="Pareto front")
         panel.set(title=title, xlabel="RTFx, seconds of audio a second", ylabel="WER, %", xscale="log")
         # Linear below 1 %, so that it has a zero; baselines with a model of their own may be far above.
         panel.set_yscale("symlog", linthresh=1)
-        panel.set_ylim(0, max(2 * max(error for _, error, _ in found), 1))
+        panel.set_ylim(0, max(2 * max(error for _, error, _ in systems), 1))
         panel.legend(frameon=False, fontsize=7)
     return figure
 

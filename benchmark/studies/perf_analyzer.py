@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.recordings import shuffled_recordings
 from benchmark.core.model_control import EXPLICIT
 from benchmark.core.results_folder import ResultsError
 from benchmark.core.run_bench import Bench, run_bench
@@ -29,7 +29,7 @@ from nemo_triton.contract import AUDIO
 from nemo_triton.errors import ClientError
 from nemo_triton.loadtest.recording import Recording
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop, Plan
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import exit_codes, options
 
 INPUT, INTERVALS, PROFILE = "perf_analyzer_input.json", "perf_analyzer_intervals.txt", "perf_analyzer_profile.json"
 MANIFEST = "manifest.jsonl"
@@ -90,7 +90,7 @@ def run(
     """
     if concurrency is None and rate is None:
         raise click.UsageError("give --concurrency, --rate or both")
-    recordings = read_recordings(manifest)
+    recordings = shuffled_recordings(manifest)
     requests = passes * len(recordings)
     loads: list[Load] = [ClosedLoop(concurrency)] if concurrency else []
     loads += [OpenLoop(rate)] if rate else []
@@ -111,7 +111,7 @@ def run(
                     for _ in range(rounds)
                 ]
                 Console(width=100).print(_table(f"{load.name}, {requests} requests", pairs))
-    return cli.EXIT_OK
+    return exit_codes.EXIT_OK
 
 
 def write_input(recordings: Sequence[Recording], file: Path) -> None:
@@ -225,4 +225,4 @@ def _table(what: str, rounds: Sequence[tuple[dict[str, float], dict[str, float]]
 
 
 if __name__ == "__main__":
-    cli.run(run)
+    options.run(run)

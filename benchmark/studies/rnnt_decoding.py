@@ -35,13 +35,12 @@ from export_scripts.checkpoints.families import RnntDecoder
 from export_scripts.errors import ExportError
 from export_scripts.stages.rnnt_decoder import FRAMES_PER_STEP, rnnt_decoder_graph
 from nemo_triton.audio import load_audio, seconds
-from nemo_triton.contract import ENCODED, TRANSCRIPT
+from nemo_triton.contract import ENCODED, INT16_FULL_SCALE, TRANSCRIPT
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import read_manifest
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import options
 
-INT16_SCALE = 1 / 32768
 PROVIDERS = {"CPU": "CPUExecutionProvider", "CUDA": "CUDAExecutionProvider"}
 
 
@@ -74,7 +73,7 @@ def encode(model: Any, manifest: Path) -> list[Utterance]:
     utterances = []
     for entry in read_manifest(manifest).utterances:
         samples = load_audio(entry.audio)
-        signal, length = torch.from_numpy(samples)[None] * INT16_SCALE, torch.tensor([len(samples)])
+        signal, length = torch.from_numpy(samples)[None] / INT16_FULL_SCALE, torch.tensor([len(samples)])
         encoded, frames = model.forward(input_signal=signal, input_signal_length=length)
         unpadded = encoded[0, :, : int(frames)].T.contiguous()
         utterances.append(Utterance(unpadded, model.joint.enc(unpadded).numpy(), seconds(samples)))
@@ -100,10 +99,10 @@ def nemo_decoder(model: Any, device: torch.device) -> Decode:
 
 def stage_decoder(graph: onnx.ModelProto, threads: int, provider: str) -> Decode:
     """A decoder stage of ours in onnxruntime, by the provider of that name in PROVIDERS."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    session_options = ort.SessionOptions()
+    session_options.intra_op_num_threads = threads
     providers = dict.fromkeys([PROVIDERS[provider], PROVIDERS["CPU"]])
-    session = ort.InferenceSession(graph.SerializeToString(), options, providers=list(providers))
+    session = ort.InferenceSession(graph.SerializeToString(), session_options, providers=list(providers))
 
     def decode(batch: Sequence[Utterance]) -> list[Tokens]:
         rows = [utterance.projected for utterance in batch]
@@ -122,7 +121,8 @@ def stage_decoder(graph: onnx.ModelProto, threads: int, provider: str) -> Decode
 def loop_steps(batch: Sequence[tuple[Sequence[int], int]], frames_per_step: int, max_symbols: int) -> int:
     """How often the loop's body runs for a batch of (frames of the tokens, frames of the utterance).
 
-    A step ends at the first token among the frames that it looks at, or goes on behind them; see graphs/rnnt.py.
+    A step ends at the first token among the frames that it looks at, or goes on behind them; see
+    export_scripts/stages/rnnt_decoder.py.
     """
     longest = 0
     for token_frames, length in batch:
@@ -225,7 +225,7 @@ def compare(
     "--frames-per-step",
     "--frames-a-step",
     "sizes_of_step",
-    callback=cli.number_list(click.IntRange(min=1)),
+    callback=options.number_list(click.IntRange(min=1)),
     default=str(FRAMES_PER_STEP),
     show_default=True,
     help="Frames that a step of the graph's loop looks at; a list is a sweep, 4 is what export writes.",
@@ -250,13 +250,13 @@ def main(
         raise click.UsageError(str(error)) from error
     if not isinstance(opened.decoder, RnntDecoder):
         raise click.UsageError(f"{checkpoint}: is a {opened.model_class}; only RNNT models decode by a loop")
-    transducer = opened.decoder.weights
+    weights = opened.decoder.weights
     try:
         utterances = encode(opened.model, manifest)
     except ClientError as error:
         raise click.UsageError(str(error)) from error
     stages = [
-        Stage(size, provider, stage_decoder(rnnt_decoder_graph(transducer, opened.pieces, size), threads, provider))
+        Stage(size, provider, stage_decoder(rnnt_decoder_graph(weights, opened.pieces, size), threads, provider))
         for size in sizes_of_step
         for provider in here
     ]
@@ -266,7 +266,7 @@ def main(
     table = Table(*headings, "NeMo / stage", "lowest", "highest", "other tokens")
     wrong = 0
     for size in batch_sizes:
-        for comparison in compare(utterances, size, rounds, nemo, stages, max_symbols=transducer.max_symbols):
+        for comparison in compare(utterances, size, rounds, nemo, stages, max_symbols=weights.max_symbols):
             table.add_row(*comparison.cells(audio))
             wrong += comparison.differing
     console = Console(width=130)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from export_scripts.checkpoints.checkpoint import Checkpoint
-from export_scripts.stages.features import INT16_SCALE, Edges
+from export_scripts.stages.features import Edges
+from nemo_triton.contract import INT16_FULL_SCALE
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class Reference:
     text: str
 
 
-def reference(checkpoint: Checkpoint, samples: np.ndarray) -> Reference:
+def nemo_reference(checkpoint: Checkpoint, samples: np.ndarray) -> Reference:
     """Run NeMo's front end, encoder and greedy decoding on int16 samples [T], alone."""
     model: Any = checkpoint.model
-    signal = torch.from_numpy(samples.astype(np.float32) * INT16_SCALE)[None]
+    signal = torch.from_numpy(samples.astype(np.float32) / INT16_FULL_SCALE)[None]
     length = torch.tensor([len(samples)])
     with torch.no_grad(), older_front_end(model.preprocessor.featurizer, checkpoint.front_end.edges):
         features, frames = model.preprocessor(input_signal=signal, length=length)

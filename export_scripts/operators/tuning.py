@@ -14,8 +14,8 @@ class Tuning:
     """How a stage cuts its work into pieces.
 
     pass_seconds: cost of one more pass of the network, as the seconds of padded audio that cost as much (docs/gpu.md).
-        A group of items of similar length ends where its padding would cost more than that.
-    seconds_at_once: audio in one group, padding included; one item may be longer
+        A bucket of items of similar length ends where its padding would cost more than that.
+    seconds_at_once: audio in one bucket, padding included; one item may be longer
     scores_at_once: attention scores in memory at a time, of all items and heads together; there are a few such float32
         tensors. Ten minutes of audio have 15,000 frames, so 225 million scores a head, and NeMo holds them all.
     convolutions: whether convolutions stay Conv nodes. On a GPU each of them makes cuDNN look for a plan whenever the

@@ -19,15 +19,12 @@ from export_scripts.operators.bucketing import in_buckets, side_by_side
 from export_scripts.operators.builder import Graph, Value
 from export_scripts.operators.ragged import Padded, give_length, ragged_input
 from export_scripts.operators.tuning import CPU, Target, Tuning
-from nemo_triton.contract import FEATURES, FEATURES_STAGE, SAMPLES
+from nemo_triton.contract import FEATURES, FEATURES_STAGE, INT16_FULL_SCALE, SAMPLES, TARGET_SUFFIXES
 
-INT16_SCALE = np.float32(1 / 32768)
 STANDARD_DEVIATION_GUARD = np.float32(1e-5)
 
 Edges = Literal["reflect", "zero"]
 Normalization = Literal["per_feature", "all_features", "none"]
-TARGET_SUFFIXES: dict[Target, str] = {"cpu": "", "gpu": "_gpu"}
-"""What the stage's name ends in where it is tuned for a target."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +108,7 @@ def _features(g: Graph, samples: Padded, front_end: FrontEnd) -> tuple[Value, Va
 
 def _preemphasis(g: Graph, samples: Padded, front_end: FrontEnd) -> Value:
     """float32 [B, longest] in [-1, 1), high frequencies raised, zero beyond each item's end."""
-    signal = samples.values * INT16_SCALE
+    signal = samples.values * np.float32(1 / INT16_FULL_SCALE)
     if front_end.preemphasis == 0:
         return signal
     first = signal[:, :1]

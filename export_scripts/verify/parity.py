@@ -17,7 +17,7 @@ import onnxruntime as ort
 
 from export_scripts.checkpoints.checkpoint import Checkpoint
 from export_scripts.checkpoints.families import TIE, Decoder
-from export_scripts.checkpoints.nemo_reference import Reference, reference
+from export_scripts.checkpoints.nemo_reference import Reference, nemo_reference
 from export_scripts.errors import ParityError
 from export_scripts.precision.choice import FP32, Precision
 from export_scripts.recordings import Recordings, Trace
@@ -157,7 +157,7 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: 
     parity = _nothing_compared(checkpoint, probes, precision)
     references, alone = [], []
     for index, (probe, probe_name) in enumerate(zip(probes.signals, probes.names, strict=True)):
-        references.append(reference(checkpoint, probe))
+        references.append(nemo_reference(checkpoint, probe))
         alone.append(ensemble.run([probe])[0])
         _compare(parity, decoder, f"probe {index} alone", nemo=references[-1], item=alone[-1])
         _count_words(parity, probe_name, nemo=references[-1].text, ours=_text(alone[-1]))

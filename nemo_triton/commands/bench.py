@@ -18,12 +18,11 @@ from rich.progress import Progress
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError, one_line
 from nemo_triton.loadtest.figures import CLOCK, Results, as_json, build_results
-from nemo_triton.loadtest.reporter import Advance
-from nemo_triton.loadtest.run import BenchRun, RunSettings
+from nemo_triton.loadtest.run import Advance, BenchRun, RunSettings
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop
 from nemo_triton.loadtest.wer import NORMALIZATIONS
 from nemo_triton.manifest import Utterance, read_manifest
-from nemo_triton.terminal import options
+from nemo_triton.terminal import exit_codes, options
 from nemo_triton.terminal.tables import print_results
 
 DEFAULT_CONCURRENCY = 16
@@ -37,7 +36,7 @@ class ProgressReporter:
 
     def problem(self, line: str) -> None:
         """Print one line."""
-        options.print_error(line)
+        exit_codes.print_error(line)
 
     def begin_task(self, description: str, total: int | None) -> Advance:
         """Add a bar."""
@@ -203,7 +202,7 @@ def bench(
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     interrupted = _measure(run, reporter, listed.utterances)
     if interrupted and not run.answered:
-        return options.EXIT_INTERRUPTED
+        return exit_codes.EXIT_INTERRUPTED
     setting = {
         "started": started,
         "flags": {name: _json_value(value) for name, value in click.get_current_context().params.items()},
@@ -216,8 +215,8 @@ def bench(
     )
     print_and_write(results, worst, json_path)
     if interrupted:
-        return options.EXIT_INTERRUPTED
-    return options.EXIT_PROBLEM if results.failures or results.notes else options.EXIT_OK
+        return exit_codes.EXIT_INTERRUPTED
+    return exit_codes.EXIT_PROBLEM if results.failures or results.notes else exit_codes.EXIT_OK
 
 
 def _measure(run: BenchRun, reporter: ProgressReporter, utterances: Sequence[Utterance]) -> bool:
@@ -227,7 +226,7 @@ def _measure(run: BenchRun, reporter: ProgressReporter, utterances: Sequence[Utt
             asyncio.run(run.measure(utterances))
     except KeyboardInterrupt:
         hint = "; --resume goes on" if run.settings.rows else ""
-        options.print_error(f"interrupted; {run.answered} requests were answered{hint}")
+        exit_codes.print_error(f"interrupted; {run.answered} requests were answered{hint}")
         return True
     except (ClientError, OSError) as error:
         # What was measured before is worth more than the error that ended it.

@@ -7,7 +7,7 @@ from typing import NoReturn
 import click
 
 from nemo_triton.recognizer import list_recognizers
-from nemo_triton.terminal import options
+from nemo_triton.terminal import exit_codes, options
 from nemo_triton.tls import Tls
 
 
@@ -18,7 +18,7 @@ def models(url: str, tls: Tls | None) -> int:
     """List the recognizers that a server has ready, one name per line."""
     for name in list_recognizers(url, tls):
         click.echo(name)
-    return options.EXIT_OK
+    return exit_codes.EXIT_OK
 
 
 def main() -> NoReturn:

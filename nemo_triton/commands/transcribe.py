@@ -18,7 +18,7 @@ from nemo_triton.concurrency import map_in_order
 from nemo_triton.errors import AudioError, RecognitionError
 from nemo_triton.manifest import MANIFEST_SUFFIXES, Utterance, find_audio
 from nemo_triton.recognizer import AsyncRecognizer
-from nemo_triton.terminal import options
+from nemo_triton.terminal import exit_codes, options
 from nemo_triton.tls import Tls
 
 
@@ -79,7 +79,7 @@ def transcribe(
     """
     listed = find_audio(paths)
     for problem in listed.problems:
-        options.print_error(problem)
+        exit_codes.print_error(problem)
     single_file = (
         len(paths) == 1 and not Path(paths[0]).is_dir() and Path(paths[0]).suffix.lower() not in MANIFEST_SUFFIXES
     )
@@ -89,9 +89,9 @@ def transcribe(
     try:
         asyncio.run(run.all(recognizer, listed.utterances, output, concurrency))
     except KeyboardInterrupt:
-        options.print_error(f"interrupted; {run.done} of {run.total} files were transcribed")
-        return options.EXIT_INTERRUPTED
-    return options.EXIT_PROBLEM if run.failed else options.EXIT_OK
+        exit_codes.print_error(f"interrupted; {run.done} of {run.total} files were transcribed")
+        return exit_codes.EXIT_INTERRUPTED
+    return exit_codes.EXIT_PROBLEM if run.failed else exit_codes.EXIT_OK
 
 
 @dataclass
@@ -124,7 +124,7 @@ class Run:
     def _write(self, result: Result, stream: TextIO) -> None:
         if result.error is not None:
             self.failed += 1
-            options.print_error(result.error)
+            exit_codes.print_error(result.error)
             return
         # Flushed line by line, so that a reader of a pipe sees each at once and an interrupt loses none.
         print(self.line(result), file=stream, flush=True)

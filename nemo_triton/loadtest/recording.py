@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from nemo_triton.audio import Samples, seconds
-from nemo_triton.manifest import Utterance
+from nemo_triton.audio import Samples, load_audio, seconds
+from nemo_triton.errors import ManifestError
+from nemo_triton.manifest import Utterance, read_manifest
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,19 @@ class Response:
     def latency(self) -> float:
         """Seconds from when the request was due to its answer, so that a late sender hides nothing."""
         return self.answered - self.due
+
+
+def read_recordings(manifest: Path) -> list[Recording]:
+    """Read all recordings of a manifest, in its order.
+
+    Raises:
+        ManifestError: any line can't be used.
+        AudioError: any audio can't.
+    """
+    listed = read_manifest(manifest)
+    if listed.problems:
+        raise ManifestError(listed.problems[0])
+    return [Recording(utterance, load_audio(utterance.audio)) for utterance in listed.utterances]
 
 
 def digest(recordings: Iterable[Recording]) -> str:

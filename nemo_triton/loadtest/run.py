@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nemo_triton.audio import load_audio
 from nemo_triton.concurrency import map_in_order
@@ -17,7 +17,6 @@ from nemo_triton.loadtest.figures import failure_line
 from nemo_triton.loadtest.measure import LoadRun, measure, warm_up
 from nemo_triton.loadtest.provenance import machine, versions
 from nemo_triton.loadtest.recording import Recording, Response, digest
-from nemo_triton.loadtest.reporter import Reporter
 from nemo_triton.loadtest.run_log import RunLog
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, Order, Plan, ordered
 from nemo_triton.loadtest.sender import LocalSenders, Senders
@@ -30,6 +29,19 @@ from nemo_triton.recognizer import AsyncRecognizer
 from nemo_triton.tls import Tls
 
 _FILES_READ_AT_ONCE = 4
+
+Advance = Callable[[], None]
+"""Counts one step of a task."""
+
+
+class Reporter(Protocol):
+    """Shows a user what happens while a load test runs."""
+
+    def problem(self, line: str) -> None:
+        """Show one line about an utterance without a result, or about the run."""
+
+    def begin_task(self, description: str, total: int | None) -> Advance:
+        """Show that a task of so many steps begins; None is an unknown number of steps."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What the commands share: options, error lines, exit codes, the progress bar."""
+"""What the commands share: options, how they run, the progress bar."""
 
 from __future__ import annotations
 
@@ -18,13 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nemo_triton import endpoints
 from nemo_triton.addresses import DEFAULT_URL
-from nemo_triton.errors import ClientError, one_line
 from nemo_triton.recognizer import DEFAULT_TIMEOUT
+from nemo_triton.terminal.exit_codes import run_and_exit
 from nemo_triton.tls import Tls
-
-EXIT_OK = 0
-EXIT_PROBLEM = 2
-EXIT_INTERRUPTED = 130
 
 _WIDTH_WITHOUT_TERMINAL = 150
 
@@ -44,17 +40,7 @@ def run(command: click.Command) -> NoReturn:
     logging.getLogger(endpoints.__name__).setLevel(logging.INFO)
     # Schedulers end a long run by SIGTERM; it keeps what it has, as with Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
-    try:
-        sys.exit(command.main(standalone_mode=False))
-    except click.Abort:
-        sys.exit(EXIT_INTERRUPTED)
-    except click.ClickException as error:
-        print_error(error.format_message())
-    except ClientError as error:
-        print_error(error)
-    except OSError as error:
-        print_error(f"{error.filename}: {error.strerror}" if error.filename else error)
-    sys.exit(EXIT_PROBLEM)
+    run_and_exit(command)
 
 
 class _Line(logging.Formatter):
@@ -62,12 +48,6 @@ class _Line(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return f"{record.levelname.lower()}: {super().format(record)}"
-
-
-def print_error(message: object) -> None:
-    """Print one line on stderr."""
-    # print, not click.echo, which goes round the stderr that a progress bar puts in place to keep itself whole.
-    print(f"error: {one_line(message)}", file=sys.stderr)
 
 
 def url_option(command: Command) -> Command:

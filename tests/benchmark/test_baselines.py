@@ -13,14 +13,14 @@ from locations import BUILD, DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, RO
 
 from benchmark.baselines.errors import NotRun
 from benchmark.baselines.process import Process, baseline_command
-from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.recordings import shuffled_recordings
 from nemo_triton.loadtest.recording import Recording
 from nemo_triton.manifest import Utterance
 
 NEMO_PYTHON = ROOT / ".venv" / "export" / "bin" / "python"
 BASELINES_PYTHON = ROOT / ".venv" / "baselines" / "bin" / "python"
 CONFORMER_CHECKPOINT = BUILD / "tiny_models" / "tiny_conformer.nemo"
-RECORDINGS = read_recordings(DEMO_MANIFEST)[:4]
+RECORDINGS = shuffled_recordings(DEMO_MANIFEST)[:4]
 FILES = [recording.utterance.name for recording in RECORDINGS]
 
 BaselineModels = Callable[[Path], Path]
@@ -82,15 +82,17 @@ def test_a_ctc_model_whose_export_keeps_its_masks_gives_nemos_texts(baseline_mod
         nemo(CONFORMER_CHECKPOINT) as truth,
         baseline("onnx_asr", baseline_models(CONFORMER_CHECKPOINT) / "onnx_asr") as system,
     ):
-        expected, found = truth.measure(RECORDINGS, 1).texts, system.measure(RECORDINGS, 1).texts
-    assert {file: words(text) for file, text in found.items()} == {file: words(text) for file, text in expected.items()}
-    assert any(found.values())
+        nemo_texts, texts = truth.measure(RECORDINGS, 1).texts, system.measure(RECORDINGS, 1).texts
+    assert {file: words(text) for file, text in texts.items()} == {
+        file: words(text) for file, text in nemo_texts.items()
+    }
+    assert any(texts.values())
 
 
 def test_sherpa_onnx_takes_a_ctc_model(baseline_models: BaselineModels) -> None:
     with baseline("sherpa_onnx", baseline_models(CONFORMER_CHECKPOINT) / "sherpa_onnx") as system:
-        found = system.measure(RECORDINGS, 32)
-    assert set(found.texts) == set(FILES) and any(found.texts.values())
+        measured = system.measure(RECORDINGS, 32)
+    assert set(measured.texts) == set(FILES) and any(measured.texts.values())
 
 
 @pytest.mark.parametrize("name", ["onnx_asr", "sherpa_onnx"])

@@ -13,7 +13,7 @@ import pytest
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, FAMILY_REPOSITORY, RNNT_CHECKPOINT
 from tritonclient.grpc import model_config_pb2 as triton
 
-from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.recordings import shuffled_recordings
 from benchmark.data.dataset import MANIFEST
 from benchmark.studies.gpu.gpus import GPU_MODELS, find_gpus, known_gpu, rate_of
 from benchmark.studies.gpu.mixed_speech import LONGEST, SHORTEST, UTTERANCES, draw_lengths, write_mixed_speech
@@ -25,11 +25,14 @@ from export_scripts.repository.config import read_config
 from export_scripts.repository.gpu import Lengths, TensorRt
 from export_scripts.repository.validate import check_repository
 from export_scripts.verify.local_ensemble import LocalEnsemble
+from nemo_triton.contract import AUDIO_STAGE, SAMPLE_RATE, TEXT, Part
 from nemo_triton.recognizer import Recognizer
 from server.process import running_server
 
 TENSORRT = TensorRt(Lengths(shortest=0.5, longest=4.0), "/engines")
 BY_NAME = {variant.name: variant for variant in VARIANTS}
+RECOGNIZER, ENCODER, DECODER, TEXT_STAGE = "", Part.ENCODER.value, Part.DECODER.value, Part.TEXT.value
+"""Ends of names of an ensemble and its parts."""
 
 
 @pytest.mark.fast
@@ -52,9 +55,9 @@ BY_NAME = {variant.name: variant for variant in VARIANTS}
     ],
 )
 def test_gpus_by_nvidia_smis_names(name: str, chip: str | None) -> None:
-    found = known_gpu(name)
-    assert (found.name if found else None) == chip
-    assert sum(bool(known_gpu(name) == one) for one in GPU_MODELS) == (chip is not None)
+    gpu = known_gpu(name)
+    assert (gpu.name if gpu else None) == chip
+    assert sum(bool(known_gpu(name) == known) for known in GPU_MODELS) == (chip is not None)
 
 
 @pytest.mark.fast
@@ -90,21 +93,21 @@ def test_lengths_are_librispeechs() -> None:
 
 @pytest.mark.fast
 def test_mixed_speech_is_a_prepared_data_set(tmp_path: Path) -> None:
-    made = write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, count=12, seed=3)
+    mixed = write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, count=12, seed=3)
     again = write_mixed_speech(tmp_path / "b", DEMO_MANIFEST, count=12, seed=3)
     other = write_mixed_speech(tmp_path / "c", DEMO_MANIFEST, count=12, seed=4)
-    assert made.audio_sha256 == again.audio_sha256 != other.audio_sha256
-    recordings = {one.utterance.name: one for one in read_recordings(tmp_path / "a" / MANIFEST)}
+    assert mixed.audio_sha256 == again.audio_sha256 != other.audio_sha256
+    recordings = {recording.utterance.name: recording for recording in shuffled_recordings(tmp_path / "a" / MANIFEST)}
     lengths = [len(recordings[name].samples) for name in sorted(recordings)]
-    assert lengths == [round(16000 * length) for length in draw_lengths(12, 3)]
-    pool = [one.samples for one in read_recordings(DEMO_MANIFEST)]
-    for one in recordings.values():
-        assert any(np.array_equal(one.samples[:8000], spoken[:8000]) for spoken in pool)
-    assert re.match(r"nemo_triton/demo_speech/manifest\.jsonl \([0-9a-f]{8}\), cut", made.source), (
+    assert lengths == [round(SAMPLE_RATE * length) for length in draw_lengths(12, 3)]
+    pool = [recording.samples for recording in shuffled_recordings(DEMO_MANIFEST)]
+    for recording in recordings.values():
+        assert any(np.array_equal(recording.samples[: SAMPLE_RATE // 2], spoken[: SAMPLE_RATE // 2]) for spoken in pool)
+    assert re.match(r"nemo_triton/demo_speech/manifest\.jsonl \([0-9a-f]{8}\), cut", mixed.source), (
         "no path of this machine"
     )
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*")}
-    assert write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, count=12, seed=3) == made
+    assert write_mixed_speech(tmp_path / "a", DEMO_MANIFEST, count=12, seed=3) == mixed
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*")} == before
 
 
@@ -119,43 +122,44 @@ def test_a_way_links_the_graphs_and_gives_the_same_text(
     assert check_repository(tmp_path / "way") == []
     for graph in (tmp_path / "way").rglob("model.onnx"):
         exported = source / graph.relative_to(tmp_path / "way")
-        made_anew = variant.splits_text and graph.parent.parent.name in (f"{model}_decoder", f"{model}_text")
-        assert made_anew or graph.samefile(exported)
+        is_split = variant.splits_text and graph.parent.parent.name in (Part.DECODER.of(model), Part.TEXT.of(model))
+        assert is_split or graph.samefile(exported)
     ours, way = LocalEnsemble(source, model), LocalEnsemble(tmp_path / "way", model)
-    for recording in read_recordings(DEMO_MANIFEST)[:3]:
-        (expected,), (found,) = ours.run([recording.samples]), way.run([recording.samples])
-        assert found["TEXT"].item() == expected["TEXT"].item() != ""
+    for recording in shuffled_recordings(DEMO_MANIFEST)[:3]:
+        (exported_item,), (way_item,) = ours.run([recording.samples]), way.run([recording.samples])
+        assert way_item[TEXT.name].item() == exported_item[TEXT.name].item() != ""
 
 
 def configs_of(repository: Path, folder: Path, variant: Variant) -> dict[str, triton.ModelConfig]:
-    write_variant(repository, RNNT_CHECKPOINT.stem, folder, variant.change_for(TENSORRT))
-    found = {model.name: read_config(model) for model in folder.iterdir()}
-    return {name.rpartition("_")[2] if "coffee" in name else name: config for name, config in found.items()}
+    """Of the ensemble by RECOGNIZER, of its parts by the end of their names, of stages for all by their names."""
+    model = RNNT_CHECKPOINT.stem
+    write_variant(repository, model, folder, variant.change_for(TENSORRT))
+    return {path.name.removeprefix(model): read_config(path) for path in folder.iterdir()}
 
 
 def options(config: triton.ModelConfig) -> dict[str, dict[str, str]]:
-    found = config.optimization.execution_accelerators.gpu_execution_accelerator
-    return {one.name: dict(one.parameters) for one in found}
+    accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
+    return {accelerator.name: dict(accelerator.parameters) for accelerator in accelerators}
 
 
 def test_what_the_ways_change(repository: Path, tmp_path: Path) -> None:
     ways = {name: configs_of(repository, tmp_path / name, variant) for name, variant in BY_NAME.items()}
     base = ways[BASELINE]
-    assert options(base["encoder"])["cuda"]["use_tf32"] == "1" and not options(base["decoder"])
+    assert options(base[ENCODER])["cuda"]["use_tf32"] == "1" and not options(base[DECODER])
     assert {config.max_batch_size for config in ways["unbatched"].values()} == {1}
     assert {config.max_batch_size for config in ways["wide"].values()} == {256}
-    assert options(ways["no_tf32"]["encoder"])["cuda"]["use_tf32"] == "0"
-    assert options(ways["gpu_decoder"]["decoder"])["cuda"]["use_tf32"] == "0"
-    assert ways["gpu_decoder"]["decoder"].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
-    assert list(options(ways["tensorrt"]["encoder"])) == ["tensorrt", "cuda"]
-    assert [sample.name for sample in ways["tensorrt"]["encoder"].model_warmup] == ["shortest", "longest"]
+    assert options(ways["no_tf32"][ENCODER])["cuda"]["use_tf32"] == "0"
+    assert options(ways["gpu_decoder"][DECODER])["cuda"]["use_tf32"] == "0"
+    assert ways["gpu_decoder"][DECODER].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
+    assert list(options(ways["tensorrt"][ENCODER])) == ["tensorrt", "cuda"]
+    assert [sample.name for sample in ways["tensorrt"][ENCODER].model_warmup] == ["shortest", "longest"]
     for name in ("no_tf32", "tensorrt"):
         changed = {stage for stage, config in ways[name].items() if config != base[stage]}
-        assert changed == {"encoder"}
+        assert changed == {ENCODER}
     changed = {stage for stage, config in ways["gpu_decoder"].items() if config != base.get(stage)}
-    assert changed == {"rnnt", "decoder", "text"}
-    assert ways["gpu_decoder"]["text"].instance_group[0].kind == triton.ModelInstanceGroup.KIND_CPU
-    assert ways["gpu_decoder"]["text"].max_batch_size == base["decoder"].max_batch_size
+    assert changed == {RECOGNIZER, DECODER, TEXT_STAGE}
+    assert ways["gpu_decoder"][TEXT_STAGE].instance_group[0].kind == triton.ModelInstanceGroup.KIND_CPU
+    assert ways["gpu_decoder"][TEXT_STAGE].max_batch_size == base[DECODER].max_batch_size
 
 
 def test_ways_of_a_repository_exported_for_a_decoder_on_the_gpu(repository: Path, tmp_path: Path) -> None:
@@ -163,8 +167,8 @@ def test_ways_of_a_repository_exported_for_a_decoder_on_the_gpu(repository: Path
     write_variant(repository, RNNT_CHECKPOINT.stem, tmp_path / "exported", BY_NAME["gpu_decoder"].change_for(TENSORRT))
     for name, variant in BY_NAME.items():
         way = configs_of(tmp_path / "exported", tmp_path / name, variant)
-        assert "text" in way and check_repository(tmp_path / name) == []
-        on_gpu = way["decoder"].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
+        assert TEXT_STAGE in way and check_repository(tmp_path / name) == []
+        on_gpu = way[DECODER].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
         assert on_gpu == (name == "gpu_decoder")
         if on_gpu:
             assert way == configs_of(repository, tmp_path / "again", variant)
@@ -173,9 +177,9 @@ def test_ways_of_a_repository_exported_for_a_decoder_on_the_gpu(repository: Path
 def test_a_decoder_that_cannot_be_split_is_named_with_the_way_out(repository: Path, tmp_path: Path) -> None:
     model = RNNT_CHECKPOINT.stem
     shutil.copytree(repository, tmp_path / "exported")
-    file = tmp_path / "exported" / f"{model}_decoder" / "1" / "model.onnx"
-    file.write_bytes((repository / "audio" / "1" / "model.onnx").read_bytes())
-    with pytest.raises(ExportError, match="has no TEXT; export it again with --decoder-device gpu"):
+    file = tmp_path / "exported" / Part.DECODER.of(model) / "1" / "model.onnx"
+    file.write_bytes((repository / AUDIO_STAGE / "1" / "model.onnx").read_bytes())
+    with pytest.raises(ExportError, match=f"has no {TEXT.name}; export it again with --decoder-device gpu"):
         write_variant(tmp_path / "exported", model, tmp_path / "way", BY_NAME["gpu_decoder"].change_for(TENSORRT))
 
 
@@ -189,12 +193,14 @@ def test_tensorrts_configuration_is_harmless_on_a_cpu(repository: Path, tmp_path
         running_server(tmp_path / "way", ["--log-verbose=1"], log=log) as server,
         Recognizer(model, url=server.grpc) as recognizer,
     ):
-        for recording in read_recordings(DEMO_MANIFEST)[:2]:
+        for recording in shuffled_recordings(DEMO_MANIFEST)[:2]:
             (expected,) = runner.run([recording.samples])
-            assert recognizer.transcribe(recording.samples).text == expected["TEXT"].item()
+            assert recognizer.transcribe(recording.samples).text == expected[TEXT.name].item()
     lines = log.read_text(errors="replace").splitlines()
     for sample in ("shortest", "longest"):
-        assert any(f"{model}_encoder" in line and f"'{sample}'" in line and "warm" in line.lower() for line in lines)
+        assert any(
+            Part.ENCODER.of(model) in line and f"'{sample}'" in line and "warm" in line.lower() for line in lines
+        )
     assert not any("warmup" in line and "fail" in line for line in lines)
 
 
@@ -203,10 +209,10 @@ def test_the_roofline_by_hand() -> None:
     cost = NetworkCost(operations=(0.0, 3e9, 0.0), elements=(0.0, 1e6, 0.0), weights=5_000_000)
     rates: dict[str, Any] = {"operations": {"tf32": 1e12, "fp32": 1e11, "fp16": 2e12}, "bytes": 1e9}
     # 10 s of audio: 30 G operations in 0.03 s; (10 M + 2 * 5 M) numbers of 4 bytes in 0.08 s.
-    found = roofline(cost, [4.0, 6.0], batches=2, precision="fp32", rates=rates)
-    assert found is not None and found["format"] == "tf32" and found["limit"] == "bytes"
-    assert found["rtfx"] == pytest.approx(10 / 0.08)
-    assert found["computing_seconds"] == pytest.approx(0.03) and found["moving_seconds"] == pytest.approx(0.08)
+    bound = roofline(cost, [4.0, 6.0], batches=2, precision="fp32", rates=rates)
+    assert bound is not None and bound["format"] == "tf32" and bound["limit"] == "bytes"
+    assert bound["rtfx"] == pytest.approx(10 / 0.08)
+    assert bound["computing_seconds"] == pytest.approx(0.03) and bound["moving_seconds"] == pytest.approx(0.08)
     half = roofline(cost, [4.0, 6.0], batches=2, precision="fp16", rates={**rates, "bytes": 1e10})
     assert half is not None and half["limit"] == "operations" and half["rtfx"] == pytest.approx(10 / 0.015)
     assert roofline(cost, [4.0], batches=1, precision="int8", rates=rates) is None

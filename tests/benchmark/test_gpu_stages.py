@@ -17,20 +17,21 @@ from benchmark_results import Finished, RunModule
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, ROOT
 
 from benchmark.core import run_bench
-from benchmark.studies.gpu import sweep, timing
+from benchmark.studies.gpu import stages, sweep, timing
 from benchmark.studies.gpu.batches import make_batch
 from benchmark.studies.gpu.ensemble import EnsembleError, parse, read_ensemble
 from benchmark.studies.gpu.profiles import profile_stages
 from benchmark.studies.gpu.stage import Setup
 from benchmark.studies.gpu.texts import transcribe
 from benchmark.studies.gpu.timing import NO_TIME, Limits, Timing, time_runs
-from benchmark.studies.gpu.tuning_inputs import CUTS, ONE_GROUP, Cut, tune_by_inputs
+from benchmark.studies.gpu.tuning_inputs import CUTS, ONE_BUCKET, Cut, tune_by_inputs
 from benchmark.studies.gpu.variants import VARIANTS
 from benchmark.studies.variants import write_variant
 from export_scripts.errors import ExportError
 from export_scripts.repository.config import read_config
 from export_scripts.repository.gpu import TensorRt
-from nemo_triton.audio import SAMPLE_RATE, load_audio
+from nemo_triton.audio import load_audio
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import read_manifest
 
@@ -123,9 +124,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.mark.fast
 def test_new_shapes_and_repeated_ones_are_told_apart(clock: Clock) -> None:
     run = clock.running(lambda batch, same: 0.01 if same else 1.0 + batch)
-    found, results = time_runs(run, [0, 1], [10.0, 20.0], Limits(0.04, slowest=5, stop_at=100))
+    timing, results = time_runs(run, [0, 1], [10.0, 20.0], Limits(0.04, slowest=5, stop_at=100))
     assert clock.runs == [0] * 4 + [1] * 4 + [0, 1] * 3 and results == [0, 1]
-    row = found.row()
+    row = timing.row()
     assert row["batches"] == 2 and row["stopped"] is None
     assert row["first"]["ms_by_batch"] == [1000, 2000] == row["alternating"]["ms_by_batch"]
     assert row["repeat"]["ms_by_batch"] == [10, 10] and row["repeat"]["runs"] == 6
@@ -135,26 +136,26 @@ def test_new_shapes_and_repeated_ones_are_told_apart(clock: Clock) -> None:
 @pytest.mark.fast
 def test_a_slow_first_run_ends_the_measurement_after_one_more(clock: Clock) -> None:
     run = clock.running(lambda batch, same: 0.01 if same else 3.0 * batch)
-    found, results = time_runs(run, [0, 1, 2], [10.0] * 3, Limits(0.01, slowest=2, stop_at=100))
+    timing, results = time_runs(run, [0, 1, 2], [10.0] * 3, Limits(0.01, slowest=2, stop_at=100))
     assert clock.runs == [0] * 4 + [1] * 2 and results == [0, 1]
-    assert found.too_slow and "3.00 s" in found.stopped and "--slowest 2" in found.stopped
-    assert found.row()["alternating"] is None and found.row()["repeat"]["runs"] == 4
+    assert timing.too_slow and "3.00 s" in timing.stopped and "--slowest 2" in timing.stopped
+    assert timing.row()["alternating"] is None and timing.row()["repeat"]["runs"] == 4
 
 
 @pytest.mark.fast
 def test_slow_alternating_runs_end_the_measurement(clock: Clock) -> None:
     run = clock.running(lambda batch, same: 3.0 if len(clock.runs) >= 8 else 0.1)
-    found, _ = time_runs(run, [0, 1], [10.0] * 2, Limits(0.1, slowest=2, stop_at=100))
-    assert clock.runs == [0] * 4 + [1] * 4 + [0] and found.too_slow
+    timing, _ = time_runs(run, [0, 1], [10.0] * 2, Limits(0.1, slowest=2, stop_at=100))
+    assert clock.runs == [0] * 4 + [1] * 4 + [0] and timing.too_slow
 
 
 @pytest.mark.fast
 @pytest.mark.parametrize("stop_at", [-1.0, 0.5, 2.5, 5.5, 9.5])
 def test_no_run_begins_after_the_budget(clock: Clock, stop_at: float) -> None:
     run = clock.running(lambda batch, same: 1.0)
-    found, _ = time_runs(run, [0, 1], [10.0] * 2, Limits(1.0, slowest=2, stop_at=stop_at))
+    timing, _ = time_runs(run, [0, 1], [10.0] * 2, Limits(1.0, slowest=2, stop_at=stop_at))
     assert len(clock.runs) == int(stop_at) + 1
-    assert found.stopped == NO_TIME and not found.too_slow
+    assert timing.stopped == NO_TIME and not timing.too_slow
 
 
 @pytest.mark.fast
@@ -166,15 +167,15 @@ def runs_by_operator(repository: Path, folder: Path, cut: Cut) -> dict[str, floa
     folder.mkdir()
     speech = load_audio(read_manifest(DEMO_MANIFEST).utterances[0].audio)
     batch = make_batch([np.resize(speech, seconds * SAMPLE_RATE) for seconds in (1, 2, 3)])
-    found = profile_stages(
+    profiles = profile_stages(
         repository, read_ensemble(repository, CTC), batch, Setup(), prefix=str(folder / "x"), cut=cut
     )
     assert [file.name for file in folder.iterdir()] == ["x.encoder.profile.json.gz"]
-    return {operator: row["runs"] for kind in found["encoder"].values() for operator, row in kind.items()}
+    return {operator: row["runs"] for kind in profiles["encoder"].values() for operator, row in kind.items()}
 
 
-def test_tuning_by_inputs_changes_the_number_of_groups(repository: Path, tmp_path: Path) -> None:
-    together = runs_by_operator(repository, tmp_path / "together", ONE_GROUP)
+def test_tuning_by_inputs_changes_the_number_of_buckets(repository: Path, tmp_path: Path) -> None:
+    together = runs_by_operator(repository, tmp_path / "together", ONE_BUCKET)
     apart = runs_by_operator(repository, tmp_path / "apart", Cut("each alone", pass_seconds=0))
     heavy = [name for name in together if "Conv" in name or "MatMul" in name]
     assert heavy
@@ -182,7 +183,7 @@ def test_tuning_by_inputs_changes_the_number_of_groups(repository: Path, tmp_pat
         assert apart[name] == 3 * together[name] > 0
 
 
-def test_a_graph_without_groups_can_not_be_tuned(repository: Path) -> None:
+def test_a_graph_without_buckets_can_not_be_tuned(repository: Path) -> None:
     model = onnx.load(repository / f"{CTC}_decoder" / "1" / "model.onnx")
     with pytest.raises(ExportError, match="export the model again"):
         tune_by_inputs(model)
@@ -257,6 +258,13 @@ def test_what_is_too_slow_is_skipped_and_said(repository: Path, tmp_path: Path, 
     assert "profiles" not in report
     over = run_module("studies.gpu.stages", CTC, *flags[:5], "--budget", 0)
     assert over.returncode == 2 and error_lines(over) == [f"error: {CTC}: {NO_TIME}"]
+
+
+@pytest.mark.fast
+def test_a_cut_may_be_called_as_before(tmp_path: Path) -> None:
+    flags = ["--repository", str(tmp_path), "--out", str(tmp_path), "--cut", "one group", "--cut", "pass 30 s"]
+    with stages.main.make_context("stages", [CTC, *flags]) as context:
+        assert context.params["cut_names"] == (ONE_BUCKET.name, "pass 30 s")
 
 
 @pytest.mark.fast

@@ -98,13 +98,13 @@ def test_weights_come_back_bit_for_bit(kind: str, shape: tuple[int, ...], seed: 
         weight = np.ascontiguousarray(weight.T)
     model = convolution(weight) if weight.ndim == 3 else product(weight)
     stripped, stand_ins, entries = packed(model, {"another": shape, name: shape})
-    assert [(one.name, one.transposed, bool(one.rows)) for one in stand_ins] == [
+    assert [(stand_in.name, stand_in.transposed, bool(stand_in.rows)) for stand_in in stand_ins] == [
         (name, "transposed" in kind, "rows" in kind)
     ]
     assert not weights_of(stripped)
     assert stripped.ByteSize() < model.ByteSize() / 5
-    found = weights_of(fill(stripped, entries))[weight.shape]
-    assert found.dtype == np.float32 and np.array_equal(found, weight)
+    restored = weights_of(fill(stripped, entries))[weight.shape]
+    assert restored.dtype == np.float32 and np.array_equal(restored, weight)
 
 
 def test_weights_come_back_in_float16() -> None:
@@ -112,8 +112,8 @@ def test_weights_come_back_in_float16() -> None:
     model = product(weight)
     stripped, _, entries = packed(model, {"weight": SHAPE})
     filled = fill(to_fp16(stripped), entries)
-    found = weights_of(filled)[SHAPE]
-    assert found.dtype == np.float16 and np.array_equal(found, weight.astype(np.float16))
+    restored = weights_of(filled)[SHAPE]
+    assert restored.dtype == np.float16 and np.array_equal(restored, weight.astype(np.float16))
     x = np.random.default_rng(1).standard_normal((5, SHAPE[0]), np.float32)
     assert np.array_equal(outputs_of(filled, x), outputs_of(to_fp16(copy_of(model)), x))
 

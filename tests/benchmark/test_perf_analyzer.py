@@ -13,6 +13,7 @@ from locations import BUILD, DEMO_MANIFEST
 
 from benchmark.studies.perf_analyzer import PerfAnalyzerError, ask_perf_analyzer, write_intervals
 from nemo_triton.audio import load_audio
+from nemo_triton.contract import AUDIO, TEXT
 from nemo_triton.loadtest.schedule import OpenLoop, Plan
 from nemo_triton.manifest import read_manifest
 from nemo_triton.recognizer import Recognizer
@@ -29,11 +30,13 @@ def test_both_tools_put_the_same_load_on_the_server(
     done = run_module("studies.perf_analyzer", triton.model, *flags, *load, "--perf-analyzer", PROGRAM)
     assert (done.returncode, done.stderr) == (0, "")
     profile = json.loads((tmp_path / "perf_analyzer_profile.json").read_text())
-    texts = [
-        outputs["TEXT"] for request in profile["experiments"][0]["requests"] for outputs in request["response_outputs"]
-    ]
+    requests = profile["experiments"][0]["requests"]
+    texts = [outputs[TEXT.name] for request in requests for outputs in request["response_outputs"]]
     with Recognizer(triton.model, triton.url) as recognizer:
-        ours = [recognizer.transcribe(load_audio(one.audio)).text for one in read_manifest(DEMO_MANIFEST).utterances]
+        ours = [
+            recognizer.transcribe(load_audio(utterance.audio)).text
+            for utterance in read_manifest(DEMO_MANIFEST).utterances
+        ]
     assert sorted(texts) == sorted(2 * ours)
     for figure in ("requests a second", "latency mean, ms", "the server's own mean, ms", "client's mean / server's"):
         assert figure in done.stdout
@@ -46,9 +49,8 @@ def test_without_the_program_its_command_line_is_printed(run_module: RunModule, 
     closed, opened = done.stdout.splitlines()
     assert closed.startswith("perf_analyzer -m coffee_ctc -i grpc") and "--concurrency-range 3" in closed
     assert "--request-intervals" in opened and f"--request-count {5 * UTTERANCES}" in opened
-    lengths = [
-        entry["AUDIO"]["shape"] for entry in json.loads((tmp_path / "perf_analyzer_input.json").read_text())["data"]
-    ]
+    inputs = json.loads((tmp_path / "perf_analyzer_input.json").read_text())["data"]
+    lengths = [entry[AUDIO.name]["shape"] for entry in inputs]
     assert len({length for (length,) in lengths}) > UTTERANCES / 2
 
 

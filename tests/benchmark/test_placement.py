@@ -17,21 +17,24 @@ from onnx import TensorProto
 from benchmark.core.models import RepositoryError
 from benchmark.studies.gpu.placement.graphs import place
 from benchmark.studies.gpu.placement.kernels import known_releases, read_kernels
-from benchmark.studies.gpu.placement.result import PER_BATCH, PER_BLOCK, PER_GROUP, Placement
+from benchmark.studies.gpu.placement.result import PER_BATCH, PER_BLOCK, PER_BUCKET, Placement
 from benchmark.studies.gpu.placement.stages import place_stages
 from export_scripts.operators.builder import Graph, Value, ints
 from export_scripts.stages.text import split_text
+from nemo_triton.contract import FEATURES_STAGE, Part
 
 TRITON_24_10, NEWEST = known_releases()
 FLOAT, INT64, BOOL, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING
+FEATURES_STAGES = f"/{FEATURES_STAGE.partition('{')[0]}"
+"""How the names of stages for features begin, behind their repository."""
 
 REPOSITORIES = {TEST_REPOSITORY: "*", FAMILY_REPOSITORY: "*", PRECISION_REPOSITORY: "*_fp16"}
 """Those whose stages are placed, with the recognizers of each."""
 
-FEATURE_WAITS = {release: {PER_BATCH: 1, PER_GROUP: 2} for release in (NEWEST, TRITON_24_10)}
-"""At most so many. Per batch: the longest item, which the result is padded to. Per group: where it ends, and its
+FEATURE_WAITS = {release: {PER_BATCH: 1, PER_BUCKET: 2} for release in (NEWEST, TRITON_24_10)}
+"""At most so many. Per batch: the longest item, which the result is padded to. Per bucket: where it ends, and its
 longest item."""
-ENCODER_WAITS = {NEWEST: {PER_BATCH: 1, PER_GROUP: 2}, TRITON_24_10: {PER_BATCH: 2, PER_GROUP: 2}}
+ENCODER_WAITS = {NEWEST: {PER_BATCH: 1, PER_BUCKET: 2}, TRITON_24_10: {PER_BATCH: 2, PER_BUCKET: 2}}
 """At most so many, for the same reasons. The CTC's ArgMax, which onnxruntime 1.19 lacks, reads on the host."""
 WAITS_PER_BLOCK = 0
 """In each layer of a Conformer: the loop over blocks of queries takes all sizes from shapes, which the host knows."""
@@ -198,7 +201,7 @@ def test_what_a_loop_carries_is_on_the_gpu_and_copied_each_time_it_is_read_on_th
     g.input("x", FLOAT, ["frames"])
     done, part = g.add("Loop", [np.array(5), "", ints(0)], 2, body=body.graph())
     g.output("done", done, INT64, [1])
-    g.output("parts", part, FLOAT, ["groups", "part"])
+    g.output("parts", part, FLOAT, ["buckets", "part"])
     placement = placed(g)
     moved = {(copy.value, copy.to_host) for copy in placement.copies}
     # Read by Slice on the host and by Add on the device. The number is the host's, and Unsqueeze on the device.
@@ -208,7 +211,7 @@ def test_what_a_loop_carries_is_on_the_gpu_and_copied_each_time_it_is_read_on_th
         ("number", False),
         (next(node.name for node in placement.nodes if node.operator == "Unsqueeze"), True),
     }
-    assert {copy.per for copy in placement.copies} == {PER_GROUP}
+    assert {copy.per for copy in placement.copies} == {PER_BUCKET}
 
 
 def test_a_loop_within_a_loop_counts_by_itself() -> None:
@@ -224,7 +227,7 @@ def test_a_loop_within_a_loop_counts_by_itself() -> None:
     x = g.input("x", FLOAT, ["frames"])
     g.output("y", g.Loop(np.array(3), "", g.Relu(x), body=outer.graph()), FLOAT, ["kept"])
     placement = placed(g)
-    assert {per: placement.count(True, per) for per in placement.often()} == {PER_BATCH: 0, PER_GROUP: 1, PER_BLOCK: 1}
+    assert {per: placement.count(True, per) for per in placement.often()} == {PER_BATCH: 0, PER_BUCKET: 1, PER_BLOCK: 1}
 
 
 def test_a_condition_of_if_is_waited_for() -> None:
@@ -274,7 +277,7 @@ def of_kind(release: str, ending: str) -> dict[str, Placement]:
 @pytest.mark.parametrize("release", [NEWEST, TRITON_24_10])
 def test_no_node_of_a_network_falls_to_the_cpu(release: str) -> None:
     """Of the encoder's body, what NeMo's modules were traced to; shapes are calculated where they are."""
-    for name, placement in of_kind(release, "_encoder").items():
+    for name, placement in of_kind(release, Part.ENCODER.value).items():
         network = [node for node in placement.nodes if node.name.startswith("group.model.")]
         assert len(network) > 40, name
         fallen = {node.operator for node in network if node.on_cpu and not node.shapes}
@@ -291,7 +294,7 @@ def test_stages_for_a_gpu_load_there_with_nodes_on_the_cpu_for_a_known_reason(re
 
 
 @pytest.mark.parametrize("release", [NEWEST, TRITON_24_10])
-@pytest.mark.parametrize(("kind", "limits"), [("/mel_", FEATURE_WAITS), ("_encoder", ENCODER_WAITS)])
+@pytest.mark.parametrize(("kind", "limits"), [(FEATURES_STAGES, FEATURE_WAITS), (Part.ENCODER.value, ENCODER_WAITS)])
 def test_the_host_waits_for_the_gpu_at_most_so_often(
     release: str, kind: str, limits: dict[str, dict[str, int]]
 ) -> None:
@@ -304,7 +307,7 @@ def test_the_host_waits_for_the_gpu_at_most_so_often(
 def test_the_host_waits_for_a_block_of_attention_at_most_so_often(release: str) -> None:
     for name, placement in of_kind(release, "conformer").items():
         layers = sum(node.operator == "Softmax" for node in placement.nodes if node.per == PER_BLOCK)
-        assert ("_encoder" in name) == (layers > 0)
+        assert (Part.ENCODER.value in name) == (layers > 0)
         assert placement.count(True, PER_BLOCK) <= WAITS_PER_BLOCK * layers, name
 
 
@@ -313,7 +316,7 @@ def split_decoders(release: str) -> dict[str, tuple[Placement, Placement]]:
     """Of all repositories: each decoder as `export --decoder-device gpu` splits it, without TEXT and TEXT alone."""
     kernels, placements = read_kernels(release), {}
     for repository, pattern in REPOSITORIES.items():
-        for file in sorted(repository.glob(f"{pattern}_decoder/1/model.onnx")):
+        for file in sorted(repository.glob(f"{Part.DECODER.of(pattern)}/1/model.onnx")):
             decoder, text = split_text(onnx.load(file))
             placements[file.parent.parent.name] = place(decoder, kernels), place(text, kernels)
     assert placements
@@ -322,7 +325,7 @@ def split_decoders(release: str) -> dict[str, tuple[Placement, Placement]]:
 
 @pytest.mark.parametrize("release", [NEWEST, TRITON_24_10])
 def test_a_whole_decoder_does_not_load_on_a_gpu(release: str) -> None:
-    for name, placement in of_kind(release, "_decoder").items():
+    for name, placement in of_kind(release, Part.DECODER.value).items():
         (refusal,) = placement.refusals
         assert "strings" in refusal, name
 
@@ -354,12 +357,12 @@ def test_the_command_shows_a_table_and_writes_everything(run_module: RunModule, 
     arguments = ("--model", "coffee_ctc", "--onnxruntime", NEWEST, "--nodes", "--json", file)
     finished = run_module("studies.gpu.placement", TEST_REPOSITORY, *arguments)
     assert finished.returncode == 0, finished.stderr
-    assert "coffee_ctc_encoder" in finished.stdout and "coffee_rnnt" not in finished.stdout
+    assert Part.ENCODER.of("coffee_ctc") in finished.stdout and "coffee_rnnt" not in finished.stdout
     assert "to the host for Loop" in finished.stdout
     written = json.loads(file.read_text())
     assert written["onnxruntime"] == NEWEST
-    encoder = written["stages"]["coffee_ctc_encoder"]
-    assert encoder["on_gpu"] and {copy["per"] for copy in encoder["copies"]} == {PER_BATCH, PER_GROUP}
+    encoder = written["stages"][Part.ENCODER.of("coffee_ctc")]
+    assert encoder["on_gpu"] and {copy["per"] for copy in encoder["copies"]} == {PER_BATCH, PER_BUCKET}
 
 
 @pytest.mark.parametrize(

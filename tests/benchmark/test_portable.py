@@ -229,14 +229,14 @@ def test_env_finds_the_cuda_libraries(tmp_path: Path) -> None:
     for folder in folders:
         folder.mkdir(parents=True)
     (site / "nvidia" / "headers" / "include").mkdir(parents=True)
-    found = f"{folders[1]}:{folders[0]}"
-    expected = [found, "/opt/kit/bin:/usr/bin:/bin", "."]
+    library_path = f"{folders[1]}:{folders[0]}"
+    expected = [library_path, "/opt/kit/bin:/usr/bin:/bin", "."]
     assert source_env(tmp_path, str(site)) == (expected, "")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python3").symlink_to(sys.executable)
     path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
     lines, error = source_env(tmp_path, "", PATH=path, PYTHONPATH=str(site), LD_LIBRARY_PATH="/kept")
-    assert (lines, error) == ([f"{found}:/kept", f"/opt/kit/bin:{path}", "."], "")
+    assert (lines, error) == ([f"{library_path}:/kept", f"/opt/kit/bin:{path}", "."], "")
 
 
 def test_env_warns_without_cuda_libraries(tmp_path: Path) -> None:

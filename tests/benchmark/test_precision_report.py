@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST
 
-from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.recordings import shuffled_recordings
 from benchmark.baselines.system import Measured
 from benchmark.core.models import RepositoryError, read_models
 from benchmark.studies.exports import export_all
@@ -53,16 +53,16 @@ def test_random_weights_have_no_error_rate() -> None:
 
 
 def test_a_pass_over_real_servers(repository: Path) -> None:
-    recordings = read_recordings(DEMO_MANIFEST)[:6]
+    recordings = shuffled_recordings(DEMO_MANIFEST)[:6]
     models = {model.name: model for model in read_models(repository)}
     only = {"fp32": models[DEMO_CHECKPOINT.stem]}
-    found = measure(only, repository, recordings, speech="demo", at_once=4, rounds=2, refused={"int8": "refused"})
-    assert list(found.alone) == ["fp32", DYNAMIC]
-    assert found.not_run == {"int8": "refused"}
-    assert found.same_when_batched("fp32") == len(recordings)
-    assert found.changed_words("fp32")[0] == 0
-    assert found.exported[DYNAMIC].onnx_bytes < found.exported["fp32"].onnx_bytes
-    rate = found.word_error_rate("fp32")
+    comparison = measure(only, repository, recordings, speech="demo", at_once=4, rounds=2, refused={"int8": "refused"})
+    assert list(comparison.alone) == ["fp32", DYNAMIC]
+    assert comparison.not_run == {"int8": "refused"}
+    assert comparison.same_when_batched("fp32") == len(recordings)
+    assert comparison.changed_words("fp32")[0] == 0
+    assert comparison.exported[DYNAMIC].onnx_bytes < comparison.exported["fp32"].onnx_bytes
+    rate = comparison.word_error_rate("fp32")
     assert rate is not None and rate < 0.1
 
 

@@ -23,9 +23,9 @@ def test_a_csv_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         {"audio_filepath": "../../words set/wavs/bear.flac", "duration": 0.5, "text": "bear"},
         {"audio_filepath": "../../words set/wavs/ant.flac", "duration": 0.75, "text": "Ant"},
     ]
-    found = description(folder)
-    assert (found["name"], found["source"], found["licence"]) == ("words", str(manifest), None)
-    assert found["seconds"] == 1.25
+    dataset = description(folder)
+    assert (dataset["name"], dataset["source"], dataset["licence"]) == ("words", str(manifest), None)
+    assert dataset["seconds"] == 1.25
     assert [utterance.audio.is_file() for utterance in read_manifest(folder / "manifest.jsonl").utterances] == [
         True
     ] * 2
@@ -39,7 +39,7 @@ def test_a_csv_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     (tmp_path / "words set" / "wavs" / "bear.flac").write_bytes(flac(0.5))
     assert run(f"words={manifest}", "--out", tmp_path / "sets") == 0
     assert "unchanged" not in capsys.readouterr().out
-    assert description(folder)["audio_sha256"] != found["audio_sha256"]
+    assert description(folder)["audio_sha256"] != dataset["audio_sha256"]
 
 
 def test_a_nemo_manifest_with_bad_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,9 +76,9 @@ def test_a_set_without_one_good_recording_is_refused(tmp_path: Path, capsys: pyt
     manifest = tmp_path / "m.csv"
     manifest.write_text("filename,transcript\ngone.wav,bear\n")
     assert run(f"own={manifest}", f"none={tmp_path / 'none.csv'}", "--out", tmp_path / "sets") == 2
-    own, none = errors(capsys)
-    assert "gone.wav: no such file" in own and "no other utterance of own can be used" in own
-    assert none.startswith(f"{tmp_path / 'none.csv'}: cannot be read")
+    without_audio, without_manifest = errors(capsys)
+    assert "gone.wav: no such file" in without_audio and "no other utterance of own can be used" in without_audio
+    assert without_manifest.startswith(f"{tmp_path / 'none.csv'}: cannot be read")
     assert not (tmp_path / "sets" / "own" / "dataset.json").exists()
 
 

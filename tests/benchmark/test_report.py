@@ -36,8 +36,8 @@ class Tables(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.inside = tag
         self.scripts += tag == "script"
-        found = dict(attributes)
-        self.loads += [value for name, value in found.items() if name in ("src", "href") and value]
+        values = dict(attributes)
+        self.loads += [value for name, value in values.items() if name in ("src", "href") and value]
         if tag == "tr":
             self.rows.append([])
         elif tag in ("td", "th"):
@@ -67,8 +67,8 @@ def page(pages: Path) -> Tables:
 
 
 def row_of(page: Tables, *beginning: str) -> list[str]:
-    (found,) = [row for row in page.rows if tuple(row[: len(beginning)]) == beginning]
-    return found
+    (matching,) = [row for row in page.rows if tuple(row[: len(beginning)]) == beginning]
+    return matching
 
 
 def test_the_page_is_drawn_from_the_json_and_loads_nothing(measured: Measured, pages: Path, page: Tables) -> None:
@@ -85,7 +85,7 @@ def test_speeds_are_those_of_the_benchmark(measured: Measured, page: Tables) -> 
         folder = measured.results / model / "demo"
         closed, *rounds = (json.loads((folder / f"{kind}.json").read_text()) for kind in ("closed", *MORE_ROUNDS))
         compared = [load for load in closed["loads"] if load["load"] == {"concurrency": COMPARED_AT}]
-        compared += [load for one in rounds for load in one["loads"]]
+        compared += [load for measured_round in rounds for load in measured_round["loads"]]
         slow, middle, fast = sorted(compared, key=lambda load: load["rtfx"])
         row = row_of(page, model, "EncDecCTCModel" if model == "coffee_ctc" else "EncDecRNNTBPEModel")
         assert row[3] == "fp32"
@@ -136,8 +136,8 @@ def test_error_rates_are_jiwers(measured: Measured) -> None:
     compared = json.loads((measured.results / "coffee_rnnt" / "demo" / "compared.json").read_text())
     (nemo,) = [system for system in compared["systems"] if system["name"] == "NeMo transcribe()"]
     audio = sorted(nemo["texts"])
-    references = [compared["references"][one] for one in audio]
-    texts = [nemo["texts"][one] for one in audio]
+    references = [compared["references"][file] for file in audio]
+    texts = [nemo["texts"][file] for file in audio]
     for row in scores:
         if row["model"] == "coffee_rnnt":
             assert row["wer"] == pytest.approx(jiwer.wer(references, texts))
@@ -158,8 +158,8 @@ def test_sclite_counts_as_many_errors(measured: Measured, tmp_path: Path) -> Non
         assert sum(row["sclite"].values()) - row["sclite"]["hits"] == round(row["wer"] * 225)
     references = ["a b c d", "it's here", "one", "caf\u00e9 au lait"]
     hypotheses = ["a x c", "its here now", "", "cafe au lait"]
-    found = score(references, hypotheses)
-    assert count_words(sclite, found.pairs, tmp_path) == found.words
+    scored = score(references, hypotheses)
+    assert count_words(sclite, scored.pairs, tmp_path) == scored.words
 
 
 @pytest.mark.fast

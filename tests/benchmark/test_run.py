@@ -49,12 +49,14 @@ def test_each_model_has_closed_loops_and_open_ones_up_to_its_capacity(measured: 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_sizes_are_those_of_the_files(measured: Measured, repository: Path, model: str) -> None:
-    found = read(measured.results / model / "model.json")
-    assert found["checkpoint_bytes"] == (ROOT / "demo" / f"{model}.nemo").stat().st_size
-    own = sum((repository / f"{model}_{stage}" / "1" / "model.onnx").stat().st_size for stage in ("encoder", "decoder"))
-    assert own < found["onnx_bytes"] < 2 * own
+    description = read(measured.results / model / "model.json")
+    assert description["checkpoint_bytes"] == (ROOT / "demo" / f"{model}.nemo").stat().st_size
+    graph_bytes = sum(
+        (repository / f"{model}_{stage}" / "1" / "model.onnx").stat().st_size for stage in ("encoder", "decoder")
+    )
+    assert graph_bytes < description["onnx_bytes"] < 2 * graph_bytes
     # ONNX holds each of them in four bytes, save what is folded or shared.
-    assert 2 < own / found["parameters"] < 8
+    assert 2 < graph_bytes / description["parameters"] < 8
 
 
 def test_what_is_measured_is_not_measured_again(measured: Measured, run_module: RunModule, repository: Path) -> None:
@@ -192,10 +194,10 @@ def test_what_fits_one_server_only_is_refused(
 
 def test_systems_are_compared_round_by_round(measured: Measured) -> None:
     assert measured.compare.returncode == 0
-    found = read(measured.results / "coffee_rnnt" / "demo" / "compared.json")
-    systems = {system["name"]: system for system in found["systems"]}
+    compared = read(measured.results / "coffee_rnnt" / "demo" / "compared.json")
+    systems = {system["name"]: system for system in compared["systems"]}
     assert list(systems) == ["served by Triton (ours)", "in process, sorted by length", "NeMo transcribe()"]
-    assert found["not_run"] == {"onnx-asr": "no model", "faster-whisper": "no model"}
+    assert compared["not_run"] == {"onnx-asr": "no model", "faster-whisper": "no model"}
     texts = systems["NeMo transcribe()"]["texts"]
     assert len(texts) == 22
     for system in systems.values():

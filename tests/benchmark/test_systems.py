@@ -12,7 +12,7 @@ from locations import DEMO_CHECKPOINT, DEMO_MANIFEST
 
 from benchmark.baselines.errors import NotRun
 from benchmark.baselines.in_process import InProcess
-from benchmark.baselines.recordings import by_length, read_recordings
+from benchmark.baselines.recordings import by_length, shuffled_recordings
 from benchmark.baselines.served import Served
 from benchmark.baselines.system import Measured, System, mean_batch, start
 from benchmark.studies.batching.variants import equal_shapes_only
@@ -21,7 +21,7 @@ from nemo_triton.errors import ManifestError
 from nemo_triton.loadtest.recording import Recording
 from server.process import running_server
 
-RECORDINGS = read_recordings(DEMO_MANIFEST)[:6]
+RECORDINGS = shuffled_recordings(DEMO_MANIFEST)[:6]
 
 
 def test_clients_pad_to_whole_multiples(repository: Path, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_those_that_do_not_run_cost_the_others_nothing(repository: Path) -> None
 
 @pytest.mark.fast
 def test_recordings_come_in_random_order_and_by_length() -> None:
-    recordings = read_recordings(DEMO_MANIFEST)
+    recordings = shuffled_recordings(DEMO_MANIFEST)
     lengths = [len(recording.samples) for recording in recordings]
     assert lengths != sorted(lengths)
     assert [len(recording.samples) for recording in by_length(recordings)] == sorted(lengths)
@@ -100,4 +100,4 @@ def test_a_manifest_with_a_bad_line_is_refused(tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text(DEMO_MANIFEST.read_text().splitlines()[0] + "\n{}\n")
     with pytest.raises(ManifestError, match=r"manifest\.jsonl:2: no audio_filepath"):
-        read_recordings(manifest)
+        shuffled_recordings(manifest)

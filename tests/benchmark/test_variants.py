@@ -9,14 +9,15 @@ import pytest
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT
 from tritonclient.grpc import model_config_pb2 as triton
 
-from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.recordings import shuffled_recordings
 from benchmark.studies.batching.variants import encoder_per_core, equal_shapes_only, without_batcher
 from benchmark.studies.variants import Change, write_variant
 from export_scripts.repository.config import THREADS_PARAMETER, read_config
 from export_scripts.repository.validate import check_repository
 from export_scripts.verify.local_ensemble import LocalEnsemble
+from nemo_triton.contract import TEXT, Part
 
-RECORDINGS = read_recordings(DEMO_MANIFEST)[:6]
+RECORDINGS = shuffled_recordings(DEMO_MANIFEST)[:6]
 
 
 @pytest.mark.parametrize(
@@ -33,8 +34,8 @@ def test_a_variant_gives_the_same_text(repository: Path, tmp_path: Path, model: 
     assert check_repository(tmp_path) == []
     ours, variant = LocalEnsemble(repository, model), LocalEnsemble(tmp_path, model)
     for recording in RECORDINGS:
-        (expected,), (found,) = ours.run([recording.samples]), variant.run([recording.samples])
-        assert found["TEXT"].item() == expected["TEXT"].item() != ""
+        (exported_item,), (variant_item,) = ours.run([recording.samples]), variant.run([recording.samples])
+        assert variant_item[TEXT.name].item() == exported_item[TEXT.name].item() != ""
 
 
 def configs_of(repository: Path, folder: Path, change: Change) -> dict[str, triton.ModelConfig]:
@@ -58,7 +59,7 @@ def test_without_a_batcher_no_step_has_one(repository: Path, tmp_path: Path) -> 
 
 def test_an_encoder_per_core_changes_the_encoder_only(repository: Path, tmp_path: Path) -> None:
     configs = configs_of(repository, tmp_path, encoder_per_core)
-    encoder = configs.pop(f"{DEMO_CHECKPOINT.stem}_encoder")
+    encoder = configs.pop(Part.ENCODER.of(DEMO_CHECKPOINT.stem))
     assert encoder.instance_group[0].count == len(os.sched_getaffinity(0))
     assert encoder.parameters[THREADS_PARAMETER].string_value == "1"
     assert all(config == read_config(repository / name) for name, config in configs.items())

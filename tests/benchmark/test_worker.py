@@ -15,10 +15,10 @@ from locations import DEMO_MANIFEST, ROOT
 
 from benchmark.baselines.errors import NotRun
 from benchmark.baselines.process import Process, baseline_command
-from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.recordings import shuffled_recordings
 
 BASELINES_PYTHON = ROOT / ".venv" / "baselines" / "bin" / "python"
-RECORDINGS = read_recordings(DEMO_MANIFEST)[:2]
+RECORDINGS = shuffled_recordings(DEMO_MANIFEST)[:2]
 READY = json.dumps({"ready": "it 1.0", "batches": True})
 
 
@@ -36,11 +36,11 @@ def test_a_worker_wants_its_files_first(line: str) -> None:
 
 def test_a_worker_outlives_lines_that_it_does_not_understand() -> None:
     files = json.dumps({"files": [RECORDINGS[0].utterance.name]})
-    ready, zero, word, found = answers([files, "0", "many", "1"])
+    ready, zero, word, answer = answers([files, "0", "many", "1"])
     assert ready["ready"].startswith("pocketsphinx 5.") and ready["batches"] is False
     assert zero == {"reason": "'0' is no number of recordings to take at a time"}
     assert word == {"reason": "'many' is no number of recordings to take at a time"}
-    assert found["seconds"] > 0 and len(found["texts"]) == 1
+    assert answer["seconds"] > 0 and len(answer["texts"]) == 1
 
 
 @pytest.mark.fast
@@ -102,7 +102,9 @@ def test_a_process_is_measured_by_its_own_clock() -> None:
     with saying(READY, '{"seconds": 2.5, "texts": ["short", "long"]}') as process:
         measured = process.measure(RECORDINGS, 32)
     by_length = sorted(RECORDINGS, key=lambda recording: recording.duration)
-    assert measured.texts == dict(zip((one.utterance.name for one in by_length), ("short", "long"), strict=True))
+    assert measured.texts == dict(
+        zip((recording.utterance.name for recording in by_length), ("short", "long"), strict=True)
+    )
     assert (measured.seconds, measured.mean_batch, process.version) == (2.5, 2, "it 1.0")
 
 

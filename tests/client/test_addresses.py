@@ -43,7 +43,7 @@ def test_what_is_not_a_list_of_servers_is_refused(url: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         ("localhost:8001", "127.0.0.1:8001"),
         ("[::1]:8001", "localhost:8001"),
@@ -51,9 +51,9 @@ def test_what_is_not_a_list_of_servers_is_refused(url: Any) -> None:
         ("Triton:1", "triton:01"),
     ],
 )
-def test_one_server_by_two_ways_to_write_it_is_refused(one: str, other: str) -> None:
-    with pytest.raises(RecognizerError, match=re.escape(f"{other}: is the same server as {one}; name each")):
-        parse_urls([one, "else:1", other])
+def test_one_server_by_two_ways_to_write_it_is_refused(first: str, second: str) -> None:
+    with pytest.raises(RecognizerError, match=re.escape(f"{second}: is the same server as {first}; name each")):
+        parse_urls([first, "else:1", second])
 
 
 def test_lists_of_servers() -> None:

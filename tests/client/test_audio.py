@@ -8,7 +8,8 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from nemo_triton.audio import SAMPLE_RATE, load_audio, seconds
+from nemo_triton.audio import load_audio, seconds
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import AudioError
 
 pytestmark = pytest.mark.fast

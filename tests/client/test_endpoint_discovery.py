@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -35,25 +36,40 @@ class Names:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in self.addresses]
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """What servers behind a name are started with, and what they are asked.
+
+    port: that of each of them
+    texts: of `recordings`, in their order
+    """
+
+    serve: Serve
+    model: str
+    port: str
+    recordings: list[Samples]
+    texts: list[str]
+
+
+@pytest.fixture
+def cluster(serve: Serve, triton: Any, absent_url: str, recordings: list[Samples], served_texts: list[str]) -> Cluster:
+    return Cluster(serve, triton.model, absent_url.rpartition(":")[2], recordings, served_texts)
+
+
 async def test_a_name_with_several_addresses_is_a_server_at_each(
-    serve: Serve,
-    triton: Any,
-    recordings: list[Samples],
-    served_texts: list[str],
-    absent_url: str,
-    monkeypatch: pytest.MonkeyPatch,
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names, port = Names(monkeypatch), absent_url.rpartition(":")[2]
-    pods = [f"127.0.0.{number}:{port}" for number in (1, 2, 3)]
+    names = Names(monkeypatch)
+    pods = [f"127.0.0.{number}:{cluster.port}" for number in (1, 2, 3)]
     with ExitStack() as stack:
         for pod in pods[:2]:
-            stack.enter_context(serve(pod))
+            stack.enter_context(cluster.serve(pod))
         names.addresses = ["127.0.0.1", "127.0.0.2"]
-        async with AsyncRecognizer(triton.model, f"{names.name}:{port}") as recognizer:
-            loop = Loop(recognizer, recordings)
+        async with AsyncRecognizer(cluster.model, f"{names.name}:{cluster.port}") as recognizer:
+            loop = Loop(recognizer, cluster.recordings)
             await loop.until(lambda: min(loop.by_endpoint()[pod] for pod in pods[:2]) > 10)
             assert loop.by_endpoint().keys() == {*pods[:2]}
-            stack.enter_context(serve(pods[2]))
+            stack.enter_context(cluster.serve(pods[2]))
             names.addresses.append("127.0.0.3")
             await loop.until(lambda: loop.by_endpoint()[pods[2]] > 10)
             names.addresses.remove("127.0.0.1")
@@ -77,24 +93,19 @@ async def test_a_name_with_several_addresses_is_a_server_at_each(
             )
             assert loop.by_endpoint(since).keys() == {*pods[1:]}
             await loop.stop()
-        loop.check(served_texts)
+        loop.check(cluster.texts)
 
 
 async def test_a_request_at_a_server_that_leaves_the_name_and_ends_is_asked_for_at_the_last_one(
-    serve: Serve,
-    triton: Any,
-    recordings: list[Samples],
-    served_texts: list[str],
-    absent_url: str,
-    monkeypatch: pytest.MonkeyPatch,
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # gRPC itself looks up a name with a single address, and does not ask the resolver of this test.
-    names, port = Names(monkeypatch, "localhost"), absent_url.rpartition(":")[2]
+    names, port = Names(monkeypatch, "localhost"), cluster.port
     names.addresses = ["127.0.0.1", "127.0.0.2"]
-    with serve(f"127.0.0.1:{port}"), serve(f"127.0.0.2:{port}") as leaving:
-        async with AsyncRecognizer(triton.model, f"{names.name}:{port}") as recognizer:
+    with cluster.serve(f"127.0.0.1:{port}"), cluster.serve(f"127.0.0.2:{port}") as leaving:
+        async with AsyncRecognizer(cluster.model, f"{names.name}:{port}") as recognizer:
             leaving.process.send_signal(signal.SIGSTOP)
-            asked = [asyncio.ensure_future(recognizer.transcribe(samples)) for samples in recordings[:2]]
+            asked = [asyncio.ensure_future(recognizer.transcribe(samples)) for samples in cluster.recordings[:2]]
             # The other server answers the other request.
             await wait_until_async(lambda: any(request.done() for request in asked))
             names.addresses.remove("127.0.0.2")
@@ -103,4 +114,4 @@ async def test_a_request_at_a_server_that_leaves_the_name_and_ends_is_asked_for_
             assert [request.done() for request in asked].count(False) == 1
             leaving.process.kill()
             answered = await asyncio.gather(*asked)
-    assert [transcript.text for transcript in answered] == served_texts[:2]
+    assert [transcript.text for transcript in answered] == cluster.texts[:2]

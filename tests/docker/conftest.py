@@ -32,8 +32,8 @@ def compose(podman: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
         profiles = [f"--profile={profile}" for profile in PROFILES]
         command = [str(BIN / "podman-compose"), f"--podman-path={podman}", *files, *profiles, "config"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        made: dict[str, Any] = yaml.safe_load(done.stdout)
-        return made
+        config: dict[str, Any] = yaml.safe_load(done.stdout)
+        return config
 
     return config
 

@@ -48,16 +48,18 @@ def rendered(values: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]
     """What Helm would install, by kind and name."""
     with helm.Chart.load(CHART) as chart:
         chart.validate_schema(dict(values))
-        made = chart.render(dict(values), name="speech", namespace="asr")
-    manifests = [one for name, text in made.items() if name.endswith(".yaml") for one in yaml.safe_load_all(text)]
-    return {(one["kind"], one["metadata"]["name"]): one for one in manifests if one}
+        files = chart.render(dict(values), name="speech", namespace="asr")
+    manifests = [
+        manifest for name, text in files.items() if name.endswith(".yaml") for manifest in yaml.safe_load_all(text)
+    ]
+    return {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in manifests if manifest}
 
 
 def container(values: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = rendered(values)["Deployment", "speech-nemo-triton"]["spec"]["template"]["spec"][
+    first_container: dict[str, Any] = rendered(values)["Deployment", "speech-nemo-triton"]["spec"]["template"]["spec"][
         "containers"
     ][0]
-    return found
+    return first_container
 
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
@@ -70,11 +72,11 @@ def test_helm_finds_nothing(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
 def test_kubernetes_takes_it(values: dict[str, Any], version: str) -> None:
-    made = rendered(values)
-    for manifest in made.values():
+    manifests = rendered(values)
+    for manifest in manifests.values():
         if manifest["apiVersion"] not in CUSTOM:
             kubernetes_validate.validate(manifest, version, strict=True)
-    kinds = sorted(kind for kind, _ in made)
+    kinds = sorted(kind for kind, _ in manifests)
     assert {"Deployment", "Service", "PodDisruptionBudget"} <= set(kinds) and kinds.count("Service") == 2
     assert ("NetworkPolicy" in kinds) == values.get("networkPolicy", {}).get("enabled", True)
 
@@ -92,7 +94,7 @@ def test_a_job_fills_the_claim_that_servers_read(version: str) -> None:
     for manifest in (claim, job):
         kubernetes_validate.validate(manifest, version, strict=True)
     deployment = rendered({})["Deployment", "speech-nemo-triton"]
-    read, written = (one["spec"]["template"]["spec"] for one in (deployment, job))
+    read, written = (manifest["spec"]["template"]["spec"] for manifest in (deployment, job))
     claims = [
         volume["persistentVolumeClaim"]["claimName"]
         for pod in (read, written)
@@ -134,13 +136,13 @@ def test_tritonserver_takes_the_flags(repository: Path, tmp_path: Path, name: st
 
 
 def test_the_headless_service_gives_every_ready_servers_address() -> None:
-    made = rendered({})
-    headless = made["Service", "speech-nemo-triton-headless"]["spec"]
-    pod = made["Deployment", "speech-nemo-triton"]["spec"]["template"]
+    manifests = rendered({})
+    headless = manifests["Service", "speech-nemo-triton-headless"]["spec"]
+    pod = manifests["Deployment", "speech-nemo-triton"]["spec"]["template"]
     assert headless["clusterIP"] == "None" and not headless.get("publishNotReadyAddresses")
     assert headless["selector"].items() <= pod["metadata"]["labels"].items()
     (port,) = headless["ports"]
-    named = {one["name"]: one["containerPort"] for one in pod["spec"]["containers"][0]["ports"]}
+    named = {exposed["name"]: exposed["containerPort"] for exposed in pod["spec"]["containers"][0]["ports"]}
     # A headless service does not translate ports.
     assert port["port"] == named[port["targetPort"]] == 8001
     # Without it a client of gRPC's round_robin would never learn of servers that come later.
@@ -183,10 +185,10 @@ def test_a_list_without_clients_lets_nobody_in() -> None:
 
 
 def test_what_is_scaled_is_the_deployment_and_only_by_keda() -> None:
-    made = rendered(VARIANTS["scaled and watched"])
-    target = made["ScaledObject", "speech-nemo-triton"]["spec"]["scaleTargetRef"]["name"]
+    manifests = rendered(VARIANTS["scaled and watched"])
+    target = manifests["ScaledObject", "speech-nemo-triton"]["spec"]["scaleTargetRef"]["name"]
     # A number of replicas here would undo the autoscaler's at every upgrade.
-    assert "replicas" not in made["Deployment", target]["spec"]
+    assert "replicas" not in manifests["Deployment", target]["spec"]
     assert rendered({})["Deployment", target]["spec"]["replicas"] == 2
 
 
@@ -205,9 +207,9 @@ def test_operators_take_their_resources(kind: str) -> None:
         pytest.skip("the schemas of KEDA and of the Prometheus operator are not here (npm; make docker-tools)")
     manifest = rendered(VARIANTS["scaled and watched"])[kind, "speech-nemo-triton"]
 
-    def validate(one: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+    def validate(manifest: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
         script = ["node", "--input-type=module", "--eval", VALIDATE_CUSTOM]
-        return subprocess.run(script, input=json.dumps(one), capture_output=True, text=True, cwd=TOOLS)
+        return subprocess.run(script, input=json.dumps(manifest), capture_output=True, text=True, cwd=TOOLS)
 
     done = validate(manifest)
     assert done.returncode == 0, done.stderr
@@ -257,11 +259,11 @@ def kserve_types(models: Path) -> Types:
 
 def unknown_fields(value: Any, kind: str, types: Types, path: str = "") -> list[str]:
     if element := re.match(r"[Ll]ist\[(.*)\]$", kind):
-        return [found for one in value for found in unknown_fields(one, element[1], types, path)]
+        return [field for item in value for field in unknown_fields(item, element[1], types, path)]
     if kind not in types:
         return []
-    found = []
+    fields = []
     for key, inner in value.items():
         place = f"{path}.{key}".removeprefix(".")
-        found += unknown_fields(inner, types[kind][key], types, place) if key in types[kind] else [place]
-    return found
+        fields += unknown_fields(inner, types[kind][key], types, place) if key in types[kind] else [place]
+    return fields

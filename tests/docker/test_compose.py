@@ -81,19 +81,19 @@ def test_an_override_keeps_the_flags_and_the_models(compose: Compose, override: 
 
 
 def test_settings_from_the_environment(compose: Compose) -> None:
-    made = compose(
+    config = compose(
         BASE, MODEL_CONTROL="poll", LOG_VERBOSE="1", GRPC_PORT="9001", CHECKPOINT="stt_en_citrinet_512", BIND="0.0.0.0"
     )
-    server = made["services"]["server-cpu"]
+    server = config["services"]["server-cpu"]
     assert "--model-control-mode=poll" in server["command"] and "--log-verbose=1" in server["command"]
     assert server["ports"] == ["0.0.0.0:9001:8001"]
-    assert made["services"]["export"]["command"] == ["stt_en_citrinet_512", "--repository", "/models"]
+    assert config["services"]["export"]["command"] == ["stt_en_citrinet_512", "--repository", "/models"]
 
 
 def transcribe_all(server: Server) -> int:
     utterances = read_manifest(DEMO_MANIFEST).utterances
     with Recognizer(MODEL, server.grpc) as recognizer:
-        return sum(bool(recognizer.transcribe(load_audio(one.audio)).text) for one in utterances)
+        return sum(bool(recognizer.transcribe(load_audio(utterance.audio)).text) for utterance in utterances)
 
 
 def test_traces_of_each_stage_arrive(compose: Compose, repository: Path) -> None:
@@ -110,7 +110,7 @@ def test_traces_of_each_stage_arrive(compose: Compose, repository: Path) -> None
         for scope in resource["scopeSpans"]
         for span in scope["spans"]
     ]
-    resources = [one["resource"]["attributes"] for body in received for one in body["resourceSpans"]]
+    resources = [spans["resource"]["attributes"] for body in received for spans in body["resourceSpans"]]
     assert {"key": "service.name", "value": {"stringValue": "nemo-triton"}} in resources[0]
     assert {"audio", f"{MODEL}_encoder", f"{MODEL}_decoder", MODEL} <= set(spans)
 
@@ -149,13 +149,13 @@ def test_tls_lets_in_whom_it_should(compose: Compose, repository: Path, certific
     assert "--http-address=127.0.0.1" in flags
     flags = for_this_machine(flags, tls=str(certificates))
     authority = {"ssl": True, "root_certificates": str(certificates / "ca.pem")}
-    own = {
+    client_certificate = {
         "private_key": str(certificates / "client.key"),
         "certificate_chain": str(certificates / "client.pem"),
     }
     with running_server(repository, [*flags, *ONLY_THE_DEMO]) as server:
         url = f"localhost:{server.grpc.rpartition(':')[2]}"
-        assert is_live(url, **authority, **own)
+        assert is_live(url, **authority, **client_certificate)
         assert is_live(url, **authority) == (mutual == "false")
         assert not is_live(url)
         assert not is_live(url, ssl=True)

@@ -84,7 +84,7 @@ def test_what_is_copied_is_there_and_not_ignored(path: Path) -> None:
         if name == "COPY" and "--from=" not in rest:
             for source in rest.split()[:-1]:
                 assert (ROOT / source).exists(), source
-                assert any(source == one or source.startswith(f"{one}/") for one in allowed), source
+                assert any(source == included or source.startswith(f"{included}/") for included in allowed), source
 
 
 @pytest.mark.parametrize("extra", ["client", "export"])

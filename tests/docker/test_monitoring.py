@@ -68,13 +68,13 @@ def lost(before: Any, after: Any, path: str = "") -> list[str]:
     """Where `after` lacks or changes what `before` has."""
     if isinstance(before, dict) and isinstance(after, dict):
         return [
-            found
+            difference
             for key in before
-            for found in (lost(before[key], after[key], f"{path}/{key}") if key in after else [f"{path}/{key}"])
+            for difference in (lost(before[key], after[key], f"{path}/{key}") if key in after else [f"{path}/{key}"])
         ]
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         pairs = enumerate(zip(before, after, strict=True))
-        return [found for index, (one, other) in pairs for found in lost(one, other, f"{path}/{index}")]
+        return [difference for index, (first, second) in pairs for difference in lost(first, second, f"{path}/{index}")]
     return [] if before == after else [path]
 
 
@@ -90,12 +90,12 @@ def test_grafanas_own_types_know_all_of_the_dashboard() -> None:
 
 
 def test_panels_do_not_overlap_and_name_the_provisioned_source() -> None:
-    taken: set[tuple[int, int]] = set()
+    occupied: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
         cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
-        assert not taken & cells and place["x"] + place["w"] <= 24, panel["title"]
-        taken |= cells
+        assert not occupied & cells and place["x"] + place["w"] <= 24, panel["title"]
+        occupied |= cells
     (source,) = yaml.safe_load((DOCKER / "grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"]
     used = {target["datasource"]["uid"] for panel in PANELS.values() for target in panel["targets"]}
     assert used == {source["uid"]}
@@ -116,7 +116,7 @@ class Prometheus:
     def series(self, query: str) -> list[tuple[dict[str, str], float]]:
         """(labels, value) of each series that the query gives."""
         result = self.get("api/v1/query", query=query, time=str(self.time))["result"]
-        return [(one["metric"], float(one["value"][1])) for one in result]
+        return [(series["metric"], float(series["value"][1])) for series in result]
 
     def values(self, query: str) -> list[float]:
         return [value for _, value in self.series(query)]
@@ -221,8 +221,8 @@ def test_the_rules_are_well(prometheus: Prometheus) -> None:
 
 def test_the_autoscalers_query_has_a_value(prometheus: Prometheus) -> None:
     with helm.Chart.load(CHART) as chart:
-        made = chart.render({"autoscaling": {"enabled": True}}, name="speech", namespace="asr")
-    (trigger,) = yaml.safe_load(made["nemo-triton/templates/scaledobject.yaml"])["spec"]["triggers"]
+        files = chart.render({"autoscaling": {"enabled": True}}, name="speech", namespace="asr")
+    (trigger,) = yaml.safe_load(files["nemo-triton/templates/scaledobject.yaml"])["spec"]["triggers"]
     (milliseconds,) = prometheus.values(trigger["metadata"]["query"])
     (rule,) = [rule for rule in alert_rules() if rule.get("record") == "triton:queue_seconds:worst_stage"]
     (seconds,) = prometheus.values(rule["expr"])

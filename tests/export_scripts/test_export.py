@@ -30,7 +30,7 @@ from export_scripts.repository.validate import check_repository
 from export_scripts.verify.local_ensemble import LocalEnsemble
 from export_scripts.verify.parity import verify
 from export_scripts.verify.probes import Probes, read_probes
-from nemo_triton.contract import PIECES, TRANSCRIPT, Part
+from nemo_triton.contract import PIECES, TARGET_SUFFIXES, TRANSCRIPT, Part
 
 FEW = Probes(read_probes(None).recordings.first(3))
 
@@ -62,7 +62,7 @@ def test_every_architecture_gives_nemos_text(
 def test_models_with_one_front_end_share_its_stage(exported: ExportOnce) -> None:
     for architecture, nemo_version in (("quartznet", NEW_NEMO), ("jasper", NEW_NEMO), ("quartznet", OLD_NEMO)):
         repository, _ = exported(architecture, nemo_version, "cpu")
-    stages = [path.name for path in repository.glob("mel_64_*") if not path.name.endswith("_gpu")]
+    stages = [path.name for path in repository.glob("mel_64_*") if not path.name.endswith(TARGET_SUFFIXES["gpu"])]
     assert sorted(name.rpartition("_")[0] for name in stages) == ["mel_64_20ms_reflect", "mel_64_20ms_zero"]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from export_scripts.checkpoints.catalogue import PUBLISHED
+from nemo_triton.contract import AUDIO_STAGE, FEATURES_STAGE, Part
 from verification.full_size import verify
 from verification.full_size.architectures import ARCHITECTURES
 from verification.full_size.records import Record, is_of, write_records
@@ -33,8 +34,8 @@ def test_the_published_models_are_all_there() -> None:
 
 def test_both_front_ends_are_covered_for_both_numbers_of_mels() -> None:
     published = [ARCHITECTURES[model.name] for model in PUBLISHED]
-    found = {(model.config["preprocessor"]["features"], model.nemo_version) for model in published}
-    assert found == {(64, "1.0.0"), (64, "2.7.3"), (80, "1.0.0"), (80, "2.7.3")}
+    front_ends = {(model.config["preprocessor"]["features"], model.nemo_version) for model in published}
+    assert front_ends == {(64, "1.0.0"), (64, "2.7.3"), (80, "1.0.0"), (80, "2.7.3")}
 
 
 def test_some_recordings_are_spread_over_all_lengths_in_their_order() -> None:
@@ -67,17 +68,17 @@ def test_a_step_reports_its_memory_and_a_failed_one_its_name() -> None:
 
 
 def test_a_model_with_results_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+    limits = []
 
     def make_results(run: Run, name: str) -> None:
-        made.append(run.recordings)
+        limits.append(run.recordings)
         run.results(name).mkdir(parents=True, exist_ok=True)
 
     monkeypatch.setattr(verify, "make_results", make_results)
     assert _verified(run_in(tmp_path), NAME, clean=False) and _verified(run_in(tmp_path), NAME, clean=False)
-    assert made == [None]
+    assert limits == [None]
     assert _verified(run_in(tmp_path, recordings=5), NAME, clean=False)
-    assert made == [None, 5]
+    assert limits == [None, 5]
 
 
 def test_a_failed_model_is_kept_and_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,9 +94,10 @@ def test_a_failed_model_is_kept_and_run_again(tmp_path: Path, monkeypatch: pytes
 
 def test_cleaning_leaves_shared_stages_and_other_models(tmp_path: Path) -> None:
     run = run_in(tmp_path)
-    own = [f"{NAME}{suffix}" for suffix in ("", "_encoder", "_decoder", "_text", "_log_probs")]
-    others = ["audio", "mel_80_25ms_reflect_1d0b7e", f"{NAME}_gamma_0_25", f"{NAME}_gamma_0_25_encoder"]
-    for model in own + others:
+    removed = [NAME, *(part.of(NAME) for part in Part)]
+    features = FEATURES_STAGE.format(mels=80, milliseconds=25, edges="reflect", digest="1d0b7e")
+    others = [AUDIO_STAGE, features, f"{NAME}_gamma_0_25", Part.ENCODER.of(f"{NAME}_gamma_0_25")]
+    for model in removed + others:
         (run.repository / model).mkdir(parents=True)
     run.checkpoint(NAME).touch()
     remove_model(run, NAME)

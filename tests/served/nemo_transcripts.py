@@ -34,8 +34,8 @@ def main(checkpoints: tuple[Path, ...], out: Path) -> None:
             recordings = [str(manifest.parent / row["audio_filepath"]) for row in rows]
             hypotheses = model.transcribe(recordings, batch_size=1, verbose=False)
             for recording, row, hypothesis in zip(recordings, rows, hypotheses, strict=True):
-                found = {"model": checkpoint.stem, "set": manifest.parent.name, "audio": recording}
-                lines.append(json.dumps({**found, "text": row["text"], "nemo": hypothesis.text}) + "\n")
+                identity = {"model": checkpoint.stem, "set": manifest.parent.name, "audio": recording}
+                lines.append(json.dumps({**identity, "text": row["text"], "nemo": hypothesis.text}) + "\n")
     out.write_text("".join(lines))
 
 

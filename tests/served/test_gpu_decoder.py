@@ -56,9 +56,9 @@ def test_mixed_batches_give_the_same(divided: str, triton_of_all: str, model: st
     expected = asyncio.run(together(triton_of_all, model, spoken))
     actual = asyncio.run(together(divided, model, spoken))
     assert [transcript.text for transcript in actual] == [transcript.text for transcript in expected]
-    for one, other in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(one.tokens, other.tokens)
-        np.testing.assert_array_equal(one.token_times, other.token_times)
+    for transcript, reference in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(transcript.tokens, reference.tokens)
+        np.testing.assert_array_equal(transcript.token_times, reference.token_times)
     assert sum(bool(transcript.text) for transcript in actual) > len(spoken) - 10
     with grpc.InferenceServerClient(divided) as client:
         (statistics,) = client.get_inference_statistics(Part.TEXT.of(model)).model_stats

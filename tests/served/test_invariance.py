@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from locations import DEMO_MANIFEST, FAMILY_REPOSITORY
 
-from nemo_triton.audio import SAMPLE_RATE, Samples, load_audio
+from nemo_triton.audio import Samples, load_audio
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.recognizer import AsyncRecognizer, Recognizer
 from nemo_triton.transcript import Transcript
 from server.process import running_server
@@ -56,9 +57,9 @@ def test_company_changes_nothing(families: str, family: str) -> None:
         def check(company: list[Clip], at_once: int) -> None:
             alone = [recognizer.transcribe(samples_of(clip), log_probs) for clip in company]
             answers = asyncio.run(together(families, recognizer.model.name, company, at_once, log_probs))
-            for one, other in zip(alone, answers, strict=True):
-                texts.add(one.text)
-                assert_same(one, other)
+            for alone_transcript, batched in zip(alone, answers, strict=True):
+                texts.add(alone_transcript.text)
+                assert_same(alone_transcript, batched)
 
         check()
     assert len(texts) > 40, "texts that are all alike prove nothing"
@@ -75,11 +76,11 @@ async def together(url: str, model: str, company: list[Clip], at_once: int, log_
         return await asyncio.gather(*map(ask, company))
 
 
-def assert_same(one: Transcript, other: Transcript) -> None:
-    assert other.text == one.text
-    np.testing.assert_array_equal(other.tokens, one.tokens)
-    np.testing.assert_array_equal(other.token_times, one.token_times)
-    assert (one.log_probs is None) == (other.log_probs is None)
-    if one.log_probs is not None and other.log_probs is not None:
-        assert np.isfinite(one.log_probs).all()
-        np.testing.assert_allclose(other.log_probs, one.log_probs, atol=LOG_PROBS_DIFFERENCE, rtol=0)
+def assert_same(alone: Transcript, batched: Transcript) -> None:
+    assert batched.text == alone.text
+    np.testing.assert_array_equal(batched.tokens, alone.tokens)
+    np.testing.assert_array_equal(batched.token_times, alone.token_times)
+    assert (alone.log_probs is None) == (batched.log_probs is None)
+    if alone.log_probs is not None and batched.log_probs is not None:
+        assert np.isfinite(alone.log_probs).all()
+        np.testing.assert_allclose(batched.log_probs, alone.log_probs, atol=LOG_PROBS_DIFFERENCE, rtol=0)

@@ -33,23 +33,23 @@ def texts(repository: Path, model: str, files: list[str], packages: Path | None 
     command = [sys.executable, "-c", SCRIPT, str(repository), model, *files]
     environment = {**os.environ, "PYTHONPATH": str(packages)} if packages else None
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    version, found = json.loads(done.stdout)
-    return version, found
+    version, answers = json.loads(done.stdout)
+    return version, answers
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_texts_of_a_mixed_batch(repository: Path, model: str) -> None:
     transcripts = [json.loads(line) for line in (BUILD / "nemo_transcripts.jsonl").read_text().splitlines()]
     rows = [row for row in transcripts if (row["model"], row["set"]) == (model, DEMO_MANIFEST.parent.name)][:8]
-    found = texts(repository, model, [row["audio"] for row in rows], ONNXRUNTIME_1_19)
-    assert found == ("1.19.2", [row["nemo"] for row in rows])
+    version_and_texts = texts(repository, model, [row["audio"] for row in rows], ONNXRUNTIME_1_19)
+    assert version_and_texts == ("1.19.2", [row["nemo"] for row in rows])
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 @pytest.mark.parametrize("model", MODELS)
 def test_texts_in_other_precisions(model: str, precision: str) -> None:
     files = [str(file) for file in sorted(DEMO_MANIFEST.parent.glob("*.flac"))[:8]]
-    oldest, found = texts(PRECISION_REPOSITORY, f"{model}_{precision}", files, ONNXRUNTIME_1_19)
-    newest, expected = texts(PRECISION_REPOSITORY, f"{model}_{precision}", files)
+    oldest, old_texts = texts(PRECISION_REPOSITORY, f"{model}_{precision}", files, ONNXRUNTIME_1_19)
+    newest, new_texts = texts(PRECISION_REPOSITORY, f"{model}_{precision}", files)
     assert oldest == "1.19.2" != newest
-    assert found == expected
+    assert old_texts == new_texts

@@ -102,9 +102,9 @@ def model(
         [helper.make_tensor_value_info(*value) for value in outputs],
         [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    onnx.checker.check_model(made)
-    return made
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model
 
 
 def write(repository: Path, name: str, graph: onnx.ModelProto, config: str | None) -> None:

@@ -144,9 +144,9 @@ def client(server: Server) -> Any:
 
 
 def tensor(name: str, values: Any, triton_type: str = "FP32", module: Any = tritonclient.grpc) -> Any:
-    made = module.InferInput(name, list(values.shape), triton_type)
-    made.set_data_from_numpy(values)
-    return made
+    infer_input = module.InferInput(name, list(values.shape), triton_type)
+    infer_input.set_data_from_numpy(values)
+    return infer_input
 
 
 async def sums_of(server: Server, items: list[Any]) -> list[Any]:
@@ -160,11 +160,11 @@ async def sums_of(server: Server, items: list[Any]) -> list[Any]:
 def counted(client: Any, model: str, inferences: int = 0) -> tuple[int, int]:
     """Inferences and executions, once there are at least so many: Triton counts a batch after it has answered."""
     for _ in range(100):
-        (found,) = client.get_inference_statistics(model).model_stats
-        if found.inference_count >= inferences:
+        (statistics,) = client.get_inference_statistics(model).model_stats
+        if statistics.inference_count >= inferences:
             break
         time.sleep(0.05)
-    return found.inference_count, found.execution_count
+    return statistics.inference_count, statistics.execution_count
 
 
 async def test_requests_of_different_lengths_run_as_one(server: Server, client: Any) -> None:
@@ -177,8 +177,8 @@ async def test_requests_of_different_lengths_run_as_one(server: Server, client: 
 
 async def test_a_request_of_two_items_among_others(server: Server) -> None:
     pair = np.array([[1, 2, 3], [10, 20, 30]], np.float32)
-    one = np.array([[5, 5]], np.float32)
-    first, second, third = await sums_of(server, [one, pair, one])
+    single = np.array([[5, 5]], np.float32)
+    first, second, third = await sums_of(server, [single, pair, single])
     assert second.tolist() == [[6], [60]]
     assert first.tolist() == third.tolist() == [[10]]
 

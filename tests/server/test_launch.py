@@ -46,7 +46,7 @@ def test_backends_are_brought_together_once(tmp_path: Path) -> None:
             "python/triton_python_backend_stub",
             "python/triton_python_backend_utils.py",
             "onnxruntime/model.py",
-            "onnxruntime/contract.py",
+            "onnxruntime/checks.py",
         }
     (tmp_path / "onnxruntime" / "model.py").write_text("of an older version")
     launch.assemble_backends(triton, tmp_path)

@@ -6,8 +6,10 @@ import asyncio
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from tritonclient.grpc.aio import InferenceServerClient
+from waiting import wait_until_async
 
 from nemo_triton.audio import load_audio
 from nemo_triton.errors import RecognizerError
@@ -18,15 +20,22 @@ from server.process import Server, running_server
 
 def stubs_of(server: Server) -> dict[int, list[str]]:
     """Its models' processes, with their command lines."""
-    found = {}
+    stubs = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             arguments = (folder / "cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue
         if arguments[0].endswith(STUB) and str(server.process.pid) in arguments:
-            found[int(folder.name)] = arguments
-    return found
+            stubs[int(folder.name)] = arguments
+    return stubs
+
+
+async def answered(server: Server, model: str) -> int:
+    """How many requests the server has answered, by its own count."""
+    async with InferenceServerClient(server.grpc) as client:
+        statistics = await client.get_inference_statistics(model)
+        return int(statistics.model_stats[0].inference_stats.success.count)
 
 
 def shared_memory(stubs: dict[int, list[str]]) -> list[Path]:
@@ -49,15 +58,16 @@ async def test_a_server_that_is_killed_while_it_answers_leaves_no_process(
                     await recognizer.transcribe(samples)
 
             asking = [asyncio.ensure_future(ask()) for _ in range(16)]
-            await asyncio.sleep(2)
+
+            async def is_loaded() -> bool:
+                return await answered(server, "coffee_ctc") > 2 * len(asking)
+
+            await wait_until_async(is_loaded)
             assert not any(each.done() for each in asking)
             server.process.send_signal(signal.SIGKILL)
             answers = await asyncio.gather(*asking, return_exceptions=True)
         assert all(isinstance(answer, RecognizerError) for answer in answers)
-        deadline = time.monotonic() + 30
-        while stubs_of(server) and time.monotonic() < deadline:
-            await asyncio.sleep(0.1)
-        assert not stubs_of(server)
+        await wait_until_async(lambda: not stubs_of(server), seconds=30)
         # A stub that ends by itself before anybody looks keeps the name of its memory from us.
         assert len(shared_memory(stubs)) <= 1
 

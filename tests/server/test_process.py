@@ -53,12 +53,12 @@ def test_a_killed_one_leaves_no_process_behind(repository: Path) -> None:
 
 def running_in(group: int) -> list[int]:
     """The processes of a process group."""
-    found = []
+    processes = []
     for process in psutil.pids():
         with suppress(ProcessLookupError):
             if os.getpgid(process) == group and is_running(process):
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])

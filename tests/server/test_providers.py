@@ -112,7 +112,7 @@ def test_what_cannot_be_honoured_is_one_clear_error(
     says: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from contract import ConfigError
+    from checks import ConfigError
 
     with pytest.raises(ConfigError, match=f"^model 'm': .*{says}"):
         providers(monkeypatch, accelerators, parameters, installed)
@@ -120,7 +120,7 @@ def test_what_cannot_be_honoured_is_one_clear_error(
 
 def test_a_provider_that_onnxruntime_drops_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As where CUDA's libraries are missing: onnxruntime logs it, and would serve from the CPU."""
-    from contract import ConfigError
+    from checks import ConfigError
     from session import open_session
 
     small.write(tmp_path, "double", small.double(), small.DOUBLE)
@@ -140,7 +140,7 @@ def test_a_cpu_instance_does_not_look_at_accelerators(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["CPU", "GPU"])
 def test_accelerators_of_cpus_are_refused_on_every_device(tmp_path: Path, kind: str) -> None:
-    from contract import ConfigError
+    from checks import ConfigError
     from session import open_session
 
     small.write(tmp_path, "double", small.double(), small.DOUBLE)

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_triton.audio import SAMPLE_RATE, Samples
-from nemo_triton.contract import AUDIO, TEXT
+from nemo_triton.audio import Samples
+from nemo_triton.contract import AUDIO, SAMPLE_RATE, TEXT
 
 SHORTEST, LONGEST = 0.1, 35.0
 """Seconds of ordinary speech."""

@@ -6,32 +6,21 @@ with the sizes of the tables at their top and of the model cards.
 
 from __future__ import annotations
 
-from verification.full_size.model_parts import ZERO_EDGES, Architecture, Config, ctc_model, front_end, transducer_model
+from verification.full_size.model_parts import (
+    ZERO_EDGES,
+    Architecture,
+    Config,
+    Subsampling,
+    conformer_encoder,
+    ctc_model,
+    front_end,
+    transducer_model,
+)
 
 
 def _fast_conformer(width: int, layers: int) -> Config:
-    return {
-        "_target_": "nemo.collections.asr.modules.ConformerEncoder",
-        "feat_in": 80,
-        "feat_out": -1,
-        "n_layers": layers,
-        "d_model": width,
-        "subsampling": "dw_striding",
-        "subsampling_factor": 8,
-        "subsampling_conv_channels": 256,
-        "ff_expansion_factor": 4,
-        "self_attention_model": "rel_pos",
-        "n_heads": 8,
-        "att_context_size": [-1, -1],
-        "xscaling": True,
-        "untie_biases": True,
-        "pos_emb_max_len": 5000,
-        "conv_kernel_size": 9,
-        "conv_norm_type": "batch_norm",
-        "dropout": 0.1,
-        "dropout_emb": 0.0,
-        "dropout_att": 0.1,
-    }
+    subsampling = Subsampling("dw_striding", factor=8, channels=256)
+    return conformer_encoder(width, heads=8, layers=layers, kernel=9, subsampling=subsampling)
 
 
 def _ctc(width: int, layers: int) -> Config:

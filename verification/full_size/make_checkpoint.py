@@ -16,7 +16,7 @@ import torch
 
 from export_scripts.checkpoints.checkpoint import RANDOM_WEIGHTS
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import options
 from verification.full_size.architectures import ARCHITECTURES, LATER
 from verification.full_size.model_parts import Architecture
 from verification.full_size.speech import read_recordings
@@ -108,4 +108,4 @@ def save(model: Any, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    options.run(main)

@@ -1,4 +1,4 @@
-"""What the architectures have in common: NeMo's configs of front ends and of whole models around an encoder.
+"""What the architectures have in common: NeMo's configs of front ends, of Conformers and of whole models.
 
 What only matters in training is left out.
 """
@@ -54,6 +54,41 @@ def front_end(mels: int, window_size: float, pad_to: int) -> Config:
         "frame_splicing": 1,
         "dither": 0.00001,
         "pad_to": pad_to,
+    }
+
+
+@dataclass(frozen=True)
+class Subsampling:
+    """What stands before a Conformer's layers: NeMo's name of it, mel frames per encoder frame, its channels."""
+
+    kind: str
+    factor: int
+    channels: int
+
+
+def conformer_encoder(width: int, heads: int, layers: int, *, kernel: int, subsampling: Subsampling) -> Config:
+    """The configuration of a Conformer or FastConformer; `kernel` is its convolutions'."""
+    return {
+        "_target_": "nemo.collections.asr.modules.ConformerEncoder",
+        "feat_in": 80,
+        "feat_out": -1,
+        "n_layers": layers,
+        "d_model": width,
+        "subsampling": subsampling.kind,
+        "subsampling_factor": subsampling.factor,
+        "subsampling_conv_channels": subsampling.channels,
+        "ff_expansion_factor": 4,
+        "self_attention_model": "rel_pos",
+        "n_heads": heads,
+        "att_context_size": [-1, -1],
+        "xscaling": True,
+        "untie_biases": True,
+        "pos_emb_max_len": 5000,
+        "conv_kernel_size": kernel,
+        "conv_norm_type": "batch_norm",
+        "dropout": 0.1,
+        "dropout_emb": 0.0,
+        "dropout_att": 0.1,
     }
 
 

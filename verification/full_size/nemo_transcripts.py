@@ -50,11 +50,11 @@ def main(checkpoint: Path, manifest: Path, out: Path, at_most: int | None) -> No
 
 def transcribe(checkpoint: Checkpoint, recording: Recording) -> Record:
     """NeMo's text and scores of one recording, and a transducer's tokens."""
-    from export_scripts.checkpoints.nemo_reference import reference
+    from export_scripts.checkpoints.nemo_reference import nemo_reference
 
     model: Any = checkpoint.model
     with kept_tokens(model.decoding) as tokens:
-        truth = reference(checkpoint, recording.samples)
+        truth = nemo_reference(checkpoint, recording.samples)
     return Record(recording.name, recording.seconds, truth.text, tokens[-1] if tokens else None, truth.scores)
 
 

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from export_scripts.checkpoints.families import RnntDecoder, decoder_class_of
 from nemo_triton.audio import Samples
+from nemo_triton.contract import INT16_FULL_SCALE
 from verification.full_size.seeded import draw, is_drawn
 
 LOGIT_DEVIATION = 4.0
@@ -28,7 +29,6 @@ EMBEDDING_SCALE = 3.0
 """Makes the prediction network listen to its tokens rather than to its state."""
 REPEAT_PENALTY = 8.0
 """What a token's logit loses right after that token, or random texts would repeat one token for ever."""
-INT16_SCALE = 1 / 32768
 
 
 @torch.no_grad()
@@ -54,7 +54,7 @@ def settle(model: Any, audio: Sequence[Samples]) -> None:
 
 def _features(model: Any, samples: Samples) -> torch.Tensor:
     """[1, mels, frames], without the frames that pad_to appends."""
-    signal = torch.from_numpy(samples).float()[None] * INT16_SCALE
+    signal = torch.from_numpy(samples).float()[None] / INT16_FULL_SCALE
     features, length = model.preprocessor(input_signal=signal, length=torch.tensor([signal.shape[1]]))
     return torch.as_tensor(features[:, :, : int(length)])
 

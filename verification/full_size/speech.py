@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_triton.audio import Samples, load_audio, seconds
-from nemo_triton.errors import ManifestError
-from nemo_triton.manifest import read_manifest
+from nemo_triton.audio import Samples, seconds
+from nemo_triton.loadtest import recording
 
 
 @dataclass(frozen=True)
 class Recording:
-    """`name`: its file, as seen from the manifest; `samples`: int16 [T] at 16 kHz."""
+    """`name`: its file, as seen from the manifest, so that results do not depend on where it lies; `samples`: int16 [T]
+    at 16 kHz.
+    """
 
     name: str
     samples: Samples
@@ -28,12 +29,11 @@ def read_recordings(manifest: Path, at_most: int | None = None) -> list[Recordin
 
     Raises ManifestError where a line is no good, AudioError for audio.
     """
-    listed = read_manifest(manifest)
-    if listed.problems:
-        raise ManifestError(listed.problems[0])
-    files = [utterance.audio for utterance in listed.utterances]
-    recordings = [Recording(_name(file, manifest.parent), load_audio(file)) for file in files]
-    return [recordings[row] for row in spread([len(recording.samples) for recording in recordings], at_most)]
+    recordings = [
+        Recording(_name(listed.utterance.audio, manifest.parent), listed.samples)
+        for listed in recording.read_recordings(manifest)
+    ]
+    return [recordings[row] for row in spread([len(listed.samples) for listed in recordings], at_most)]
 
 
 def spread(lengths: Sequence[int], at_most: int | None) -> list[int]:

@@ -12,9 +12,7 @@ import pocketsphinx
 
 from benchmark.baselines.baseline import Audio, Baseline
 from benchmark.baselines.errors import NotRun
-from nemo_triton.contract import SAMPLE_RATE
-
-INT16_STEPS = 32768
+from nemo_triton.contract import INT16_FULL_SCALE, SAMPLE_RATE
 
 
 def load(model: Path | None, threads: int) -> Baseline:
@@ -43,7 +41,7 @@ def _transcribe(audio: Audio) -> str:
     # Otherwise its text depends on the recordings before.
     decoder.reinit_feat()
     decoder.start_utt()
-    decoder.process_raw((audio * INT16_STEPS).astype(np.int16).tobytes(), full_utt=True)
+    decoder.process_raw((audio * INT16_FULL_SCALE).astype(np.int16).tobytes(), full_utt=True)
     decoder.end_utt()
     hypothesis = decoder.hyp()
     return hypothesis.hypstr if hypothesis else ""

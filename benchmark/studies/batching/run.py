@@ -21,7 +21,7 @@ from rich.progress import Progress
 from benchmark.baselines.errors import NotRun
 from benchmark.baselines.in_process import InProcess
 from benchmark.baselines.process import Process, baseline_command
-from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.recordings import shuffled_recordings
 from benchmark.baselines.served import Served
 from benchmark.baselines.system import Measured, System, start
 from benchmark.core.constants import EXPORT_PYTHON
@@ -60,7 +60,7 @@ def main(
         for entry in sets:
             name, _, manifest = entry.partition("=")
             try:
-                recordings = read_recordings(Path(manifest))
+                recordings = shuffled_recordings(Path(manifest))
             except ClientError as error:
                 raise click.ClickException(str(error)) from error
             with all_ways(checkpoint, repository, recordings, nemo_python) as (ways, not_run):

@@ -25,7 +25,7 @@ from export_scripts.operators.tuning import Target
 from export_scripts.precision.choice import PRECISIONS, PrecisionName
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import exit_codes, options
 
 CONCURRENCIES = {True: "1,16,64,128,256,512", False: "1,4,16"}
 BENCH_FLAGS = {True: "--processes 4 --shared-memory", False: ""}
@@ -73,7 +73,7 @@ BENCH_FLAGS = {True: "--processes 4 --shared-memory", False: ""}
 )
 @click.option(
     "--concurrency",
-    callback=cli.number_list(click.IntRange(min=1)),
+    callback=options.number_list(click.IntRange(min=1)),
     default="",
     help=f"Of the closed loops.  [default: {CONCURRENCIES[True]}; without a GPU {CONCURRENCIES[False]}]",
 )
@@ -149,13 +149,13 @@ def gpu(
     report_file.parent.mkdir(parents=True, exist_ok=True)
     report_file.write_text(page(report), encoding="utf-8")
     click.echo(report_file)
-    return max(code, cli.EXIT_PROBLEM if study.failed else cli.EXIT_OK)
+    return max(code, exit_codes.EXIT_PROBLEM if study.failed else exit_codes.EXIT_OK)
 
 
 def _mixed_speech(out: Path, speech: Path, count: int, seed: int) -> Path:
     """The folder of a data set of that many utterances of LibriSpeech's lengths."""
     folder = out / "data" / f"mixed_{count}_{seed}"
-    with cli.progress_bar() as bar:
+    with options.progress_bar() as bar:
         task = bar.add_task("making utterances", total=count)
         write_mixed_speech(folder, speech, count=count, seed=seed, done=lambda: bar.advance(task))
     return folder
@@ -183,19 +183,19 @@ def _export_missing(
     target: Target,
 ) -> int:
     """Export what the repository lacks of the checkpoints; the exit code."""
-    code = cli.EXIT_OK
+    code = exit_codes.EXIT_OK
     for checkpoint in checkpoints:
         try:
             _, refused = export_all(checkpoint, repository, python, precisions=precisions, target=target)
         except (ClientError, OSError) as error:
-            cli.print_error(error)
-            code = cli.EXIT_PROBLEM
+            exit_codes.print_error(error)
+            code = exit_codes.EXIT_PROBLEM
             continue
         for precision, reason in refused.items():
-            cli.print_error(f"{checkpoint}: {precision} can't be exported: {reason}")
-            code = cli.EXIT_PROBLEM
+            exit_codes.print_error(f"{checkpoint}: {precision} can't be exported: {reason}")
+            code = exit_codes.EXIT_PROBLEM
     return code
 
 
 if __name__ == "__main__":
-    cli.run(gpu)
+    options.run(gpu)

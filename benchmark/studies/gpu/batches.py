@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.studies.gpu.mixed_speech import draw_lengths, join
-from nemo_triton.audio import SAMPLE_RATE, Samples
-from nemo_triton.contract import SAMPLES
+from nemo_triton.audio import Samples
+from nemo_triton.contract import SAMPLE_RATE, SAMPLES
 
 Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]

@@ -17,10 +17,11 @@ from statistics import NormalDist
 import numpy as np
 import soundfile
 
-from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.recordings import shuffled_recordings
 from benchmark.core.constants import ROOT
 from benchmark.data.dataset import DESCRIPTION, Description, Source, intact, write_dataset
-from nemo_triton.audio import SAMPLE_RATE, Samples
+from nemo_triton.audio import Samples
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.manifest import Utterance
 
 UTTERANCES, HOURS = 2620, 5.4
@@ -69,7 +70,7 @@ def write_mixed_speech(
     # A path in this project is the same for everyone; of a path outside, only the end is shown.
     inside = speech.resolve().is_relative_to(ROOT)
     shown = speech.resolve().relative_to(ROOT) if inside else Path(*speech.resolve().parts[-2:])
-    pool = [recording.samples for recording in read_recordings(speech) if len(recording.samples)]
+    pool = [recording.samples for recording in shuffled_recordings(speech) if len(recording.samples)]
     content = hashlib.sha256(b"".join(samples.tobytes() for samples in pool)).hexdigest()[:8]
     name, source = f"mixed_{count}_{seed}", f"{shown} ({content}), cut and joined; lengths {STATEMENT}"
     known = intact(folder)

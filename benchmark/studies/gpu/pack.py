@@ -28,6 +28,7 @@ from export_scripts.operators.tuning import Target
 from export_scripts.precision.choice import Precision, PrecisionName
 from export_scripts.repository.config import Serving
 from nemo_triton.contract import Part
+from nemo_triton.terminal import exit_codes
 from verification.full_size.seeded import is_drawn
 
 PACKED: tuple[PrecisionName, ...] = ("fp32", "fp16")
@@ -71,14 +72,14 @@ def main(
 ) -> int:
     logging.disable(logging.ERROR)
     warnings.simplefilter("ignore")
-    code = bare_cli.EXIT_OK
+    code = exit_codes.EXIT_OK
     for file in checkpoints:
         for precision in precisions:
             try:
                 pack(file, out, precision=precision, target=target, frames_per_step=frames_per_step)
             except (ExportError, ValueError, OSError) as error:
-                bare_cli.print_error(error)
-                code = bare_cli.EXIT_PROBLEM
+                exit_codes.print_error(error)
+                code = exit_codes.EXIT_PROBLEM
     return code
 
 

@@ -27,7 +27,7 @@ from benchmark.studies.gpu.fatbins import prune
 from benchmark.studies.gpu.portable_archive import Archive, Parts, open_archive
 from benchmark.studies.gpu.portable_packages import PROJECT, required
 from benchmark.studies.gpu.portable_unpack import ARCHIVE
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import options
 from server.python_library import LaunchError, python_library_folder, python_version
 
 HERE = Path(__file__).parent
@@ -198,4 +198,4 @@ def add_packages(archive: Archive, prefix: str, onnxruntime: Path) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    options.run(main)

@@ -14,7 +14,7 @@ from typing import Any
 from benchmark.studies.gpu.batches import Batch
 from benchmark.studies.gpu.ensemble import Ensemble
 from benchmark.studies.gpu.stage import Setup, Stage, next_feeds
-from benchmark.studies.gpu.tuning_inputs import ONE_GROUP, Cut
+from benchmark.studies.gpu.tuning_inputs import ONE_BUCKET, Cut
 
 RUNS = 2
 """Of each stage, into one profile."""
@@ -22,7 +22,7 @@ TOP_KERNELS = 40
 
 
 def profile_stages(
-    repository: Path, ensemble: Ensemble, batch: Batch, setup: Setup, *, prefix: str, cut: Cut = ONE_GROUP
+    repository: Path, ensemble: Ensemble, batch: Batch, setup: Setup, *, prefix: str, cut: Cut = ONE_BUCKET
 ) -> dict[str, Any]:
     """Run each stage under onnxruntime's profiler, the encoder with `cut`.
 
@@ -91,7 +91,7 @@ def record_kernels(features: Stage, encoder: Stage, batch: Batch) -> dict[str, A
         from torch.profiler import profile as record
     except ImportError:
         return None
-    feeds = {**next_feeds(features.run(batch.feeds()), encoder.device), **ONE_GROUP.feeds()}
+    feeds = {**next_feeds(features.run(batch.feeds()), encoder.device), **ONE_BUCKET.feeds()}
     encoder.run(feeds)
     with record(activities=[ProfilerActivity.CUDA]) as recorded:
         started = time.perf_counter()

@@ -21,16 +21,16 @@ from typing import Any
 import click
 import torch
 
-from benchmark.baselines.recordings import by_length, read_recordings
+from benchmark.baselines.recordings import by_length, shuffled_recordings
 from benchmark.core.results_folder import write_json
 from benchmark.data.dataset import MANIFEST
 from benchmark.studies.gpu.flops import count_cost
 from benchmark.studies.gpu.machine_rates import device_name, finish, machine_rates
 from benchmark.studies.gpu.roofline import NetworkCost
 from export_scripts.checkpoints.families import RnntDecoder, decoder_class_of
+from nemo_triton.contract import INT16_FULL_SCALE
 from nemo_triton.loadtest.recording import Recording
 
-INT16_SCALE = 1 / 32768
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 
 Batch = tuple[list[str], torch.Tensor, torch.Tensor]
@@ -61,7 +61,7 @@ def main(checkpoint: Path | None, rates: bool, data: Path | None, batch_size: in
     model.freeze()
     cost = encoder_cost(model)
     model.to(device)
-    batches = list(make_batches(by_length(read_recordings(data / MANIFEST)), batch_size, device))
+    batches = list(make_batches(by_length(shuffled_recordings(data / MANIFEST)), batch_size, device))
     measured = {name: measure(model, batches, dtype, device, rounds) for name, dtype in PRECISIONS.items()}
     write_json(out, {**about, "batch": batch_size, "rounds": rounds, "needs": asdict(cost), "measured": measured})
     click.echo(json.dumps({name: statistics.median(passes["seconds"]) for name, passes in measured.items()}))
@@ -90,7 +90,7 @@ def make_batches(recordings: Sequence[Recording], size: int, device: torch.devic
     """The recordings, padded to the longest of each batch."""
     for start in range(0, len(recordings), size):
         some = recordings[start : start + size]
-        signals = [torch.from_numpy(recording.samples).float() * INT16_SCALE for recording in some]
+        signals = [torch.from_numpy(recording.samples).float() / INT16_FULL_SCALE for recording in some]
         padded = torch.nn.utils.rnn.pad_sequence(signals, batch_first=True)
         lengths = torch.tensor([len(signal) for signal in signals])
         yield [recording.utterance.name for recording in some], padded.to(device), lengths.to(device)

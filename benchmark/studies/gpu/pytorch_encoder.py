@@ -27,6 +27,7 @@ from benchmark.studies.gpu.measure_options import batch_options
 from benchmark.studies.gpu.timing import NO_TIME, Limits, time_runs
 from benchmark.studies.gpu.tuning_inputs import FRAME_RATE
 from nemo_triton.errors import ClientError
+from nemo_triton.terminal import exit_codes
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -53,7 +54,7 @@ def main(
     report: dict[str, Any] = {**about, "rates": machine_rates(device), "models": {}}
     write_json(out, report)
     plan = Plan(device, tuple(sorted(set(sizes))), count, limits)
-    code = bare_cli.EXIT_OK
+    code = exit_codes.EXIT_OK
     for name in names:
         rows: dict[str, Any] = report["models"].setdefault(name, {})
         try:
@@ -63,8 +64,8 @@ def main(
         # NeMo and CUDA raise whatever they like, and one model must not cost the others their figures.
         except Exception as error:
             rows["error"] = bare_cli.describe(error)
-            bare_cli.print_error(f"{name}: {rows['error']}")
-            code = bare_cli.EXIT_PROBLEM
+            exit_codes.print_error(f"{name}: {rows['error']}")
+            code = exit_codes.EXIT_PROBLEM
         write_json(out, report)
     return code
 

@@ -76,8 +76,8 @@ def roofline(
     audio = sum(seconds)
     return {
         "format": rate[0],
-        "operations_a_second_of_audio": operations / audio,
-        "bytes_a_second_of_audio": moved / audio,
+        "operations_per_second_of_audio": operations / audio,
+        "bytes_per_second_of_audio": moved / audio,
         "computing_seconds": computing,
         "moving_seconds": moving,
         "limit": "operations" if computing >= moving else "bytes",

@@ -17,7 +17,7 @@ from benchmark.studies.gpu.ensemble import read_ensemble
 from benchmark.studies.gpu.profiles import profile_stages, record_kernels
 from benchmark.studies.gpu.stage import Setup, Stage, Tensors, next_feeds
 from benchmark.studies.gpu.timing import NO_TIME, Limits, Timing, time_runs
-from benchmark.studies.gpu.tuning_inputs import ONE_GROUP, Cut
+from benchmark.studies.gpu.tuning_inputs import ONE_BUCKET, Cut
 from nemo_triton import contract
 
 PROFILED_SIZE = 32
@@ -96,7 +96,7 @@ class Measurement:
                 self.decoders[f"{setup.device}{kind}"] = Stage(folder, setup)
         opened = time.perf_counter()
         features = self.features.run(plan.warm_up.feeds())
-        encoded = self.encoder.run({**next_feeds(features, setup.device), **ONE_GROUP.feeds()})
+        encoded = self.encoder.run({**next_feeds(features, setup.device), **ONE_BUCKET.feeds()})
         for stage in self.decoders.values():
             stage.run(next_feeds(encoded, stage.device))
         self.report |= {

@@ -26,11 +26,15 @@ from benchmark.studies.gpu.measure_options import batch_options
 from benchmark.studies.gpu.stage import CUDA_OPTIONS, Setup, chosen_device
 from benchmark.studies.gpu.stage_measurement import Measurement, Plan
 from benchmark.studies.gpu.timing import NO_TIME
-from benchmark.studies.gpu.tuning_inputs import CUTS
-from nemo_triton.audio import SAMPLE_RATE, load_audio
+from benchmark.studies.gpu.tuning_inputs import CUTS, FORMER_CUT_NAMES
+from nemo_triton.audio import load_audio
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import read_manifest
+from nemo_triton.terminal import exit_codes
+
+CUT_NAMES = [cut.name for cut in CUTS]
 
 
 def _options(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -38,6 +42,10 @@ def _options(context: click.Context, parameter: click.Parameter, values: tuple[s
     if wrong:
         raise click.BadParameter(f"{wrong[0]} is not NAME=VALUE")
     return dict(value.split("=", 1) for value in values)
+
+
+def _current_names(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(FORMER_CUT_NAMES.get(name, name) for name in names)
 
 
 @click.command(help=__doc__)
@@ -49,8 +57,10 @@ def _options(context: click.Context, parameter: click.Parameter, values: tuple[s
     "--cut",
     "cut_names",
     multiple=True,
-    type=click.Choice([cut.name for cut in CUTS]),
-    help="How the encoder groups a batch by length.  [default: all]",
+    type=click.Choice([*CUT_NAMES, *FORMER_CUT_NAMES]),
+    metavar="NAME",
+    callback=_current_names,
+    help=f"How the encoder cuts a batch into buckets of similar length: {'; '.join(CUT_NAMES)}.  [default: all]",
 )
 @click.option("--profile/--no-profile", default=True, help="Write onnxruntime's profile of one batch, gzipped.")
 @click.option(
@@ -98,7 +108,7 @@ def main(
         profile=profile,
         limits=limits,
     )
-    code = bare_cli.EXIT_OK
+    code = exit_codes.EXIT_OK
     for name in names:
         try:
             if limits.no_time_left():
@@ -106,8 +116,8 @@ def main(
             Measurement(name, plan).run()
         # onnxruntime's errors share no base but Exception, and one model must not cost the others their figures.
         except Exception as error:
-            bare_cli.print_error(f"{name}: {bare_cli.describe(error).removeprefix(f'{name}: ')}")
-            code = bare_cli.EXIT_PROBLEM
+            exit_codes.print_error(f"{name}: {bare_cli.describe(error).removeprefix(f'{name}: ')}")
+            code = exit_codes.EXIT_PROBLEM
         gc.collect()
     return code
 

@@ -26,7 +26,7 @@ from export_scripts.precision.choice import PRECISIONS
 from export_scripts.repository.gpu import Lengths, TensorRt
 from nemo_triton.errors import ClientError, one_line
 from nemo_triton.loadtest.provenance import machine, versions
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import exit_codes
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Study:
 
     def fail(self, message: str) -> None:
         """Print why something could not be measured, and note that something could not."""
-        cli.print_error(message)
+        exit_codes.print_error(message)
         self.failed = True
 
     def _measure_model(self, model: Model, rates: Json | None, place: str) -> Json:

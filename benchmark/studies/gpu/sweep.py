@@ -32,7 +32,7 @@ from export_scripts.errors import ExportError
 from export_scripts.repository.gpu import TensorRt
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import exit_codes, options
 
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 UTTERANCES = 512
@@ -69,7 +69,7 @@ def _each_concurrency(text: str, parameter: click.Parameter, context: click.Cont
     default="1,16,64,256",
     show_default=True,
     metavar="N[,N...]",
-    callback=cli.number_list(_each_concurrency),
+    callback=options.number_list(_each_concurrency),
     help="Concurrent requests; each is one load.",
 )
 @click.option("--seconds", default=3.0, show_default=True, help="Of each load.")
@@ -102,7 +102,7 @@ def sweep(
         flags=tuple(flags.split()),
         stop_at=stop_at,
     )
-    code = cli.EXIT_OK
+    code = exit_codes.EXIT_OK
     for variant in variants:
         for name in names:
             served = (out / "variants" / variant).resolve()
@@ -111,8 +111,8 @@ def sweep(
                 write_variant(repository, name, served, BY_NAME[variant].change_for(TensorRt()))
                 measure(name, variant=variant, repository=served, loads=loads, file=out / f"{name}.{variant}.json")
             except (ClientError, ExportError, DecodeError, OSError) as error:
-                cli.print_error(f"{name}, {variant}: {error}")
-                code = cli.EXIT_PROBLEM
+                exit_codes.print_error(f"{name}, {variant}: {error}")
+                code = exit_codes.EXIT_PROBLEM
     return code
 
 
@@ -189,4 +189,4 @@ def _line(load: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(sweep)
+    options.run(sweep)

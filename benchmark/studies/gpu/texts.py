@@ -26,6 +26,7 @@ from nemo_triton.audio import Samples, load_audio
 from nemo_triton.contract import TEXT
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.manifest import Utterance, read_manifest
+from nemo_triton.terminal import exit_codes
 
 
 @click.command(help=__doc__)
@@ -45,15 +46,15 @@ def main(*, names: tuple[str, ...], repository: Path, manifest: Path, size: int,
     audio = [load_audio(utterance.audio) for utterance in utterances]
     devices = list(dict.fromkeys(["cpu", best_device()]))
     report: dict[str, Any] = {}
-    code = bare_cli.EXIT_OK
+    code = exit_codes.EXIT_OK
     for name in names:
         try:
             ensemble = read_ensemble(repository, name)
             texts = {device: transcribe(repository, ensemble, device, audio, size) for device in devices}
         # onnxruntime's errors share no base but Exception, and one model must not cost the others their texts.
         except Exception as error:
-            bare_cli.print_error(f"{name}: {bare_cli.describe(error).removeprefix(f'{name}: ')}")
-            code = bare_cli.EXIT_PROBLEM
+            exit_codes.print_error(f"{name}: {bare_cli.describe(error).removeprefix(f'{name}: ')}")
+            code = exit_codes.EXIT_PROBLEM
             continue
         report[name] = compare(utterances, texts, trained=ensemble.trained)
         show(name, report[name])

@@ -24,7 +24,7 @@ EVERYTHING = 10**6
 
 @dataclass(frozen=True)
 class Cut:
-    """One way to cut a batch into groups; see Tuning for the units."""
+    """One way to cut a batch into buckets; see Tuning for the units."""
 
     name: str
     pass_seconds: float
@@ -40,16 +40,18 @@ class Cut:
         }
 
 
-ONE_GROUP = Cut("one group", EVERYTHING, EVERYTHING)
+ONE_BUCKET = Cut("one bucket", EVERYTHING, EVERYTHING)
 CUTS = (
-    ONE_GROUP,
+    ONE_BUCKET,
     Cut("pass 300 s", 300),
     Cut("pass 100 s", 100),
     Cut("pass 30 s", 30),
     Cut("pass 10 s", 10),
     Cut("pass 1 s", 1),
-    Cut("one group, small attention blocks", EVERYTHING, EVERYTHING, 1 << 23),
+    Cut("one bucket, small attention blocks", EVERYTHING, EVERYTHING, 1 << 23),
 )
+FORMER_CUT_NAMES = {cut.name.replace("bucket", "group"): cut.name for cut in CUTS if "bucket" in cut.name}
+"""What cuts were called before, which --cut still takes: the name that each has now."""
 
 
 def tune_by_inputs(model: onnx.ModelProto) -> None:

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from benchmark.studies.gpu import bare_cli
 from benchmark.studies.gpu.large_graph import write_graph
 from benchmark.studies.gpu.stand_ins import STAND_INS, fill
+from nemo_triton.terminal import exit_codes
 
 
 @click.command(help=__doc__)
@@ -35,11 +36,13 @@ from benchmark.studies.gpu.stand_ins import STAND_INS, fill
 )
 def main(*, packed: Path, out: Path, patterns: tuple[str, ...]) -> int:
     folders = [folder for folder in sorted(packed.iterdir()) if (folder / "config.pbtxt").exists() or _is_stage(folder)]
-    code = bare_cli.EXIT_OK
+    code = exit_codes.EXIT_OK
     for pattern in patterns:
         if not any(fnmatchcase(folder.name, pattern) for folder in folders):
-            bare_cli.print_error(f"{packed}: no model {pattern}; choose a folder that benchmark.studies.gpu.pack wrote")
-            code = bare_cli.EXIT_PROBLEM
+            exit_codes.print_error(
+                f"{packed}: no model {pattern}; choose a folder that benchmark.studies.gpu.pack wrote"
+            )
+            code = exit_codes.EXIT_PROBLEM
     for folder in folders:
         if not any(fnmatchcase(folder.name, pattern) for pattern in patterns):
             continue
@@ -47,8 +50,8 @@ def main(*, packed: Path, out: Path, patterns: tuple[str, ...]) -> int:
         try:
             written = unpack(folder, out / folder.name)
         except (OSError, ValueError, KeyError, IndexError, DecodeError) as error:
-            bare_cli.print_error(f"{folder}: can't be unpacked ({bare_cli.describe(error)}); pack it again")
-            code = bare_cli.EXIT_PROBLEM
+            exit_codes.print_error(f"{folder}: can't be unpacked ({bare_cli.describe(error)}); pack it again")
+            code = exit_codes.EXIT_PROBLEM
             continue
         click.echo(f"{folder.name}: {time.perf_counter() - started:.1f} s" if written else f"{folder.name}: is there")
     return code

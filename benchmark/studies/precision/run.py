@@ -15,13 +15,13 @@ from pathlib import Path
 
 import click
 
-from benchmark.baselines.recordings import read_recordings
+from benchmark.baselines.recordings import shuffled_recordings
 from benchmark.core.constants import EXPORT_PYTHON
 from benchmark.studies.exports import export_all
 from benchmark.studies.precision.measure import measure
 from benchmark.studies.precision.report import page
 from nemo_triton.loadtest.provenance import machine
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import exit_codes, options
 
 
 @click.command(help=__doc__)
@@ -41,7 +41,7 @@ def precision(
         checkpoint, separator, manifest = pair.partition("=")
         if not separator:
             raise click.UsageError(f"{pair}: give CHECKPOINT=MANIFEST.")
-        recordings = read_recordings(Path(manifest))
+        recordings = shuffled_recordings(Path(manifest))
         models, refused = export_all(Path(checkpoint), repository, export_python)
         speech = Path(manifest).parent.name
         measurements.append(
@@ -49,8 +49,8 @@ def precision(
         )
     out.write_text(page(measurements, str(machine()["processor"])), encoding="utf-8")
     click.echo(out.read_text(encoding="utf-8"))
-    return cli.EXIT_OK
+    return exit_codes.EXIT_OK
 
 
 if __name__ == "__main__":
-    cli.run(precision)
+    options.run(precision)

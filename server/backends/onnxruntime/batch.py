@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from contract import dims_of, is_ragged
+from checks import dims_of, is_ragged
 
 Array = npt.NDArray[Any]
 NUMPY_TYPES = {"TYPE_INT32": np.int32, "TYPE_FP32": np.float32}
@@ -35,8 +35,8 @@ def feeds(config: Mapping[str, Any], requests: Sequence[Mapping[str, Array]]) ->
         result[entry["name"]] = _as_text(joined) if entry["data_type"] == "TYPE_STRING" else joined
     for entry in config.get("batch_input", ()):
         source = [request[entry["source_input"][0]] for request in requests]
-        made = batch_input(entry["kind"], source).astype(NUMPY_TYPES[entry["data_type"]])
-        result.update(dict.fromkeys(entry["target_name"], made))
+        values = batch_input(entry["kind"], source).astype(NUMPY_TYPES[entry["data_type"]])
+        result.update(dict.fromkeys(entry["target_name"], values))
     return result
 
 

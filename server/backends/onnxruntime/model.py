@@ -18,7 +18,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from audio_metric import AudioMetric
 from batch import Array, feeds, refusal, split
-from contract import WILDCARD, ConfigError, TensorInfo, check
+from checks import WILDCARD, ConfigError, TensorInfo, check
 from session import model_file, open_session
 
 AUTO_COMPLETED_MAX_BATCH_SIZE = 4

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import onnxruntime as ort
-from contract import ConfigError
+from checks import ConfigError
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -92,8 +92,8 @@ def gpu_providers(config: Mapping[str, Any], parameters: Mapping[str, str], devi
     for accelerator in _accelerators(config, "gpu_execution_accelerator"):
         options = accelerator.get("parameters") or {}
         if accelerator["name"] == "tensorrt":
-            found = _tensorrt_options(options, refuse)
-            providers.append((_available(TENSORRT, refuse), {**found, "device_id": str(device)}))
+            tensorrt_options = _tensorrt_options(options, refuse)
+            providers.append((_available(TENSORRT, refuse), {**tensorrt_options, "device_id": str(device)}))
         elif accelerator["name"] == "cuda":
             cuda_options |= {
                 name: _flag(name, value, refuse) if name in CUDA_FLAGS else value for name, value in options.items()
@@ -125,10 +125,10 @@ def load_libraries(providers: Providers) -> None:
 
 
 def _accelerators(config: Mapping[str, Any], kind: str) -> Sequence[Mapping[str, Any]]:
-    found: Sequence[Mapping[str, Any]] = ((config.get("optimization") or {}).get("execution_accelerators") or {}).get(
-        kind, ()
-    )
-    return found
+    accelerators: Sequence[Mapping[str, Any]] = (
+        (config.get("optimization") or {}).get("execution_accelerators") or {}
+    ).get(kind, ())
+    return accelerators
 
 
 def _available(provider: str, refuse: str) -> str:

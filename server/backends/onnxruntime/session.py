@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
-from contract import ConfigError
+from checks import ConfigError
 from providers import CPU, PACKAGES, Providers, gpu_providers, load_libraries, refuse_cpu_accelerators
 
 OPTIMIZATION_LEVELS = {

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmark.studies.gpu.placement.kernels import known_releases, read_kernels
 from benchmark.studies.gpu.placement.stages import PlacedStage, place_stages
-from nemo_triton.terminal import options as cli
+from nemo_triton.terminal import exit_codes, options
 
 
 @click.command()
@@ -40,7 +40,7 @@ from nemo_triton.terminal import options as cli
     "--json",
     "json_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    callback=cli.check_output,
+    callback=options.check_output,
     help="Also write all nodes and copies to this file.",
 )
 def placement(
@@ -52,7 +52,7 @@ def placement(
     outputs of a stage are not counted.
     """
     stages = place_stages(repository, patterns, read_kernels(release))
-    console = cli.console()
+    console = options.console()
     console.print(_table(stages, release))
     for stage in stages:
         for refusal in dict.fromkeys(stage.placement.refusals):
@@ -62,7 +62,7 @@ def placement(
             click.echo(line)
     if json_file is not None:
         json_file.write_text(json.dumps(_json(stages, release), indent=1) + "\n", encoding="utf-8")
-    return cli.EXIT_OK
+    return exit_codes.EXIT_OK
 
 
 def _table(stages: Sequence[PlacedStage], release: str) -> Table:
@@ -108,4 +108,4 @@ def _json(stages: Sequence[PlacedStage], release: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    cli.run(placement)
+    options.run(placement)

@@ -9,12 +9,12 @@ import onnx
 from onnx import TensorProto
 
 from benchmark.studies.gpu.placement.kernels import Kernels
-from benchmark.studies.gpu.placement.result import PER_BATCH, PER_BLOCK, PER_GROUP, Copy, PlacedNode, Placement
+from benchmark.studies.gpu.placement.result import PER_BATCH, PER_BLOCK, PER_BUCKET, Copy, PlacedNode, Placement
 
 HOST, DEVICE = "host", "device"
-PER_BODY = {"group": PER_GROUP, "step": "step", "join": "round"}
-"""What one iteration of a Loop is, by the name of its body: a group of similar length (length bucketing), a step of
-RNNT decoding, a round of joining strings. A Loop without a name of ours is Conformer's attention, and an iteration a
+PER_BODY = {"group": PER_BUCKET, "step": "step", "join": "round"}
+"""What one iteration of a Loop is, by the name of its body: a bucket of similar length (length bucketing), a step
+of RNNT decoding, a round of joining strings. A Loop without a name of ours is Conformer's attention, and an iteration a
 block of queries."""
 SMALL = 100
 """onnxruntime moves a calculation with an initializer of up to that many numbers to the CPU

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-PER_BATCH, PER_GROUP, PER_BLOCK = "batch", "group", "block"
+PER_BATCH, PER_BUCKET, PER_BLOCK = "batch", "bucket", "block"
 
 
 @dataclass(frozen=True)
 class PlacedNode:
     """A node and where it runs.
 
-    per: how often it runs, such as PER_GROUP
+    per: how often it runs, such as PER_BUCKET
     why: the reason if it runs on the CPU, else empty
     shapes: whether it only calculates with shapes, on the CPU because they are there
     """
@@ -29,7 +29,7 @@ class Copy:
     """A value that moves between host and device.
 
     to_host: a wait for the GPU; otherwise a copy to the device
-    per: how often, such as PER_GROUP
+    per: how often, such as PER_BUCKET
     name, operator: of the node that needs it, or of the Loop that takes it
     at_edge: whether it is copied as the body of a Loop or If begins or ends, and not by a Memcpy node
     """

@@ -129,7 +129,8 @@ def _check_dims(entry: Mapping[str, Any], info: TensorInfo, batching: bool, exac
             f"1 dimension and the first dimension must be -1; but shape expected by the model is {list(info.dims)}"
         )
     fits = len(expected) == len(info.dims) and all(
-        wanted == own or (own == WILDCARD and not exact) for wanted, own in zip(expected, info.dims, strict=True)
+        configured == given or (given == WILDCARD and not exact)
+        for configured, given in zip(expected, info.dims, strict=True)
     )
     if not fits:
         raise ConfigError(
