@@ -1,22 +1,22 @@
 # Two virtual environments, because NeMo's requirements and tritonserver's do not install together:
-# .venv/export writes model repositories, .venv/serve has the server and the client. A third, .venv/peers, has the
+# .venv/export writes model repositories, .venv/serve has the server and the client. A third, .venv/baselines, has the
 # packages that benchmarks and their tests measure beside them.
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 EXPORT := .venv/export/bin
 SERVE := .venv/serve/bin
-PEERS := .venv/peers/bin
+BASELINES := .venv/baselines/bin
 EXPORT_READY := .venv/export/.installed
 SERVER ?= server
 SERVE_READY := .venv/serve/.installed-$(SERVER)
-PEERS_READY := .venv/peers/.installed
+BASELINES_READY := .venv/baselines/.installed
 CHECKPOINTS := demo/coffee_ctc.nemo demo/coffee_rnnt.nemo
 TEST_REPOSITORY := build/test_repository
 FAMILY_REPOSITORY := build/family_repository
 PRECISION_REPOSITORY := build/precision_repository
 RECORDINGS := $(wildcard nemo_triton/demo_speech/manifest.jsonl ../shared/speech/*/*.jsonl)
-EXPORT_CODE := $(shell find export_scripts -name '*.py') nemo_triton/contract.py
+EXPORT_CODE := $(shell find export_scripts -name '*.py') nemo_triton/contract.py nemo_triton/audio.py nemo_triton/manifest.py
 SERVE_CHECKED := nemo_triton client server demo verification/attack tests/attack tests/client tests/docker tests/packaging tests/server tests/served tests/*.py
 EXPORT_CHECKED := export_scripts training benchmark verification/full_size tests/benchmark tests/export_scripts tests/training tests/full_size
 
@@ -55,8 +55,8 @@ WORDS := $(wildcard $(SPEECH)/words/simple_test.csv)
 COMPARED := $(basename $(notdir $(CHECKPOINTS))) stt_en_citrinet_256 stt_en_conformer_ctc_small
 RUN = $(SERVE)/python -m benchmark.run --repository $(REPORT)/repository --out $(REPORT_RESULTS)
 COMPARE = $(SERVE)/python -m benchmark.compare --repository $(REPORT)/repository --out $(REPORT_RESULTS) \
-	--export-python $(EXPORT)/python --peers-python $(PEERS)/python
-RNNT_PEERS := --checkpoint demo/coffee_rnnt.nemo --peer-models $(REPORT)/peer_models/coffee_rnnt
+	--export-python $(EXPORT)/python --baselines-python $(BASELINES)/python
+RNNT_BASELINES := --checkpoint demo/coffee_rnnt.nemo --baseline-models $(REPORT)/baseline_models/coffee_rnnt
 # pocketsphinx takes minutes for a pass over the read speech.
 SLOW := --without pocketsphinx --without faster_whisper
 PRECISION := build/precision
@@ -67,7 +67,7 @@ PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvid
 
 # Two measurements at once would measure each other.
 .NOTPARALLEL:
-.PHONY: report report-served report-compared perf-analyzer sclite docker-tools image-proof help install peers demo check test lint format attack benchmark-batching benchmark-gpu benchmark-precision gpu-pack verify-full verify-all clean
+.PHONY: report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack benchmark-batching benchmark-gpu benchmark-precision gpu-pack verify-full verify-all clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -88,11 +88,11 @@ $(SERVE_READY): pyproject.toml constraints/serve.txt
 	$(SERVE)/python -m server.install
 	touch $@
 
-peers: $(PEERS_READY) ## the packages that benchmarks measure beside ours
+baselines: $(BASELINES_READY) ## the packages that benchmarks measure beside ours
 
-$(PEERS_READY): pyproject.toml constraints/peers.txt
-	$(PYTHON) -m venv .venv/peers
-	$(PEERS)/pip install -q -c constraints/peers.txt -e '.[peers]'
+$(BASELINES_READY): pyproject.toml constraints/baselines.txt
+	$(PYTHON) -m venv .venv/baselines
+	$(BASELINES)/pip install -q -c constraints/baselines.txt -e '.[baselines]'
 	touch $@
 
 demo: install ## export a checkpoint, serve it, transcribe and measure
@@ -102,9 +102,9 @@ demo: install ## export a checkpoint, serve it, transcribe and measure
 check: lint ## lint, types and the fast tests; under two minutes once installed
 	$(SERVE)/python -m pytest -m fast tests
 
-test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISION_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(PEERS_READY) $(PERF_ANALYZER)/.installed $(DEPLOYMENT)/.installed sclite ## all tests
+test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISION_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(BASELINES_READY) $(PERF_ANALYZER)/.installed $(DEPLOYMENT)/.installed sclite ## all tests
 	$(EXPORT)/python -m pytest tests/export_scripts tests/training
-	$(SERVE)/python -m pytest tests/server tests/client tests/served tests/attack tests/benchmark tests/full_size tests/docker
+	$(SERVE)/python -m pytest tests/server tests/client tests/served tests/attack tests/benchmark tests/full_size tests/docker tests/packaging tests/test_layers.py
 
 $(TEST_REPOSITORY)/.exported: $(CHECKPOINTS) $(EXPORT_CODE) | install
 	rm -rf $(@D)
@@ -161,7 +161,7 @@ $(GPU)/.begun: $(EXPORT_CODE)
 	mkdir -p $(@D)
 	touch $@
 
-benchmark-gpu: install $(GPU)/.begun $(GPU_MODELS:%=$(REPORT)/%.nemo) ## served on a GPU beside PyTorch and the chip's bound, into docs/gpu_served.md (SERVER=server-gpu)
+benchmark-gpu: install $(GPU)/.begun $(GPU_MODELS:%=$(REPORT)/%.nemo) ## served on a GPU beside PyTorch and the chip's roofline, into docs/gpu_served.md (SERVER=server-gpu)
 	$(SERVE)/python -m benchmark.studies.gpu demo/coffee_ctc.nemo $(GPU_MODELS:%=$(REPORT)/%.nemo) --speech $(MANIFEST) \
 		--repository $(GPU)/repository --export-python $(EXPORT)/python --out $(GPU) --report docs/gpu_served.md
 
@@ -176,7 +176,7 @@ gpu-pack: install $(GPU_PACKED:%=$(GPU_PACK)/seeded/%.nemo) ## all that a GPU ma
 	$(EXPORT)/python -m benchmark.studies.gpu.pack $(CHECKPOINTS) $(GPU_PACKED:%=$(GPU_PACK)/seeded/%.nemo) --out $(GPU_PACK)/packed
 	$(SERVE)/python -m benchmark.studies.gpu.portable --out $(GPU_PACK)/portable
 
-report: report-served report-compared sclite ## speed, latency, WER of seven models beside peers, into docs/report; about an hour
+report: report-served report-compared sclite ## speed, latency, WER of seven models beside baselines, into docs/report; about an hour
 	$(SERVE)/python -m benchmark.score $(REPORT_RESULTS)
 	$(SERVE)/python -m benchmark.report $(REPORT_RESULTS) --out docs/report
 
@@ -184,15 +184,15 @@ report-served: $(REPORT)/repository/.exported $(REPORT)/data/.prepared
 	code=0; $(RUN) 'coffee_*' --data $(REPORT)/data/orders || code=$$?; \
 		$(RUN) 'stt_en_*' --data $(REPORT)/data/read || code=$$?; exit $$code
 
-report-compared: $(REPORT)/repository/.exported $(REPORT)/data/.prepared $(COMPARED:%=$(REPORT)/peer_models/%/.written) $(PEERS_READY)
-	$(COMPARE) coffee_rnnt $(RNNT_PEERS) --data $(REPORT)/data/orders
-	$(COMPARE) coffee_ctc --checkpoint demo/coffee_ctc.nemo --peer-models $(REPORT)/peer_models/coffee_ctc \
+report-compared: $(REPORT)/repository/.exported $(REPORT)/data/.prepared $(COMPARED:%=$(REPORT)/baseline_models/%/.written) $(BASELINES_READY)
+	$(COMPARE) coffee_rnnt $(RNNT_BASELINES) --data $(REPORT)/data/orders
+	$(COMPARE) coffee_ctc --checkpoint demo/coffee_ctc.nemo --baseline-models $(REPORT)/baseline_models/coffee_ctc \
 		--data $(REPORT)/data/orders $(SLOW)
 	$(COMPARE) stt_en_citrinet_256 --checkpoint $(REPORT)/stt_en_citrinet_256.nemo \
-		--peer-models $(REPORT)/peer_models/stt_en_citrinet_256 --data $(REPORT)/data/read $(SLOW)
+		--baseline-models $(REPORT)/baseline_models/stt_en_citrinet_256 --data $(REPORT)/data/read $(SLOW)
 	$(COMPARE) stt_en_conformer_ctc_small --checkpoint $(REPORT)/stt_en_conformer_ctc_small.nemo \
-		--peer-models $(REPORT)/peer_models/stt_en_conformer_ctc_small --data $(REPORT)/data/read $(SLOW)
-	$(if $(WORDS),$(COMPARE) coffee_rnnt $(RNNT_PEERS) --data $(REPORT)/data/words)
+		--baseline-models $(REPORT)/baseline_models/stt_en_conformer_ctc_small --data $(REPORT)/data/read $(SLOW)
+	$(if $(WORDS),$(COMPARE) coffee_rnnt $(RNNT_BASELINES) --data $(REPORT)/data/words)
 
 $(REPORT)/data/.prepared: $(ORDERS) $(MANIFEST) $(WORDS) | install
 	$(SERVE)/python -m benchmark.prepare orders=$(ORDERS) read=$(MANIFEST) $(WORDS:%=words=%) --out $(@D)
@@ -208,11 +208,11 @@ $(REPORT)/repository/.exported: $(CHECKPOINTS) $(FULL_SIZE:%=$(REPORT)/%.nemo) $
 	$(EXPORT)/python export_scripts/export.py $(CHECKPOINTS) $(FULL_SIZE:%=$(REPORT)/%.nemo) --repository $(@D)
 	touch $@
 
-$(REPORT)/peer_models/coffee_%/.written: demo/coffee_%.nemo benchmark/baselines/baseline_models.py | install
+$(REPORT)/baseline_models/coffee_%/.written: demo/coffee_%.nemo benchmark/baselines/baseline_models.py | install
 	$(EXPORT)/python -m benchmark.baselines.baseline_models $< --out $(@D)
 	touch $@
 
-$(REPORT)/peer_models/stt_en_%/.written: $(REPORT)/stt_en_%.nemo benchmark/baselines/baseline_models.py | install
+$(REPORT)/baseline_models/stt_en_%/.written: $(REPORT)/stt_en_%.nemo benchmark/baselines/baseline_models.py | install
 	$(EXPORT)/python -m benchmark.baselines.baseline_models $< --out $(@D)
 	touch $@
 

@@ -37,7 +37,9 @@ from nemo_triton.terminal import exit_codes, options
     "--without", multiple=True, type=click.Choice(BASELINES), help="A baseline to leave out; may be given again."
 )
 @click.option("--export-python", default=EXPORT_PYTHON, type=click.Path(path_type=Path))
-@click.option("--baselines-python", "--peers-python", default=".venv/peers/bin/python", type=click.Path(path_type=Path))
+@click.option(
+    "--baselines-python", "--peers-python", default=".venv/baselines/bin/python", type=click.Path(path_type=Path)
+)
 def compare(
     model: str,
     repository: Path,

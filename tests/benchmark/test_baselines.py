@@ -18,7 +18,7 @@ from nemo_triton.loadtest.recording import Recording
 from nemo_triton.manifest import Utterance
 
 NEMO_PYTHON = ROOT / ".venv" / "export" / "bin" / "python"
-BASELINES_PYTHON = ROOT / ".venv" / "peers" / "bin" / "python"
+BASELINES_PYTHON = ROOT / ".venv" / "baselines" / "bin" / "python"
 CONFORMER_CHECKPOINT = BUILD / "tiny_models" / "tiny_conformer.nemo"
 RECORDINGS = shuffled_recordings(DEMO_MANIFEST)[:4]
 FILES = [recording.utterance.name for recording in RECORDINGS]
@@ -118,7 +118,7 @@ def test_pocketsphinx_hears_most_words_and_takes_no_batches() -> None:
         ("onnx_asr", Path("nowhere"), "^no model: nowhere does not exist$"),
         ("sherpa_onnx", DEMO_MANIFEST.parent, "demo_speech can't be loaded: FileNotFoundError: .*config.json"),
         ("faster_whisper", DEMO_MANIFEST.parent, "demo_speech can't be loaded: RuntimeError: Unable to open file"),
-        ("nemo", DEMO_CHECKPOINT, "^no package torch in .*peers; install it there$"),
+        ("nemo", DEMO_CHECKPOINT, "^no package torch in .*baselines; install it there$"),
         ("pocketsphinx", DEMO_CHECKPOINT, "coffee_ctc.nemo: only the model in its package is measured; name none$"),
     ],
 )

@@ -17,7 +17,7 @@ from benchmark.baselines.errors import NotRun
 from benchmark.baselines.process import Process, baseline_command
 from benchmark.baselines.recordings import shuffled_recordings
 
-BASELINES_PYTHON = ROOT / ".venv" / "peers" / "bin" / "python"
+BASELINES_PYTHON = ROOT / ".venv" / "baselines" / "bin" / "python"
 RECORDINGS = shuffled_recordings(DEMO_MANIFEST)[:2]
 READY = json.dumps({"ready": "it 1.0", "batches": True})
 
