@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from google.protobuf import text_format
 from onnx import TensorProto, helper
@@ -93,7 +95,7 @@ def model(
     nodes: Sequence[onnx.NodeProto],
     inputs: Sequence[Value],
     outputs: Sequence[Value],
-    constants: dict[str, np.ndarray],  # type: ignore[type-arg]
+    constants: Mapping[str, npt.NDArray[Any]],
 ) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
