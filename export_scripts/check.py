@@ -12,9 +12,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import click
+try:
+    import click
 
-from export_scripts.repository.validate import check_repository, models_in
+    from export_scripts.repository.validate import check_repository, models_in
+except ModuleNotFoundError as missing:
+    if __name__ != "__main__":
+        raise
+    # From this file's folder: the package export_scripts may be what is missing.
+    from missing_package import report
+
+    sys.exit(report(missing))
 
 
 @click.command(help=__doc__)

@@ -20,7 +20,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-# A missing package usually means the wrong virtual environment. Say so instead of printing a traceback.
 try:
     import click
     from rich.console import Console
@@ -50,12 +49,10 @@ try:
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":
         raise
-    print(
-        f"error: there is no module {missing.name} in this Python; activate the environment for exports: "
-        ". .venv/export/bin/activate (see README.md, Install)",
-        file=sys.stderr,
-    )
-    sys.exit(2)
+    # From this file's folder: the package export_scripts may be what is missing.
+    from missing_package import report
+
+    sys.exit(report(missing))
 
 LIST_WIDTH = 150
 

@@ -158,9 +158,11 @@ def test_a_pretrained_name_that_nemo_does_not_know(tmp_path: Path) -> None:
     assert not (tmp_path / "repository").exists()
 
 
-def test_a_python_without_the_exports_packages_is_told_the_environment() -> None:
+@pytest.mark.parametrize("arguments", [("export.py", "--list"), ("check.py", ".")])
+def test_a_python_without_the_exports_packages_is_told_the_environment(arguments: tuple[str, str]) -> None:
+    script, argument = arguments
     # -S: this Python without what is installed.
-    command = [sys.executable, "-S", "export_scripts/export.py", "--list"]
+    command = [sys.executable, "-S", f"export_scripts/{script}", argument]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
