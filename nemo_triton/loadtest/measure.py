@@ -109,7 +109,7 @@ async def measure(
             server_gone=effort.server_gone,
         )
         after: Mapping[UpPeriod, Snapshot] = {}
-        # Where all servers went away, each request that they left unanswered already says so.
+        # If all servers are down, the responses of the requests in flight already say so.
         with suppress(RecognizerError):
             after = await servers.counters_by_period()
         counted = {

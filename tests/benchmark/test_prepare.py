@@ -1,4 +1,4 @@
-"""The command that prepares data sets, on manifests of one's own."""
+"""The command that prepares data sets, from a user's manifests."""
 
 from __future__ import annotations
 
