@@ -12,7 +12,6 @@ Blocking and asyncio: `Recognizer`, `AsyncRecognizer`. What a server has: `list_
 
 import os
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 # Before gRPC is imported: it prints each failed handshake to stderr, which the errors raised already tell.
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
     from nemo_triton.tls import Tls
     from nemo_triton.transcript import Transcript
 
+    __version__: str
+
 # Imported when they are used: exports take the contract from this package and need no gRPC for that.
 _NAMES_BY_MODULE = {
     "audio": ("Samples", "load_audio"),
@@ -63,16 +64,23 @@ _NAMES_BY_MODULE = {
 }
 _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
-try:
-    __version__ = version("nemo-triton")
-except PackageNotFoundError:  # The sources alone, as in an image.
-    __version__ = "unknown"
-
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return _version()
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def _version() -> str:
+    # Not at the top: looking it up takes longer than everything else in this file.
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("nemo-triton")
+    except PackageNotFoundError:  # The sources alone, as in an image.
+        return "unknown"
 
 
 def __dir__() -> list[str]:
