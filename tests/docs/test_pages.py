@@ -1,0 +1,143 @@
+"""Pages link to what exists, and their commands are real: programs, options, quoting."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+from locations import ROOT
+from pages import Block, Command, blocks, commands, pages
+
+README_LINES = 150
+_LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)|(?:src|srcset)=\"(?P<source>[^\"]+)\"")
+_HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+SHELL_BLOCKS = [block for block in blocks() if block.language == "sh"]
+PYTHON = re.compile(r"(?:\S+=\S* )*python3? (?P<program>-m [\w.]+|[\w./]+\.py)")
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    words = re.sub(r"[`*]|\]\(.*?\)", "", heading).lower()
+    return re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    broken = []
+    for match in _LINK.finditer(text):
+        target, _, section = (match["target"] or match["source"]).partition("#")
+        if re.match(r"\w+:", target):
+            continue
+        file = (page.parent / target).resolve() if target else page
+        if not file.exists() or (
+            section and section not in map(anchor, _HEADING.findall(file.read_text(encoding="utf-8")))
+        ):
+            broken.append(match[0])
+    assert not broken
+
+
+@pytest.mark.fast
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= README_LINES
+
+
+@pytest.mark.fast
+def test_every_page_is_linked_from_readme_or_another_page() -> None:
+    texts = {page: page.read_text(encoding="utf-8") for page in pages()}
+    unlinked = [
+        page.name
+        for page in texts
+        if page.parent == ROOT / "docs"
+        and not any(page.name in text for other, text in texts.items() if other != page)
+    ]
+    assert not unlinked
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("block", SHELL_BLOCKS, ids=str)
+def test_shell_blocks_parse(block: Block) -> None:
+    done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("command", commands(), ids=str)
+def test_zsh_takes_the_command_as_bash_does(command: Command) -> None:
+    """zsh fails on patterns that match no file, and takes no comments in an interactive shell."""
+    unquoted = re.sub(r"'[^']*'|\"[^\"]*\"", "", command.text)
+    assert not re.search(r"(?<![$\\])[*?\[\]]", unquoted), "quote the pattern"
+    assert not re.search(r"\s#", unquoted), "move the comment into the text before the block"
+
+
+@pytest.mark.fast
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    named = {match for page in pages() for match in re.findall(r"`make ([a-z][a-z-]*)", page.read_text("utf-8"))}
+    named |= {match for command in commands() for match in re.findall(r"(?:^|&& )make ([a-z][a-z-]*)", command.text)}
+    assert named <= targets
+
+
+@pytest.mark.fast
+def test_named_files_exist() -> None:
+    """Programs in commands are files of the project or modules of it."""
+    missing = []
+    for command in commands():
+        for match in PYTHON.finditer(command.text):
+            program = match["program"]
+            if program.startswith("-m "):
+                path = ROOT / Path(*program[3:].split("."))
+                if (ROOT / path.relative_to(ROOT).parts[0]).is_dir() and not (
+                    path.with_suffix(".py").exists() or (path / "__main__.py").exists()
+                ):
+                    missing.append(str(command))
+            elif not (ROOT / program).exists():
+                missing.append(str(command))
+    assert not missing
+
+
+@cache
+def _help(program: tuple[str, ...]) -> str:
+    done = subprocess.run([*program, "--help"], cwd=ROOT, capture_output=True, text=True)
+    shown = done.stdout + done.stderr
+    # tritonserver exits with 1 after its help.
+    assert "usage:" in shown.lower(), shown
+    return shown
+
+
+def _programs(command: str) -> list[tuple[tuple[str, ...], list[str]]]:
+    """Return the project's programs in a command line, each with the options given to it."""
+    calls = []
+    for part in re.split(r"&&|\|\||[|;]", command):
+        words = shlex.split(part, comments=True)
+        while words and re.fullmatch(r"\w+=.*", words[0]):
+            words.pop(0)
+        if not words:
+            continue
+        environment = ".venv/export" if re.search(r"export_scripts|baseline_models|rnnt_decoding|full_size", part) else ".venv/serve"
+        if words[0] in ("python", "python3") and len(words) > 1 and words[1] != "-c":
+            start = 3 if words[1] == "-m" else 2
+            if words[1] == "-m" and words[2] in ("venv", "pip", "build"):
+                continue
+            program = (f"{environment}/bin/python", *words[1:start])
+        elif words[0] in ("tritonserver", "nemo-triton"):
+            start = 2 if words[0] == "nemo-triton" else 1
+            program = (f".venv/serve/bin/{words[0]}", *words[1:start])
+        else:
+            continue
+        calls.append((program, [word.partition("=")[0] for word in words[start:] if word.startswith("--")]))
+    return calls
+
+
+@pytest.mark.parametrize("command", commands(), ids=str)
+def test_options_exist(command: Command) -> None:
+    for program, options in _programs(command.text):
+        shown = _help(program)
+        missing = [option for option in options if not re.search(rf"{re.escape(option)}\b", shown)]
+        assert not missing, f"{' '.join(program)} has no {', '.join(missing)}"
