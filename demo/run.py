@@ -15,13 +15,17 @@ MODEL = "coffee_rnnt"
 OTHER_MODEL = "coffee_ctc"
 
 NEXT_STEPS = f"""
-Done. Both models ({MODEL}, {OTHER_MODEL}) are in model_repository. What to do next:
+The models {MODEL} and {OTHER_MODEL} are in model_repository. What to do next:
 
-  serve them                . .venv/serve/bin/activate
-                            tritonserver --model-repository model_repository
-  export your own model     . .venv/export/bin/activate
-                            python export_scripts/export.py CHECKPOINT --repository model_repository
-  read on                   docs/export.md, docs/serve.md, docs/client.md, docs/benchmark.md"""
+Serve them:
+  . .venv/serve/bin/activate
+  tritonserver --model-repository model_repository
+
+Export your own model (CHECKPOINT is a .nemo file or the name of a pretrained model):
+  . .venv/export/bin/activate
+  python export_scripts/export.py CHECKPOINT --repository model_repository
+
+Read more: docs/export.md, docs/serve.md, docs/client.md, docs/benchmark.md"""
 
 
 def main() -> int:
