@@ -70,7 +70,7 @@ def test_another_platform(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.fast
 def test_a_python_without_a_stub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "python_version", lambda: "3.99")
-    with pytest.raises(LaunchError, match=r"no Python backend for Python 3.99; it has .*3\.11"):
+    with pytest.raises(LaunchError, match=r"no Python backend for Python 3.99; use Python .*3\.11"):
         launch.find_triton()
 
 
