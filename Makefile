@@ -200,7 +200,7 @@ $(REPORT)/data/.prepared: $(ORDERS) $(MANIFEST) $(WORDS) | install
 	$(SERVE)/python -m benchmark.prepare orders=$(ORDERS) read=$(MANIFEST) $(WORDS:%=words=%) --out $(@D)
 	touch $@
 
-# Marked as written by the installed NeMo: NeMo uses the front end of its own version for every checkpoint.
+# Marked as written by the installed NeMo, because NeMo reads every checkpoint with its current front end.
 $(REPORT)/stt_en_%.nemo: $(wildcard verification/full_size/*.py) | install
 	rm -f $@
 	$(EXPORT)/python -m verification.full_size.make_checkpoint stt_en_$* --nemo-version 2.7.3 --out $@
@@ -262,7 +262,7 @@ image-proof: $(TEST_REPOSITORY)/.exported $(DEPLOYMENT)/.installed ## build the 
 			buildah podman runc netavark aardvark-dns iptables debootstrap; } > /dev/null
 	PATH=$(abspath $(SERVE)):$$PATH docker/proof/prove_images.sh $(TEST_REPOSITORY) $(basename $(notdir $(firstword $(CHECKPOINTS))))
 
-# Marked as written by the installed NeMo: NeMo uses the front end of its own version for every checkpoint.
+# Marked as written by the installed NeMo, because NeMo reads every checkpoint with its current front end.
 $(BATCHING)/.exported: $(wildcard verification/full_size/*.py) $(EXPORT_CODE) | install
 	rm -rf $(@D)
 	$(EXPORT)/python -m verification.full_size.make_checkpoint $(BATCHING_MODEL) --nemo-version 2.7.3 \

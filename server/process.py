@@ -72,7 +72,7 @@ def running_server(
         grpc = grpc or f"127.0.0.1:{free_port}"
         address, _, port = grpc.rpartition(":")
         ports = [f"--http-port={http}", f"--grpc-port={port}", f"--metrics-port={metrics}"]
-        # Listen on this machine only: anyone who reaches the server can load and unload models. Metrics follow HTTP.
+        # Listen on this machine only: anyone who reaches the server may load models. Metrics use HTTP's address.
         addresses = [f"--grpc-address={address}", "--http-address=127.0.0.1"]
         output = stack.enter_context(log.open("wb"))
         process = subprocess.Popen(

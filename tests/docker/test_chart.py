@@ -15,7 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from deployment import CHART, DOCKER, MAKE_CERTIFICATES, TOOLS, for_this_machine
-from locations import DEMO_CHECKPOINT
+from locations import DEMO_CHECKPOINT, ROOT
 
 from server.process import running_server
 
@@ -133,6 +133,20 @@ def test_tritonserver_accepts_the_flags(repository: Path, tmp_path: Path, name: 
     with running_server(repository, [*for_this_machine(flags, tls=str(tmp_path)), *one_model]) as server:
         # With TLS, HTTP listens for the probes only. Prometheus must still reach the metrics.
         assert ("Metrics Service at 0.0.0.0" in server.log.read_text()) == ("tls" in VARIANTS[name])
+
+
+def test_values_in_the_documentation_exist() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    paths = re.findall(r"--set '?([\w.]+)", page) + re.findall(r"`([a-zA-Z]+(?:\.[a-zA-Z]+)+)(?:=true)?`", page)
+    # tls.crt and tls.key are files in a Secret.
+    documented = [path for path in paths if path.split(".")[0] in values and not path.endswith((".crt", ".key"))]
+    assert {"image.repository", "image.tag", "image.pullSecrets", "tls.enabled"} <= set(documented)
+    for path in documented:
+        value = values
+        for key in path.split("."):
+            assert key in value, path
+            value = value[key]
 
 
 def test_the_headless_service_resolves_to_every_ready_server() -> None:

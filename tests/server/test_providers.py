@@ -92,8 +92,8 @@ def test_tensorrt_with_cuda_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("accelerators", "parameters", "installed", "says"),
     [
-        (gpu("cuda"), {}, ["CPUExecutionProvider"], "CUDAExecutionProvider: install onnxruntime-gpu"),
-        (gpu("tensorrt"), {}, CUDA_ONLY, "TensorrtExecutionProvider: install onnxruntime-gpu.* and tensorrt"),
+        (gpu("cuda"), {}, ["CPUExecutionProvider"], "onnxruntime lacks CUDAExecutionProvider; install onnxruntime-gpu"),
+        (gpu("tensorrt"), {}, CUDA_ONLY, "lacks TensorrtExecutionProvider; install onnxruntime-gpu.* tensorrt"),
         (gpu("tensorrt", precision_mode="FP4"), {}, ALL, "unsupported precision mode 'FP4' is requested"),
         (gpu("tensorrt", fast="1"), {}, ALL, "unknown parameter 'fast' is provided for TensorRT Execution Accelerator"),
         (gpu("tensorrt", trt_engine_cache_enable="yes"), {}, ALL, "trt_engine_cache_enable is 'yes'; expected 0, 1"),

@@ -144,7 +144,7 @@ def _accelerators(config: Mapping[str, Any], kind: str) -> Sequence[Mapping[str,
 
 def _available(provider: str, prefix: str) -> str:
     if provider not in ort.get_available_providers():
-        raise ConfigError(prefix + f"needs {provider} to run on a GPU: install {PACKAGES[provider]}")
+        raise ConfigError(prefix + f"onnxruntime lacks {provider}; install {PACKAGES[provider]}")
     return provider
 
 

@@ -90,7 +90,7 @@ def _open_on_gpu(
     missing = [name for name in provider_names if name not in session.get_providers()]
     if missing:
         raise ConfigError(
-            f"model '{config['name']}': onnxruntime has {missing[0]} but can't use it: install {PACKAGES[missing[0]]}; "
-            "the server's log says which library is missing"
+            f"model '{config['name']}': onnxruntime has {missing[0]} but can't load it; install {PACKAGES[missing[0]]} "
+            "(the server's log names the missing library)"
         )
     return session
