@@ -1,6 +1,6 @@
-# Two virtual environments, because NeMo's requirements and tritonserver's do not install together:
-# .venv/export writes model repositories, .venv/serve has the server and the client. A third, .venv/baselines, has the
-# packages that benchmarks and their tests measure beside them.
+# Two virtual environments, because NeMo's requirements conflict with tritonserver's:
+# .venv/export writes model repositories, .venv/serve has the server and the client.
+# A third, .venv/baselines, has the recognizers that benchmarks compare with.
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -12,6 +12,8 @@ SERVER ?= server
 SERVE_READY := .venv/serve/.installed-$(SERVER)
 BASELINES_READY := .venv/baselines/.installed
 CHECKPOINTS := demo/coffee_ctc.nemo demo/coffee_rnnt.nemo
+# The more accurate first.
+DEMO_CHECKPOINTS := demo/coffee_rnnt.nemo demo/coffee_ctc.nemo
 TEST_REPOSITORY := build/test_repository
 FAMILY_REPOSITORY := build/family_repository
 PRECISION_REPOSITORY := build/precision_repository
@@ -28,14 +30,14 @@ MANIFEST ?= $(firstword $(wildcard ../shared/speech/read/manifest.jsonl) nemo_tr
 
 BATCHING := build/batching
 BATCHING_MODEL := stt_en_citrinet_256
-BATCHING_NOTE := The architecture at full size with **random weights**: its texts are gibberish that follows the \
-audio, and no figure here is one of a published model.
+BATCHING_NOTE := The architecture at full size with **random weights**: its texts are gibberish, and no figure here is \
+one of a published model.
 SPEECH_SETS := $(or $(foreach set,read/manifest.jsonl coffee/test.jsonl,\
 	$(patsubst %,$(patsubst %/,%,$(dir $(set)))=%,$(wildcard ../shared/speech/$(set)))),\
 	commands=nemo_triton/demo_speech/manifest.jsonl)
 
 GPU := build/gpu
-# On a CPU the large ones would take hours, and show no more.
+# On a CPU the large models take hours and show nothing new.
 GPU_MODELS ?= $(if $(shell command -v nvidia-smi),stt_en_conformer_ctc_small stt_en_conformer_ctc_large \
 	stt_en_citrinet_1024 stt_en_contextnet_1024 stt_en_conformer_transducer_small,stt_en_conformer_ctc_small)
 
@@ -65,14 +67,14 @@ PERF_ANALYZER := build/perf_analyzer
 DEPLOYMENT := build/deployment
 PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvidia_pytriton.libs))
 
-# Two measurements at once would measure each other.
+# Concurrent measurements would disturb each other.
 .NOTPARALLEL:
 .PHONY: report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack benchmark-batching benchmark-gpu benchmark-precision gpu-pack verify-full verify-all clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21
 
-install: $(EXPORT_READY) $(SERVE_READY) ## both virtual environments
+install: $(EXPORT_READY) $(SERVE_READY) ## create the environments for export and for serving
 
 $(EXPORT_READY): pyproject.toml constraints/export.txt
 	$(PYTHON) -m venv .venv/export
@@ -88,21 +90,21 @@ $(SERVE_READY): pyproject.toml constraints/serve.txt
 	$(SERVE)/python -m server.install
 	touch $@
 
-baselines: $(BASELINES_READY) ## the packages that benchmarks measure beside ours
+baselines: $(BASELINES_READY) ## create the environment of the recognizers that benchmarks compare with
 
 $(BASELINES_READY): pyproject.toml constraints/baselines.txt
 	$(PYTHON) -m venv .venv/baselines
 	$(BASELINES)/pip install -q -c constraints/baselines.txt -e '.[baselines]'
 	touch $@
 
-demo: install ## export a checkpoint, serve it, transcribe and measure
-	$(EXPORT)/python export_scripts/export.py demo/coffee_ctc.nemo --repository model_repository
+demo: install ## export two small checkpoints, serve them, transcribe and measure
+	$(EXPORT)/python export_scripts/export.py $(DEMO_CHECKPOINTS) --repository model_repository
 	$(SERVE)/python demo/run.py
 
-check: lint ## lint, types and the fast tests; under two minutes once installed
+check: lint ## lint, types and the tests without server and NeMo; 2 minutes
 	$(SERVE)/python -m pytest -m fast tests
 
-test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISION_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(BASELINES_READY) $(PERF_ANALYZER)/.installed $(DEPLOYMENT)/.installed sclite ## all tests
+test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISION_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(BASELINES_READY) $(PERF_ANALYZER)/.installed $(DEPLOYMENT)/.installed sclite ## all tests, with tritonserver and NeMo; 25 minutes
 	$(EXPORT)/python -m pytest tests/export_scripts tests/training
 	$(SERVE)/python -m pytest tests/server tests/client tests/served tests/attack tests/benchmark tests/full_size tests/docker tests/packaging tests/test_layers.py
 
@@ -130,48 +132,48 @@ build/onnxruntime_1_19/.installed: | install
 	$(SERVE)/pip install -q --no-deps --upgrade --target $(@D) onnxruntime==1.19.2
 	touch $@
 
-verify-full: install ## five full-size models with random weights, served beside NeMo (MANIFEST=speech.jsonl)
+verify-full: install ## compare five full-size models with NeMo as served, random weights (MANIFEST=speech.jsonl)
 	$(VERIFY) $(FULL_SIZE) --folder build/verify_full --out build/verify_full/parity.md
 
-verify-all: install ## all 22, 16 recordings each, into docs/full_size.md; about an hour
+verify-all: install ## the same for all 22, into docs/full_size.md; 1 hour
 	$(VERIFY) --all --clean --recordings 16 --at-once 8 --folder build/full_size --out docs/full_size.md
 
-attack: install $(TEST_REPOSITORY)/.exported ## 10,000 good and bad requests at once, into docs/attack.md; some minutes
+attack: install $(TEST_REPOSITORY)/.exported ## send 10,000 valid and invalid requests, into docs/attack.md; some minutes
 	$(SERVE)/python -m verification.attack.attack $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY) \
 		--out docs/attack.md
 
-benchmark-batching: install $(BATCHING)/.exported ## ways to batch mixed lengths, into docs/batching.md; a quarter of an hour
+benchmark-batching: install $(BATCHING)/.exported ## compare ways to batch mixed lengths, into docs/batching.md; 15 minutes
 	$(SERVE)/python -m benchmark.studies.batching.run $(BATCHING)/$(BATCHING_MODEL).nemo --repository $(BATCHING)/repository \
 		$(SPEECH_SETS:%=--speech %) --note "$(BATCHING_NOTE)" --out docs/batching.md
 
-# Those of another version of the export would be taken for today's.
+# Start empty when the export changes: models of an older export would be reused.
 $(PRECISION)/.begun: $(EXPORT_CODE)
 	rm -rf $(@D)
 	mkdir -p $(@D)
 	touch $@
 
-benchmark-precision: install $(PRECISION)/.begun $(PRECISION_MODELS:%=$(REPORT)/%.nemo) ## fp32, fp16 and int8 side by side, into docs/precision.md; half an hour
+benchmark-precision: install $(PRECISION)/.begun $(PRECISION_MODELS:%=$(REPORT)/%.nemo) ## compare fp32, fp16 and int8, into docs/precision.md; 30 minutes
 	$(SERVE)/python -m benchmark.studies.precision.run $(CHECKPOINTS:%=%=$(ORDERS)) \
 		$(PRECISION_MODELS:%=$(REPORT)/%.nemo=$(MANIFEST)) --repository $(PRECISION) \
 		--export-python $(EXPORT)/python --out docs/precision.md
 
-# Those of another version of the export would be taken for today's.
+# Start empty when the export changes: models of an older export would be reused.
 $(GPU)/.begun: $(EXPORT_CODE)
 	rm -rf $(@D)
 	mkdir -p $(@D)
 	touch $@
 
-benchmark-gpu: install $(GPU)/.begun $(GPU_MODELS:%=$(REPORT)/%.nemo) ## served on a GPU beside PyTorch and the chip's roofline, into docs/gpu_served.md (SERVER=server-gpu)
+benchmark-gpu: install $(GPU)/.begun $(GPU_MODELS:%=$(REPORT)/%.nemo) ## compare ways to serve on a GPU, into docs/gpu_served.md (SERVER=server-gpu)
 	$(SERVE)/python -m benchmark.studies.gpu demo/coffee_ctc.nemo $(GPU_MODELS:%=$(REPORT)/%.nemo) --speech $(MANIFEST) \
 		--repository $(GPU)/repository --export-python $(EXPORT)/python --out $(GPU) --report docs/gpu_served.md
 
-# Encoders whose large weights are drawn from their names, so that they need not be copied.
+# Large weights are generated from their names, so they need not be copied to the GPU machine.
 $(GPU_PACK)/seeded/%.nemo: $(wildcard verification/full_size/*models.py verification/full_size/model_parts.py) \
 		verification/full_size/make_checkpoint.py verification/full_size/random_weights.py verification/full_size/seeded.py | install
 	rm -f $@
 	$(EXPORT)/python -m verification.full_size.make_checkpoint $* --seeded --nemo-version 2.7.3 --out $@
 
-gpu-pack: install $(GPU_PACKED:%=$(GPU_PACK)/seeded/%.nemo) ## all that a GPU machine without a network needs, into build/gpu_pack; half an hour
+gpu-pack: install $(GPU_PACKED:%=$(GPU_PACK)/seeded/%.nemo) ## pack all that a GPU machine without a network needs, into build/gpu_pack; 30 minutes
 	rm -rf $(GPU_PACK)/packed
 	$(EXPORT)/python -m benchmark.studies.gpu.pack $(CHECKPOINTS) $(GPU_PACKED:%=$(GPU_PACK)/seeded/%.nemo) --out $(GPU_PACK)/packed
 	$(SERVE)/python -m benchmark.studies.gpu.portable --out $(GPU_PACK)/portable
@@ -198,7 +200,7 @@ $(REPORT)/data/.prepared: $(ORDERS) $(MANIFEST) $(WORDS) | install
 	$(SERVE)/python -m benchmark.prepare orders=$(ORDERS) read=$(MANIFEST) $(WORDS:%=words=%) --out $(@D)
 	touch $@
 
-# As if the installed NeMo had written it, which reads every checkpoint with its own front end.
+# Marked as written by the installed NeMo, because NeMo reads every checkpoint with its current front end.
 $(REPORT)/stt_en_%.nemo: $(wildcard verification/full_size/*.py) | install
 	rm -f $@
 	$(EXPORT)/python -m verification.full_size.make_checkpoint stt_en_$* --nemo-version 2.7.3 --out $@
@@ -216,12 +218,12 @@ $(REPORT)/baseline_models/stt_en_%/.written: $(REPORT)/stt_en_%.nemo benchmark/b
 	$(EXPORT)/python -m benchmark.baselines.baseline_models $< --out $(@D)
 	touch $@
 
-perf-analyzer: $(PERF_ANALYZER)/.installed $(REPORT)/repository/.exported $(REPORT)/data/.prepared ## bench.py beside Triton's perf_analyzer
+perf-analyzer: $(PERF_ANALYZER)/.installed $(REPORT)/repository/.exported $(REPORT)/data/.prepared ## compare bench.py with Triton's perf_analyzer
 	$(SERVE)/python -m benchmark.studies.perf_analyzer \
 		stt_en_citrinet_256 --repository $(REPORT)/repository --manifest $(REPORT)/data/read/manifest.jsonl \
 		--out $(PERF_ANALYZER) --concurrency 8 --rate 5 --perf-analyzer $(PERF_ANALYZER)/run
 
-# A client package for Linux that carries perf_analyzer; two of its libraries are among the server's.
+# This client package for Linux contains perf_analyzer. Two libraries that it needs come from the server's package.
 $(PERF_ANALYZER)/.installed: | install
 	$(SERVE)/pip install -q --no-deps --upgrade --target $(@D) --platform manylinux1_x86_64 --only-binary=:all: \
 		tritonclient==2.51.0
@@ -233,34 +235,34 @@ $(PERF_ANALYZER)/.installed: | install
 	chmod +x $(@D)/run
 	touch $@
 
-sclite: ## NIST's scorer, on Debian and Ubuntu, where one may install it
+sclite: ## install NIST's scorer, on Debian and Ubuntu as root
 	@test -x /usr/lib/sctk/bin/sclite || command -v sclite > /dev/null \
 		|| { apt-get update -qq && apt-get install -y -qq sctk; } > /dev/null 2>&1 \
-		|| echo "sclite is not here and can't be installed (package sctk): scores come without its second opinion"
+		|| echo "sclite is missing and can't be installed (package sctk): scores are not compared with it"
 
-docker-tools: $(DEPLOYMENT)/.installed ## what checks docker/: linters, schemas, Prometheus
+docker-tools: $(DEPLOYMENT)/.installed ## install what the tests of docker/ need: linters, schemas, Prometheus
 
-# Prometheus is unpacked and not installed: Debian's package would start one.
+# Prometheus is unpacked, not installed: installing Debian's package starts a service.
 $(DEPLOYMENT)/.installed: pyproject.toml constraints/serve.txt | install
 	mkdir -p $(@D)
 	$(SERVE)/pip install -q -c constraints/serve.txt -e '.[deployment]'
 	$(SERVE)/pip install -q --no-deps --upgrade --target $(@D)/kserve kserve==0.21.0
 	cd $(@D) && npm install -s --no-audit --no-fund @kubernetes-models/keda@2.0.0 \
 		@kubernetes-models/prometheus-operator@6.0.0 \
-		|| echo "npm is not here: the chart is not held against the schemas of KEDA and of the Prometheus operator"
+		|| echo "npm is missing: the chart is not checked with the schemas of KEDA and the Prometheus operator"
 	rm -f $(@D)/prometheus_*.deb
 	cd $(@D) && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } \
 		> /dev/null 2>&1 && dpkg -x prometheus_*.deb prometheus \
-		|| echo "Debian's package prometheus can't be fetched: rules and dashboard are not tried on a real Prometheus"
+		|| echo "Debian's package prometheus can't be downloaded: rules and dashboard are not tested with Prometheus"
 	touch $@
 
-image-proof: $(TEST_REPOSITORY)/.exported $(DEPLOYMENT)/.installed ## build images without Docker, run and measure them; as root on Debian
+image-proof: $(TEST_REPOSITORY)/.exported $(DEPLOYMENT)/.installed ## build the images without Docker, run and measure them; Debian, as root
 	command -v buildah podman runc debootstrap > /dev/null && dpkg -s netavark aardvark-dns > /dev/null 2>&1 \
 		|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends \
 			buildah podman runc netavark aardvark-dns iptables debootstrap; } > /dev/null
 	PATH=$(abspath $(SERVE)):$$PATH docker/proof/prove_images.sh $(TEST_REPOSITORY) $(basename $(notdir $(firstword $(CHECKPOINTS))))
 
-# As if the installed NeMo had written it, which reads every checkpoint with its own front end.
+# Marked as written by the installed NeMo, because NeMo reads every checkpoint with its current front end.
 $(BATCHING)/.exported: $(wildcard verification/full_size/*.py) $(EXPORT_CODE) | install
 	rm -rf $(@D)
 	$(EXPORT)/python -m verification.full_size.make_checkpoint $(BATCHING_MODEL) --nemo-version 2.7.3 \
@@ -268,15 +270,15 @@ $(BATCHING)/.exported: $(wildcard verification/full_size/*.py) $(EXPORT_CODE) | 
 	$(EXPORT)/python export_scripts/export.py $(BATCHING)/$(BATCHING_MODEL).nemo --repository $(BATCHING)/repository
 	touch $@
 
-lint: install ## ruff and mypy
+lint: install ## run ruff and mypy
 	$(SERVE)/ruff check .
 	$(SERVE)/ruff format --check .
 	$(EXPORT)/mypy --strict $(EXPORT_CHECKED)
 	$(SERVE)/mypy --strict $(SERVE_CHECKED)
 
-format: install ## let ruff rewrite what it can
+format: install ## reformat the code with ruff
 	$(SERVE)/ruff check --fix .
 	$(SERVE)/ruff format .
 
-clean: ## remove what was built, but not the virtual environments
+clean: ## remove build/ and caches, keep the virtual environments
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache

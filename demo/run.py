@@ -1,4 +1,4 @@
-"""Serve what is in model_repository, transcribe the demo's commands and measure: `make demo`."""
+"""Serve the demo's two models, transcribe five recordings and measure: `make demo` runs this after the export."""
 
 from __future__ import annotations
 
@@ -10,14 +10,30 @@ from server.process import ServerError, running_server
 
 ROOT = Path(__file__).parent.parent
 RECORDINGS = ROOT / "nemo_triton" / "demo_speech"
-MODEL = "coffee_ctc"
+MODEL = "coffee_rnnt"
+"""The more accurate of the two."""
+OTHER_MODEL = "coffee_ctc"
+
+NEXT_STEPS = f"""
+The models {MODEL} and {OTHER_MODEL} are in model_repository. What to do next:
+
+Serve them:
+  . .venv/serve/bin/activate
+  tritonserver --model-repository model_repository
+
+Export your own model (CHECKPOINT is a .nemo file or the name of a pretrained model):
+  . .venv/export/bin/activate
+  python export_scripts/export.py CHECKPOINT --repository model_repository
+
+Read more: docs/export.md, docs/serve.md, docs/client.md, docs/benchmark.md"""
 
 
 def main() -> int:
+    """Run the demo and return the exit code of the first command that fails, or 0."""
     repository = ROOT / "model_repository"
-    print(f"$ tritonserver --model-repository {repository.name}", flush=True)
-    only = ["--model-control-mode=explicit", f"--load-model={MODEL}"]
-    with running_server(repository, only) as server:
+    print(f"\n$ tritonserver --model-repository {repository.name}", flush=True)
+    arguments = ["--model-control-mode=explicit", f"--load-model={MODEL}", f"--load-model={OTHER_MODEL}"]
+    with running_server(repository, arguments) as server:
         recordings = [str(file.relative_to(ROOT)) for file in sorted(RECORDINGS.glob("*.flac"))[:5]]
         options = ["--model", MODEL, "--url", server.grpc]
         for command in (
@@ -28,6 +44,7 @@ def main() -> int:
             code = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
             if code:
                 return code
+    print(NEXT_STEPS)
     return 0
 
 

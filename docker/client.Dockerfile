@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# transcribe.py and bench.py, to be run beside a server or against one anywhere.
+# The client: transcribe recordings and measure servers.
 
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
@@ -18,20 +18,20 @@ FROM ${PYTHON_IMAGE}
 
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="nemo-triton-client" \
-    org.opencontainers.image.description="Transcribes speech and measures recognizers served by Triton" \
+    org.opencontainers.image.description="Transcribes recordings and measures recognizers served by Triton" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.licenses="Apache-2.0"
 RUN useradd --uid 1000 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin client
 COPY --from=build /opt/nemo-triton /opt/nemo-triton
 COPY nemo_triton /opt/nemo-triton/source/nemo_triton
-# Modules come from the image alone, whatever is in the folder that the user's files are mounted as.
+# PYTHONSAFEPATH: import modules from the image only, not from the user's mounted folder.
 ENV PATH=/opt/nemo-triton/bin:$PATH \
     PYTHONPATH=/opt/nemo-triton/source \
     PYTHONSAFEPATH=1 \
     PYTHONDONTWRITEBYTECODE=1
 USER 1000:1000
 WORKDIR /data
-# It ends when its work does; nothing to watch over.
+# A command that ends, not a service.
 HEALTHCHECK NONE
 ENTRYPOINT ["python3", "-m"]
 CMD ["nemo_triton.commands.bench", "--help"]

@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
-# NeMo, PyTorch and the export: checkpoints become a model repository. Run once for each model.
+# NeMo, PyTorch and the export, to write a model repository from checkpoints. Run once per model.
 #
-# For a machine without a GPU give the build PyTorch's CPU index as TORCH_INDEX; it saves gigabytes.
+# Without a GPU, set TORCH_INDEX to PyTorch's CPU index; it saves gigabytes.
 
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
@@ -9,7 +9,7 @@ FROM ${PYTHON_IMAGE} AS build
 ARG TORCH=torch==2.13.0
 ARG TORCH_INDEX=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
-# For the requirements of NeMo that come as source; nothing of it is in the image.
+# Some requirements of NeMo are compiled. The final image has no compiler.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y -qq --no-install-recommends build-essential \
@@ -29,7 +29,7 @@ LABEL org.opencontainers.image.title="nemo-triton-export" \
     org.opencontainers.image.description="Exports NeMo checkpoints into a Triton model repository" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.licenses="Apache-2.0"
-# NeMo keeps what it downloads in the home folder.
+# NeMo caches downloads in the home folder.
 RUN useradd --uid 1000 --create-home nemo \
     && install -d -o 1000 -g 1000 /models /checkpoints
 COPY --from=build /opt/nemo-triton /opt/nemo-triton
@@ -41,7 +41,7 @@ ENV PATH=/opt/nemo-triton/bin:$PATH \
 USER 1000:1000
 WORKDIR /checkpoints
 VOLUME /models
-# It ends when its work does; nothing to watch over.
+# A command that ends, not a service.
 HEALTHCHECK NONE
 ENTRYPOINT ["python3", "-m", "export_scripts.export"]
 CMD ["--list"]

@@ -1,8 +1,8 @@
-"""Print what pyproject.toml requires with some of its extras, one requirement a line.
+"""Print the requirements in pyproject.toml, with extras, one per line.
 
     python docker/requirements.py pyproject.toml EXTRA...
 
-So an image's layer of packages is made anew when requirements change, not when code does.
+An image that installs this list rebuilds its layer of packages only if the requirements change, not the code.
 """
 
 import sys

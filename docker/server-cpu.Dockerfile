@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Triton without GPUs: the tritonserver of the package nvidia-pytriton and this project's onnxruntime backend.
+# Triton for CPUs: the tritonserver of the package nvidia-pytriton with this project's onnxruntime backend.
 
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
@@ -7,14 +7,14 @@ FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/nemo-triton
 COPY constraints/serve.txt /source/
-# nvidia-pytriton without its requirements, which are those of its Python API: only its binaries are used.
+# Without nvidia-pytriton's requirements: they belong to its Python API, and only its binaries are used.
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/nemo-triton/bin/pip install -q -c /source/serve.txt onnxruntime "numpy<2" \
     && /opt/nemo-triton/bin/pip install -q -c /source/serve.txt --no-deps nvidia-pytriton
 COPY server /opt/nemo-triton/lib/python3.11/site-packages/server
 COPY docker/server-cpu/tritonserver docker/server-cpu/triton_is /opt/nemo-triton/bin/
 WORKDIR /opt/nemo-triton/lib/python3.11/site-packages
-# What serving does not load goes: stubs and a shared library of other Pythons, tools, tests, pip.
+# Remove what serving does not load: stubs and a shared library for other Pythons, tools, tests, pip.
 RUN /opt/nemo-triton/bin/tritonserver --assemble-only \
     && find pytriton/tritonserver/python_backend_stubs -mindepth 1 -maxdepth 1 ! -name 3.11 -exec rm -r {} + \
     && rm -r nvidia_pytriton.libs/libpython3-*.so* pip pip-* setuptools setuptools-* \
@@ -29,7 +29,7 @@ LABEL org.opencontainers.image.title="nemo-triton-server-cpu" \
     org.opencontainers.image.description="Triton Inference Server with an onnxruntime backend, for CPUs" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.licenses="Apache-2.0 AND BSD-3-Clause AND MIT"
-# A new volume takes its owner from here, and `export` has to write there.
+# A new volume gets its owner from this folder, and the export's user 1000 must be able to write there.
 RUN useradd --uid 1000 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tritonserver \
     && install -d -o 1000 -g 1000 /models
 COPY --from=build /opt/nemo-triton /opt/nemo-triton

@@ -1,8 +1,8 @@
 # syntax=docker/dockerfile:1
-# Triton with GPUs: NVIDIA's own server and its C++ onnxruntime backend, and none of the other backends.
+# Triton for GPUs: NVIDIA's server with its C++ onnxruntime backend and no other backend.
 #
-# What Triton's compose.py writes for `--backend onnxruntime` (release 24.10), less what only building needs: the
-# small base image with CUDA, server and backend out of the full one.
+# As Triton's compose.py writes it for `--backend onnxruntime` (release 24.10), without build dependencies: NVIDIA's small
+# base image with CUDA, and server and backend from the full image.
 
 ARG TRITON=24.10
 FROM nvcr.io/nvidia/tritonserver:${TRITON}-py3 AS full
@@ -20,19 +20,19 @@ ENV PATH=/opt/tritonserver/bin:${PATH} \
     TRITON_SERVER_GPU_ENABLED=1 \
     TRITON_SERVER_USER=triton-server \
     NVIDIA_PRODUCT_NAME="Triton Server"
-# The base has a user of that id under a name that differs between releases. A new volume takes its owner from /models.
+# The base image has a user 1000 whose name differs between releases. A new volume gets its owner from /models.
 RUN userdel --remove tensorrt-server > /dev/null 2>&1 || true; \
     userdel --remove ubuntu > /dev/null 2>&1 || true; \
     id -u triton-server > /dev/null 2>&1 || useradd triton-server; \
     install -d -o 1000 -g 1000 /models; \
     [ "$(id -u triton-server):$(id -g triton-server)" = 1000:1000 ]
-# Their versions are the base image's release of Ubuntu.
+# The versions follow from the base image's release of Ubuntu.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         curl libb64-0d libcurl4 libgomp1 libgoogle-perftools4 libjemalloc2 libnuma1 libxml2 \
     && rm -rf /var/lib/apt/lists/*
-# Metrics of GPUs.
+# For GPU metrics.
 COPY --from=full /usr/lib/x86_64-linux-gnu/libdcgm.so.* /usr/lib/x86_64-linux-gnu/
 WORKDIR /opt/tritonserver
 RUN rm -rf /opt/tritonserver/*
@@ -42,7 +42,7 @@ COPY --from=full /opt/tritonserver/bin bin/
 COPY --from=full /opt/tritonserver/lib lib/
 COPY --from=full /opt/tritonserver/backends/onnxruntime backends/onnxruntime/
 COPY docker/server-gpu/triton_is bin/
-# The engines that TensorRT builds go to a folder beside, unless the export says otherwise.
+# TensorRT's engines are written to a folder here, unless the export sets --engine-cache.
 WORKDIR /tmp
 USER 1000:1000
 VOLUME /models

@@ -1,6 +1,6 @@
-"""Triton's server for this project's repositories, where NVIDIA's container is not at hand."""
+"""Run tritonserver from a virtual environment, without NVIDIA's container."""
 
 import os
 
-# Before onnxruntime is imported: its official builds tell Microsoft of the machine and the process that it runs in.
+# Before onnxruntime is imported: its official builds send data about the machine and the process to Microsoft.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,8 +1,8 @@
 """Complete an environment for serving: `python -m server.install`, after `pip install -e '.[server,client]'`.
 
-Installs Python's shared library where it is missing and this user may, assembles Triton's backends, and writes the
-command `tritonserver` beside this Python. The command is not an entry point of the package: environments that only
-have the client must not get one that can't run.
+It installs Python's shared library if that is missing and this user may install packages, assembles Triton's backends,
+and writes the command `tritonserver` into this environment. The command is not an entry point of the package, because
+environments with the client only would get a command that can't run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ main()
 
 
 def main() -> None:
-    """Exit code 2 and one line on stderr where the environment lacks what only the user can add."""
+    """Complete the environment. If the user has to add something, print one line to stderr and exit with code 2."""
     try:
         install_python_library()
         triton = find_triton()
@@ -41,10 +41,14 @@ def main() -> None:
 
 
 def write_command(file: Path) -> None:
-    """Write the command as `file`. Raises LaunchError where that is another tritonserver, or can't be written."""
+    """Write the command as `file`.
+
+    Raises:
+        LaunchError: The file is another tritonserver, or can't be written.
+    """
     try:
         if file.exists() and b"server.launch" not in file.read_bytes():
-            raise LaunchError(f"{file}: is another tritonserver; install into a virtual environment of its own")
+            raise LaunchError(f"{file}: another tritonserver is installed here; use a separate virtual environment")
         file.write_text(COMMAND.format(python=sys.executable, root=str(ROOT)))
         file.chmod(0o755)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""The `tritonserver` command of a virtual environment: NVIDIA's binary, with an onnxruntime backend.
+"""The command `tritonserver` of a virtual environment: NVIDIA's binary with this project's onnxruntime backend.
 
-The binary is the one that the package nvidia-pytriton carries; it takes the same flags as the one in
-NVIDIA's container. That package has no onnxruntime backend, so the one beside this file is added.
+The binary comes from the package nvidia-pytriton and takes the same flags as the one in NVIDIA's container. The package
+has no onnxruntime backend, so the one in server/backends is added.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from server.python_library import LaunchError, python_library_folder, python_ver
 
 BACKENDS = Path(__file__).parent / "backends"
 ASSEMBLE_ONLY = "--assemble-only"
-"""Our one flag: prepare the backends, as an installation by another user than the server's needs, and end."""
+"""Assemble the backends and exit. For images and installations where the server's user can't write."""
 
 
 def main() -> NoReturn:
-    """Become the server; only a reason why it can't run here returns control, with exit code 2."""
+    """Replace this process by the server. If it can't run here, print one line to stderr and exit with code 2."""
     try:
         triton = find_triton()
         libraries = python_library_folder()
@@ -44,33 +44,37 @@ def main() -> NoReturn:
 
 
 def find_triton() -> Path:
-    """The folder in nvidia-pytriton that holds bin, backends and python_backend_stubs."""
+    """Find the folder in nvidia-pytriton that holds bin, backends and python_backend_stubs.
+
+    Raises:
+        LaunchError: This platform, this Python or this environment can't run the server.
+    """
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise LaunchError(
             f"tritonserver runs on Linux x86_64 only, this is {sys.platform} {platform.machine()}; "
-            "elsewhere use NVIDIA's container"
+            "use NVIDIA's container here"
         )
     package = importlib.util.find_spec("pytriton")
     if package is None or not package.submodule_search_locations:
         raise LaunchError(
-            f"{sys.prefix} has no tritonserver (package nvidia-pytriton): activate the environment for serving "
-            "(. .venv/serve/bin/activate), or install this project's [server,client] into one of its own"
+            f"{sys.prefix} has no tritonserver (package nvidia-pytriton); activate the environment for serving "
+            "(. .venv/serve/bin/activate), or create it with `make install`"
         )
     triton = Path(package.submodule_search_locations[0]) / "tritonserver"
     if not _stub(triton).exists():
         known = sorted(folder.name for folder in (triton / "python_backend_stubs").iterdir())
         raise LaunchError(
-            f"nvidia-pytriton has no Python backend for Python {python_version()}; it has {', '.join(known)}"
+            f"nvidia-pytriton has no Python backend for Python {python_version()}; use Python {', '.join(known)}"
         )
     if importlib.util.find_spec("onnxruntime") is None:
         raise LaunchError(
-            f"{sys.prefix} has no onnxruntime: pip install -c constraints/serve.txt onnxruntime (or onnxruntime-gpu)"
+            f"{sys.prefix} has no onnxruntime; pip install -c constraints/serve.txt onnxruntime (or onnxruntime-gpu)"
         )
     return triton
 
 
 def backend_folder(triton: Path) -> Path:
-    """In the virtual environment where all is there already or can be written, else in this user's cache."""
+    """Choose the folder for the backends: the environment if it is writable or complete, else this user's cache."""
     in_environment = Path(sys.prefix) / "share" / "tritonserver" / "backends"
     existing = next(folder for folder in (in_environment, *in_environment.parents) if folder.exists())
     if os.access(existing, os.W_OK) or all(
@@ -82,7 +86,11 @@ def backend_folder(triton: Path) -> Path:
 
 
 def assemble_backends(triton: Path, folder: Path) -> Path:
-    """Bring the Python backend's parts together in `folder`, with the onnxruntime backend beside them."""
+    """Copy the Python backend and the onnxruntime backend into `folder`.
+
+    Raises:
+        LaunchError: The folder can't be written.
+    """
     try:
         for source, target in _parts(triton, folder):
             _copy(source, target)
@@ -92,34 +100,34 @@ def assemble_backends(triton: Path, folder: Path) -> Path:
 
 
 def environment(triton: Path, python_library: Path | None) -> dict[str, str]:
-    """This process's environment, such that the Python backend finds its libraries and this Python's packages.
+    """Environment variables with which the Python backend finds its libraries and this Python's packages.
 
-    Triton's stub ignores PYTHONPATH; it finds the environment by the first python3 in PATH.
+    Triton's stub ignores PYTHONPATH. It uses the packages of the first python3 in PATH.
     """
     bundled = triton.parent.parent / "nvidia_pytriton.libs"
     folders = [*filter(None, [python_library]), bundled, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
-    hidden = {} if onnxruntime_uses_gpus() else {"CUDA_VISIBLE_DEVICES": "-1"}
+    hidden_gpus = {} if onnxruntime_uses_gpus() else {"CUDA_VISIBLE_DEVICES": "-1"}
     return {
         **os.environ,
-        **hidden,
+        **hidden_gpus,
         "LD_LIBRARY_PATH": os.pathsep.join(map(str, folders)),
         "PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", "")]),
     }
 
 
 def onnxruntime_uses_gpus() -> bool:
-    """Whether the installed onnxruntime has CUDA. If not, Triton must not place models on a GPU."""
+    """Whether the installed onnxruntime has CUDA. If not, GPUs are hidden, so that Triton places no model there."""
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         return True
     if Path("/dev/nvidia0").exists():
-        print("GPUs are not used: onnxruntime is its CPU build; install onnxruntime-gpu in its place", file=sys.stderr)
+        print("warning: GPUs are not used: this onnxruntime is for CPUs only; install onnxruntime-gpu", file=sys.stderr)
     return False
 
 
 def _parts(triton: Path, folder: Path) -> list[tuple[Path, Path]]:
-    """Each file that the backends in `folder` consist of, and where it is a copy from: (source, target)."""
+    """The files of the backends in `folder`, each with its source: (source, target)."""
     python = triton / "backends" / "python"
     return [
         *((path, folder / "python" / path.name) for path in python.iterdir() if path.is_file()),
@@ -137,9 +145,9 @@ def _is_copy(source: Path, target: Path) -> bool:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy where the target is not the same file already, safely beside a server that starts at the same time.
+    """Copy a file unless it is there already. Safe while another server starts.
 
-    Triton refuses links that lead out of its backend folder.
+    Not a link: Triton refuses links that lead out of its backend folder.
     """
     if _is_copy(source, target):
         return

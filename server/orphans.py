@@ -1,9 +1,9 @@
-"""Ends the models' processes that a killed tritonserver leaves behind.
+"""Kill the model processes that a killed tritonserver leaves behind.
 
-Triton's Python backend runs each instance of a model in a process of its own, a stub, which ends when its server does.
-One whose server is killed while it answers does not: it waits for the server with Python's lock held, and its thread
-that has noticed waits for that lock (Stub::~Stub and Stub::ProcessRequests of Triton 2.51). Nothing that runs in the
-stub can help it, so a process beside the server looks after them.
+Triton's Python backend runs each model instance in its own process, called a stub. A stub ends with its server, except
+when the server is killed during a request. Then the stub waits for the server while it holds Python's lock, and the
+thread that noticed the end waits for that lock (Stub::~Stub and Stub::ProcessRequests of Triton 2.51). The stub can't
+end itself, so a watcher process kills it.
 """
 
 from __future__ import annotations
@@ -17,34 +17,35 @@ from contextlib import suppress
 from pathlib import Path
 
 STUB = "triton_python_backend_stub"
-LOOK_SECONDS = 0.05
-_CONTAINERS_FIRST = 1
+POLL_SECONDS = 0.05
+_CONTAINER_INIT = 1
+"""Process id of the first process in a container."""
 _REGION, _SERVER = 2, 5
-"""Places in a stub's command line: its part of /dev/shm, and the server's process."""
+"""Indices of a stub's arguments: its region of /dev/shm, and the server's process id."""
 
 
 def watch_over(server: int) -> None:
-    """Start the process that outlives `server`, this one, until its stubs are gone.
+    """Start the watcher of `server`, which is this process.
 
-    The first process of a container needs none, since nothing there outlives it.
+    The first process of a container needs no watcher: when it ends, everything in the container ends.
     """
-    if server != _CONTAINERS_FIRST:
+    if server != _CONTAINER_INIT:
         command = [sys.executable, "-I", __file__, str(server)]
-        nowhere = subprocess.DEVNULL
-        # In a session of its own, an interrupt from the terminal is not for it.
-        subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
+        null = subprocess.DEVNULL
+        # In a new session the watcher gets no interrupt from the terminal.
+        subprocess.Popen(command, stdin=null, stdout=null, stderr=null, start_new_session=True)
 
 
 def main() -> None:
-    """Wait for the end of the server whose process is the argument, the parent of this one."""
+    """Wait until the server ends, then kill its stubs. The argument is its process id; it is this process's parent."""
     server = int(sys.argv[1])
     while os.getppid() == server:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     end_stubs(server)
 
 
 def end_stubs(server: int) -> None:
-    """Kill what `server` has left, and free the memory that it shared with them."""
+    """Kill the stubs of `server`, and free their shared memory."""
     for process, arguments in _processes():
         if Path(arguments[0]).name == STUB and arguments[_SERVER : _SERVER + 1] == [str(server)]:
             with suppress(ProcessLookupError):
@@ -53,10 +54,10 @@ def end_stubs(server: int) -> None:
 
 
 def _processes() -> list[tuple[int, list[str]]]:
-    """This user's, with their command lines: anybody may call a process as a stub is called, and name any file."""
+    """This user's processes with their command lines. Another user could fake a stub that names any file."""
     processes = []
     for folder in Path("/proc").iterdir():
-        # One may end while it is looked at.
+        # A process may end in between.
         with suppress(OSError):
             if folder.name.isdecimal() and folder.stat().st_uid == os.getuid():
                 processes.append((int(folder.name), os.fsdecode((folder / "cmdline").read_bytes()).split("\0")))

@@ -1,4 +1,4 @@
-"""A tritonserver of our own, for as long as a block lasts: for tests, the demo and benchmarks."""
+"""Run tritonserver for the duration of a `with` block. For tests, the demo and benchmarks."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ PR_SET_PDEATHSIG = 1
 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 os.execv(sys.argv[1], sys.argv[1:])
 """
-"""Has the server stopped when this process is killed, which leaves no block to end; then becomes the server.
+"""Program that stops the server when this process is killed, and then becomes the server.
 
-Not a preexec_fn: every fifth fork of a process whose gRPC is busy crashes before it becomes anything.
+Not a preexec_fn: if gRPC is busy, about one in five forks crashes before the program starts.
 """
 STOP_SECONDS = 40
-"""A little more than Triton itself waits for requests in flight."""
+"""A little more than Triton's own limit for requests in flight."""
 
 
 class ServerError(Exception):
-    """The server did not start; the message ends with the last lines of its log."""
+    """The server did not start. The message ends with the last lines of its log."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where a running server listens, as host:port, and the file it logs to."""
+    """A running server: its addresses as host:port, its log file and its process."""
 
     grpc: str
     http: str
@@ -52,21 +52,27 @@ def running_server(
     seconds: float = 120,
     grpc: str | None = None,
 ) -> Iterator[Server]:
-    """Serve `repository` on free ports of this machine until the block ends.
+    """Serve a model repository on free ports of this machine until the block ends.
 
-    arguments: more of tritonserver's own; seconds: how long the models may take to load
-    grpc: the address of this machine and the port where gRPC is to listen, as host:port, instead of a free port
-    Raises ServerError where the server ends or is not ready in time.
+    Args:
+        repository: The model repository.
+        arguments: More arguments for tritonserver.
+        log: The file for the server's output. By default a temporary file.
+        seconds: The time limit for loading the models.
+        grpc: The address for gRPC, as host:port of this machine. By default a free port on 127.0.0.1.
+
+    Raises:
+        ServerError: The server ended or is not ready in time.
     """
     command = Path(sys.prefix) / "bin" / "tritonserver"
     with ExitStack() as stack:
         if log is None:
             log = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "tritonserver.log"
-        http, free, metrics = _free_ports(3)
-        grpc = grpc or f"127.0.0.1:{free}"
+        http, free_port, metrics = _free_ports(3)
+        grpc = grpc or f"127.0.0.1:{free_port}"
         address, _, port = grpc.rpartition(":")
         ports = [f"--http-port={http}", f"--grpc-port={port}", f"--metrics-port={metrics}"]
-        # Metrics listen where HTTP does. Nobody else on the network is to load models here.
+        # Listen on this machine only: anyone who reaches the server may load models. Metrics use HTTP's address.
         addresses = [f"--grpc-address={address}", "--http-address=127.0.0.1"]
         output = stack.enter_context(log.open("wb"))
         process = subprocess.Popen(
@@ -119,7 +125,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    # A server that was killed leaves the processes of its Python backend behind.
+    # A killed server leaves the processes of its Python backend behind.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

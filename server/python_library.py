@@ -1,4 +1,4 @@
-"""The shared library of this Python, which Triton's Python backend loads."""
+"""Find or install the shared library of this Python, which Triton's Python backend loads."""
 
 from __future__ import annotations
 
@@ -12,31 +12,42 @@ from pathlib import Path
 
 
 class LaunchError(Exception):
-    """Why the server can't run here, and what would mend it."""
+    """The server can't run here; the message says why and what to do."""
 
 
 def python_version() -> str:
-    """Major and minor version, as in the library's name."""
+    """Major and minor version, as in the library's name: 3.11."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def python_library_folder() -> Path | None:
-    """Where this Python's shared library is, which Triton's Python backend loads; None if the system finds it."""
+    """Find the folder of this Python's shared library.
+
+    Returns:
+        The folder, or None if the system's loader finds the library by itself.
+
+    Raises:
+        LaunchError: The library is not installed.
+    """
     name = f"libpython{python_version()}.so.1.0"
-    # A Python that was moved after it was built has its library elsewhere than it was configured for.
+    # A Python that was moved after its build has its library in another place than LIBDIR.
     for folder in (Path(sysconfig.get_config_var("LIBDIR") or ""), Path(sys.base_prefix) / "lib"):
         if (folder / name).exists():
             return folder
     if find_library(f"python{python_version()}"):
         return None
     raise LaunchError(
-        f"{name} is not installed, which Triton's Python backend needs: "
+        f"{name} is missing, which Triton's Python backend needs; "
         f"apt-get install libpython{python_version()}, or use a Python built with --enable-shared"
     )
 
 
 def install_python_library() -> None:
-    """Make sure that it is there: by Debian's package, where that is in this user's power. Raises LaunchError."""
+    """Install the shared library with apt-get if it is missing and this user is root.
+
+    Raises:
+        LaunchError: It is still missing.
+    """
     try:
         python_library_folder()
     except LaunchError:

@@ -1,4 +1,4 @@
-"""Which room imports which: the contracts in pyproject.toml, and that nothing imports a program."""
+"""Which module may import which: the contracts in pyproject.toml. Nothing imports a program."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ INSTALLED = {
     "nemo_triton.commands.models": {"nemo_triton.commands.main"},
     "nemo_triton.commands.transcribe": {"nemo_triton.commands.main"},
 }
-"""Programs that `nemo-triton` imports."""
+"""Commands, each with the module that imports it."""
 STANDALONE = {"benchmark.studies.gpu.portable_unpack", "server.launch", "server.orphans"}
-"""Modules that are run as files, too: on another machine, as the command that is installed, beside a server."""
+"""Modules that also run as files."""
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -32,7 +32,7 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
 
 
-def test_arrows_point_one_way() -> None:
+def test_imports_follow_the_contracts() -> None:
     done = lint_imports(ROOT)
     assert done.returncode == 0, done.stdout
 
@@ -40,18 +40,18 @@ def test_arrows_point_one_way() -> None:
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
-        ("nemo_triton/audio.py", "import nemo_triton.loadtest.wer", "The library knows no load test"),
-        ("nemo_triton/transcript.py", "import benchmark.core", "What other programs import needs nothing"),
-        ("server/process.py", "import benchmark.core", "The server imports nothing of ours"),
-        ("server/orphans.py", "import nemo_triton.errors", "The server imports nothing of ours"),
-        ("export_scripts/errors.py", "import benchmark.core", "The export takes the contract"),
-        ("export_scripts/percentage.py", "import nemo_triton.tls", "The export takes the contract"),
+        ("nemo_triton/audio.py", "import nemo_triton.loadtest.wer", "Layers of nemo_triton"),
+        ("nemo_triton/transcript.py", "import benchmark.core", "nemo_triton imports nothing outside"),
+        ("server/process.py", "import benchmark.core", "server imports no other package"),
+        ("server/orphans.py", "import nemo_triton.errors", "server imports no other package"),
+        ("export_scripts/errors.py", "import benchmark.core", "export_scripts imports only the contract"),
+        ("export_scripts/percentage.py", "import nemo_triton.tls", "export_scripts imports only the contract"),
         ("nemo_triton/loadtest/wer.py", "import rich", "Only terminal and commands print"),
-        ("export_scripts/stages/text.py", "import export_scripts.chain", "The rooms of the export"),
-        ("benchmark/score.py", "import export_scripts.errors", "The suite needs neither the export"),
+        ("export_scripts/stages/text.py", "import export_scripts.chain", "Layers of export_scripts"),
+        ("benchmark/score.py", "import export_scripts.errors", "The benchmark suite imports neither"),
     ],
 )
-def test_an_arrow_that_points_the_other_way_is_found(module: str, line: str, contract: str, tmp_path: Path) -> None:
+def test_a_forbidden_import_is_found(module: str, line: str, contract: str, tmp_path: Path) -> None:
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("*.flac", "__pycache__"))
     shutil.copy2(ROOT / "pyproject.toml", tmp_path)
@@ -63,7 +63,7 @@ def test_an_arrow_that_points_the_other_way_is_found(module: str, line: str, con
     assert any(name.startswith(contract) for name in broken)
 
 
-def test_programs_are_imported_by_nobody() -> None:
+def test_nothing_imports_a_program() -> None:
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)
     programs = {
         module

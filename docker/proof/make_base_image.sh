@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A stand-in for the official python:3.11 image, under its name, where no registry of images can be reached: Debian
-# bookworm by debootstrap with Debian's own Python 3.11, at the paths where the official image has Python.
+# Make a substitute for the official image python:3.11, for machines that can't reach an image registry: Debian bookworm
+# with Debian's Python 3.11, at the paths of the official image. The result is in buildah's local store.
 #
 #     docker/proof/make_base_image.sh NAME
 #
-# Into the local store of buildah. Needs root, debootstrap and buildah.
+# Needs root, debootstrap and buildah.
 set -euo pipefail
 
 name=$1
@@ -13,11 +13,11 @@ trap 'rm -rf "$folder"' EXIT
 root=$folder/root
 
 debootstrap --variant=minbase --include=ca-certificates bookworm "$root"
-# By apt and not by debootstrap, which does not resolve the virtual packages that these depend on.
+# With apt, because debootstrap does not resolve the virtual packages that these depend on.
 cp /etc/resolv.conf "$root/etc/resolv.conf"
 chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	python3.11-venv libpython3.11
-# The official image has no documentation and no package lists either.
+# As in the official image, no documentation and no package lists.
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/* "$root"/usr/share/{doc,man,info,locale}/* \
 	"$root"/var/log/* "$root/etc/resolv.conf"
 for program in python3 python; do

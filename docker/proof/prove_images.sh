@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Build server-cpu and client from their Dockerfiles without Docker, run them by compose.yaml, and measure:
+# Build the images server-cpu and client without Docker, run them with compose.yaml, and measure:
 #
 #     docker/proof/prove_images.sh REPOSITORY MODEL [FOLDER]
 #     docker/proof/prove_images.sh export MODEL [FOLDER]
 #
-# With `export` that image is built as well, takes gigabytes and minutes, and writes the repository from demo/MODEL.nemo.
-# By buildah and podman, as root, in a store of their own under FOLDER (build/image_proof). The base image is made by
-# make_base_image.sh where its name can't be pulled. Needs Debian's buildah, podman, runc, netavark, aardvark-dns and
-# debootstrap, and podman-compose in PATH.
+# With `export` the image export is built too, which takes gigabytes and minutes. It exports demo/MODEL.nemo.
+#
+# Uses buildah and podman, as root, with a separate image store in FOLDER (build/image_proof). If the base image can't be
+# pulled, make_base_image.sh makes one. Needs Debian's buildah, podman, runc, netavark, aardvark-dns and debootstrap, and
+# podman-compose in PATH.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -17,7 +18,7 @@ folder=$(realpath -m "${3:-$root/build/image_proof}")
 limit=500000000
 mkdir -p "$folder"
 
-# Runs anywhere: no overlay, no systemd, no right to raise a limit is needed.
+# Settings that need no overlay file system, no systemd and no right to raise limits.
 cat > "$folder/storage.conf" << END
 [storage]
 driver = "vfs"
@@ -68,11 +69,11 @@ if ! podman image exists "docker.io/library/$base"; then
 		echo "pulled"
 	else
 		"$root/docker/proof/make_base_image.sh" "docker.io/library/$base" > "$folder/base.log" 2>&1
-		echo "made by debootstrap: Debian's Python 3.11 stands in for the official image's"
+		echo "made with debootstrap, with Debian's Python 3.11 instead of the official image's"
 	fi
 fi
 
-# What this machine's pip is configured with, the builds need as well: files, and folders that they name.
+# The builds need this machine's pip configuration, and the folders that it names.
 volumes=()
 for path in /etc/pip.conf ~/.config/pip/pip.conf /etc/ssl/certs \
 	$(python3 -m pip config list | grep -oE "(file://)?/[^ '\\]+" | sed -e 's,^file://,,' | cut -d/ -f1-3 | sort -u); do
@@ -94,9 +95,9 @@ step "sizes, before weights"
 podman image prune -f > /dev/null
 podman images --format '{{.Repository}}:{{.Tag}}	{{.Size}}' | sort
 size=$(podman image inspect --format '{{.Size}}' localhost/nemo-triton-server-cpu:0.1.0)
-[ "$size" -le "$limit" ] || { echo "error: server-cpu has $size bytes, more than $limit" >&2; exit 1; }
+[ "$size" -le "$limit" ] || { echo "error: image server-cpu is too large: $size bytes, limit $limit" >&2; exit 1; }
 
-step "serve by compose.yaml, the repository read-only"
+step "serve with compose.yaml, the repository read-only"
 down
 podman volume rm -f nemo-triton_models > /dev/null 2>&1 || true
 trap 'down; podman volume rm -f nemo-triton_models > /dev/null' EXIT
@@ -109,18 +110,18 @@ else
 fi
 up
 
-step "what the server may do"
+step "rights of the server"
 podman exec "$server" sh -c 'id -u; grep -E "^(CapEff|NoNewPrivs)" /proc/1/status
 	for path in /models/x /opt/nemo-triton/x; do
-		if touch "$path" 2> /dev/null; then echo "error: $path can be written"; exit 1; fi
+		if touch "$path" 2> /dev/null; then echo "error: $path is writable"; exit 1; fi
 	done
-	echo "neither repository nor image can be written"'
+	echo "repository and image are read-only"'
 
-step "transcribe, and bench.py, in the client's image"
+step "transcribe and measure with the client's image"
 client nemo_triton.commands.transcribe --url server:8001 --model "$model" /data/0000_awb.flac
 client nemo_triton.commands.bench --url server:8001 --metrics-url http://server:8002/metrics --model "$model" --duration 10
 
-step "a second server under the same name: bench.py shares its requests"
+step "two servers under one name: bench.py balances over both"
 network=$(podman inspect --format '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}' "$server")
 podman run -d --name "$second" --network "$network" --network-alias server --shm-size 1g \
 	--volume nemo-triton_models:/models:ro localhost/nemo-triton-server-cpu:0.1.0 > /dev/null 2>> "$folder/up.log"
@@ -128,7 +129,7 @@ healthy "$second"
 client nemo_triton.commands.bench --url server:8001 --model "$model" --duration 10
 down
 
-step "compose.tls.yaml, clients with a certificate only"
+step "mTLS with compose.tls.yaml"
 rm -rf "$CERTIFICATES"
 "$root/docker/tls/make_certificates.sh" "$CERTIFICATES" server
 chown 1000 "$CERTIFICATES"/*.key
@@ -139,7 +140,7 @@ client nemo_triton.commands.transcribe --url server:8001 --ca /tls/ca.pem --cert
 	--model "$model" /data/0000_awb.flac
 if compose run --rm -T bench nemo_triton.commands.transcribe --url server:8001 --ca /tls/ca.pem --model "$model" /data/0000_awb.flac \
 	> "$folder/run.log" 2>&1; then
-	echo "error: a client without a certificate was let in" >&2
+	echo "error: a client without a certificate was accepted" >&2
 	exit 1
 fi
 grep "^error" "$folder/run.log"

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Certificates for trials of TLS and mTLS: an authority (ca.pem), a server's (server.pem, server.key) and a client's
-# (client.pem, client.key). Whoever has them is trusted, and the authority's own key is thrown away, so that nothing
-# else can be signed by it. In production take those of your own authority.
+# Make certificates to try TLS and mTLS: for an authority (ca.pem), a server (server.pem, server.key) and a client
+# (client.pem, client.key). Anyone with these files is trusted. The authority's key is deleted, so it can't sign more.
+# In production use certificates of your own authority.
 set -eu
 
 if [ $# -lt 1 ] || [ "${1#-}" != "$1" ]; then
-    echo "usage: make_certificates.sh FOLDER [NAME...]    names and IP addresses of the server;" \
-        "localhost, 127.0.0.1 and triton unless given" >&2
+    echo "usage: make_certificates.sh FOLDER [NAME...]    NAME: host name or IP address of the server" \
+        "(default: localhost 127.0.0.1 triton)" >&2
     exit 2
 fi
 folder=$1
@@ -14,10 +14,10 @@ shift
 [ $# -gt 0 ] || set -- localhost 127.0.0.1 triton
 days=${DAYS:-30}
 
-command -v openssl > /dev/null || { echo "error: openssl is not installed" >&2; exit 2; }
+command -v openssl > /dev/null || { echo "error: openssl is missing; install it (apt-get install openssl)" >&2; exit 2; }
 for file in ca.pem server.pem server.key client.pem client.key; do
     if [ -e "$folder/$file" ]; then
-        echo "error: $folder/$file is there already; remove it, or name another folder" >&2
+        echo "error: $folder/$file: already exists; remove it or choose another folder" >&2
         exit 2
     fi
 done
@@ -25,7 +25,7 @@ done
 names=
 for name in "$@"; do
     case $name in
-        *[!0-9A-Za-z.:*-]* | '' | -*) echo "error: $name is no host name and no IP address" >&2; exit 2 ;;
+        *[!0-9A-Za-z.:*-]* | '' | -*) echo "error: $name: not a host name or IP address" >&2; exit 2 ;;
         *:*) kind=IP ;;
         *[!0-9.]*) kind=DNS ;;
         *) kind=IP ;;
@@ -39,7 +39,7 @@ work=$(mktemp -d "$folder/.making.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
-# Before anything is in the folder: openssl says by itself what is wrong.
+# Written to a temporary folder first, so a failure leaves nothing behind. openssl prints its own errors.
 key() {
     openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$work/$1.key"
 }
@@ -56,7 +56,7 @@ signed() {
 key ca
 openssl req -x509 -new -key "$work/ca.key" -days "$days" -subj "/CN=trial authority" -out "$work/ca.pem" \
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign
-# Clients look at the names below; a subject of more than 64 characters is refused by openssl.
+# Clients check subjectAltName. The subject is fixed, because openssl refuses one of more than 64 characters.
 signed server "trial server" "subjectAltName=$names" serverAuth
 signed client "trial client" "subjectAltName=DNS:client" clientAuth
 

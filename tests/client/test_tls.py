@@ -310,7 +310,7 @@ def test_certificates_are_not_written_over(ours: Path, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in ours.iterdir()}
     done = make_certificates(ours)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "ca.pem is there already" in done.stderr and done.stderr.count("\n") == 1
+    assert "ca.pem: already exists" in done.stderr and done.stderr.count("\n") == 1
     assert {path.name: path.read_bytes() for path in ours.iterdir()} == before
     for arguments in ((), ("--help",), (str(tmp_path / "x"), "a b"), (str(tmp_path / "x"), "")):
         refused = subprocess.run(["sh", str(SCRIPT), *arguments], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The compose files as one, and a Prometheus of our own."""
+"""Fixtures: the merged compose files, and Prometheus's programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deployment import BIN, DOCKER, PROFILES, TOOLS, Compose
 
 @pytest.fixture(scope="session")
 def podman(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What podman-compose asks for its version before anything, also where no container is to run."""
+    """A stand-in for podman. podman-compose requests its version even if it runs no container."""
     path = tmp_path_factory.mktemp("podman") / "podman"
     path.write_text("#!/bin/sh\necho podman version 4.3.1\n")
     path.chmod(0o755)
@@ -23,7 +23,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def compose(podman: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
-    """The compose files of those names put together, variables filled in, as podman-compose would run them."""
+    """Merge compose files and fill in variables, as podman-compose does before it runs them."""
 
     def config(*names: str, **variables: str) -> dict[str, Any]:
         for name, value in variables.items():
@@ -40,8 +40,8 @@ def compose(podman: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
 
 @pytest.fixture(scope="session")
 def prometheus_bin() -> Path:
-    """The folder that has `prometheus` and `promtool`."""
+    """The folder with the programs `prometheus` and `promtool`."""
     for folder in (TOOLS / "prometheus" / "usr" / "bin", Path(shutil.which("promtool") or "/none").parent):
         if (folder / "promtool").exists() and (folder / "prometheus").exists():
             return folder
-    pytest.skip("Prometheus is not here (Debian's package prometheus; make docker-tools fetches it)")
+    pytest.skip("Prometheus is missing; make docker-tools downloads it (Debian's package prometheus)")

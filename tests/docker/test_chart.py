@@ -1,4 +1,4 @@
-"""The Helm chart, rendered by Helm's own library and held against the schemas of Kubernetes, KEDA and KServe."""
+"""The Helm chart, rendered with Helm's library and checked with the schemas of Kubernetes, KEDA and KServe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from deployment import CHART, DOCKER, MAKE_CERTIFICATES, TOOLS, for_this_machine
-from locations import DEMO_CHECKPOINT
+from locations import DEMO_CHECKPOINT, ROOT
 
 from server.process import running_server
 
@@ -45,7 +45,7 @@ CUSTOM = ("keda.sh/v1alpha1", "monitoring.coreos.com/v1")
 
 
 def rendered(values: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """What Helm would install, by kind and name."""
+    """The manifests that Helm installs, by kind and name."""
     with helm.Chart.load(CHART) as chart:
         chart.validate_schema(dict(values))
         files = chart.render(dict(values), name="speech", namespace="asr")
@@ -63,7 +63,7 @@ def container(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
-def test_helm_finds_nothing(values: dict[str, Any]) -> None:
+def test_helm_lint_finds_no_error(values: dict[str, Any]) -> None:
     report = helm.lint(CHART, values, strict=True, kube_version=f"v{NEWEST}.0")
     assert report["errors"] == []
     assert [message["error"] for message in report["messages"]] == ["icon is recommended"]
@@ -71,7 +71,7 @@ def test_helm_finds_nothing(values: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
-def test_kubernetes_takes_it(values: dict[str, Any], version: str) -> None:
+def test_manifests_match_the_schemas_of_kubernetes(values: dict[str, Any], version: str) -> None:
     manifests = rendered(values)
     for manifest in manifests.values():
         if manifest["apiVersion"] not in CUSTOM:
@@ -89,7 +89,7 @@ def test_the_schemas_refuse_a_misspelt_field() -> None:
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
-def test_a_job_fills_the_claim_that_servers_read(version: str) -> None:
+def test_the_job_writes_the_claim_that_servers_read(version: str) -> None:
     claim, job = yaml.safe_load_all((DOCKER / "export" / "job.yaml").read_text())
     for manifest in (claim, job):
         kubernetes_validate.validate(manifest, version, strict=True)
@@ -123,33 +123,47 @@ def test_wrong_values_are_refused_by_name(values: dict[str, Any], named: str) ->
 
 
 @pytest.mark.parametrize("name", ["default", "mutual tls"])
-def test_tritonserver_takes_the_flags(repository: Path, tmp_path: Path, name: str) -> None:
+def test_tritonserver_accepts_the_flags(repository: Path, tmp_path: Path, name: str) -> None:
     flags = container(VARIANTS[name])["args"]
     if "tls" in VARIANTS[name]:
-        subprocess.run([MAKE_CERTIFICATES, tmp_path / "made", "localhost"], check=True, capture_output=True)
-        for ours, cert_managers in (("ca.pem", "ca.crt"), ("server.pem", "tls.crt"), ("server.key", "tls.key")):
-            (tmp_path / cert_managers).symlink_to(tmp_path / "made" / ours)
-    only = ["--model-control-mode=explicit", f"--load-model={DEMO_CHECKPOINT.stem}"]
-    with running_server(repository, [*for_this_machine(flags, tls=str(tmp_path)), *only]) as server:
-        # Where HTTP is for the probes alone, Prometheus still reads the metrics.
+        subprocess.run([MAKE_CERTIFICATES, tmp_path / "certificates", "localhost"], check=True, capture_output=True)
+        for name_here, name_in_secret in (("ca.pem", "ca.crt"), ("server.pem", "tls.crt"), ("server.key", "tls.key")):
+            (tmp_path / name_in_secret).symlink_to(tmp_path / "certificates" / name_here)
+    one_model = ["--model-control-mode=explicit", f"--load-model={DEMO_CHECKPOINT.stem}"]
+    with running_server(repository, [*for_this_machine(flags, tls=str(tmp_path)), *one_model]) as server:
+        # With TLS, HTTP listens for the probes only. Prometheus must still reach the metrics.
         assert ("Metrics Service at 0.0.0.0" in server.log.read_text()) == ("tls" in VARIANTS[name])
 
 
-def test_the_headless_service_gives_every_ready_servers_address() -> None:
+def test_values_in_the_documentation_exist() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    paths = re.findall(r"--set '?([\w.]+)", page) + re.findall(r"`([a-zA-Z]+(?:\.[a-zA-Z]+)+)(?:=true)?`", page)
+    # tls.crt and tls.key are files in a Secret.
+    documented = [path for path in paths if path.split(".")[0] in values and not path.endswith((".crt", ".key"))]
+    assert {"image.repository", "image.tag", "image.pullSecrets", "tls.enabled"} <= set(documented)
+    for path in documented:
+        value = values
+        for key in path.split("."):
+            assert key in value, path
+            value = value[key]
+
+
+def test_the_headless_service_resolves_to_every_ready_server() -> None:
     manifests = rendered({})
     headless = manifests["Service", "speech-nemo-triton-headless"]["spec"]
     pod = manifests["Deployment", "speech-nemo-triton"]["spec"]["template"]
     assert headless["clusterIP"] == "None" and not headless.get("publishNotReadyAddresses")
     assert headless["selector"].items() <= pod["metadata"]["labels"].items()
     (port,) = headless["ports"]
-    named = {exposed["name"]: exposed["containerPort"] for exposed in pod["spec"]["containers"][0]["ports"]}
+    port_numbers = {exposed["name"]: exposed["containerPort"] for exposed in pod["spec"]["containers"][0]["ports"]}
     # A headless service does not translate ports.
-    assert port["port"] == named[port["targetPort"]] == 8001
-    # Without it a client of gRPC's round_robin would never learn of servers that come later.
+    assert port["port"] == port_numbers[port["targetPort"]] == 8001
+    # Without a limit, clients that balance with gRPC's round_robin never learn of new servers.
     assert "--grpc-max-connection-age=60000" in pod["spec"]["containers"][0]["args"]
 
 
-def test_http_is_closed_where_grpc_is_by_tls() -> None:
+def test_http_is_closed_if_grpc_uses_tls() -> None:
     plain, secure = container({}), container(VARIANTS["tls"])
     probes = ("startupProbe", "readinessProbe", "livenessProbe")
     assert [plain[probe]["httpGet"]["path"].rpartition("/")[2] for probe in probes] == ["ready", "ready", "live"]
@@ -161,13 +175,13 @@ def test_http_is_closed_where_grpc_is_by_tls() -> None:
     ]
 
 
-def test_gpus_are_asked_for() -> None:
+def test_gpu_count_sets_the_resource_limit() -> None:
     assert "nvidia.com/gpu" not in json.dumps(container({}))
     gpu = container(VARIANTS["gpu"])
     assert gpu["resources"]["limits"] == {"memory": "8Gi", "nvidia.com/gpu": 1}
 
 
-def test_the_repository_is_a_volume_or_a_store() -> None:
+def test_the_repository_is_a_volume_or_an_object_store() -> None:
     assert "--model-repository=/models" in container({})["args"]
     assert {"name": "models", "mountPath": "/models", "readOnly": True} in container({})["volumeMounts"]
     store = container(VARIANTS["object store"])
@@ -176,7 +190,7 @@ def test_the_repository_is_a_volume_or_a_store() -> None:
     assert "models" not in [mount["name"] for mount in store["volumeMounts"]]
 
 
-def test_a_list_without_clients_lets_nobody_in() -> None:
+def test_an_empty_list_of_clients_allows_nobody() -> None:
     policy = rendered(VARIANTS["scaled and watched"])["NetworkPolicy", "speech-nemo-triton"]["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"] and not policy["ingress"]
     policy = rendered({})["NetworkPolicy", "speech-nemo-triton"]["spec"]
@@ -184,10 +198,10 @@ def test_a_list_without_clients_lets_nobody_in() -> None:
     assert [port["port"] for rule in policy["ingress"] for port in rule["ports"]] == ["grpc", "metrics"]
 
 
-def test_what_is_scaled_is_the_deployment_and_only_by_keda() -> None:
+def test_only_keda_sets_the_number_of_replicas_with_autoscaling() -> None:
     manifests = rendered(VARIANTS["scaled and watched"])
     target = manifests["ScaledObject", "speech-nemo-triton"]["spec"]["scaleTargetRef"]["name"]
-    # A number of replicas here would undo the autoscaler's at every upgrade.
+    # A number of replicas in the manifest resets the autoscaler's at every upgrade.
     assert "replicas" not in manifests["Deployment", target]["spec"]
     assert rendered({})["Deployment", target]["spec"]["replicas"] == 2
 
@@ -202,9 +216,9 @@ new { ScaledObject, PodMonitor }[manifest.kind](manifest).validate();
 
 
 @pytest.mark.parametrize("kind", ["ScaledObject", "PodMonitor"])
-def test_operators_take_their_resources(kind: str) -> None:
+def test_custom_resources_match_the_schemas_of_their_operators(kind: str) -> None:
     if not (TOOLS / "node_modules" / "@kubernetes-models" / "keda").exists():
-        pytest.skip("the schemas of KEDA and of the Prometheus operator are not here (npm; make docker-tools)")
+        pytest.skip("the schemas of KEDA and the Prometheus operator are missing; run make docker-tools (needs npm)")
     manifest = rendered(VARIANTS["scaled and watched"])[kind, "speech-nemo-triton"]
 
     def validate(manifest: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
@@ -217,7 +231,7 @@ def test_operators_take_their_resources(kind: str) -> None:
     assert "must be" in validate(manifest).stderr
 
 
-def test_kserve_takes_the_variant() -> None:
+def test_the_kserve_manifest_has_only_known_fields() -> None:
     types = kserve_types(TOOLS / "kserve" / "kserve" / "models")
     runtime, service = yaml.safe_load_all((DOCKER / "kserve" / "inferenceservice.yaml").read_text())
     assert unknown_fields(runtime, "V1alpha1ServingRuntime", types) == []
@@ -237,9 +251,9 @@ Types = dict[str, dict[str, str]]
 
 
 def kserve_types(models: Path) -> Types:
-    """Of each class of KServe's SDK the type of each field, read from its source: importing it takes all of KServe."""
+    """Types of all fields of the SDK's classes. Read from its source, because importing it needs all of KServe."""
     if not models.exists():
-        pytest.skip("KServe's SDK is not here (make docker-tools)")
+        pytest.skip("KServe's SDK is missing; run make docker-tools")
     types = {}
     for file in models.glob("*.py"):
         for node in ast.parse(file.read_text()).body:

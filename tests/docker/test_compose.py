@@ -1,4 +1,4 @@
-"""compose.yaml and what goes over it: their schema, what they come to together, and their flags on a real server."""
+"""compose.yaml and its overrides: their schema, the merged result, and their flags on a real server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MODEL = DEMO_CHECKPOINT.stem
 ONLY_THE_DEMO = ["--model-control-mode=explicit", f"--load-model={MODEL}"]
 
 
-def test_they_are_valid(tmp_path: Path) -> None:
+def test_compose_files_match_the_schema(tmp_path: Path) -> None:
     validate: list[str | Path] = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec"]
     files = [DOCKER / name for name in (BASE, *OVERRIDES)]
     done = subprocess.run([*validate, *files], capture_output=True, text=True)
@@ -52,7 +52,7 @@ def test_profiles(compose: Compose) -> None:
     }
 
 
-def test_what_is_built_is_there_and_what_is_pulled_has_a_version(compose: Compose) -> None:
+def test_dockerfiles_exist_and_images_have_versions(compose: Compose) -> None:
     services = compose(BASE, "compose.tracing.yaml")["services"]
     for name, service in services.items():
         tag = service["image"].rpartition(":")[2]
@@ -62,7 +62,7 @@ def test_what_is_built_is_there_and_what_is_pulled_has_a_version(compose: Compos
 
 
 @pytest.mark.parametrize("files", [(BASE,), *((BASE, name) for name in OVERRIDES)])
-def test_nothing_runs_with_more_rights_than_it_needs(compose: Compose, files: tuple[str, ...]) -> None:
+def test_services_run_with_minimal_rights(compose: Compose, files: tuple[str, ...]) -> None:
     for name, service in compose(*files)["services"].items():
         assert service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"], name
         assert service.get("read_only") or name == "export", name
@@ -73,7 +73,7 @@ def test_nothing_runs_with_more_rights_than_it_needs(compose: Compose, files: tu
 
 
 @pytest.mark.parametrize("override", OVERRIDES)
-def test_an_override_keeps_the_flags_and_the_models(compose: Compose, override: str) -> None:
+def test_an_override_keeps_flags_and_volumes(compose: Compose, override: str) -> None:
     base, over = compose(BASE)["services"], compose(BASE, override)["services"]
     for name in SERVERS:
         assert set(base[name]["command"]) < set(over[name]["command"])
@@ -100,7 +100,7 @@ def test_traces_of_each_stage_arrive(compose: Compose, repository: Path) -> None
     with collector() as (url, received):
         flags = compose(BASE, "compose.tracing.yaml", TRACE_RATE="1")["services"]["server-cpu"]["command"]
         flags = [flag.replace("http://jaeger:4318", url) for flag in for_this_machine(flags)]
-        # The last spans are sent when the server ends.
+        # Triton sends the last spans when it ends.
         with running_server(repository, [*flags, *ONLY_THE_DEMO]) as server:
             assert transcribe_all(server)
     spans = [
@@ -117,7 +117,7 @@ def test_traces_of_each_stage_arrive(compose: Compose, repository: Path) -> None
 
 @contextmanager
 def collector() -> Iterator[tuple[str, list[Any]]]:
-    """A stand-in for Jaeger: its address, and what it gets, OTLP in JSON."""
+    """A stand-in for Jaeger. Yields its address and the list of what it received, OTLP as JSON."""
     received: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -144,7 +144,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("mutual", ["false", "true"])
-def test_tls_lets_in_whom_it_should(compose: Compose, repository: Path, certificates: Path, mutual: str) -> None:
+def test_tls_accepts_valid_clients_only(compose: Compose, repository: Path, certificates: Path, mutual: str) -> None:
     flags = compose(BASE, "compose.tls.yaml", MUTUAL=mutual)["services"]["server-cpu"]["command"]
     assert "--http-address=127.0.0.1" in flags
     flags = for_this_machine(flags, tls=str(certificates))
@@ -160,7 +160,9 @@ def test_tls_lets_in_whom_it_should(compose: Compose, repository: Path, certific
         assert not is_live(url)
         assert not is_live(url, ssl=True)
         log = server.log.read_text()
-    assert "HTTPService at 127.0.0.1" in log and "Metrics Service at 0.0.0.0" in log, "metrics are for Prometheus"
+    assert "HTTPService at 127.0.0.1" in log and "Metrics Service at 0.0.0.0" in log, (
+        "Prometheus must reach the metrics"
+    )
 
 
 def is_live(url: str, **connection: object) -> bool:

@@ -1,4 +1,4 @@
-"""Rules and dashboard, checked by their own tools and then asked of a real Prometheus that watches a real server."""
+"""Rules and dashboard: checked with their tools, then on a real Prometheus that scrapes a real server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUERIES = [
     for title, panel in PANELS.items()
     for target in panel["targets"]
 ]
-GRAFANAS_OWN = {"$__rate_interval": "1m", "$instance": ".*", "$recognizer": ".*"}
+GRAFANA_VARIABLES = {"$__rate_interval": "1m", "$instance": ".*", "$recognizer": ".*"}
 SECONDS_OF_LOAD = 15
 AS_IF_IN_KUBERNETES = {"namespace": "asr", "pod": "speech-nemo-triton-0"}
 
@@ -47,7 +47,7 @@ AS_IF_IN_KUBERNETES = {"namespace": "asr", "pod": "speech-nemo-triton-0"}
     ],
     ids=" ".join,
 )
-def test_promtool_agrees(prometheus_bin: Path, arguments: tuple[str, ...]) -> None:
+def test_promtool_finds_no_error(prometheus_bin: Path, arguments: tuple[str, ...]) -> None:
     done = subprocess.run([prometheus_bin / "promtool", *arguments], cwd=RULES, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -64,29 +64,35 @@ def test_every_alert_has_a_test() -> None:
     assert fired == {rule["alert"] for rule in rules if "alert" in rule}
 
 
-def lost(before: Any, after: Any, path: str = "") -> list[str]:
-    """Where `after` lacks or changes what `before` has."""
+def differences(before: Any, after: Any, path: str = "") -> list[str]:
+    """Paths of values in `before` that `after` lacks or has changed."""
     if isinstance(before, dict) and isinstance(after, dict):
         return [
             difference
             for key in before
-            for difference in (lost(before[key], after[key], f"{path}/{key}") if key in after else [f"{path}/{key}"])
+            for difference in (
+                differences(before[key], after[key], f"{path}/{key}") if key in after else [f"{path}/{key}"]
+            )
         ]
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         pairs = enumerate(zip(before, after, strict=True))
-        return [difference for index, (first, second) in pairs for difference in lost(first, second, f"{path}/{index}")]
+        return [
+            difference
+            for index, (first, second) in pairs
+            for difference in differences(first, second, f"{path}/{index}")
+        ]
     return [] if before == after else [path]
 
 
-def test_grafanas_own_types_know_all_of_the_dashboard() -> None:
+def test_grafanas_types_know_every_field_of_the_dashboard() -> None:
     plugins.register_default_plugins()
 
-    def read_and_written(dashboard: dict[str, Any]) -> Any:
+    def read_and_write(dashboard: dict[str, Any]) -> Any:
         return json.loads(JSONEncoder(sort_keys=True).encode(Dashboard.from_json(dashboard)))
 
-    assert lost(DASHBOARD, read_and_written(DASHBOARD)) == []
+    assert differences(DASHBOARD, read_and_write(DASHBOARD)) == []
     misspelt = json.loads(json.dumps(DASHBOARD).replace('"expr"', '"exprr"'))
-    assert lost(misspelt, read_and_written(misspelt))
+    assert differences(misspelt, read_and_write(misspelt))
 
 
 def test_panels_do_not_overlap_and_name_the_provisioned_source() -> None:
@@ -102,7 +108,7 @@ def test_panels_do_not_overlap_and_name_the_provisioned_source() -> None:
 
 
 class Prometheus:
-    """A running one, asked for what it knew at `time`, in seconds of Unix's epoch."""
+    """A running Prometheus, queried as of `time` in Unix seconds."""
 
     def __init__(self, url: str, time: float) -> None:
         self.url = url
@@ -114,7 +120,7 @@ class Prometheus:
             return json.load(answer)["data"]
 
     def series(self, query: str) -> list[tuple[dict[str, str], float]]:
-        """(labels, value) of each series that the query gives."""
+        """Series of a query's result as (labels, value)."""
         result = self.get("api/v1/query", query=query, time=str(self.time))["result"]
         return [(series["metric"], float(series["value"][1])) for series in result]
 
@@ -126,14 +132,14 @@ class Prometheus:
 def prometheus(
     prometheus_bin: Path, tmp_path_factory: pytest.TempPathFactory, repository: Path
 ) -> Iterator[Prometheus]:
-    """One that has watched a server under the load of bench.py, by the project's own settings."""
+    """A Prometheus with the project's settings that has scraped a server under load from bench.py."""
     folder = tmp_path_factory.mktemp("prometheus")
     config = yaml.safe_load((RULES / "prometheus.yml").read_text())
     (job,) = config["scrape_configs"]
     config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "2s"}
     config["rule_files"] = [str(RULES / "alerts.yml")]
     with running_server(repository, for_this_machine(server_flags())) as server:
-        # No name server knows the server of this test.
+        # DNS does not know the server of this test.
         del job["dns_sd_configs"]
         job["static_configs"] = [{"targets": [server.metrics], "labels": AS_IF_IN_KUBERNETES}]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
@@ -174,7 +180,7 @@ def server_flags() -> list[str]:
 
 
 def without_grafana(query: str) -> str:
-    for name, value in GRAFANAS_OWN.items():
+    for name, value in GRAFANA_VARIABLES.items():
         query = query.replace(name, value)
     return query
 
@@ -187,7 +193,7 @@ def test_every_panel_has_data(prometheus: Prometheus, query: str) -> None:
     assert values and all(value >= 0 for value in values), values
 
 
-def test_the_figures_are_the_loads(prometheus: Prometheus) -> None:
+def test_the_figures_match_the_load(prometheus: Prometheus) -> None:
     window = f"{2 * SECONDS_OF_LOAD + 30}s"
     audio = sum(json.loads(line)["duration"] for line in DEMO_MANIFEST.read_text().splitlines())
     mean = audio / len(DEMO_MANIFEST.read_text().splitlines())
@@ -201,12 +207,12 @@ def test_the_figures_are_the_loads(prometheus: Prometheus) -> None:
         "coffee_rnnt",
     }
     stages = prometheus.series(without_grafana(PANELS["Batch size"]["targets"][0]["expr"]))
-    named = {labels["model"]: value for labels, value in stages}
-    assert {"audio", "coffee_rnnt_encoder", "coffee_rnnt_decoder"} <= set(named)
-    assert named["coffee_rnnt_encoder"] > 1
+    batch_sizes = {labels["model"]: value for labels, value in stages}
+    assert {"audio", "coffee_rnnt_encoder", "coffee_rnnt_decoder"} <= set(batch_sizes)
+    assert batch_sizes["coffee_rnnt_encoder"] > 1
 
 
-def test_the_rules_are_well(prometheus: Prometheus) -> None:
+def test_rules_are_healthy_and_no_alert_fires(prometheus: Prometheus) -> None:
     deadline = time.monotonic() + 30
     while True:
         rules = [rule for group in prometheus.get("api/v1/rules")["groups"] for rule in group["rules"]]

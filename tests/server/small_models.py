@@ -1,4 +1,4 @@
-"""Small graphs with configurations, to try Triton's onnxruntime backend with."""
+"""Small graphs with configurations, for tests of the onnxruntime backend."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DOUBLE = """
 
 
 def ragged_sums() -> onnx.ModelProto:
-    """X float32 [N] laid end to end, X_SHAPE int32 [items, 1] -> SUM float32 [items, 1], the sum of each item."""
+    """X float32 [N] (concatenated items), X_SHAPE int32 [items, 1] -> SUM float32 [items, 1], the sum of each item."""
     nodes = [
         helper.make_node("Cast", ["X_SHAPE"], ["lengths"], to=TensorProto.INT64),
         helper.make_node("CumSum", ["lengths", "zero"], ["ends"]),
@@ -72,7 +72,7 @@ def double() -> onnx.ModelProto:
 
 
 def too_few_rows() -> onnx.ModelProto:
-    """X float32 [B, 1] -> Y float32 [max(B - 2, 1), 1], its first rows."""
+    """X float32 [B, 1] -> Y float32 [max(B - 2, 1), 1], the first rows of X."""
     nodes = [
         helper.make_node("Shape", ["X"], ["items"], start=0, end=1),
         helper.make_node("Sub", ["items", "two"], ["fewer"]),
@@ -85,7 +85,7 @@ def too_few_rows() -> onnx.ModelProto:
 
 
 def too_many_rows() -> onnx.ModelProto:
-    """X float32 [B, 1] -> Y float32 [2 * B, 1], every row twice."""
+    """X float32 [B, 1] -> Y float32 [2 * B, 1], the rows of X twice."""
     nodes = [helper.make_node("Concat", ["X", "X"], ["Y"], axis=0)]
     outputs: list[Value] = [("Y", TensorProto.FLOAT, ["rows", 1])]
     return model(nodes, [("X", TensorProto.FLOAT, ["items", 1])], outputs, {})
@@ -110,7 +110,7 @@ def model(
 
 
 def write(repository: Path, name: str, graph: onnx.ModelProto, config: str | None) -> None:
-    """Add a model; without a configuration Triton has to complete it."""
+    """Add a model to a repository. Without a configuration, Triton has to complete it."""
     (repository / name / "1").mkdir(parents=True)
     onnx.save(graph, repository / name / "1" / "model.onnx")
     if config is not None:

@@ -1,4 +1,4 @@
-"""The metric's own copy of the contract: the backend runs in the server's Python, which has no nemo_triton."""
+"""The metric's copy of the contract. The backend runs in the server's Python, which has no nemo_triton."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nemo_triton.contract import AUDIO, SAMPLE_RATE
 pytestmark = pytest.mark.fast
 
 
-def test_it_counts_what_recognizers_take() -> None:
+def test_the_copy_equals_the_contract() -> None:
     source = (ROOT / "server" / "backends" / "onnxruntime" / "audio_metric.py").read_text(encoding="utf-8")
     assignments = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
     constants = {ast.unparse(node.targets[0]): ast.literal_eval(node.value) for node in assignments}

@@ -1,4 +1,4 @@
-"""The onnxruntime backend inside the real tritonserver: what it serves, and what it refuses."""
+"""The onnxruntime backend in a real tritonserver: what it serves and what it refuses."""
 
 from __future__ import annotations
 
@@ -150,15 +150,15 @@ def tensor(name: str, values: Any, triton_type: str = "FP32", module: Any = trit
 
 
 async def sums_of(server: Server, items: list[Any]) -> list[Any]:
-    """Each item's result, or the error it got, all asked for at once."""
+    """Results or errors of concurrent requests, one per item."""
     async with tritonclient.grpc.aio.InferenceServerClient(server.grpc) as aio:
         calls = [aio.infer("sums", [tensor("X", item)]) for item in items]
         results = await asyncio.gather(*calls, return_exceptions=True)
     return [result if isinstance(result, BaseException) else result.as_numpy("SUM") for result in results]
 
 
-def counted(client: Any, model: str, inferences: int = 0) -> tuple[int, int]:
-    """Inferences and executions, once there are at least so many: Triton counts a batch after it has answered."""
+def counters(client: Any, model: str, inferences: int = 0) -> tuple[int, int]:
+    """Inferences and executions. Waits for `inferences`, because Triton counts a batch after its responses."""
     for _ in range(100):
         (statistics,) = client.get_inference_statistics(model).model_stats
         if statistics.inference_count >= inferences:
@@ -167,15 +167,15 @@ def counted(client: Any, model: str, inferences: int = 0) -> tuple[int, int]:
     return statistics.inference_count, statistics.execution_count
 
 
-async def test_requests_of_different_lengths_run_as_one(server: Server, client: Any) -> None:
-    inferences, executions = counted(client, "sums")
+async def test_requests_of_different_lengths_run_as_one_batch(server: Server, client: Any) -> None:
+    inferences, executions = counters(client, "sums")
     items = [np.full((1, length), 1.0, np.float32) for length in (3, 1, 7, 2, 5, 4, 9, 6)]
     sums = await sums_of(server, items)
     assert [total.tolist() for total in sums] == [[[float(item.size)]] for item in items]
-    assert counted(client, "sums", inferences + 8) == (inferences + 8, executions + 1)
+    assert counters(client, "sums", inferences + 8) == (inferences + 8, executions + 1)
 
 
-async def test_a_request_of_two_items_among_others(server: Server) -> None:
+async def test_a_request_of_two_items_in_a_batch(server: Server) -> None:
     pair = np.array([[1, 2, 3], [10, 20, 30]], np.float32)
     single = np.array([[5, 5]], np.float32)
     first, second, third = await sums_of(server, [single, pair, single])
@@ -183,7 +183,7 @@ async def test_a_request_of_two_items_among_others(server: Server) -> None:
     assert first.tolist() == third.tolist() == [[10]]
 
 
-async def test_an_item_without_elements_is_refused_and_costs_the_others_nothing(server: Server) -> None:
+async def test_only_the_item_without_elements_is_refused(server: Server) -> None:
     good = np.array([[4, 5]], np.float32)
     results = await sums_of(server, [good, np.zeros((1, 0), np.float32), good])
     assert "ragged input 'X' has an item without elements" in str(results[1])
@@ -222,7 +222,7 @@ def test_a_graph_with_fewer_rows_than_items_fails_its_batch(client: Any) -> None
 
 
 def test_a_graph_with_more_rows_than_items_fails_its_batch(client: Any) -> None:
-    """The C++ backend drops the rows that are left over; which ones those are is the graph's accident."""
+    """The C++ backend drops the extra rows, whichever they are."""
     with pytest.raises(InferenceServerException, match=r"output 'Y' has shape \[6, 1\] for a batch of 3"):
         client.infer("too_many_rows", [tensor("X", np.ones((3, 1), np.float32))])
 
@@ -234,21 +234,19 @@ def test_a_graph_with_more_rows_than_items_fails_its_batch(client: Any) -> None:
         (b"\xff", "input 'WORD' has a string that is not UTF-8"),
     ],
 )
-async def test_a_string_that_cannot_be_passed_on_costs_the_others_nothing(
-    server: Server, client: Any, word: bytes, complaint: str
-) -> None:
-    inferences, executions = counted(client, "shout_in_threes")
+async def test_only_the_invalid_string_is_refused(server: Server, client: Any, word: bytes, complaint: str) -> None:
+    inferences, executions = counters(client, "shout_in_threes")
     async with tritonclient.grpc.aio.InferenceServerClient(server.grpc) as aio:
         words = [np.array([[value]], dtype=object) for value in (b"tea", word, b"milk")]
         calls = [aio.infer("shout_in_threes", [tensor("WORD", value, "BYTES")]) for value in words]
         results: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
     assert complaint in str(results.pop(1))
     assert [result.as_numpy("LOUD").item() for result in results] == [b"tea!", b"milk!"]
-    assert counted(client, "shout_in_threes", inferences + 2)[1] == executions + 1, "they were one batch"
+    assert counters(client, "shout_in_threes", inferences + 2)[1] == executions + 1, "not one batch"
 
 
-def test_two_instances_where_a_configuration_names_none(client: Any) -> None:
-    """Triton's default on a CPU."""
+def test_two_instances_by_default(client: Any) -> None:
+    """As Triton's default on a CPU."""
     config = client.get_model_config("completed").config
     assert [group.count for group in config.instance_group] == [2]
 

@@ -1,4 +1,4 @@
-"""What `python -m server.install` adds to an environment."""
+"""The command that `python -m server.install` writes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def test_the_command_starts_the_server_from_anywhere(tmp_path: Path) -> None:
     assert "--model-repository" in result.stdout + result.stderr
 
 
-def test_another_tritonserver_is_left_alone(tmp_path: Path) -> None:
+def test_another_tritonserver_is_not_overwritten(tmp_path: Path) -> None:
     command = tmp_path / "tritonserver"
     command.write_bytes(b"\x7fELF of NVIDIA's")
-    with pytest.raises(LaunchError, match=r"another tritonserver; install into a virtual environment of its own"):
+    with pytest.raises(LaunchError, match=r"another tritonserver is installed here; use a separate"):
         write_command(command)
     assert command.read_bytes() == b"\x7fELF of NVIDIA's"
 
@@ -38,7 +38,7 @@ def test_an_environment_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_python_without_triton_says_what_to_install() -> None:
-    # -S leaves the packages of the environment out.
+    # -S: without the environment's packages.
     variables = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         [sys.executable, "-S", "-m", "server.install"], cwd=ROOT, env=variables, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""The tritonserver command of the virtual environment."""
+"""The command tritonserver of the virtual environment."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ TRITONSERVER = Path(sys.prefix) / "bin" / "tritonserver"
 
 
 @pytest.mark.fast
-def test_it_takes_nvidias_flags() -> None:
+def test_the_command_accepts_nvidias_flags() -> None:
     result = subprocess.run([TRITONSERVER, "--help"], capture_output=True, text=True)
     assert "--model-repository" in result.stdout + result.stderr
     assert "--model-control-mode" in result.stdout + result.stderr
 
 
-def test_a_repository_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_repository(tmp_path: Path) -> None:
     result = subprocess.run(
         [TRITONSERVER, "--model-repository", tmp_path / "none", "--http-port=0", "--allow-grpc=0"],
         capture_output=True,
@@ -36,7 +36,7 @@ def test_a_repository_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.fast
-def test_backends_are_brought_together_once(tmp_path: Path) -> None:
+def test_backends_are_assembled_and_updated(tmp_path: Path) -> None:
     triton = launch.find_triton()
     for _ in range(2):
         launch.assemble_backends(triton, tmp_path)
@@ -70,7 +70,7 @@ def test_another_platform(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.fast
 def test_a_python_without_a_stub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "python_version", lambda: "3.99")
-    with pytest.raises(LaunchError, match=r"no Python backend for Python 3.99; it has .*3\.11"):
+    with pytest.raises(LaunchError, match=r"no Python backend for Python 3.99; use Python .*3\.11"):
         launch.find_triton()
 
 
@@ -85,14 +85,14 @@ def test_a_python_without_its_shared_library(monkeypatch: pytest.MonkeyPatch, tm
 
 @pytest.mark.fast
 @pytest.mark.parametrize("package", ["server", "export_scripts", "benchmark"])
-def test_onnxruntime_tells_nobody(package: str, tmp_path: Path) -> None:
+def test_onnxruntime_sends_no_telemetry(package: str, tmp_path: Path) -> None:
     home = {**os.environ, "HOME": str(tmp_path)}
     home.pop("ORT_DISABLE_TELEMETRY", None)
     subprocess.run([sys.executable, "-c", f"import {package}, onnxruntime"], check=True, env=home)
     assert not [*tmp_path.rglob("*onnxruntime*")]
 
 
-def test_onnxruntime_in_a_server_tells_nobody(
+def test_onnxruntime_in_a_server_sends_no_telemetry(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))

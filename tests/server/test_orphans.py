@@ -1,4 +1,4 @@
-"""What is left of a tritonserver that was killed."""
+"""No process is left after tritonserver is killed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from server.process import Server, running_server
 
 
 def stubs_of(server: Server) -> dict[int, list[str]]:
-    """Its models' processes, with their command lines."""
+    """The server's model processes by id, with their command lines."""
     stubs = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -31,8 +31,8 @@ def stubs_of(server: Server) -> dict[int, list[str]]:
     return stubs
 
 
-async def answered(server: Server, model: str) -> int:
-    """How many requests the server has answered, by its own count."""
+async def completed_requests(server: Server, model: str) -> int:
+    """Number of requests that the server has completed, by its own counter."""
     async with InferenceServerClient(server.grpc) as client:
         statistics = await client.get_inference_statistics(model)
         return int(statistics.model_stats[0].inference_stats.success.count)
@@ -43,9 +43,7 @@ def shared_memory(stubs: dict[int, list[str]]) -> list[Path]:
     return [Path("/dev/shm") / name for name in names if (Path("/dev/shm") / name).exists()]
 
 
-async def test_a_server_that_is_killed_while_it_answers_leaves_no_process(
-    repository: Path, demo_manifest: Path
-) -> None:
+async def test_a_server_killed_under_load_leaves_no_process(repository: Path, demo_manifest: Path) -> None:
     samples = load_audio(next(demo_manifest.parent.glob("*.flac")))
     with running_server(repository, ["--model-control-mode=explicit", "--load-model=coffee_ctc"]) as server:
         stubs = stubs_of(server)
@@ -53,26 +51,26 @@ async def test_a_server_that_is_killed_while_it_answers_leaves_no_process(
         assert len(stubs) == len(regions) == 4
         async with AsyncRecognizer("coffee_ctc", server.grpc) as recognizer:
 
-            async def ask() -> None:
+            async def transcribe_repeatedly() -> None:
                 while True:
                     await recognizer.transcribe(samples)
 
-            asking = [asyncio.ensure_future(ask()) for _ in range(16)]
+            tasks = [asyncio.ensure_future(transcribe_repeatedly()) for _ in range(16)]
 
             async def is_loaded() -> bool:
-                return await answered(server, "coffee_ctc") > 2 * len(asking)
+                return await completed_requests(server, "coffee_ctc") > 2 * len(tasks)
 
             await wait_until_async(is_loaded)
-            assert not any(each.done() for each in asking)
+            assert not any(task.done() for task in tasks)
             server.process.send_signal(signal.SIGKILL)
-            answers = await asyncio.gather(*asking, return_exceptions=True)
-        assert all(isinstance(answer, RecognizerError) for answer in answers)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(result, RecognizerError) for result in results)
         await wait_until_async(lambda: not stubs_of(server), seconds=30)
-        # A stub that ends by itself before anybody looks keeps the name of its memory from us.
+        # A stub that ends by itself before the watcher sees it leaves its shared memory behind.
         assert len(shared_memory(stubs)) <= 1
 
 
-def test_a_process_whose_arguments_are_no_text_is_passed_over() -> None:
+def test_a_process_with_undecodable_arguments_is_ignored() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()", b"\xff"], stdin=subprocess.PIPE) as other:
         end_stubs(other.pid)
         assert other.poll() is None

@@ -1,4 +1,4 @@
-"""A server for as long as a block lasts."""
+"""A server for the duration of a `with` block."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def is_running(process: int) -> bool:
         return False
 
 
-def test_it_ends_with_the_block(repository: Path) -> None:
+def test_the_server_ends_with_the_block(repository: Path) -> None:
     with running_server(repository) as server:
         assert is_running(server.process.pid)
     assert server.process.returncode is not None
 
 
-def test_a_killed_one_leaves_no_process_behind(repository: Path) -> None:
+def test_a_killed_server_leaves_no_process(repository: Path) -> None:
     with running_server(repository) as server:
         group = server.process.pid
         assert len(running_in(group)) > 1
@@ -52,7 +52,7 @@ def test_a_killed_one_leaves_no_process_behind(repository: Path) -> None:
 
 
 def running_in(group: int) -> list[int]:
-    """The processes of a process group."""
+    """The running processes of a process group."""
     processes = []
     for process in psutil.pids():
         with suppress(ProcessLookupError):
@@ -62,7 +62,7 @@ def running_in(group: int) -> list[int]:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])
-def test_grpc_listens_where_it_is_told_to(repository: Path, address: str) -> None:
+def test_grpc_listens_at_the_given_address(repository: Path, address: str) -> None:
     with socket.create_server((address, 0)) as listener:
         free = f"{address}:{listener.getsockname()[1]}"
     with running_server(repository, grpc=free) as server, InferenceServerClient(free) as client:
@@ -71,7 +71,7 @@ def test_grpc_listens_where_it_is_told_to(repository: Path, address: str) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_it_ends_with_a_killed_parent(repository: Path, number: signal.Signals) -> None:
+def test_the_server_ends_with_a_killed_parent(repository: Path, number: signal.Signals) -> None:
     parent = subprocess.Popen([sys.executable, "-c", HOLD, str(repository)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     server = int(parent.stdout.readline())

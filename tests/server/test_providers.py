@@ -1,4 +1,4 @@
-"""A GPU instance's providers and their options. The presence of a GPU is pretended; everything else is real."""
+"""Providers and their options for GPU instances. Only the presence of a GPU is faked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALL = ["TensorrtExecutionProvider", *CUDA_ONLY]
 
 @pytest.fixture(autouse=True)
 def backend_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The backend's files import each other as Triton runs them: from their own folder."""
+    """The backend's files import each other from their folder, as in Triton."""
     monkeypatch.syspath_prepend(BACKEND)
     yield
 
@@ -46,8 +46,8 @@ def gpu(name: str, **parameters: str) -> dict[str, Any]:
 
 
 def test_cuda_with_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = gpu("cuda", use_tf32="0", cudnn_conv_use_max_workspace="1", use_ep_level_unified_stream="true")
-    (cuda, options), cpu = providers(monkeypatch, asked, {"cudnn_conv_algo_search": "1", "gpu_mem_limit": "1000"})
+    requested = gpu("cuda", use_tf32="0", cudnn_conv_use_max_workspace="1", use_ep_level_unified_stream="true")
+    (cuda, options), cpu = providers(monkeypatch, requested, {"cudnn_conv_algo_search": "1", "gpu_mem_limit": "1000"})
     assert (cuda, cpu) == ("CUDAExecutionProvider", "CPUExecutionProvider")
     assert options == {
         "device_id": "1",
@@ -59,15 +59,15 @@ def test_cuda_with_options(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_the_older_settings_are_the_parameters_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in C++, where those of the accelerator are overwritten by parameters or, without them, by defaults."""
-    asked = gpu("cuda", cudnn_conv_algo_search="HEURISTIC", arena_extend_strategy="kSameAsRequested")
-    (_, options), _ = providers(monkeypatch, asked, {"arena_extend_strategy": "0"})
+def test_the_older_settings_come_from_parameters_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the C++ backend, where parameters or defaults overwrite those of the accelerator."""
+    requested = gpu("cuda", cudnn_conv_algo_search="HEURISTIC", arena_extend_strategy="kSameAsRequested")
+    (_, options), _ = providers(monkeypatch, requested, {"arena_extend_strategy": "0"})
     assert options == {"device_id": "1", "arena_extend_strategy": "kNextPowerOfTwo"}
 
 
 def test_tensorrt_with_cuda_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = gpu(
+    requested = gpu(
         "tensorrt",
         precision_mode="FP16",
         max_workspace_size_bytes="1073741824",
@@ -76,7 +76,7 @@ def test_tensorrt_with_cuda_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
         trt_builder_optimization_level="3",
         trt_timing_cache_enable="false",
     )
-    (tensorrt, options), (cuda, _), cpu = providers(monkeypatch, asked)
+    (tensorrt, options), (cuda, _), cpu = providers(monkeypatch, requested)
     assert [tensorrt, cuda, cpu] == ALL
     assert options == {
         "device_id": "1",
@@ -92,8 +92,8 @@ def test_tensorrt_with_cuda_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("accelerators", "parameters", "installed", "says"),
     [
-        (gpu("cuda"), {}, ["CPUExecutionProvider"], "CUDAExecutionProvider: install onnxruntime-gpu"),
-        (gpu("tensorrt"), {}, CUDA_ONLY, "TensorrtExecutionProvider: install onnxruntime-gpu.* and tensorrt"),
+        (gpu("cuda"), {}, ["CPUExecutionProvider"], "onnxruntime lacks CUDAExecutionProvider; install onnxruntime-gpu"),
+        (gpu("tensorrt"), {}, CUDA_ONLY, "lacks TensorrtExecutionProvider; install onnxruntime-gpu.* tensorrt"),
         (gpu("tensorrt", precision_mode="FP4"), {}, ALL, "unsupported precision mode 'FP4' is requested"),
         (gpu("tensorrt", fast="1"), {}, ALL, "unknown parameter 'fast' is provided for TensorRT Execution Accelerator"),
         (gpu("tensorrt", trt_engine_cache_enable="yes"), {}, ALL, "trt_engine_cache_enable is 'yes'; expected 0, 1"),
@@ -105,7 +105,7 @@ def test_tensorrt_with_cuda_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
         (gpu("cuda"), {"gpu_mem_limit": "half"}, ALL, "gpu_mem_limit is 'half'; expected a whole number"),
     ],
 )
-def test_what_cannot_be_honoured_is_one_clear_error(
+def test_invalid_settings_are_refused(
     accelerators: dict[str, Any],
     parameters: dict[str, str],
     installed: list[str],
@@ -118,8 +118,8 @@ def test_what_cannot_be_honoured_is_one_clear_error(
         providers(monkeypatch, accelerators, parameters, installed)
 
 
-def test_a_provider_that_onnxruntime_drops_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As where CUDA's libraries are missing: onnxruntime logs it, and would serve from the CPU."""
+def test_a_provider_that_onnxruntime_can_not_load_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without CUDA's libraries onnxruntime logs an error and uses the CPU."""
     from checks import ConfigError
     from session import open_session
 
@@ -129,7 +129,7 @@ def test_a_provider_that_onnxruntime_drops_is_an_error(monkeypatch: pytest.Monke
         open_session(tmp_path / "double" / "1" / "model.onnx", {"name": "double"}, "GPU", 0)
 
 
-def test_a_cpu_instance_does_not_look_at_accelerators(tmp_path: Path) -> None:
+def test_a_cpu_instance_ignores_gpu_accelerators(tmp_path: Path) -> None:
     from session import open_session
 
     small.write(tmp_path, "double", small.double(), small.DOUBLE)
@@ -139,7 +139,7 @@ def test_a_cpu_instance_does_not_look_at_accelerators(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["CPU", "GPU"])
-def test_accelerators_of_cpus_are_refused_on_every_device(tmp_path: Path, kind: str) -> None:
+def test_cpu_accelerators_are_refused_on_every_device(tmp_path: Path, kind: str) -> None:
     from checks import ConfigError
     from session import open_session
 
@@ -150,7 +150,7 @@ def test_accelerators_of_cpus_are_refused_on_every_device(tmp_path: Path, kind: 
         open_session(tmp_path / "double" / "1" / "model.onnx", config, kind)
 
 
-def test_the_stage_benchmark_asks_for_what_an_export_does() -> None:
+def test_the_stage_benchmark_uses_the_options_of_an_export() -> None:
     from providers import CHOICES
 
     parameters = {name: CHOICES[name][value] for name, value in accelerators.CUDA_PARAMETERS.items()}

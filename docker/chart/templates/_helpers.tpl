@@ -24,7 +24,7 @@ httpGet: { path: /v2/health/{{ $state }}, port: http }
 {{- end }}
 {{- end }}
 
-{{- /* Mean wait of a request in milliseconds, in the stage of this release's servers where it is longest. */}}
+{{- /* Mean queue time of a request in milliseconds, for the stage with the longest, over this release's servers. */}}
 {{- define "queueQuery" -}}
 max(
   sum by (model) (rate(nv_inference_queue_duration_us{namespace="{{ .Release.Namespace }}", pod=~"{{ include "name" . }}-.*"}[2m]))

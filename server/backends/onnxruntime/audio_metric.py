@@ -1,4 +1,4 @@
-"""Seconds of audio as a metric: by its rate a dashboard shows RTFx, which Triton's own metrics can't tell."""
+"""A metric of the seconds of audio received. Its rate is RTFx, which Triton's own metrics don't show."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ import triton_python_backend_utils as pb_utils
 NAME = "nemo_triton_audio_seconds"
 AUDIO_INPUT = "AUDIO"
 SAMPLES_PER_SECOND = 16000
-"""By the contract (nemo_triton/contract.py), which the server's Python can't import."""
+"""A copy of nemo_triton/contract.py's SAMPLE_RATE. The server's Python can't import that module."""
 
 
 class AudioMetric:
-    """Counts what comes in as AUDIO; nothing in models that take none.
+    """Counter of the seconds of audio that a model receives as AUDIO.
 
-    Steps of an ensemble count and ensembles don't, so a request counts once, in the stage that takes its audio.
+    Models without such an input count nothing. Ensembles have no backend, so each request counts once: in the stage
+    that takes its audio.
+
+    Args:
+        config: The model's configuration as JSON.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -30,7 +34,11 @@ class AudioMetric:
             self._counter = self._family.Metric(labels={"model": config["name"]})
 
     def count(self, requests: Sequence[Mapping[str, npt.NDArray[np.generic]]]) -> None:
-        """Add the audio of `requests`, by each one's inputs by name, AUDIO [items, samples]."""
+        """Add the audio of executed requests.
+
+        Args:
+            requests: The inputs of each request by name; AUDIO has shape [items, samples].
+        """
         if self._counter is not None:
             samples = sum(request[AUDIO_INPUT].size for request in requests)
             self._counter.increment(samples / SAMPLES_PER_SECOND)

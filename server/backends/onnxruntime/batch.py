@@ -1,4 +1,4 @@
-"""Several requests become one run of a graph, and its results are given back to each."""
+"""Join several requests into one batch, and split its results by request."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ NUMPY_TYPES = {"TYPE_INT32": np.int32, "TYPE_FP32": np.float32}
 
 
 class BatchError(Exception):
-    """The requests can't be run together, or the graph's results can't be given back."""
+    """The requests can't be batched, or the graph's results can't be split by request."""
 
 
 def feeds(config: Mapping[str, Any], requests: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """The graph's inputs, from each request's inputs by name, [items, ...] each where batching is on.
+    """Build the graph's inputs from those of the requests.
 
-    Ragged inputs are laid end to end in one flat tensor; what batch_input describes is added.
+    Args:
+        config: The model's configuration as JSON.
+        requests: The inputs of each request by name; shape [items, ...] if the model batches.
+
+    Returns:
+        The graph's inputs by name. Ragged inputs are concatenated into one flat tensor, and the configuration's
+        batch_input tensors are added.
     """
     batching = int(config.get("max_batch_size", 0)) > 0
     result = {}
@@ -40,11 +46,11 @@ def feeds(config: Mapping[str, Any], requests: Sequence[Mapping[str, Array]]) ->
     return result
 
 
-def refusal(config: Mapping[str, Any], request: Mapping[str, Array]) -> str | None:
-    """Why a request by itself is refused, whatever its company; None for one that can be run.
+def invalid_input(config: Mapping[str, Any], request: Mapping[str, Array]) -> str | None:
+    """Return why a request is invalid, whatever else is in its batch, or None if it can run.
 
-    The C++ backend (24.10, and main of 2026-02) serves a batch with an empty ragged item from uninitialised memory,
-    and ends a string at its first NUL.
+    Triton's C++ backend (24.10, and main of 2026-02) checks neither: it serves a batch with an empty ragged item from
+    uninitialised memory, and cuts a string at its first NUL.
     """
     for entry in config.get("input", ()):
         name, values = entry["name"], request[entry["name"]]
@@ -62,7 +68,12 @@ def refusal(config: Mapping[str, Any], request: Mapping[str, Array]) -> str | No
 
 
 def batch_input(kind: str, source: Sequence[Array]) -> Array:
-    """Triton's batch_input (ModelConfig.BatchInput.Kind) of a source input, [items, ...] in each request."""
+    """Compute one of Triton's batch_input tensors.
+
+    Args:
+        kind: A ModelConfig.BatchInput.Kind.
+        source: The source input of each request, shape [items, ...].
+    """
     counts = np.array([array.size for array in source])
     if kind == "BATCH_ELEMENT_COUNT":
         return counts
@@ -81,10 +92,16 @@ def batch_input(kind: str, source: Sequence[Array]) -> Array:
 
 
 def split(output: Array, name: str, items: Sequence[int]) -> list[Array]:
-    """The rows of each request, which holds items[i] of them.
+    """Split an output's rows by request.
 
-    Raises BatchError where there are not as many rows as items: the C++ backend would crash, fail
-    some of the requests or give rows to the wrong one.
+    Args:
+        output: The output of the batch, shape [sum(items), ...].
+        name: The output's name, for the error.
+        items: The number of rows of each request.
+
+    Raises:
+        BatchError: The output has more or fewer rows than the batch has items. Triton's C++ backend crashes there,
+            fails some of the requests, or returns rows to the wrong request.
     """
     if output.ndim == 0 or output.shape[0] != sum(items):
         raise BatchError(f"output '{name}' has shape {list(output.shape)} for a batch of {sum(items)}")

@@ -1,9 +1,10 @@
-"""What a model configuration may say: the rules of Triton's C++ onnxruntime backend.
+"""Checks of a model configuration by the rules of Triton's C++ onnxruntime backend.
 
-A configuration that the C++ backend would refuse must be refused here too, with its wording, or
-repositories that only this backend can serve would go unnoticed. Source of the rules:
-triton-inference-server/onnxruntime_backend, src/onnxruntime.cc (ValidateInputs, ValidateOutputs,
-ModelState), and triton-inference-server/backend, CompareDimsSupported.
+What the C++ backend refuses is refused here too, in the same words. Otherwise an export could pass here and fail in
+NVIDIA's container.
+
+Source: triton-inference-server/onnxruntime_backend, src/onnxruntime.cc (ValidateInputs, ValidateOutputs, ModelState),
+and triton-inference-server/backend, CompareDimsSupported.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ BATCH_INPUT_TYPES = ("TYPE_INT32", "TYPE_FP32")
 
 
 class ConfigError(Exception):
-    """A configuration that does not fit its graph."""
+    """A configuration that does not match its graph."""
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A graph's input or output; a dimension without a fixed size is -1."""
+    """An input or output of a graph. A dimension of variable size is -1."""
 
     name: str
     data_type: str
@@ -46,32 +47,41 @@ class TensorInfo:
 
     @classmethod
     def of(cls, argument: Any) -> TensorInfo:
-        """From an onnxruntime NodeArg."""
+        """Convert an onnxruntime NodeArg."""
         dims = tuple(dim if isinstance(dim, int) else WILDCARD for dim in argument.shape)
         return cls(argument.name, TRITON_TYPES.get(argument.type, argument.type), dims)
 
 
 def check(config: Mapping[str, Any], inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> None:
-    """Raise ConfigError where `config` (a ModelConfig as JSON) does not fit the graph."""
-    refuse = f"unable to load model '{config['name']}', "
+    """Check a configuration against its graph.
+
+    Args:
+        config: The model's configuration (Triton's ModelConfig) as JSON.
+        inputs: The graph's inputs.
+        outputs: The graph's outputs.
+
+    Raises:
+        ConfigError: They don't match; one line says where.
+    """
+    prefix = f"unable to load model '{config['name']}', "
     batching = int(config.get("max_batch_size", 0)) > 0
     if config.get("sequence_batching"):
-        raise ConfigError(refuse + "sequence batching is not implemented in this backend")
+        raise ConfigError(prefix + "sequence batching is not implemented in this backend")
     if config.get("batch_output"):
-        raise ConfigError(refuse + "batch_output is not implemented in this backend")
+        raise ConfigError(prefix + "batch_output is not implemented in this backend")
     given = {info.name: info for info in inputs}
     declared = [*config.get("input", ()), *config.get("batch_input", ())]
     if len(declared) != len(given):
-        raise ConfigError(refuse + f"configuration expects {len(declared)} inputs, model provides {len(given)}")
+        raise ConfigError(prefix + f"configuration expects {len(declared)} inputs, model provides {len(given)}")
     for entry in config.get("input", ()):
-        _check_input(entry, _find(entry["name"], given, "input"), batching, refuse)
+        _check_input(entry, _find(entry["name"], given, "input"), batching, prefix)
     for entry in config.get("batch_input", ()):
-        _check_batch_input(entry, given, refuse)
+        _check_batch_input(entry, given, prefix)
     produced = {info.name: info for info in outputs}
     for entry in config.get("output", ()):
         info = _find(entry["name"], produced, "output")
-        _check_type(entry, info, "output", refuse)
-        _check_dims(entry, info, batching, exact=True, refuse=refuse)
+        _check_type(entry, info, "output", prefix)
+        _check_dims(entry, info, batching, exact=True, prefix=prefix)
 
 
 def is_ragged(entry: Mapping[str, Any]) -> bool:
@@ -79,53 +89,53 @@ def is_ragged(entry: Mapping[str, Any]) -> bool:
 
 
 def dims_of(entry: Mapping[str, Any]) -> list[int]:
-    """An input's or output's dims as the graph sees them: after `reshape`, without the batch."""
+    """The dims of an input or output as the graph sees them: after `reshape`, without the batch dimension."""
     reshape = entry.get("reshape")
     return [int(dim) for dim in (entry["dims"] if not reshape else reshape.get("shape", ()))]
 
 
-def _check_input(entry: Mapping[str, Any], info: TensorInfo, batching: bool, refuse: str) -> None:
+def _check_input(entry: Mapping[str, Any], info: TensorInfo, batching: bool, prefix: str) -> None:
     if entry.get("optional"):
         raise ConfigError(
-            refuse + f"optional input '{info.name}' is not supported for models that support batching"
+            prefix + f"optional input '{info.name}' is not supported for models that support batching"
             if batching
-            else refuse + f"optional input '{info.name}' is not implemented in this backend"
+            else prefix + f"optional input '{info.name}' is not implemented in this backend"
         )
-    _check_type(entry, info, "input", refuse)
+    _check_type(entry, info, "input", prefix)
     if not is_ragged(entry):
-        _check_dims(entry, info, batching, exact=False, refuse=refuse)
+        _check_dims(entry, info, batching, exact=False, prefix=prefix)
     elif info.dims != (WILDCARD,):
         raise ConfigError(
-            refuse + f"configuration expects model provides input with shape [-1] for ragged input '{info.name}', "
+            prefix + f"configuration expects model provides input with shape [-1] for ragged input '{info.name}', "
             f"model provides {list(info.dims)}"
         )
 
 
-def _check_batch_input(entry: Mapping[str, Any], given: Mapping[str, TensorInfo], refuse: str) -> None:
+def _check_batch_input(entry: Mapping[str, Any], given: Mapping[str, TensorInfo], prefix: str) -> None:
     for name in entry["target_name"]:
         info = _find(name, given, "batch input")
         if entry["data_type"] not in BATCH_INPUT_TYPES:
             raise ConfigError(
-                refuse + f"batch input '{name}' has type {entry['data_type']}; "
+                prefix + f"batch input '{name}' has type {entry['data_type']}; "
                 f"only {' and '.join(BATCH_INPUT_TYPES)} are supported"
             )
-        _check_type(entry, info, "batch input", refuse)
+        _check_type(entry, info, "batch input", prefix)
 
 
-def _check_type(entry: Mapping[str, Any], info: TensorInfo, kind: str, refuse: str) -> None:
+def _check_type(entry: Mapping[str, Any], info: TensorInfo, kind: str, prefix: str) -> None:
     if entry["data_type"] != info.data_type:
         raise ConfigError(
-            refuse + f"configuration expects datatype {entry['data_type']} for {kind} '{info.name}', "
+            prefix + f"configuration expects datatype {entry['data_type']} for {kind} '{info.name}', "
             f"model provides {info.data_type}"
         )
 
 
-def _check_dims(entry: Mapping[str, Any], info: TensorInfo, batching: bool, exact: bool, refuse: str) -> None:
-    """An output's dims must be the graph's own; an input's may fix what the graph leaves open."""
+def _check_dims(entry: Mapping[str, Any], info: TensorInfo, batching: bool, exact: bool, prefix: str) -> None:
+    """Compare dims. Outputs must equal the graph's (`exact`); inputs may fix dimensions that the graph leaves open."""
     expected = ([WILDCARD] if batching else []) + dims_of(entry)
     if batching and info.dims[:1] != (WILDCARD,):
         raise ConfigError(
-            refuse + f"tensor '{info.name}': for the model to support batching the shape should have at least "
+            prefix + f"tensor '{info.name}': for the model to support batching the shape should have at least "
             f"1 dimension and the first dimension must be -1; but shape expected by the model is {list(info.dims)}"
         )
     fits = len(expected) == len(info.dims) and all(
@@ -134,7 +144,7 @@ def _check_dims(entry: Mapping[str, Any], info: TensorInfo, batching: bool, exac
     )
     if not fits:
         raise ConfigError(
-            refuse + f"tensor '{info.name}': the model expects {len(info.dims)} dimensions (shape {list(info.dims)}) "
+            prefix + f"tensor '{info.name}': the model expects {len(info.dims)} dimensions (shape {list(info.dims)}) "
             f"but the model configuration specifies {len(expected)} dimensions (shape {expected})"
         )
 

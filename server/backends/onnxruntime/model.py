@@ -1,10 +1,11 @@
 """Triton's onnxruntime backend as a Python-based backend, for servers that lack the C++ one.
 
-Triton runs this file for every model with `backend: "onnxruntime"` where no
-libtriton_onnxruntime.so is found. It serves the same repository in the same way: ragged inputs,
-batch_input, instance groups, dynamic batching, parameters, string tensors, auto-completion, CUDA and TensorRT.
-Not implemented, and refused: sequence batching, batch_output, optional inputs and OpenVINO. Between stages tensors
-go through the memory of the CPU, also from one GPU stage to the next; the C++ backend leaves them on the GPU.
+Triton runs this file for every model with `backend: "onnxruntime"` if it finds no libtriton_onnxruntime.so. It serves
+the same repositories in the same way: ragged inputs, batch_input, instance groups, dynamic batching, parameters,
+string tensors, auto-completion, CUDA and TensorRT.
+
+Refused as not implemented: sequence batching, batch_output, optional inputs and OpenVINO. Tensors pass from stage to
+stage through CPU memory, even between two stages on a GPU; the C++ backend keeps them on the GPU.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from audio_metric import AudioMetric
-from batch import Array, feeds, refusal, split
+from batch import Array, feeds, invalid_input, split
 from checks import WILDCARD, ConfigError, TensorInfo, check
 from session import model_file, open_session
 
 AUTO_COMPLETED_MAX_BATCH_SIZE = 4
-"""Triton's default of --backend-config=default-max-batch-size."""
+"""The default of Triton's --backend-config=default-max-batch-size."""
 
 
 class TritonPythonModel:
-    """One instance of one model, in a process of its own."""
+    """One instance of one model; Triton runs each in its own process."""
 
     @staticmethod
     def auto_complete_config(auto_complete_model_config: Any) -> Any:
-        """Fill in what a configuration leaves out, from the graph."""
+        """Fill in from the graph what a configuration leaves out."""
         completed = auto_complete_model_config
         config = completed.as_dict()
         if config.get("input") and config.get("output"):
@@ -53,7 +54,7 @@ class TritonPythonModel:
         return completed
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Open the graph of this version on this instance's device, and check the configuration."""
+        """Open this version's graph on this instance's device, and check the configuration."""
         self.config = json.loads(args["model_config"])
         folder = Path(args["model_repository"]) / args["model_version"]
         self.session, self.run_options = open_session(
@@ -74,25 +75,25 @@ class TritonPythonModel:
         }
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Run all the requests as one batch where the model batches, else one after the other."""
+        """Run all requests as one batch if the model batches, else one after the other."""
         inputs = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
         responses: dict[int, Any] = {}
         for index, request in enumerate(inputs):
-            if (reason := refusal(self.config, request)) is not None:
+            if (reason := invalid_input(self.config, request)) is not None:
                 responses[index] = _failure(reason)
-        alive = [index for index in range(len(requests)) if index not in responses]
-        for group in [alive] if self.batching else [[index] for index in alive]:
-            if group:
-                answers = self._run([requests[index] for index in group], [inputs[index] for index in group])
-                responses.update(zip(group, answers, strict=True))
-        self.audio_metric.count([inputs[index] for index in alive])
+        valid = [index for index in range(len(requests)) if index not in responses]
+        for batch in [valid] if self.batching else [[index] for index in valid]:
+            if batch:
+                batch_responses = self._run([requests[index] for index in batch], [inputs[index] for index in batch])
+                responses.update(zip(batch, batch_responses, strict=True))
+        self.audio_metric.count([inputs[index] for index in valid])
         return [responses[index] for index in range(len(requests))]
 
     def _run(self, requests: Sequence[Any], inputs: Sequence[dict[str, Array]]) -> list[Any]:
-        wanted = [list(request.requested_output_names()) for request in requests]
-        names = sorted({name for some in wanted for name in some})
-        first = self.config["input"][0]["name"]
-        items = [request[first].shape[0] if self.batching else 1 for request in inputs]
+        requested = [list(request.requested_output_names()) for request in requests]
+        names = sorted({name for request_names in requested for name in request_names})
+        first_input = self.config["input"][0]["name"]
+        items = [request[first_input].shape[0] if self.batching else 1 for request in inputs]
         try:
             outputs = self.session.run(names, feeds(self.config, inputs), self.run_options)
             rows = {
@@ -100,11 +101,11 @@ class TritonPythonModel:
                 for name, output in zip(names, outputs, strict=True)
             }
         except Exception as error:
-            # onnxruntime has no common class of errors; whatever it is fails the whole batch, as in C++.
+            # onnxruntime's errors have no common base class. Any error fails the whole batch, as in the C++ backend.
             return [_failure(str(error)) for _ in requests]
         return [
-            pb_utils.InferenceResponse([self._tensor(name, rows[name][index]) for name in some])
-            for index, some in enumerate(wanted)
+            pb_utils.InferenceResponse([self._tensor(name, rows[name][index]) for name in request_names])
+            for index, request_names in enumerate(requested)
         ]
 
     def _tensor(self, name: str, rows: Array) -> Any:

@@ -1,6 +1,8 @@
-"""onnxruntime's execution providers for a GPU instance, as a model configuration asks for them.
+"""onnxruntime's execution providers for a GPU instance, from a model configuration.
 
-The rules are the C++ backend's: triton-inference-server/onnxruntime_backend, src/onnxruntime.cc, ModelState::LoadModel.
+The rules are those of Triton's C++ backend.
+
+Source: triton-inference-server/onnxruntime_backend, src/onnxruntime.cc, ModelState::LoadModel.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ TENSORRT = "TensorrtExecutionProvider"
 
 PACKAGES = {
     CUDA: "onnxruntime-gpu[cuda,cudnn] in place of onnxruntime",
-    TENSORRT: "onnxruntime-gpu[cuda,cudnn] in place of onnxruntime, and tensorrt of the release that it was built with",
+    TENSORRT: "onnxruntime-gpu[cuda,cudnn] in place of onnxruntime, and the release of tensorrt that it was built with",
 }
 
 CHOICES = {
     "cudnn_conv_algo_search": {"0": "EXHAUSTIVE", "1": "HEURISTIC", "2": "DEFAULT"},
     "arena_extend_strategy": {"0": "kNextPowerOfTwo", "1": "kSameAsRequested"},
 }
-"""Settings of CUDA that are the model's parameters: the values that they may have, by onnxruntime's names of them."""
+"""CUDA settings that are model parameters: their values in a configuration, and onnxruntime's names of these values."""
 CUDA_PARAMETERS = (*CHOICES, "gpu_mem_limit", "do_copy_in_default_stream")
-"""All of those. An accelerator's parameters of these names have no effect."""
+"""All CUDA settings that are model parameters. Given as parameters of an accelerator, they have no effect."""
 CUDA_FLAGS = ("do_copy_in_default_stream", "use_ep_level_unified_stream")
 
 PRECISIONS = {"FP32": None, "FP16": "trt_fp16_enable", "BF16": "trt_bf16_enable", "INT8": "trt_int8_enable"}
@@ -36,7 +38,7 @@ TENSORRT_NAMES = {
     "int8_calibration_table_name": "trt_int8_calibration_table_name",
     "int8_use_native_calibration_table": "trt_int8_use_native_calibration_table",
 }
-"""Where Triton's name of a setting is not onnxruntime's."""
+"""Settings whose name in Triton differs from onnxruntime's."""
 TENSORRT_NUMBERS = (
     "max_workspace_size_bytes",
     "trt_max_partition_iterations",
@@ -81,34 +83,43 @@ Providers = list[str | tuple[str, dict[str, str]]]
 
 
 def gpu_providers(config: Mapping[str, Any], parameters: Mapping[str, str], device: int) -> Providers:
-    """The providers of a graph on CUDA device `device`, the preferred one first, with their options.
+    """List the providers for a graph on a GPU, the preferred one first, with their options.
 
-    parameters: the configuration's
-    Raises ConfigError for what the C++ backend refuses, and where the installed onnxruntime lacks a provider.
+    Args:
+        config: The model's configuration as JSON.
+        parameters: The configuration's parameters.
+        device: The number of the CUDA device.
+
+    Raises:
+        ConfigError: A setting that the C++ backend refuses, or the installed onnxruntime lacks a provider.
     """
-    refuse = f"model '{config['name']}': "
+    prefix = f"model '{config['name']}': "
     providers: Providers = []
     cuda_options: dict[str, str] = {}
     for accelerator in _accelerators(config, "gpu_execution_accelerator"):
         options = accelerator.get("parameters") or {}
         if accelerator["name"] == "tensorrt":
-            tensorrt_options = _tensorrt_options(options, refuse)
-            providers.append((_available(TENSORRT, refuse), {**tensorrt_options, "device_id": str(device)}))
+            tensorrt_options = _tensorrt_options(options, prefix)
+            providers.append((_available(TENSORRT, prefix), {**tensorrt_options, "device_id": str(device)}))
         elif accelerator["name"] == "cuda":
             cuda_options |= {
-                name: _flag(name, value, refuse) if name in CUDA_FLAGS else value for name, value in options.items()
+                name: _flag(name, value, prefix) if name in CUDA_FLAGS else value for name, value in options.items()
             }
         else:
-            raise ConfigError(refuse + f"unknown Execution Accelerator '{accelerator['name']}' is requested")
+            raise ConfigError(prefix + f"unknown Execution Accelerator '{accelerator['name']}' is requested")
     for name in CUDA_PARAMETERS:
         cuda_options.pop(name, None)
         if name in parameters:
-            cuda_options[name] = _cuda_parameter(name, parameters[name], refuse)
-    return [*providers, (_available(CUDA, refuse), {**cuda_options, "device_id": str(device)}), CPU]
+            cuda_options[name] = _cuda_parameter(name, parameters[name], prefix)
+    return [*providers, (_available(CUDA, prefix), {**cuda_options, "device_id": str(device)}), CPU]
 
 
 def refuse_cpu_accelerators(config: Mapping[str, Any]) -> None:
-    """Raises ConfigError where there is one: the C++ backend reads them on every device, and this one has none."""
+    """Refuse accelerators for CPUs on every device, as the C++ backend does; this backend has none.
+
+    Raises:
+        ConfigError: The configuration has one.
+    """
     for accelerator in _accelerators(config, "cpu_execution_accelerator"):
         raise ConfigError(
             f"model '{config['name']}': unknown Execution Accelerator '{accelerator['name']}' is requested"
@@ -116,7 +127,7 @@ def refuse_cpu_accelerators(config: Mapping[str, Any]) -> None:
 
 
 def load_libraries(providers: Providers) -> None:
-    """Load what the providers link to from this environment's packages; without, they look where the system has it."""
+    """Load the libraries of the providers from this environment's packages, which come before the system's."""
     if (preload := getattr(ort, "preload_dlls", None)) is not None:  # Since onnxruntime 1.21.
         preload()
     if any(provider[0] == TENSORRT for provider in providers):
@@ -131,49 +142,49 @@ def _accelerators(config: Mapping[str, Any], kind: str) -> Sequence[Mapping[str,
     return accelerators
 
 
-def _available(provider: str, refuse: str) -> str:
+def _available(provider: str, prefix: str) -> str:
     if provider not in ort.get_available_providers():
-        raise ConfigError(refuse + f"asks for a GPU by {provider}: install {PACKAGES[provider]}")
+        raise ConfigError(prefix + f"onnxruntime lacks {provider}; install {PACKAGES[provider]}")
     return provider
 
 
-def _cuda_parameter(name: str, value: str, refuse: str) -> str:
+def _cuda_parameter(name: str, value: str, prefix: str) -> str:
     if name in CHOICES:
         if value not in CHOICES[name]:
-            raise ConfigError(refuse + f"unsupported {name} value '{value}' is requested")
+            raise ConfigError(prefix + f"unsupported {name} value '{value}' is requested")
         return CHOICES[name][value]
-    return _flag(name, value, refuse) if name in CUDA_FLAGS else _number(name, value, refuse)
+    return _flag(name, value, prefix) if name in CUDA_FLAGS else _number(name, value, prefix)
 
 
-def _tensorrt_options(parameters: Mapping[str, str], refuse: str) -> dict[str, str]:
-    """onnxruntime's names and values of an accelerator's parameters."""
+def _tensorrt_options(parameters: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Translate an accelerator's parameters to onnxruntime's names and values."""
     options = {}
     for name, value in parameters.items():
         if name == "precision_mode":
             if value not in PRECISIONS:
-                raise ConfigError(refuse + f"unsupported precision mode '{value}' is requested")
+                raise ConfigError(prefix + f"unsupported precision mode '{value}' is requested")
             if (enabled := PRECISIONS[value]) is not None:
                 options[enabled] = "True"
         elif name in TENSORRT_FLAGS:
-            # From Python onnxruntime takes these words where it takes 0 and 1 from C++.
-            options[TENSORRT_NAMES.get(name, name)] = "True" if _flag(name, value, refuse) == "1" else "False"
+            # onnxruntime's Python API expects True and False here; its C++ API expects 1 and 0.
+            options[TENSORRT_NAMES.get(name, name)] = "True" if _flag(name, value, prefix) == "1" else "False"
         elif name in TENSORRT_NUMBERS:
-            options[TENSORRT_NAMES.get(name, name)] = _number(name, value, refuse)
+            options[TENSORRT_NAMES.get(name, name)] = _number(name, value, prefix)
         elif name in TENSORRT_TEXTS:
             options[TENSORRT_NAMES.get(name, name)] = value
         else:
-            raise ConfigError(refuse + f"unknown parameter '{name}' is provided for TensorRT Execution Accelerator")
+            raise ConfigError(prefix + f"unknown parameter '{name}' is provided for TensorRT Execution Accelerator")
     return options
 
 
-def _flag(name: str, value: str, refuse: str) -> str:
+def _flag(name: str, value: str, prefix: str) -> str:
     if value.lower() not in FLAG_VALUES:
-        raise ConfigError(refuse + f"{name} is '{value}'; expected 0, 1, false or true")
+        raise ConfigError(prefix + f"{name} is '{value}'; expected 0, 1, false or true")
     return FLAG_VALUES[value.lower()]
 
 
-def _number(name: str, value: str, refuse: str) -> str:
+def _number(name: str, value: str, prefix: str) -> str:
     try:
         return str(int(value))
     except ValueError:
-        raise ConfigError(refuse + f"{name} is '{value}'; expected a whole number") from None
+        raise ConfigError(prefix + f"{name} is '{value}'; expected a whole number") from None

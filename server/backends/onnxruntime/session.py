@@ -1,4 +1,4 @@
-"""An onnxruntime session as a model configuration asks for it."""
+"""Open an onnxruntime session with the settings of a model configuration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIMIZATION_LEVELS = {
 
 
 def model_file(folder: Path, config: Mapping[str, Any]) -> Path:
-    """The graph of a model version; a folder of that name may hold it as model.onnx."""
+    """The path of a version's graph. If it is a folder, the graph is model.onnx inside."""
     path = folder / (config.get("default_model_filename") or "model.onnx")
     return path / "model.onnx" if path.is_dir() else path
 
@@ -27,9 +27,19 @@ def model_file(folder: Path, config: Mapping[str, Any]) -> Path:
 def open_session(
     path: Path, config: Mapping[str, Any], kind: str = "CPU", device: int = 0
 ) -> tuple[ort.InferenceSession, ort.RunOptions]:
-    """Open the graph on the CPU or, where `kind` is "GPU", on that CUDA device.
+    """Open a graph.
 
-    Raises ConfigError for a setting that can't be honoured.
+    Args:
+        path: The graph's file.
+        config: The model's configuration as JSON.
+        kind: "GPU" for a CUDA device; anything else is the CPU.
+        device: The number of the CUDA device.
+
+    Returns:
+        The session and the options for its runs.
+
+    Raises:
+        ConfigError: A setting that this backend or the installed onnxruntime can't apply.
     """
     if not path.exists():
         raise ConfigError(f"unable to find '{path}' for model '{config['name']}'")
@@ -75,12 +85,12 @@ def _open_on_gpu(
     path: Path, config: Mapping[str, Any], options: ort.SessionOptions, providers: Providers
 ) -> ort.InferenceSession:
     session = ort.InferenceSession(str(path), options, providers=providers)
-    wanted = [provider if isinstance(provider, str) else provider[0] for provider in providers]
-    # Where a provider's libraries can't be loaded, onnxruntime only logs it and goes on without.
-    missing = [name for name in wanted if name not in session.get_providers()]
+    provider_names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+    # If a provider's libraries can't be loaded, onnxruntime logs that and silently uses the CPU.
+    missing = [name for name in provider_names if name not in session.get_providers()]
     if missing:
         raise ConfigError(
-            f"model '{config['name']}': onnxruntime has {missing[0]} but can't use it: install {PACKAGES[missing[0]]}; "
-            "the server's log says which library is missing"
+            f"model '{config['name']}': onnxruntime has {missing[0]} but can't load it; install {PACKAGES[missing[0]]} "
+            "(the server's log names the missing library)"
         )
     return session
