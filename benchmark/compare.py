@@ -1,4 +1,4 @@
-"""The command that measures a served model beside others: `python -m benchmark.compare MODEL --data FOLDER ...`."""
+"""Compare a served model with baselines: `python -m benchmark.compare MODEL --data FOLDER --out RESULTS`."""
 
 from __future__ import annotations
 
@@ -12,33 +12,93 @@ from benchmark.core.constants import BASELINES, EXPORT_PYTHON
 from benchmark.core.models import choose, read_models
 from benchmark.core.results_folder import is_measured, read_json, write_json
 from benchmark.data.dataset import open_dataset
-from benchmark.measuring.comparison import Compared, compare_systems
+from benchmark.measuring.comparison import Baselines, compare_systems
 from nemo_triton.terminal import exit_codes, options
 
 
 @click.command()
 @click.argument("model", metavar="MODEL")
-@click.option("--repository", default="model_repository", type=click.Path(exists=True, path_type=Path))
-@click.option("--checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="For NeMo itself.")
+@click.option(
+    "--repository",
+    default="model_repository",
+    show_default=True,
+    metavar="FOLDER",
+    type=click.Path(exists=True, path_type=Path),
+    help="Model repository to serve.",
+)
+@click.option(
+    "--checkpoint",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The model's .nemo file. Needed to compare with NeMo.",
+)
 @click.option(
     "--baseline-models",
     "--peer-models",
+    metavar="FOLDER",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="What benchmark.baselines.baseline_models made of the checkpoint, for onnx-asr and sherpa-onnx.",
+    help="Folder that benchmark.baselines.baseline_models wrote. Needed to compare with onnx-asr and sherpa-onnx.",
 )
 @click.option(
-    "--faster-whisper", "whisper", type=click.Path(path_type=Path), help="A model folder of faster-whisper's form."
+    "--faster-whisper",
+    "whisper",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Model folder of faster-whisper. Needed to compare with it.",
 )
-@click.option("--data", "dataset", required=True, type=click.Path(path_type=Path), help="Of benchmark.prepare.")
-@click.option("--out", required=True, metavar="RESULTS", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--at-once", type=click.IntRange(1), default=16, show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option(
-    "--without", multiple=True, type=click.Choice(BASELINES), help="A baseline to leave out; may be given again."
+    "--data",
+    "dataset",
+    required=True,
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Data set from benchmark.prepare.",
 )
-@click.option("--export-python", default=EXPORT_PYTHON, type=click.Path(path_type=Path))
 @click.option(
-    "--baselines-python", "--peers-python", default=".venv/baselines/bin/python", type=click.Path(path_type=Path)
+    "--out",
+    required=True,
+    metavar="RESULTS",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the results.",
+)
+@click.option(
+    "--concurrency",
+    "--at-once",
+    "concurrency",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Concurrent requests to the server, and the batch size of the baselines (at most 16).",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Passes of each system over the data. More rounds show the spread better.",
+)
+@click.option(
+    "--without",
+    multiple=True,
+    type=click.Choice(BASELINES),
+    help="Leave a baseline out, e.g. a slow one. Repeat the option to leave out several.",
+)
+@click.option(
+    "--export-python",
+    default=EXPORT_PYTHON,
+    show_default=True,
+    metavar="PYTHON",
+    type=click.Path(path_type=Path),
+    help="Python with NeMo.",
+)
+@click.option(
+    "--baselines-python",
+    "--peers-python",
+    default=".venv/baselines/bin/python",
+    show_default=True,
+    metavar="PYTHON",
+    type=click.Path(path_type=Path),
+    help="Python with the other baselines.",
 )
 def compare(
     model: str,
@@ -48,16 +108,16 @@ def compare(
     whisper: Path | None,
     dataset: Path,
     out: Path,
-    at_once: int,
+    concurrency: int,
     rounds: int,
     without: tuple[str, ...],
     export_python: Path,
     baselines_python: Path,
 ) -> int:
-    """Transcribe a data set with MODEL as served and with other systems, each in turn, in so many rounds.
+    """Compare MODEL, as served, with NeMo, onnx-asr, sherpa-onnx, PocketSphinx and faster-whisper.
 
-    All get the same recordings on the same machine; ratios are then taken round by round. A system that can't run is
-    named with its reason.
+    Each round runs every system once, in turn, on the same recordings and the same machine. The report compares speeds
+    within each round. A system that can't run is listed with the reason.
     """
     (chosen,) = choose(read_models(repository), [model], repository)
     prepared = open_dataset(dataset)
@@ -65,17 +125,17 @@ def compare(
     conditions = {
         "parity_id": chosen.parity_id,
         **prepared.digests,
-        "at_once": at_once,
+        "at_once": concurrency,
         "rounds": rounds,
         "without": sorted(without),
     }
     if is_measured(file, conditions):
-        click.echo(f"{chosen.name} on {prepared.description.name}: compared already")
+        click.echo(f"{chosen.name} on {prepared.description.name}: already compared")
         for name, reason in read_json(file)["not_run"].items():
-            click.echo(f"{name}: not run: {reason}; with that mended, remove {file} to compare again")
+            click.echo(f"{name}: not run: {reason}; fix this and remove {file} to compare again")
         return exit_codes.EXIT_OK
     write_json(out / chosen.name / "model.json", asdict(chosen))
-    compared = Compared(
+    baselines = Baselines(
         checkpoint=checkpoint,
         baseline_models=baseline_models,
         whisper=whisper,
@@ -83,7 +143,7 @@ def compare(
         export_python=export_python,
         baselines_python=baselines_python,
     )
-    results = compare_systems(compared, repository, chosen, prepared, at_once=at_once, rounds=rounds)
+    results = compare_systems(baselines, repository, chosen, prepared, concurrency=concurrency, rounds=rounds)
     write_json(file, {"conditions": conditions, **results})
     for system in results["systems"]:
         click.echo(f"{system['name']}: RTFx {results['audio_seconds'] / median(system['seconds']):.1f}")

@@ -1,4 +1,4 @@
-"""The command that brings data sets to one form: `python -m benchmark.prepare NAME... --out FOLDER`."""
+"""Prepare data sets for the benchmark: `python -m benchmark.prepare NAME... --out FOLDER`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from benchmark.data import librispeech
-from benchmark.data.dataset import Source, Written, intact, write_dataset
+from benchmark.data.dataset import Source, WriteResult, intact, write_dataset
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import Utterance, read_manifest
 from nemo_triton.terminal import exit_codes, options
@@ -23,33 +23,33 @@ _SCHEMES = ("http", "https", "file")
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A data set to prepare: one of LibriSpeech where `manifest` is None."""
+class DatasetArgument:
+    """A data set to prepare: the user's manifest, or a set of LibriSpeech if `manifest` is None."""
 
     name: str
     manifest: str | None
 
 
-def parse_names(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[Wanted]:
-    """An argument's callback: NAME or NAME=PATH. Refuses what cannot become a folder of its own."""
-    wanted: dict[str, Wanted] = {}
+def parse_names(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[DatasetArgument]:
+    """Parse NAME or NAME=PATH, as click's callback. Each NAME must be usable as a folder name."""
+    datasets: dict[str, DatasetArgument] = {}
     for value in values:
         name, separator, path = value.partition("=")
         known = ", ".join(librispeech.SHA256)
         if not separator and name not in librispeech.SHA256:
-            raise click.BadParameter(f"{value} is not one of {known}; give a manifest of your own as NAME=PATH")
+            raise click.BadParameter(f"{value} is not one of {known}; write NAME=PATH for your own manifest")
         if separator and (name in librispeech.SHA256 or not _FOLDER_NAME.fullmatch(name) or not path):
             raise click.BadParameter(
-                f"{value}: write NAME=PATH, NAME of letters, digits, '.', '_' and '-', and none of {known}"
+                f"{value}: write NAME=PATH; NAME has letters, digits, '.', '_' and '-', and is none of {known}"
             )
-        if name in wanted:
+        if name in datasets:
             raise click.BadParameter(f"{name} is given twice; choose another name for one of them")
-        wanted[name] = Wanted(name, path if separator else None)
-    return list(wanted.values())
+        datasets[name] = DatasetArgument(name, path if separator else None)
+    return list(datasets.values())
 
 
 def check_mirror(context: click.Context, parameter: click.Parameter, url: str) -> str:
-    """An option's callback: refuse what cannot be fetched from."""
+    """Check that a URL can be downloaded from, as click's callback."""
     try:
         scheme = urlsplit(url).scheme
     except ValueError as error:
@@ -66,7 +66,7 @@ def check_mirror(context: click.Context, parameter: click.Parameter, url: str) -
     required=True,
     metavar="FOLDER",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Each data set becomes FOLDER/NAME.",
+    help="Write each data set to FOLDER/NAME.",
 )
 @click.option(
     "--mirror",
@@ -74,66 +74,68 @@ def check_mirror(context: click.Context, parameter: click.Parameter, url: str) -
     show_default=True,
     metavar="URL",
     callback=check_mirror,
-    help="The folder that LibriSpeech's archives are fetched from.",
+    help="Folder of LibriSpeech's archives. Change it if openslr.org is slow or blocked.",
 )
-def prepare(names: list[Wanted], out: Path, mirror: str) -> int:
-    """Bring data sets to one form: FOLDER/NAME/manifest.jsonl, NeMo JSON lines, and FOLDER/NAME/dataset.json.
+def prepare(names: list[DatasetArgument], out: Path, mirror: str) -> int:
+    """Prepare data sets for benchmark.run and benchmark.compare.
 
-    NAME is dev-clean, dev-other, test-clean or test-other, which are fetched (about 330 MB each), or NAME=PATH for a
-    manifest of your own: NeMo JSON lines, or a CSV filename,transcript. An interrupted download goes on from where it
-    was. What is prepared already and has not changed is left alone.
+    NAME is dev-clean, dev-other, test-clean or test-other of LibriSpeech: downloads about 330 MB each. NAME=PATH is
+    your own manifest: NeMo JSON lines, or a CSV file with the columns filename,transcript.
 
-    An entry that cannot be used gives one line on standard error, and so does a data set; the rest is prepared, and the
-    exit code is 2.
+    Writes FOLDER/NAME/manifest.jsonl (NeMo JSON lines) and FOLDER/NAME/dataset.json (source and checksums). Downloads
+    resume after an interruption. A data set that has not changed is not written again.
+
+    Entries and data sets that can't be used are skipped. Each prints one line on standard error, and the exit code
+    is 2.
     """
     code = exit_codes.EXIT_OK
-    for wanted in names:
+    for dataset in names:
         try:
-            problems = _prepare_one(wanted, out / wanted.name, mirror)
+            problems = _prepare_one(dataset, out / dataset.name, mirror)
         except ClientError as error:
             problems = [str(error)]
         except OSError as error:
-            problems = [f"{error.filename or out / wanted.name}: {error.strerror or error}; mend this and run it again"]
+            problems = [f"{error.filename or out / dataset.name}: {error.strerror or error}; fix this and run it again"]
         for problem in problems:
             exit_codes.print_error(problem)
             code = exit_codes.EXIT_PROBLEM
     return code
 
 
-def _prepare_one(wanted: Wanted, folder: Path, mirror: str) -> list[str]:
-    """Prepare one data set and say so; a line for each entry that was left out. Raises ClientError and OSError."""
-    if wanted.manifest is not None:
-        listed = read_manifest(wanted.manifest, text_required=True)
-        written = _write(folder, Source(wanted.name, wanted.manifest), listed.utterances)
+def _prepare_one(dataset: DatasetArgument, folder: Path, mirror: str) -> list[str]:
+    """Prepare one data set, print a summary, and return one line per skipped entry."""
+    if dataset.manifest is not None:
+        manifest = read_manifest(dataset.manifest, text_required=True)
+        written = _write(folder, Source(dataset.name, dataset.manifest), manifest.utterances)
     else:
         if (description := intact(folder)) is not None:
-            _say(Written(description, changed=False), folder)
+            _print_summary(WriteResult(description, changed=False), folder)
             return []
         folder.mkdir(parents=True, exist_ok=True)
         with _download_bar() as bar:
-            listed = librispeech.fetch(wanted.name, folder, mirror, _reporter(bar, wanted.name))
-        # Named as OpenSLR names it, wherever it came from: the checksum says that it is that file.
-        source = Source(wanted.name, librispeech.archive_url(wanted.name), librispeech.LICENCE)
-        written = _write(folder, source, listed.utterances)
-        librispeech.remove_archive(wanted.name, folder)
-    _say(written, folder)
-    return [*listed.problems, *written.problems]
+            manifest = librispeech.fetch(dataset.name, folder, mirror, _progress_callback(bar, dataset.name))
+        # OpenSLR's URL even with another mirror: the checksum proves that it is the same file.
+        source = Source(dataset.name, librispeech.archive_url(dataset.name), librispeech.LICENCE)
+        written = _write(folder, source, manifest.utterances)
+        librispeech.remove_archive(dataset.name, folder)
+    _print_summary(written, folder)
+    return [*manifest.problems, *written.problems]
 
 
-def _write(folder: Path, source: Source, utterances: list[Utterance]) -> Written:
+def _write(folder: Path, source: Source, utterances: list[Utterance]) -> WriteResult:
     with options.progress_bar() as bar:
         task = bar.add_task(f"{source.name}: reading audio", total=len(utterances))
         return write_dataset(folder, source, utterances, lambda: bar.advance(task))
 
 
-def _say(written: Written, folder: Path) -> None:
+def _print_summary(written: WriteResult, folder: Path) -> None:
     state = "prepared" if written.changed else "already prepared, unchanged"
     description = written.description
     click.echo(f"{folder}: {state}, {description.utterances} utterances, {description.seconds:.1f} s")
 
 
 def _download_bar() -> Progress:
-    """As options.progress_bar, in bytes."""
+    """A progress bar like options.progress_bar, but in bytes."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -147,8 +149,8 @@ def _download_bar() -> Progress:
     )
 
 
-def _reporter(bar: Progress, name: str) -> Callable[[int, int | None], None]:
-    task = bar.add_task(f"{name}: fetching", total=None)
+def _progress_callback(bar: Progress, name: str) -> Callable[[int, int | None], None]:
+    task = bar.add_task(f"{name}: downloading", total=None)
     return lambda done, total: bar.update(task, completed=done, total=total)
 
 

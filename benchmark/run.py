@@ -1,4 +1,4 @@
-"""The command that measures served models under load: `python -m benchmark.run MODEL... --data FOLDER ...`."""
+"""Measure served models under load: `python -m benchmark.run MODEL... --data FOLDER --out RESULTS`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from nemo_triton.tls import Tls
     show_default=True,
     metavar="FOLDER",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The models to serve.",
+    help="Model repository to serve.",
 )
 @click.option(
     "--data",
@@ -40,17 +40,21 @@ from nemo_triton.tls import Tls
     required=True,
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="A data set that benchmark.prepare wrote; may be given again.",
+    help="Data set from benchmark.prepare. Repeat the option to measure several.",
 )
 @click.option(
-    "--out", required=True, metavar="RESULTS", type=click.Path(file_okay=False, path_type=Path), help="Results go here."
+    "--out",
+    required=True,
+    metavar="RESULTS",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the results. Existing results are kept.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0.1),
     default=10.0,
     show_default=True,
-    help="How long each closed loop lasts, about; under each load each utterance is asked for at least once.",
+    help="Approximate duration of each closed loop. Each load sends every utterance at least once.",
 )
 @click.option(
     "--concurrency",
@@ -58,17 +62,19 @@ from nemo_triton.tls import Tls
     default=CONCURRENCIES,
     show_default=True,
     callback=options.number_list(click.IntRange(min=1)),
-    help=f"Of the closed loops; {COMPARED_AT}, by which models are compared, is always among them.",
+    help=f"Concurrent requests of the closed loops, comma-separated. Includes {COMPARED_AT} always, to compare models.",
 )
-@click.option("--bench", "flags", default="", metavar="FLAGS", help="More flags of bench.py, e.g. '--processes 4'.")
+@click.option("--bench", "flags", default="", metavar="FLAGS", help="Further flags for bench.py, e.g. '--processes 4'.")
 @click.option(
     "--url",
     metavar="HOST:PORT",
-    help=f"A server of that repository that was started with {EXPLICIT}.  [default: one of our own]",
+    help=f"Use a running server of the same repository, started with {EXPLICIT}.  [default: start one]",
 )
 @options.tls_options
 @click.option(
-    "--metrics-url", metavar="URL", help="Its metrics, which never come by TLS.  [default: port 8002 of its host]"
+    "--metrics-url",
+    metavar="URL",
+    help="Metrics of the server of --url, without TLS.  [default: port 8002 of its host]",
 )
 def run(
     patterns: tuple[str, ...],
@@ -82,15 +88,20 @@ def run(
     metrics_url: str | None,
     tls: Tls | None,
 ) -> int:
-    """Put loads on each model with each data set, one model at a time: closed loops, then open ones up to capacity.
+    """Measure models under load, one model at a time, with each data set.
 
-    MODEL is a name or a pattern such as 'stt_en_citrinet_*'. What RESULTS holds already is not measured again, and a
-    run that was interrupted goes on where it was. A model that fails costs one line and exit code 2, not the others.
+    MODEL is a name or a pattern such as 'stt_en_citrinet_*'. Each model gets closed loops (a fixed number of
+    concurrent requests), then open loops (a fixed rate) up to its capacity.
+
+    Existing results in RESULTS are not measured again, and an interrupted run resumes. If a model fails, one line is
+    printed, the other models are still measured, and the exit code is 2.
     """
     if url is None and tls:
-        raise click.UsageError("--tls, --ca, --certificate and --key are for the server that --url names")
+        raise click.UsageError(
+            "--tls, --ca, --certificate and --key need --url; without it, a server is started without TLS"
+        )
     if url is not None and len(parse_urls(url)) > 1:
-        raise click.UsageError(f"{url}: names several servers; models are loaded one at a time, on one")
+        raise click.UsageError(f"{url}: names several servers; give one, since models are loaded one at a time")
     models = choose(read_models(repository), patterns, repository)
     prepared = [open_dataset(folder) for folder in datasets]
     code = exit_codes.EXIT_OK
@@ -99,14 +110,14 @@ def run(
             server = stack.enter_context(serving(repository, [EXPLICIT]))
             url, metrics_url = server.grpc, f"http://{server.metrics}/metrics"
         metrics_url = metrics_url or default_metrics_url(url)
-        listed = ",".join(map(str, sorted({*concurrencies, COMPARED_AT})))
+        closed_loops = ",".join(map(str, sorted({*concurrencies, COMPARED_AT})))
         settings = Settings(
             url=url,
             tls=tls,
             metrics_url=metrics_url,
             out=out,
             seconds=seconds,
-            concurrencies=listed,
+            concurrencies=closed_loops,
             flags=tuple(shlex.split(flags)),
         )
         for model in models:

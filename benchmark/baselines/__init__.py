@@ -1,1 +1,1 @@
-"""Systems that turn recordings into text, behind one interface, to be measured side by side."""
+"""Systems that transcribe recordings, behind one interface: the served model and its baselines."""

@@ -1,4 +1,4 @@
-"""A package with a model loaded, as worker.py uses it; the modules of adapters/ make them."""
+"""The interface between worker.py and the packages in adapters/."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ Audio: TypeAlias = NDArray[np.float32]
 """Samples [T] at 16 kHz, full scale 1.0."""
 
 REASON = "not_run.txt"
-"""In a model's folder, in place of the model: one line that says why the baseline can't take it."""
+"""File in a model's folder, in place of the model: one line that says why the baseline can't run it."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A package with a model loaded.
+    """A package with a loaded model.
 
-    distribution: the name by which pip knows the package
-    transcribe: the text of each recording, in their order; takes recordings and how many to take at a time
-    batches: whether it does take several at a time
+    Attributes:
+        distribution: pip's name of the package
+        transcribe: takes recordings and a batch size, and returns their transcripts in order
+        batches: whether it can transcribe several recordings in one batch
     """
 
     distribution: str
@@ -34,9 +35,10 @@ class Baseline:
 
 
 def model_path(model: Path | None) -> Path:
-    """The file or folder that `model` names.
+    """Check the path of a model.
 
-    Raises NotRun where there is none, and where it holds REASON.
+    Raises:
+        NotRun: there is no model, or its folder has the file REASON.
     """
     if model is None:
         raise NotRun("no model")
@@ -49,6 +51,6 @@ def model_path(model: Path | None) -> Path:
 
 
 def in_batches(audio: Sequence[Audio], size: int) -> Iterator[list[Audio]]:
-    """So many at a time, the last of which may be fewer."""
+    """Split recordings into batches. The last batch may be smaller."""
     for start in range(0, len(audio), size):
         yield list(audio[start : start + size])

@@ -1,9 +1,9 @@
-"""A checkpoint in the forms that other packages load, from the same weights, by NeMo's own export().
+"""Convert a checkpoint for onnx-asr and sherpa-onnx, with NeMo's own export() and the same weights.
 
     python -m benchmark.baselines.baseline_models CHECKPOINT --out FOLDER
 
-Runs where NeMo is, and writes FOLDER/onnx_asr and FOLDER/sherpa_onnx, for the adapters of these names. Where a
-package can't take the model, its folder holds one line that says why.
+Needs NeMo (.venv/export). Writes FOLDER/onnx_asr and FOLDER/sherpa_onnx. If a package can't run the model, its folder
+holds the reason in not_run.txt.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ BLANK = "<blk>"
 WORD_START = "\u2581"
 
 WINDOW, HOP, N_FFT = 400, 160, 512
-"""Samples at 16 kHz; both packages have them fixed for NeMo's models."""
+"""Samples at 16 kHz. Both packages use these fixed values for NeMo's models."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a package takes of a NeMo model.
+    """A package's format, and the NeMo models that it supports.
 
-    write: writes its folder, of a checkpoint and the folder of NeMo's export
-    kinds: `Decoder.kind` of the models that it decodes
-    mels: the bands that its front end may have; any number if empty
+    Attributes:
+        write: writes the package's folder from a checkpoint and the folder of NeMo's export
+        kinds: supported values of `Decoder.kind`
+        mels: supported numbers of mel bands; any if empty
     """
 
     write: Callable[[Checkpoint, Path, Path], None]
@@ -48,7 +49,9 @@ class Form:
 
 @click.command(help=__doc__)
 @click.argument("source", metavar="CHECKPOINT")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to write, which is made anew.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder to write. An existing one is replaced."
+)
 def main(source: str, out: Path) -> None:
     logging.disable(logging.ERROR)
     try:
@@ -61,11 +64,12 @@ def main(source: str, out: Path) -> None:
 
 
 def write_baseline_models(checkpoint: Checkpoint, out: Path) -> dict[str, str]:
-    """Write each package's form into a folder of its own, and give each one's reason not to, "" where there is none.
+    """Write one folder per package. The model can't be used afterwards, since NeMo's export() changes it.
 
-    NeMo's export leaves the model unfit for other use.
+    Returns:
+        By package, the reason why it can't run the model; "" if it can.
     """
-    reasons = {name: misfit(checkpoint, form) for name, form in FORMS.items()}
+    reasons = {name: reason_unsupported(checkpoint, package) for name, package in FORMS.items()}
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder)
         if not all(reasons.values()):
@@ -79,16 +83,16 @@ def write_baseline_models(checkpoint: Checkpoint, out: Path) -> dict[str, str]:
     return reasons
 
 
-def misfit(checkpoint: Checkpoint, form: Form) -> str:
-    """Why a package can't take the model; "" where it can."""
+def reason_unsupported(checkpoint: Checkpoint, package: Form) -> str:
+    """The reason why a package can't run the model; "" if it can."""
     front_end, kind = checkpoint.front_end, checkpoint.decoder.kind
-    if kind not in form.kinds:
-        return f"it decodes {' and '.join(form.kinds)} models, this one is {kind}"
+    if kind not in package.kinds:
+        return f"it decodes {' and '.join(package.kinds)} models, this one is {kind}"
     if (len(front_end.window), front_end.hop_length, front_end.n_fft) != (WINDOW, HOP, N_FFT):
         ours, theirs = _milliseconds(len(front_end.window), front_end.hop_length), _milliseconds(WINDOW, HOP)
         return f"its front end has {theirs}, the model's {ours}"
-    if form.mels and len(front_end.mel) not in form.mels:
-        return f"its front end has {' or '.join(map(str, form.mels))} mel bands, the model's {len(front_end.mel)}"
+    if package.mels and len(front_end.mel) not in package.mels:
+        return f"its front end has {' or '.join(map(str, package.mels))} mel bands, the model's {len(front_end.mel)}"
     if front_end.normalization != "per_feature":
         return f"its front end normalises per feature, the model's {front_end.normalization}"
     return ""
@@ -140,33 +144,36 @@ def _add_properties(graph: Path, properties: dict[str, Any], out: Path) -> None:
 
 def _write_tokens(checkpoint: Checkpoint, file: Path) -> None:
     tokens = [*_vocabulary(checkpoint), BLANK]
-    # Characters have a space where pieces have the mark; both packages split the line at spaces.
+    # Character models have a space where others have WORD_START; both packages split the line at spaces.
     lines = [f"{token.replace(' ', WORD_START)} {number}\n" for number, token in enumerate(tokens)]
     file.write_text("".join(lines), encoding="utf-8")
 
 
 def _vocabulary(checkpoint: Checkpoint) -> list[str]:
-    """Without the blank."""
+    """Tokens without the blank."""
     return checkpoint.decoder.vocabulary(checkpoint.model)
 
 
 def _max_tokens_per_frame(model: Any) -> int | None:
-    """None where there is no limit, which onnx-asr takes as such. sherpa-onnx has 10, NeMo's default."""
+    """NeMo's limit; None is no limit, also for onnx-asr. sherpa-onnx always uses 10, NeMo's default."""
     limit: int | None = model.decoding.decoding.max_symbols
     return limit
 
 
 @torch.no_grad()
 def _subsampling_factor(model: Any) -> int:
-    """Frames of features for a frame of the encoder's."""
+    """Feature frames per encoder frame."""
     frames = 1024
     features = torch.zeros(1, model.encoder.input_example()[0].shape[1], frames)
     _, length = model.encoder.forward(audio_signal=features, length=torch.tensor([frames]))
     return round(frames / int(length))
 
 
-FORMS: dict[str, Form] = {"onnx_asr": Form(_write_onnx_asr, mels=(80, 128)), "sherpa_onnx": Form(_write_sherpa_onnx)}
-"""By the name of the adapter, which is also that of the folder."""
+FORMS: dict[str, Form] = {
+    "onnx_asr": Form(_write_onnx_asr, mels=(80, 128)),
+    "sherpa_onnx": Form(_write_sherpa_onnx),
+}
+"""By adapter name, which is also the name of the folder."""
 
 
 if __name__ == "__main__":

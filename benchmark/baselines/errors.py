@@ -1,5 +1,5 @@
-"""Why a system is not measured."""
+"""The error of a system that can't be measured."""
 
 
 class NotRun(Exception):
-    """A system that can't be measured here; `str(error)` is one line that says why, fit for a table."""
+    """A system can't be measured here. `str(error)` is a one-line reason for a table."""

@@ -1,4 +1,4 @@
-"""Our models without a server."""
+"""A recognizer without a server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nemo_triton.loadtest.recording import Recording
 
 
 class InProcess(System):
-    """The same graphs in this process, without a server: batches of recordings sorted by length."""
+    """The recognizer's stages in this process, on batches of recordings sorted by length."""
 
     name = "in process, sorted by length"
 
@@ -26,29 +26,29 @@ class InProcess(System):
 
     def __enter__(self) -> InProcess:
         try:
-            # Only here: it needs packages that the other systems do not.
+            # Imported late: it needs onnx and onnxruntime, which the other systems do not.
             from export_scripts.verify.local_ensemble import LocalEnsemble
         except ModuleNotFoundError as error:
             raise NotRun(f"no package {error.name} in {sys.prefix}; install it there") from error
         try:
             self.local_ensemble = LocalEnsemble(self.repository, self.model)
         except Exception as error:
-            # onnxruntime raises classes of its own, none of them public.
+            # onnxruntime's exception classes are not public.
             raise NotRun(one_line(error)) from error
         return self
 
-    def measure(self, recordings: Sequence[Recording], at_once: int) -> Measured:
-        """As System.measure."""
-        size = min(at_once, OFFLINE_BATCH)
+    def measure(self, recordings: Sequence[Recording], concurrency: int) -> Measured:
+        """See System.measure."""
+        size = min(concurrency, OFFLINE_BATCH)
         ordered = by_length(recordings) if size > 1 else recordings
         texts: dict[str, str] = {}
         latencies: list[float] = []
         started = time.perf_counter()
         for start in range(0, len(ordered), size):
-            asked = time.perf_counter()
+            batch_started = time.perf_counter()
             batch = ordered[start : start + size]
             items = self.local_ensemble.run([recording.samples for recording in batch])
-            latencies.append(time.perf_counter() - asked)
+            latencies.append(time.perf_counter() - batch_started)
             for recording, item in zip(batch, items, strict=True):
                 texts[recording.utterance.name] = item[TEXT.name].item()
         spent = time.perf_counter() - started

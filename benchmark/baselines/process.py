@@ -1,4 +1,4 @@
-"""Any system that answers line by line from a process of its own; worker.py says how."""
+"""A system in a separate process. benchmark/baselines/worker.py describes the lines that it reads and writes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ from nemo_triton.errors import one_line
 from nemo_triton.loadtest.recording import Recording
 
 _SHOWN = 80
-"""Characters of a line that is no answer."""
+"""Characters shown of an invalid answer."""
 
 
 class Process(System):
-    """A process that is given recordings when its block is entered, and takes them sorted by length.
+    """A separate process that loads the recordings when its block is entered, and batches them sorted by length.
 
-    version: of its package, once it is ready
+    Attributes:
+        name: in tables
+        command: that starts the process
+        files: audio files, sorted by length
+        version: package and version, known once the block is entered
+        batches: whether it can transcribe several recordings in one batch
     """
 
     def __init__(self, name: str, command: Sequence[str], recordings: Sequence[Recording]) -> None:
@@ -38,7 +43,7 @@ class Process(System):
     def __enter__(self) -> Process:
         self.errors: IO[bytes] = tempfile.TemporaryFile()
         try:
-            # A group of its own, to be ended with all that it started.
+            # A separate process group, so that its children are ended too.
             self.process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
@@ -49,9 +54,9 @@ class Process(System):
             )
         except OSError as error:
             self.errors.close()
-            raise NotRun(f"{self.command[0]}: {error.strerror}; make this environment") from error
+            raise NotRun(f"{self.command[0]}: {error.strerror}; create this environment") from error
         try:
-            ready = self._ask(json.dumps({"files": self.files}))
+            ready = self._request(json.dumps({"files": self.files}))
             self.version, self.batches = _field(ready, "ready", str), _field(ready, "batches", bool)
         except BaseException:
             self.__exit__()
@@ -61,35 +66,39 @@ class Process(System):
     def __exit__(self, *failure: object) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        # Closing its input flushes what it never took.
+        # Closing stdin flushes what the process never read.
         with self.errors, suppress(BrokenPipeError), self.process:
             pass
 
-    def measure(self, recordings: Sequence[Recording], at_once: int) -> Measured:
-        """As System.measure; the recordings are those that the process has."""
-        size = min(at_once, OFFLINE_BATCH)
-        answer = self._ask(str(size))
+    def measure(self, recordings: Sequence[Recording], concurrency: int) -> Measured:
+        """See System.measure. The process already has the recordings."""
+        size = min(concurrency, OFFLINE_BATCH)
+        answer = self._request(str(size))
         spent, texts = _field(answer, "seconds", float), _field(answer, "texts", list)
         if len(texts) != len(self.files):
             raise NotRun(f"its process answered with {len(texts)} texts for {len(self.files)} recordings")
         batch = mean_batch(len(self.files), size if self.batches else 1)
         return Measured(spent, dict(zip(self.files, texts, strict=True)), mean_batch=batch)
 
-    def _ask(self, question: str) -> dict[str, Any]:
-        """Raises NotRun for the reason that the process gives, or where it gives no answer at all."""
+    def _request(self, line: str) -> dict[str, Any]:
+        """Send a line and read the answer.
+
+        Raises:
+            NotRun: the process reports a reason, or sends no valid answer.
+        """
         assert self.process.stdin is not None and self.process.stdout is not None
-        # Why the process is gone is told below.
+        # If the process has ended, reading its answer below reports why.
         with suppress(BrokenPipeError):
-            print(question, file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        if not line:
+            print(line, file=self.process.stdin, flush=True)
+        answer_line = self.process.stdout.readline()
+        if not answer_line:
             raise NotRun(f"its process ended with code {self.process.wait()}: {self._last_error()}")
         try:
-            answer = json.loads(line)
+            answer = json.loads(answer_line)
         except json.JSONDecodeError:
             answer = None
         if not isinstance(answer, dict):
-            raise NotRun(f"its process answered {line.strip()[:_SHOWN]!r}, which is no JSON object")
+            raise NotRun(f"its process answered {answer_line.strip()[:_SHOWN]!r}, which is no JSON object")
         if "reason" in answer:
             raise NotRun(one_line(answer["reason"]))
         return answer
@@ -97,7 +106,7 @@ class Process(System):
     def _last_error(self) -> str:
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
-        return one_line(lines[-1]) if lines else "it said nothing"
+        return one_line(lines[-1]) if lines else "no error message"
 
 
 def _field(answer: dict[str, Any], name: str, kind: type[Any]) -> Any:
@@ -108,6 +117,6 @@ def _field(answer: dict[str, Any], name: str, kind: type[Any]) -> Any:
 
 
 def baseline_command(python: Path, baseline: str, model: Path | None = None) -> list[str]:
-    """The worker of the adapter `baseline`, by the Python of the environment that has its package."""
+    """Command that runs the worker of an adapter, with the Python of the environment that has its package."""
     command = [str(python), "-m", "benchmark.baselines.worker", baseline]
     return command if model is None else [*command, "--model", str(model)]

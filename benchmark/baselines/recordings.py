@@ -1,4 +1,4 @@
-"""What all systems get: recordings, read before anything is measured."""
+"""Recordings for all systems, read before the measurement starts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from nemo_triton.loadtest.recording import Recording, read_recordings
 
 
 def shuffled_recordings(manifest: Path) -> list[Recording]:
-    """All recordings of a manifest in random order, the same each time: clients don't ask by length.
+    """Read a manifest's recordings in random order, since clients do not send them by length. The seed is fixed.
 
-    Raises ManifestError where any line can't be used, and AudioError where any audio can't.
+    Raises:
+        ManifestError: a line can't be used.
+        AudioError: an audio file can't be used.
     """
     recordings = read_recordings(manifest)
     return random.Random(0).sample(recordings, len(recordings))
 
 
 def by_length(recordings: Sequence[Recording]) -> list[Recording]:
-    """Shortest first, as those who have all of them at hand batch them."""
+    """Sort recordings, shortest first: the best order for systems that batch a whole list."""
     return sorted(recordings, key=lambda recording: len(recording.samples))

@@ -1,4 +1,4 @@
-"""Our models, asked through a running server."""
+"""A recognizer on a running server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nemo_triton.recognizer import AsyncRecognizer
 
 
 class Served(System):
-    """A running server, asked by so many clients at once; they pad to multiples of `pad_to` seconds, if at all."""
+    """A recognizer on a running server. Clients pad audio to multiples of `pad_to` seconds; 0 is no padding."""
 
     def __init__(self, name: str, model: str, url: str, recordings: Sequence[Recording], pad_to: int = 0) -> None:
         self.name = name
@@ -29,13 +29,13 @@ class Served(System):
         self.url = url
         self.pad_to = pad_to
         if pad_to:
-            spoken = sum(recording.duration for recording in recordings)
-            self.padding = sum(seconds(self._sent(recording.samples)) for recording in recordings) / spoken - 1
+            unpadded = sum(recording.duration for recording in recordings)
+            self.padding = sum(seconds(self._padded(recording.samples)) for recording in recordings) / unpadded - 1
 
-    def measure(self, recordings: Sequence[Recording], at_once: int) -> Measured:
-        """As System.measure; each recording is one request."""
+    def measure(self, recordings: Sequence[Recording], concurrency: int) -> Measured:
+        """See System.measure. Each recording is one request."""
         try:
-            run = asyncio.run(self._measure([self._sent(recording.samples) for recording in recordings], at_once))
+            run = asyncio.run(self._measure([self._padded(recording.samples) for recording in recordings], concurrency))
         except RecognizerError as error:
             raise NotRun(str(error)) from error
         failed = failures(run.responses)
@@ -47,15 +47,15 @@ class Served(System):
         (encoder,) = (step for step in summary(session.counted) if step.model == Part.ENCODER.of(self.model))
         return Measured(session.wall_seconds, texts, latencies, encoder.mean_batch_size)
 
-    async def _measure(self, audio: Sequence[Samples], at_once: int) -> LoadRun:
-        run = LoadRun(ClosedLoop(at_once))
+    async def _measure(self, audio: Sequence[Samples], concurrency: int) -> LoadRun:
+        run = LoadRun(ClosedLoop(concurrency))
         plan = Plan(run.load, tuple(range(len(audio))), shuffled=False, seed=0, requests=len(audio))
         async with AsyncRecognizer(self.model, self.url) as recognizer:
             await measure(recognizer, LocalSenders(recognizer, audio), plan, run)
         return run
 
-    def _sent(self, samples: Samples) -> Samples:
-        """What a client sends of int16 samples [T]: [T'], with silence at the end."""
+    def _padded(self, samples: Samples) -> Samples:
+        """Pad int16 samples [T] with silence at the end, as the client sends them."""
         if not self.pad_to:
             return samples
         return np.pad(samples, (0, -len(samples) % (self.pad_to * SAMPLE_RATE)))

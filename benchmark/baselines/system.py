@@ -1,4 +1,4 @@
-"""What is asked of every system, and what is measured of it."""
+"""The interface of all measured systems."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from benchmark.baselines.errors import NotRun
 from nemo_triton.loadtest.recording import Recording
 
 OFFLINE_BATCH = 16
-"""Recordings that those who have all of them at hand take at a time."""
-WARM_UP_AT_ONCE = 2
+"""Largest batch of systems that get the whole list of recordings."""
+WARM_UP_CONCURRENCY = 2
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One pass over all recordings.
+    """Result of one pass over all recordings.
 
-    seconds: of the wall clock
-    texts: by audio file
-    latencies: seconds from asking to the answer, of each recording; empty where all are asked for at once
-    mean_batch: recordings that the model took at a time
+    Attributes:
+        seconds: wall-clock time of the pass
+        texts: transcripts, by audio file
+        latencies: seconds from request to answer, per recording; empty if the system gets the whole list
+        mean_batch: mean recordings per batch of the model
     """
 
     seconds: float
@@ -33,43 +34,59 @@ class Measured:
 
 
 class System(ABC):
-    """One system, to be measured inside its `with` block.
+    """A system that is measured inside its `with` block.
 
-    name: as tables show it
-    padding: the share of silence that it adds to the audio before the model sees it
+    Attributes:
+        name: in tables
+        padding: silence that clients add, as a fraction of the audio's duration; None if they add none
     """
 
     name: str
     padding: float | None = None
 
     def __enter__(self) -> System:
-        """Raises NotRun where the system can't start."""
+        """Start the system.
+
+        Raises:
+            NotRun: the system can't start.
+        """
         return self
 
     def __exit__(self, *failure: object) -> None:
         return None
 
     @abstractmethod
-    def measure(self, recordings: Sequence[Recording], at_once: int) -> Measured:
-        """Transcribe all of them, so many at a time.
+    def measure(self, recordings: Sequence[Recording], concurrency: int) -> Measured:
+        """Transcribe all recordings.
 
-        Raises NotRun where the system can't.
+        Args:
+            recordings: to transcribe
+            concurrency: concurrent requests, or the batch size of systems that get the whole list
+
+        Raises:
+            NotRun: the system failed.
         """
 
 
 def start(
     systems: Sequence[System], recordings: Sequence[Recording], stack: ExitStack
 ) -> tuple[list[System], dict[str, str]]:
-    """Enter all systems, to be left with `stack`, and warm them up by a pass over the recordings.
+    """Start all systems, and warm each up with one pass over the recordings.
 
-    Gives those that run and, by name, why the others don't.
+    Args:
+        systems: to start
+        recordings: for the pass
+        stack: stops the systems when it is closed
+
+    Returns:
+        The running systems, and the reasons of the others by name.
     """
     running, not_run = [], {}
     for system in systems:
         with ExitStack() as attempt:
             try:
                 attempt.enter_context(system)
-                system.measure(recordings, WARM_UP_AT_ONCE)
+                system.measure(recordings, WARM_UP_CONCURRENCY)
             except NotRun as reason:
                 not_run[system.name] = str(reason)
             else:
@@ -79,5 +96,5 @@ def start(
 
 
 def mean_batch(recordings: int, size: int) -> float:
-    """Of batches of so many, the last of which may be smaller."""
+    """Mean size of batches of `size`, the last of which may be smaller."""
     return recordings / math.ceil(recordings / size)

@@ -1,12 +1,12 @@
-"""One of adapters/ in a process of its own, in the environment that has its package.
+"""Run a baseline in a separate process, in the environment that has its package.
 
     python -m benchmark.baselines.worker BASELINE [--model PATH]
 
-Standard input: a line of JSON, {"files": [audio files]}, then a line for each pass over all of them: how many to take
-at a time. Standard output, a line of JSON for each line: {"ready": package and version, "batches": whether it takes
-several at a time}, then {"seconds": of the wall clock, "texts": [one for each file]}. Where something can't be done,
-the line is {"reason": one line} instead; without a model to run, the process ends after it. Audio is read beforehand.
-All baselines get as many threads as the process may use cores.
+The first line of standard input is JSON: {"files": [audio files]}. Each further line is a batch size, and starts a
+pass over all files. Standard output has one line of JSON per input line: first {"ready": package and version,
+"batches": whether it can batch}, then {"seconds": wall-clock time, "texts": [one per file]}. After a failure the line
+is {"reason": one line}; if the model can't be loaded, the process then ends. Audio is read before the first pass.
+Each baseline gets one thread per core that the process may use.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ADAPTERS = [module.name for module in pkgutil.iter_modules(adapters.__path__)]
 
 @click.command(help=__doc__)
 @click.argument("name", metavar="BASELINE", type=click.Choice(ADAPTERS))
-@click.option("--model", type=click.Path(path_type=Path), help="Its model's file or folder.")
+@click.option("--model", type=click.Path(path_type=Path), help="File or folder of the baseline's model.")
 def main(name: str, model: Path | None) -> None:
     answer = take_standard_output()
     logging.disable(logging.ERROR)
@@ -58,7 +58,7 @@ def main(name: str, model: Path | None) -> None:
 
 
 def take_standard_output() -> Callable[[dict[str, Any]], None]:
-    """Keep standard output for answers: what libraries print, in C as well, goes to standard error from now on."""
+    """Reserve standard output for answers, and send all that libraries print, also from C, to standard error."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return lambda answer: print(json.dumps(answer), file=answers, flush=True)
@@ -82,14 +82,14 @@ def _load(name: str, model: Path | None) -> Baseline:
     except NotRun:
         raise
     except Exception as error:
-        # A package may raise anything while it loads a model.
+        # Packages raise any exception while they load a model.
         raise NotRun(f"{model} can't be loaded: {_reason(error)}") from error
     return baseline
 
 
 def _transcribe(baseline: Baseline, audio: Sequence[Audio], line: str) -> dict[str, Any]:
     if not line.strip().isdecimal() or int(line) < 1:
-        raise NotRun(f"{line.strip()!r} is no number of recordings to take at a time")
+        raise NotRun(f"{line.strip()!r} is no batch size; send a whole number above 0")
     started = time.perf_counter()
     texts = baseline.transcribe(audio, int(line))
     return {"seconds": time.perf_counter() - started, "texts": texts}

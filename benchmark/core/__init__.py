@@ -1,1 +1,1 @@
-"""What the commands share: constants, models, servers, results."""
+"""Shared by all commands: constants, models, servers, results."""

@@ -1,4 +1,4 @@
-"""Names and numbers that commands, reporting and studies share."""
+"""Names and numbers that the commands, the report and the studies share."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ ROOT = Path(__file__).parents[2]
 """The checkout."""
 EXPORT_SCRIPT = ROOT / "export_scripts" / "export.py"
 EXPORT_PYTHON = Path(".venv/export/bin/python")
-"""The default of options that name the Python with NeMo."""
+"""Default of the options that name the Python with NeMo."""
 
 CONCURRENCIES = "1,4,16,32"
-"""Of the closed loops."""
+"""Default concurrencies of the closed loops."""
 COMPARED_AT = 16
-"""The concurrency by which models are compared; it is measured in rounds, at different times."""
+"""Concurrency at which models are compared. It is measured in three rounds, at different times."""
 MORE_ROUNDS = ("round_2", "round_3")
+"""The rounds after the first, which is one of the closed loops."""
 RATES_OF_CAPACITY = (0.25, 0.5, 0.75, 1.0)
-"""Rates of the open loops, as fractions of the requests per second that the server answers in a closed loop."""
+"""Rates of the open loops, as fractions of the highest requests per second of a closed loop."""
 OPEN_REQUESTS = 100
-"""Requests at each rate, at least: a percentile of fewer means little."""
+"""Minimum requests at each rate. Percentiles of fewer requests mean little."""
 
 OURS = "served by Triton (ours)"
 NEMO = "NeMo transcribe()"
-"""Names of systems in results and tables."""
+"""Names of these two systems in results and tables."""
 OWN_MODELS = {"pocketsphinx": "pocketsphinx", "faster_whisper": "faster-whisper"}
-"""Baselines with a model of their own, by adapter; all others run the weights of the model that is compared."""
+"""Baselines that bring their own model, by adapter name. All others run the weights of the compared model."""
 _ADAPTERS = {module.name for module in iter_modules([str(ROOT / "benchmark" / "baselines" / "adapters")])}
 BASELINES = (*sorted(_ADAPTERS - {"nemo", *OWN_MODELS}), *OWN_MODELS)
-"""Packages to compare with, by the name of the adapter; NeMo itself runs in the environment of the export."""
+"""Adapter names of the baselines. NeMo is not listed: it runs in the export environment."""
 
 SCORES = "scores.json"
 REPORT = "report.json"
-"""Files in a folder of results."""
+"""File names in a results folder."""

@@ -1,4 +1,4 @@
-"""The loads in bench.py's JSON, and how many requests a load gets."""
+"""Pick loads from bench.py's JSON, and choose the number of requests of a load."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def fastest(loads: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def is_compared(load: dict[str, Any]) -> bool:
-    """Whether models are compared by this load."""
+    """Whether this is the closed loop at which models are compared."""
     return bool(load["load"] == {"concurrency": COMPARED_AT})
 
 
 def compared_load(loads: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The closed loop by which models are compared."""
+    """The closed loop at which models are compared."""
     return next(load for load in loads if is_compared(load))
 
 
 def whole_passes(requests: float, utterances: int) -> int:
-    """At least that many requests, each utterance equally often."""
+    """Round `requests` up to whole passes, so that each utterance is sent equally often."""
     return max(math.ceil(requests / utterances), 1) * utterances

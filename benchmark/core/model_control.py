@@ -1,4 +1,4 @@
-"""One model at a time on a server, by Triton's model control, so that any number of models fits one machine."""
+"""Load one model at a time with Triton's model control, so that any number of models fits one machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nemo_triton.errors import ServerUnavailableError, one_line
 from nemo_triton.tls import Tls
 
 EXPLICIT = "--model-control-mode=explicit"
-"""The flag of tritonserver that this needs."""
+"""Flag that tritonserver needs for model control."""
 
 _LOAD_SECONDS = 600.0
 _UNLOAD_SECONDS = 120.0
@@ -21,9 +21,15 @@ _UNLOAD_SECONDS = 120.0
 
 @contextmanager
 def loaded(url: str, model: str, tls: Tls | None = None) -> Iterator[None]:
-    """Have the server at `url` load a recognizer with all its steps, and unload both at the end of the block.
+    """Load a recognizer with all its stages, and unload them at the end of the block.
 
-    Raises ServerUnavailableError where the server does not, e.g. because it was started without EXPLICIT.
+    Args:
+        url: HOST:PORT of the server
+        model: name of the recognizer
+        tls: how the server is reached; None is without TLS
+
+    Raises:
+        ServerUnavailableError: the server can't load or unload, e.g. because it was started without EXPLICIT.
     """
     client = triton.InferenceServerClient(url, creds=tls.credentials() if tls else None)
     try:
@@ -37,23 +43,24 @@ def loaded(url: str, model: str, tls: Tls | None = None) -> Iterator[None]:
     except InferenceServerException as error:
         reason = one_line(error.message())
         raise ServerUnavailableError(
-            f"{url} does not load and unload {model} ({reason}); it needs {EXPLICIT}"
+            f"{url}: can't load and unload {model} ({reason}); start tritonserver with {EXPLICIT}"
         ) from error
     finally:
         client.close()
 
 
 def _present(client: triton.InferenceServerClient) -> set[str]:
-    """Models that take up room."""
+    """Names of the models that use memory."""
     models = client.get_model_repository_index().models
     return {model.name for model in models if model.state in ("READY", "UNLOADING")}
 
 
 def _wait_until_gone(client: triton.InferenceServerClient, before: set[str]) -> None:
-    """Unloading goes on after the call returned; what is still loaded would share machine and memory with the next."""
+    """Wait until unloading is done, so that the next model does not share the machine with this one."""
+    # Triton returns from the call before the models are gone.
     deadline = time.monotonic() + _UNLOAD_SECONDS
     while _present(client) - before:
         if time.monotonic() > deadline:
             left = ", ".join(sorted(_present(client) - before))
-            raise ServerUnavailableError(f"still loaded {_UNLOAD_SECONDS:.0f} s after they were told to go: {left}")
+            raise ServerUnavailableError(f"{left}: still loaded after {_UNLOAD_SECONDS:.0f} s; restart the server")
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""What a model repository says of its recognizers, without a server."""
+"""Read the recognizers of a model repository, without a server."""
 
 from __future__ import annotations
 
@@ -16,16 +16,25 @@ from nemo_triton.errors import ClientError
 
 
 class RepositoryError(ClientError):
-    """A folder that is no model repository, or lacks a model."""
+    """A folder is no model repository, or lacks a model."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """One recognizer. Sizes are in bytes; None where the export (an older one) did not note it.
+    """One recognizer. Fields are None where an older export did not write them.
 
-    onnx_bytes: of all its stages, those that it shares with others too
-    precision: of its encoder
-    words_compared, words_changed: NeMo's words of the probes, and edits that make of them what this export gives
+    Attributes:
+        name: of the recognizer
+        random_weights: whether the checkpoint was never trained
+        parity_id: of the export's comparison with NeMo
+        nemo_class: class of the checkpoint in NeMo
+        nemo_version: NeMo's version at export
+        parameters: of the checkpoint
+        checkpoint_bytes: size of the .nemo file
+        onnx_bytes: size of all stages, including those it shares with other recognizers
+        precision: of the encoder
+        words_compared: words of NeMo's transcripts of the export's test recordings
+        words_changed: word edits between those transcripts and the export's
     """
 
     name: str
@@ -42,7 +51,11 @@ class Model:
 
 
 def read_models(repository: Path) -> list[Model]:
-    """All recognizers of a repository, by name. Raises RepositoryError where there is none."""
+    """Read all recognizers of a repository, sorted by name.
+
+    Raises:
+        RepositoryError: the repository has no recognizer.
+    """
     models = [model for file in sorted(repository.glob("*/config.pbtxt")) for model in _read(file.parent)]
     if not models:
         raise RepositoryError(f"{repository}: holds no recognizer; export one with export_scripts/export.py")
@@ -50,11 +63,15 @@ def read_models(repository: Path) -> list[Model]:
 
 
 def choose(models: Sequence[Model], patterns: Sequence[str], repository: Path) -> list[Model]:
-    """The models that fit any of the patterns. Raises RepositoryError for a pattern that fits none."""
+    """The models that match any of the patterns.
+
+    Raises:
+        RepositoryError: a pattern matches no model.
+    """
     for pattern in patterns:
         if not any(fnmatchcase(model.name, pattern) for model in models):
             known = ", ".join(model.name for model in models)
-            raise RepositoryError(f"{pattern}: fits no model in {repository}, which has {known}")
+            raise RepositoryError(f"{pattern}: matches no model in {repository}; it has {known}")
     return [model for model in models if any(fnmatchcase(model.name, pattern) for pattern in patterns)]
 
 

@@ -1,4 +1,4 @@
-"""Where results lie: a folder of JSON files, one for each thing measured, written whole or not at all."""
+"""A results folder: one JSON file per measurement, each written completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from nemo_triton.errors import ClientError
 
 
 class ResultsError(ClientError):
-    """A folder of results that can't be used."""
+    """A results folder can't be used."""
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write all of the file or nothing, whatever interrupts; its folder is made."""
-    # Escaped beyond ASCII: names of files and texts need not be valid Unicode.
+    """Write a JSON file completely or not at all, even if interrupted. Creates its folder."""
+    # json.dumps escapes all but ASCII: file names and texts need not be valid Unicode.
     write_text(file, json.dumps(content, indent=1) + "\n")
 
 
 def write_text(file: Path, content: str) -> None:
-    """Write all of the file or nothing, whatever interrupts; its folder is made."""
+    """Write a file completely or not at all, even if interrupted. Creates its folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
     partial.write_text(content, encoding="utf-8")
@@ -29,7 +29,11 @@ def write_text(file: Path, content: str) -> None:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Raises ResultsError where the file can't be read."""
+    """Read a results file.
+
+    Raises:
+        ResultsError: the file can't be read, or is no JSON object.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -40,5 +44,5 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def is_measured(file: Path, wanted: Mapping[str, Any]) -> bool:
-    """Whether the file holds results, measured under exactly the `wanted` conditions."""
+    """Whether the file holds results that were measured under exactly the `wanted` conditions."""
     return file.exists() and read_json(file).get("conditions") == dict(wanted)

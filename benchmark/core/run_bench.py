@@ -1,4 +1,4 @@
-"""Run client/bench.py as a user does, and read what it measured."""
+"""Run client/bench.py as a user does, and read its results."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from nemo_triton.tls import Tls
 
 BENCH = ROOT / "client" / "bench.py"
 END_SECONDS = 10
-"""That bench.py gets to end its own processes."""
+"""Time for bench.py to end its sending processes."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured, and where.
+    """The recognizer to measure, its server and the utterances.
 
     Attributes:
-        model: the recognizer
+        model: name of the recognizer
         url: HOST:PORT of the server
         manifest: the utterances
-        metrics_url: of the server; None takes bench.py's default
+        metrics_url: of the server; None uses bench.py's default
         tls: how the server is reached; None is without TLS
-        flags: more of bench.py's own
+        flags: further flags of bench.py
     """
 
     model: str
@@ -41,7 +41,7 @@ class Bench:
     flags: tuple[str, ...] = ()
 
     def arguments(self) -> list[str]:
-        """bench.py's flags for all of it."""
+        """Command-line arguments for bench.py."""
         metrics = ["--metrics-url", self.metrics_url] if self.metrics_url else []
         where = ["--model", self.model, "--url", self.url, *tls_flags(self.tls), *metrics]
         return [*where, "--manifest", str(self.manifest), *self.flags]
@@ -53,38 +53,38 @@ def run_bench(
     """Run bench.py once.
 
     Args:
-        bench: what is measured
-        flags: of this run: its loads
-        fresh: file that bench.py writes its JSON to; removed before and after
-        rows: file of all answers; where it exists, the run that wrote it is resumed
-        timeout: seconds that the run may take
+        bench: recognizer, server and utterances
+        flags: of this run, such as its loads
+        fresh: file for bench.py's JSON; removed before and after the run
+        rows: file of all answers; if it exists, the run that wrote it is resumed
+        timeout: longest duration of the run, in seconds
 
     Returns:
-        bench.py's JSON and exit code.
+        bench.py's JSON and its exit code.
 
     Raises:
-        ResultsError: there are no figures.
+        ResultsError: bench.py wrote no results.
         subprocess.TimeoutExpired: the run took longer than `timeout`.
     """
     fresh.unlink(missing_ok=True)
     command = [sys.executable, str(BENCH), *bench.arguments(), *flags, "--json", str(fresh)]
     if rows is not None:
         command += ["--rows", str(rows), *(["--resume"] if rows.exists() else [])]
-    # Its tables are for a person who measures one model; here the figures go to a report.
+    # Without its tables: they are for people, and the results go to a report.
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         code = process.wait(timeout)
     finally:
         end(process)
     if not fresh.exists():
-        raise ResultsError(f"no figures: bench.py ended with code {code}")
+        raise ResultsError(f"bench.py ended with code {code} and wrote no results")
     figures = read_json(fresh)
     fresh.unlink()
     return figures, code
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process that still runs; gently at first, so that it can end its own processes."""
+    """End a running process. SIGTERM comes first, so that it can end its child processes."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -103,20 +103,20 @@ def tls_flags(tls: Tls | None) -> list[str]:
 
 
 def rows_file(results: Path, what: object) -> Path:
-    """The file of answers beside `results`, named by what is measured, so that other answers are never resumed."""
+    """File for the answers, next to `results`. Its name has a digest of `what`: only the same run is resumed."""
     digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
     return results.with_name(f"{results.stem}_{digest}.rows.jsonl")
 
 
 def read_answers(rows: Path) -> list[dict[str, Any]]:
-    """The rows of requests that got a text, in their order."""
-    # Not splitlines(), which also splits at characters that JSON allows inside a string, such as U+2028.
+    """The rows of answered requests, in file order."""
+    # splitlines() would also split at characters that JSON allows inside a string, such as U+2028.
     entries = [json.loads(line) for line in rows.read_text(encoding="utf-8").split("\n") if line]
     return [entry for entry in entries if entry.get("error", "") is None]
 
 
 def first_texts(answers: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The first text of each recording, by audio file."""
+    """The first transcript of each recording, by audio file."""
     texts: dict[str, str] = {}
     for answer in answers:
         texts.setdefault(answer["audio"], answer["text"])

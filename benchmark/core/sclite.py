@@ -1,4 +1,4 @@
-"""NIST's sclite (Debian package sctk) over the same texts, as a second opinion on word counts."""
+"""Count words with NIST's sclite (Debian package sctk), as a check of our own counts."""
 
 from __future__ import annotations
 
@@ -16,25 +16,31 @@ _SUM = re.compile(r"\|\s*Sum\s*\|\s*\d+\s+\d+\s*\|\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d
 
 
 class ScliteError(ClientError):
-    """sclite gave no counts."""
+    """No counts came from sclite."""
 
 
 def find_sclite() -> Path | None:
-    """The program, on the path or where Debian's sctk has it."""
+    """Path of the program, from PATH or Debian's sctk; None if it is not installed."""
     path = shutil.which("sclite")
     return Path(path) if path else _DEBIAN if _DEBIAN.exists() else None
 
 
 def write_trn(file: Path, texts: Sequence[str]) -> None:
-    """Write sclite's transcript form: a line for each text, with an id at its end."""
+    """Write a file in sclite's trn format: one text per line, with an id at its end."""
     lines = [f"{text} (speaker-{number:06d})\n" for number, text in enumerate(texts)]
     file.write_text("".join(lines), encoding="utf-8")
 
 
 def count_words(sclite: Path, pairs: Sequence[Pair], folder: Path) -> ErrorCounts:
-    """sclite's word counts of the pairs, whose transcripts are left in `folder` as ref.trn and hyp.trn.
+    """Count words and errors with sclite.
 
-    Raises ScliteError where sclite can't read them.
+    Args:
+        sclite: the program
+        pairs: reference and hypothesis of each utterance
+        folder: keeps the transcripts, as ref.trn and hyp.trn
+
+    Raises:
+        ScliteError: sclite can't read the transcripts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     reference, hypothesis = folder / "ref.trn", folder / "hyp.trn"
@@ -45,6 +51,6 @@ def count_words(sclite: Path, pairs: Sequence[Pair], folder: Path) -> ErrorCount
     counts = _SUM.search(ended.stdout)
     if counts is None:
         last = (ended.stderr or ended.stdout).strip().splitlines()[-1:] or ["no output"]
-        raise ScliteError(f"{hypothesis}: sclite does not score it ({last[0].strip()})")
+        raise ScliteError(f"{hypothesis}: sclite can't score it ({last[0].strip()})")
     hits, substitutions, deletions, insertions = map(int, counts.groups())
     return ErrorCounts(hits, substitutions, insertions, deletions)

@@ -1,4 +1,4 @@
-"""Error rates of all texts in a folder of results."""
+"""Error rates of all transcripts in a results folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from nemo_triton.loadtest.wer import ErrorCounts, Score, score
 
 @dataclass(frozen=True)
 class Texts:
-    """What one system made of one data set. `texts` and `references`: by audio file."""
+    """Transcripts of one data set by one system.
+
+    Attributes:
+        system: its name in tables
+        model: name of the compared recognizer
+        dataset: name of the data set
+        random_weights: whether the system's model was never trained
+        references: what was said, by audio file
+        texts: transcripts, by audio file
+    """
 
     system: str
     model: str
@@ -27,7 +36,7 @@ class Texts:
 
 
 def read_texts(results: Path) -> Iterator[Texts]:
-    """All texts of a folder of results: of closed loops (the first answer to each recording) and of comparisons."""
+    """Read all transcripts of a results folder: first answers of closed loops, and comparisons."""
     for file in sorted(results.glob("*/*/closed.json")):
         measured = read_json(file)
         answers = read_answers(file.with_name(measured["rows"]))
@@ -56,13 +65,13 @@ def read_texts(results: Path) -> Iterator[Texts]:
 def score_texts(
     texts: Texts, normalization: str, trn: Path, report_problem: Callable[[ScliteError], None]
 ) -> dict[str, Any]:
-    """The row of scores.json for these texts; without error rates where weights are random.
+    """The row of scores.json for these transcripts, without error rates if the weights are random.
 
     Args:
-        texts: of one system
+        texts: transcripts of one system
         normalization: one of nemo_triton.loadtest.wer.NORMALIZATIONS
-        trn: folder for sclite's transcripts
-        report_problem: gets the error where sclite can't count; the row then has no counts of sclite's
+        trn: folder for sclite's files
+        report_problem: called if sclite fails; the row then has no counts of sclite
     """
     files = sorted(texts.texts)
     row: dict[str, Any] = {
@@ -94,10 +103,10 @@ def score_texts(
 
 
 def sclite_agrees(row: Mapping[str, Any]) -> bool | None:
-    """Whether sclite counts as many errors in as many words; None where it did not count.
+    """Whether sclite counts the same errors and words as jiwer; None if sclite did not count.
 
-    It need not: sclite looks for the alignment of the least weight, where a substitution weighs 4 and an insertion or
-    deletion 3, and that may have more errors than the fewest possible, which jiwer counts.
+    They may differ. jiwer counts the fewest errors possible. sclite minimises a weight: 4 per substitution, 3 per
+    insertion or deletion, which may need more errors.
     """
     if row["sclite"] is None:
         return None
@@ -106,6 +115,6 @@ def sclite_agrees(row: Mapping[str, Any]) -> bool | None:
 
 
 def mean_capped_wer(scored: Score) -> float | None:
-    """SpeechLoop's figure: the mean over utterances of each one's word error rate, none above 1."""
+    """SpeechLoop's measure: the mean of the utterances' word error rates, each capped at 1."""
     rates = [min(pair.words.rate, 1.0) for pair in scored.pairs if pair.words.rate is not None]
     return sum(rates) / len(rates) if rates else None

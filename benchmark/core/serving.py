@@ -1,4 +1,4 @@
-"""A server of our own for the benchmark commands, one line where it does not start."""
+"""Start tritonserver for a benchmark command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from server.process import Server, ServerError, running_server
 
 @contextmanager
 def serving(repository: Path, arguments: Sequence[str], seconds: float = 120) -> Iterator[Server]:
-    """As server.process.running_server, but raises ServerUnavailableError."""
+    """Run tritonserver for the block.
+
+    Args:
+        repository: the models
+        arguments: of tritonserver
+        seconds: longest time to start
+
+    Raises:
+        ServerUnavailableError: the server did not start.
+    """
     try:
         with running_server(repository, arguments, seconds=seconds) as server:
             yield server

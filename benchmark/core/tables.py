@@ -1,4 +1,4 @@
-"""Tables for Markdown and HTML alike, and how their cells are written."""
+"""Tables for Markdown and HTML, and the formats of their cells."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ MB = 1e6
 
 @dataclass(frozen=True)
 class Table:
-    """One table. `note`: what a reader must know; every row has as many cells as there are headings."""
+    """One table.
+
+    Attributes:
+        title: heading above it
+        headings: of the columns
+        rows: each with one cell per heading
+        note: text under it
+    """
 
     title: str
     headings: Sequence[str]
@@ -21,7 +28,7 @@ class Table:
 
 
 def markdown(table: Table) -> str:
-    """The table with its title and note."""
+    """The table in Markdown, with its title and note."""
     lines = "\n".join(markdown_rows(table.headings, table.rows))
     return f"## {table.title}\n\n{lines}\n\n{table.note}\n"
 
@@ -36,16 +43,16 @@ def markdown_rows(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> lis
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    """The value with that many digits behind the point."""
+    """The value with `digits` decimals."""
     return NONE if value is None else f"{value:.{digits}f}"
 
 
 def percentage(value: float | None, digits: int = 1) -> str:
-    """A fraction, as a percentage."""
+    """A fraction as a percentage with `digits` decimals."""
     return NONE if value is None else f"{value:.{digits}%}"
 
 
 def spread(values: Sequence[float], digits: int, middle: float | None = None) -> str:
-    """The median with the lowest and the highest; `middle` in place of the median."""
+    """`median (lowest to highest)`; `middle` replaces the median."""
     center = statistics.median(values) if middle is None else middle
     return f"{center:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"

@@ -1,1 +1,1 @@
-"""Data sets in one form."""
+"""Prepared data sets: a NeMo manifest with a description."""

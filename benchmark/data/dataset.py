@@ -1,4 +1,4 @@
-"""The one form of every data set that is measured: a NeMo manifest, and a description by which it is known again."""
+"""Prepared data sets: a NeMo manifest, and a description with checksums that identify the data."""
 
 from __future__ import annotations
 
@@ -22,50 +22,67 @@ _MICROSECOND_DIGITS = 6
 
 @dataclass(frozen=True)
 class Description:
-    """What DESCRIPTION holds. Two sets with equal digests are the same texts and the same recordings."""
+    """Content of DESCRIPTION. Data sets with equal checksums have the same texts and recordings.
+
+    Attributes:
+        name: of the data set
+        source: URL, or path of the manifest as the user wrote it
+        licence: of the data; None if the source does not state one
+        utterances: how many
+        seconds: total duration of the audio
+        manifest_sha256: of MANIFEST
+        audio_sha256: of the bytes of all audio files, in manifest order
+    """
 
     name: str
     source: str
-    """Where it is from: a URL, or the path of a manifest as it was given."""
     licence: str | None
-    """None where the source does not say."""
     utterances: int
     seconds: float
-    """Audio in all."""
     manifest_sha256: str
     audio_sha256: str
-    """Over the bytes of all audio files, one after the other, in the order of the manifest."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared data set: its folder, and what is known of it."""
+    """A prepared data set: its folder and its description."""
 
     folder: Path
     description: Description
 
     @property
     def manifest(self) -> Path:
-        """The utterances, with text and duration."""
+        """The manifest, with text and duration of each utterance."""
         return self.folder / MANIFEST
 
     @property
     def digests(self) -> dict[str, str]:
-        """By which results are known to be of this data set."""
+        """Checksums that identify the data set in results."""
         return {
             "manifest_sha256": self.description.manifest_sha256,
             "audio_sha256": self.description.audio_sha256,
         }
 
     def durations(self) -> list[float]:
-        """Seconds of each utterance, in the order of the manifest. Raises ManifestError."""
-        read_manifest(self.manifest)  # Raises what is wrong with it, in one line.
+        """Duration of each utterance in seconds, in manifest order.
+
+        Raises:
+            ManifestError: the manifest can't be read.
+        """
+        # Checked first: its errors are one line that names the line of the file.
+        read_manifest(self.manifest)
         return [float(json.loads(line)["duration"]) for line in self.manifest.read_text(encoding="utf-8").splitlines()]
 
 
 @dataclass
-class Written:
-    """What became of a data set: its description, whether anything on disk changed, a line for each entry left out."""
+class WriteResult:
+    """Result of write_dataset.
+
+    Attributes:
+        description: of the data set
+        changed: whether any file changed
+        problems: one line per skipped entry
+    """
 
     description: Description
     changed: bool
@@ -74,7 +91,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set is from, as Description has it."""
+    """Name, origin and licence of a data set, as in Description."""
 
     name: str
     source: str
@@ -82,15 +99,21 @@ class Source:
 
 
 def write_dataset(
-    folder: Path, origin: Source, utterances: list[Utterance], measured: Callable[[], None] = lambda: None
-) -> Written:
-    """Write MANIFEST and DESCRIPTION of the utterances, all with text, to `folder`, which is made.
+    folder: Path, origin: Source, utterances: list[Utterance], advance: Callable[[], None] = lambda: None
+) -> WriteResult:
+    """Write MANIFEST and DESCRIPTION. Audio files stay where they are.
 
-    Audio stays where and as it is; its path is written relative to `folder`. Each file is read to its end, as a client
-    will, for its duration in seconds. One that cannot be read becomes a problem and costs the others nothing.
-    `measured` is called after each.
+    Each audio file is decoded completely for its duration. A file that can't be read is skipped and reported.
 
-    Raises ManifestError where no utterance is left, and OSError.
+    Args:
+        folder: to write to; created if needed
+        origin: name, source and licence
+        utterances: all with text
+        advance: called after each utterance
+
+    Raises:
+        ManifestError: no utterance can be used.
+        OSError: a file can't be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     problems: list[str] = []
@@ -100,8 +123,8 @@ def write_dataset(
     for utterance in utterances:
         try:
             if utterance.audio in listed:
-                # Results are told apart by their audio.
-                raise AudioError(f"{utterance.audio}: is listed twice; only its first text is kept")
+                # Results are identified by audio file.
+                raise AudioError(f"{utterance.audio}: listed twice; only the first entry is used")
             listed.add(utterance.audio)
             duration = seconds(load_audio(utterance.audio))
         except AudioError as error:
@@ -109,10 +132,10 @@ def write_dataset(
         else:
             durations[utterance.audio] = duration
             lines.append(_line(utterance, duration, folder))
-        measured()
+        advance()
     if not lines:
-        first = problems[0] if problems else f"{origin.source}: there is no utterance"
-        raise ManifestError(f"{first} (and no other utterance of {origin.name} can be used)")
+        first = problems[0] if problems else f"{origin.source}: has no utterance"
+        raise ManifestError(f"{first} (no other utterance of {origin.name} can be used either)")
     manifest = folder / MANIFEST
     changed = _write_changed(manifest, "".join(lines).encode())
     description = Description(
@@ -125,12 +148,12 @@ def write_dataset(
     if read_description(folder) != description:
         changed = True
         (folder / DESCRIPTION).write_text(json.dumps(asdict(description), indent=2) + "\n", encoding="utf-8")
-    return Written(description, changed, problems)
+    return WriteResult(description, changed, problems)
 
 
 def _write_changed(file: Path, content: bytes) -> bool:
-    """Write the file unless it has that content; whether it had not."""
-    # Compared as bytes: the digest is of these, and no system's line ends shall change it.
+    """Write the file if its content differs, and return whether it did."""
+    # Bytes, not text: line endings must not change, since the checksum is of bytes.
     if file.is_file() and file.read_bytes() == content:
         return False
     file.write_bytes(content)
@@ -138,7 +161,7 @@ def _write_changed(file: Path, content: bytes) -> bool:
 
 
 def read_description(folder: Path) -> Description | None:
-    """The description in `folder`; None where there is none that can be used."""
+    """Read the description in `folder`; None if it is missing or invalid."""
     try:
         return Description(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -146,15 +169,19 @@ def read_description(folder: Path) -> Description | None:
 
 
 def open_dataset(folder: Path) -> Dataset:
-    """A data set that `python -m benchmark.prepare` wrote. Raises ResultsError where there is none."""
+    """Open a data set that `python -m benchmark.prepare` wrote.
+
+    Raises:
+        ResultsError: the folder has no valid description.
+    """
     description = read_description(folder)
     if description is None:
-        raise ResultsError(f"{folder}: holds no {DESCRIPTION}; make it with python -m benchmark.prepare")
+        raise ResultsError(f"{folder}: holds no {DESCRIPTION}; write it with python -m benchmark.prepare")
     return Dataset(folder, description)
 
 
 def intact(folder: Path) -> Description | None:
-    """The description in `folder` if manifest and audio still have its digests, or None."""
+    """The description in `folder` if the checksums of manifest and audio still match, else None."""
     description = read_description(folder)
     if description is None:
         return None
@@ -168,12 +195,12 @@ def intact(folder: Path) -> Description | None:
 
 
 def _line(utterance: Utterance, duration: float, folder: Path) -> str:
-    # Resolved, because ".." after a symbolic link leads out of the link's target and not back to where it lies.
+    # Resolved first: ".." after a symbolic link leads to the parent of the link's target.
     relative = os.path.relpath(utterance.audio.resolve(), folder.resolve())
     entry = {
         "audio_filepath": Path(relative).as_posix(),
         "duration": round(duration, _MICROSECOND_DIGITS),
         "text": utterance.text,
     }
-    # Escaped beyond ASCII: a text may hold half a surrogate pair, which JSON can say and UTF-8 cannot.
+    # json.dumps escapes all but ASCII: a text may hold half a surrogate pair, which UTF-8 can't encode.
     return json.dumps(entry) + "\n"

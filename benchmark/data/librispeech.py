@@ -1,4 +1,7 @@
-"""LibriSpeech's development and test sets, from OpenSLR's archives: Panayotov et al., ICASSP 2015."""
+"""LibriSpeech's development and test sets, from OpenSLR's archives.
+
+Source: Panayotov et al., ICASSP 2015.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from nemo_triton.manifest import Manifest, Utterance
 MIRROR = "https://www.openslr.org/resources/12"
 LICENCE = "CC BY 4.0"
 
-# The four in torchaudio's and TensorFlow Datasets' sources, which agree; OpenSLR itself publishes MD5 only.
+# From torchaudio's and TensorFlow Datasets' sources, which agree. OpenSLR itself publishes only MD5.
 SHA256 = {
     "dev-clean": "76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3",
     "dev-other": "12661c48e8c3fe1de2c1caa4c3e135193bfb1811584f11f569dd12645aa84365",
@@ -23,17 +26,26 @@ SHA256 = {
 
 
 def archive_url(name: str, mirror: str = MIRROR) -> str:
-    """Where the archive of the set `name` is; `mirror` is the folder that holds the archives."""
+    """URL of an archive. `mirror` is the folder of archives."""
     return f"{mirror.rstrip('/')}/{name}.tar.gz"
 
 
 def fetch(name: str, folder: Path, mirror: str = MIRROR, report: Report = lambda done, total: None) -> Manifest:
-    """The utterances of the set `name`, texts in lower case, its audio unpacked below `folder`.
+    """Download and unpack a set, and read its transcripts.
 
-    The archive is left in `folder` for `remove_archive`, so that whatever goes wrong until then is not fetched again.
-    Transcripts without audio are not looked for here.
+    The archive stays in `folder` until `remove_archive`, so that a later failure does not repeat the download.
 
-    Raises DownloadError for an archive that cannot be fetched, has a wrong checksum or cannot be unpacked.
+    Args:
+        name: a key of SHA256
+        folder: for the archive and the unpacked audio
+        mirror: URL of the folder of archives
+        report: called with the progress of the download
+
+    Returns:
+        The utterances, texts in lower case. Whether their audio exists is not checked.
+
+    Raises:
+        DownloadError: the archive can't be downloaded, has a wrong checksum or can't be unpacked.
     """
     archive = _archive(name, folder)
     download(archive_url(name, mirror), archive, SHA256[name], report)
@@ -45,7 +57,7 @@ def fetch(name: str, folder: Path, mirror: str = MIRROR, report: Report = lambda
 
 
 def remove_archive(name: str, folder: Path) -> None:
-    """Free the space of the archive, once what was unpacked from it is known to be right."""
+    """Delete the archive, once the unpacked files are checked."""
     _archive(name, folder).unlink(missing_ok=True)
 
 
@@ -71,5 +83,5 @@ def _read_transcripts(folder: Path) -> Manifest:
             if text.strip():
                 manifest.utterances.append(Utterance(transcripts.with_name(f"{name}.flac"), text.strip().lower()))
             else:
-                manifest.problems.append(f"{transcripts}:{number}: no text after the name of the utterance; left out")
+                manifest.problems.append(f"{transcripts}:{number}: no text after the name of the utterance; skipped")
     return manifest

@@ -1,1 +1,1 @@
-"""What `benchmark.run` and `benchmark.compare` measure."""
+"""The measurements of `benchmark.run` and `benchmark.compare`."""

@@ -1,4 +1,4 @@
-"""One served model beside other systems, all in turn, in rounds."""
+"""Compare a served model with baselines, in rounds that run each system once."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ from nemo_triton.loadtest.recording import Recording
 
 
 @dataclass(frozen=True)
-class Compared:
-    """The systems to compare, besides ours.
+class Baselines:
+    """The baselines of a comparison, and their models. A baseline without its model is reported as not run.
 
-    checkpoint: for NeMo itself; None leaves NeMo without a model
-    baseline_models: what benchmark.baselines.baseline_models made of the checkpoint
-    whisper: a model folder of faster-whisper's form
-    without: baselines to leave out
-    export_python, baselines_python: the Pythons that have NeMo and the baselines
+    Attributes:
+        checkpoint: .nemo file for NeMo
+        baseline_models: folder that benchmark.baselines.baseline_models wrote
+        whisper: model folder of faster-whisper
+        without: baselines to leave out
+        export_python: the Python with NeMo
+        baselines_python: the Python with the other baselines
     """
 
     checkpoint: Path | None
@@ -45,13 +47,13 @@ class Compared:
     baselines_python: Path
 
     def systems(self, repository: Path, model: str, url: str, recordings: Sequence[Recording]) -> list[System]:
-        """All systems, ours first; none is started."""
+        """All systems, ours first. None is started."""
         systems: list[System] = [
             Served(OURS, model, url, recordings),
             InProcess(repository, model),
             Process(NEMO, baseline_command(self.export_python, "nemo", self.checkpoint), recordings),
         ]
-        # Without a folder of its own here, a baseline with its own model has that in its package.
+        # pocketsphinx has its model in its package, so that it needs no path.
         models = {**dict.fromkeys(OWN_MODELS), "faster_whisper": self.whisper}
         for baseline in BASELINES:
             if baseline not in self.without:
@@ -62,23 +64,27 @@ class Compared:
 
 
 def compare_systems(
-    compared: Compared, repository: Path, model: Model, dataset: Dataset, *, at_once: int, rounds: int
+    baselines: Baselines, repository: Path, model: Model, dataset: Dataset, *, concurrency: int, rounds: int
 ) -> dict[str, Any]:
-    """Serve the model and measure all systems; the results, without the conditions.
+    """Serve the model and measure all systems.
 
-    Raises ClientError where the server does not start, or the data set can't be read.
+    Returns:
+        The content of compared.json, without its conditions.
+
+    Raises:
+        ClientError: the server does not start, or the data set can't be read.
     """
     recordings = shuffled_recordings(dataset.manifest)
     with ExitStack() as stack:
         server = stack.enter_context(serving(repository, [EXPLICIT, f"--load-model={model.name}"]))
-        systems = compared.systems(repository, model.name, server.grpc, recordings)
+        systems = baselines.systems(repository, model.name, server.grpc, recordings)
         running, not_run = start(systems, recordings, stack)
         passes: dict[str, list[Measured]] = {system.name: [] for system in running}
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task(f"{model.name} on {dataset.description.name}", total=rounds * len(running))
             for _ in range(rounds):
                 for system in running:
-                    _add_pass(system, recordings, at_once, passes, not_run)
+                    _add_pass(system, recordings, concurrency, passes, not_run)
                     progress.advance(task)
     return {
         "model": model.name,
@@ -96,15 +102,15 @@ def compare_systems(
 def _add_pass(
     system: System,
     recordings: Sequence[Recording],
-    at_once: int,
+    concurrency: int,
     passes: dict[str, list[Measured]],
     not_run: dict[str, str],
 ) -> None:
-    """Add one pass; a system that fails moves from `passes` to `not_run`."""
+    """Measure one pass. A system that fails moves from `passes` to `not_run`."""
     if system.name in not_run:
         return
     try:
-        passes[system.name].append(system.measure(recordings, at_once))
+        passes[system.name].append(system.measure(recordings, concurrency))
     except NotRun as reason:
         not_run[system.name] = str(reason)
         del passes[system.name]

@@ -1,4 +1,4 @@
-"""One model after the other under loads by bench.py: closed loops, open ones up to capacity, and rounds."""
+"""Measure models with bench.py: closed loops, open loops up to capacity, and more rounds of one closed loop."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ from nemo_triton.tls import Tls
 
 @dataclass(frozen=True)
 class Settings:
-    """What is the same for all models.
+    """Settings that are the same for all models.
 
-    url: of the server, which loads and unloads models
-    out: folder of results
-    seconds: how long each closed loop lasts, about
-    concurrencies: of the closed loops, comma-separated
-    flags: more of bench.py's own
+    Attributes:
+        url: HOST:PORT of the server, which loads and unloads models
+        tls: how the server is reached; None is without TLS
+        metrics_url: of the server
+        out: results folder
+        seconds: approximate duration of each closed loop
+        concurrencies: of the closed loops, comma-separated
+        flags: further flags for bench.py
     """
 
     url: str
@@ -41,11 +44,11 @@ class Settings:
 
 
 def measure(model: Model, datasets: Sequence[Dataset], settings: Settings) -> int:
-    """Measure one model with all data sets and print what is measured; the exit code."""
+    """Measure one model with all data sets, print each load, and return the exit code."""
     runs = [ModelLoads(model, dataset, settings) for dataset in datasets]
     missing = [run for run in runs if not run.is_complete()]
     if not missing:
-        click.echo(f"{model.name}: measured already")
+        click.echo(f"{model.name}: already measured")
         return exit_codes.EXIT_OK
     with loaded(settings.url, model.name, settings.tls):
         return max(run.measure() for run in missing)
@@ -69,23 +72,30 @@ class ModelLoads:
         }
 
     def is_complete(self) -> bool:
-        """Whether the last load was measured under the same conditions."""
+        """Whether the last load is already measured under the same conditions."""
         return is_measured(self._file(MORE_ROUNDS[-1]), self.conditions)
 
     def measure(self) -> int:
-        """A pass to see the speed, closed loops, open ones, and more rounds of one closed loop; the worst exit code.
+        """Measure a pilot pass, closed loops, open loops, and more rounds of one closed loop.
 
-        Raises ResultsError where the server answers nothing.
+        The pilot's speed sets the number of requests of the closed loops; their capacity sets the rates of the open
+        loops.
+
+        Returns:
+            The highest exit code of bench.py.
+
+        Raises:
+            ResultsError: the server answered no request.
         """
         name, utterances = self.dataset.description.name, self.dataset.description.utterances
         seconds = self.settings.seconds
         pilot = fastest(self._bench("pilot", "--concurrency", str(COMPARED_AT))["loads"])
         if not pilot["answered"]:
-            raise ResultsError(f"on {name}: no utterance was answered; see the lines above")
+            raise ResultsError(f"on {name}: no request was answered; see the errors above")
         closed_requests = str(whole_passes(seconds * pilot["requests_per_second"], utterances))
         closed = self._bench("closed", "--concurrency", self.settings.concurrencies, "--requests", closed_requests)
         capacity = fastest(closed["loads"])["requests_per_second"]
-        # Rounded, so that a run that is resumed has exactly the same rates.
+        # Rounded, so that a resumed run has exactly the same rates.
         rates = ",".join(f"{fraction * capacity:.3g}" for fraction in RATES_OF_CAPACITY)
         open_requests = str(whole_passes(max(seconds * capacity / 2, OPEN_REQUESTS), utterances))
         self._bench("open", "--rate", rates, "--requests", open_requests)
@@ -94,9 +104,10 @@ class ModelLoads:
         return self.code
 
     def _bench(self, kind: str, *flags: str) -> dict[str, Any]:
-        """Run bench.py, or take what it measured before under the same conditions.
+        """Run bench.py, or read its earlier results of the same conditions.
 
-        Raises ResultsError where there are no figures.
+        Raises:
+            ResultsError: bench.py wrote no results, or was interrupted.
         """
         file, name = self._file(kind), self.dataset.description.name
         if is_measured(file, self.conditions):
@@ -119,7 +130,7 @@ class ModelLoads:
         except ResultsError as error:
             raise ResultsError(f"on {name}: {error}") from error
         if not figures["complete"]:
-            raise ResultsError(f"on {name}: cut short; run this again to go on")
+            raise ResultsError(f"on {name}: interrupted; run this again to resume")
         measured = {"conditions": self.conditions, "dataset_name": name, "rows": rows.name, **figures}
         write_json(file, measured)
         self.code = max(self.code, code)

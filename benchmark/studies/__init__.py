@@ -1,1 +1,1 @@
-"""One-off studies, reproducible and outside the suite."""
+"""One-off studies: reproducible, but not part of the benchmark suite."""

@@ -1,4 +1,4 @@
-"""Checkpoints exported in several precisions into one repository, by the Python that has NeMo."""
+"""Export checkpoints in several precisions into one repository, with the Python that has NeMo."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def export_all(
     precisions: Sequence[PrecisionName] = PRECISIONS,
     target: Target = "cpu",
 ) -> tuple[dict[str, Model], dict[str, str]]:
-    """Export a checkpoint in each precision, unless the repository has it.
+    """Export a checkpoint in each precision that the repository lacks.
 
     Args:
         checkpoint: the .nemo file
-        repository: where models are written
-        python: that has NeMo
+        repository: to export to
+        python: the Python with NeMo
         precisions: fp32 first
-        target: what the graphs are tuned for
+        target: device that the graphs are tuned for
 
     Returns:
-        The models by precision, and of those that can't be exported the reason.
+        The models by precision, and the reasons of failed exports by precision.
 
     Raises:
-        RepositoryError: there is none in fp32.
+        RepositoryError: the export in fp32 failed.
     """
     models: dict[str, Model] = {}
     refused: dict[str, str] = {}
@@ -50,7 +50,7 @@ def export_all(
         name = checkpoint.stem + precision_suffix(precision)
         model, reason = _find(repository, name), ""
         if model is None:
-            click.echo(f"{checkpoint.stem}: exports {precision}", err=True)
+            click.echo(f"{checkpoint.stem}: exporting {precision}", err=True)
             flags = ["--precision", precision, "--name-suffix", precision_suffix(precision), "--target", target]
             if precision != FULL and models[FULL].random_weights:
                 flags += ["--max-word-change", ANY_CHANGE]
@@ -68,7 +68,7 @@ def export_all(
 
 
 def precision_suffix(precision: PrecisionName) -> str:
-    """How the name of a checkpoint's model in that precision ends."""
+    """Suffix of the model name in that precision."""
     return "" if precision == FULL else f"_{precision}"
 
 

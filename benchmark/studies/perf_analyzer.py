@@ -1,4 +1,4 @@
-"""Triton's perf_analyzer beside client/bench.py: `python -m benchmark.studies.perf_analyzer MODEL`."""
+"""Compare client/bench.py with Triton's perf_analyzer: `python -m benchmark.studies.perf_analyzer MODEL`."""
 
 from __future__ import annotations
 
@@ -33,44 +33,64 @@ from nemo_triton.terminal import exit_codes, options
 
 INPUT, INTERVALS, PROFILE = "perf_analyzer_input.json", "perf_analyzer_intervals.txt", "perf_analyzer_profile.json"
 MANIFEST = "manifest.jsonl"
-"""What bench.py gets: the recordings in the order of perf_analyzer's input."""
+"""Manifest for bench.py: the recordings in the order of perf_analyzer's input."""
 _FIGURES = {
     "mean_ms": re.compile(r"Avg latency: (\d+) usec"),
     "p50_ms": re.compile(r"p50 latency: (\d+) usec"),
     "p95_ms": re.compile(r"p95 latency: (\d+) usec"),
     "server_mean_ms": re.compile(r"Avg request latency: (\d+) usec"),
 }
-_SHOWN = {
-    "requests_per_second": "requests a second",
+_ROWS = {
+    "requests_per_second": "requests per second",
     "mean_ms": "latency mean, ms",
     "p50_ms": "latency p50, ms",
     "p95_ms": "latency p95, ms",
-    "server_mean_ms": "the server's own mean, ms",
-    "client_over_server": "client's mean / server's",
+    "server_mean_ms": "server latency mean, ms",
+    "client_over_server": "client mean / server mean",
 }
 
 
 class PerfAnalyzerError(ClientError):
-    """perf_analyzer gave no figures."""
+    """A tool reported no results."""
 
 
 @click.command()
 @click.argument("model")
-@click.option("--manifest", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--url", default=DEFAULT_URL, show_default=True, metavar="HOST:PORT", help="The server.")
+@click.option(
+    "--manifest",
+    required=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Recordings to send.",
+)
+@click.option("--url", default=DEFAULT_URL, show_default=True, metavar="HOST:PORT", help="A running server.")
 @click.option(
     "--repository",
+    metavar="FOLDER",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Ask a server of our own of these models instead.",
+    help="Start a server of this model repository, in place of --url.",
 )
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="For the input files.")
-@click.option("--concurrency", type=click.IntRange(1), help="Closed loop.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Open loop, requests a second.")
-@click.option("--passes", type=click.IntRange(1), default=5, show_default=True, help="Over the recordings.")
 @click.option(
-    "--perf-analyzer", "program", metavar="PATH", help="Run it, in turn with bench.py, and print both. Linux only."
+    "--out",
+    required=True,
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for perf_analyzer's input files.",
 )
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--concurrency", type=click.IntRange(1), help="Run a closed loop with this many concurrent requests.")
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), help="Run an open loop with this many requests per second."
+)
+@click.option(
+    "--passes", type=click.IntRange(1), default=5, show_default=True, help="Times that each recording is sent per run."
+)
+@click.option(
+    "--perf-analyzer",
+    "program",
+    metavar="PATH",
+    help="The program. Runs it in turn with bench.py and prints both results. Linux only.",
+)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each tool per load.")
 def run(
     model: str,
     manifest: Path,
@@ -83,10 +103,10 @@ def run(
     program: str | None,
     rounds: int,
 ) -> int:
-    """Write perf_analyzer's input of mixed lengths, and print its command line for each load.
+    """Compare bench.py with perf_analyzer under the same load.
 
-    With --perf-analyzer both tools run in turn, in so many rounds, with the same recordings in the same order and, in
-    an open loop, at the same moments.
+    Writes perf_analyzer's input files and prints its command line for each load. With --perf-analyzer, both tools run
+    in turn, with the same recordings in the same order. In an open loop both send at the same times.
     """
     if concurrency is None and rate is None:
         raise click.UsageError("give --concurrency, --rate or both")
@@ -107,7 +127,10 @@ def run(
             click.echo(shlex.join(command))
             if program:
                 pairs = [
-                    (ask_perf_analyzer(command, out / PROFILE), ask_bench(model, url, load, requests, out / MANIFEST))
+                    (
+                        measure_by_perf_analyzer(command, out / PROFILE),
+                        measure_by_bench(model, url, load, requests, out / MANIFEST),
+                    )
                     for _ in range(rounds)
                 ]
                 Console(width=100).print(_table(f"{load.name}, {requests} requests", pairs))
@@ -115,7 +138,7 @@ def run(
 
 
 def write_input(recordings: Sequence[Recording], file: Path) -> None:
-    """Each recording as int16 of its own length; perf_analyzer sends them in turn."""
+    """Write perf_analyzer's input: int16 recordings at their full length, which it sends in turn."""
     entries = [
         {
             AUDIO.name: {
@@ -129,15 +152,15 @@ def write_input(recordings: Sequence[Recording], file: Path) -> None:
 
 
 def write_intervals(rate: float, requests: int, file: Path) -> None:
-    """The gaps between bench.py's arrivals with its default seed, in microseconds."""
+    """Write the intervals between bench.py's requests with its default seed, in microseconds."""
     plan = Plan(OpenLoop(rate), (0,), shuffled=False, seed=0, requests=requests)
-    moments = [0.0, *(request.due for request in plan.part())]
-    gaps = [later - earlier for earlier, later in pairwise(moments)]
-    file.write_text("".join(f"{max(round(gap * 1e6), 1)}\n" for gap in gaps))
+    due = [0.0, *(request.due for request in plan.part())]
+    intervals = [later - earlier for earlier, later in pairwise(due)]
+    file.write_text("".join(f"{max(round(interval * 1e6), 1)}\n" for interval in intervals))
 
 
 def write_manifest(recordings: Sequence[Recording], file: Path) -> None:
-    """The recordings in the order of perf_analyzer's input."""
+    """Write a manifest in the order of perf_analyzer's input."""
     lines = [
         json.dumps({"audio_filepath": str(recording.utterance.audio.resolve()), "text": recording.utterance.text or ""})
         for recording in recordings
@@ -146,7 +169,7 @@ def write_manifest(recordings: Sequence[Recording], file: Path) -> None:
 
 
 def arguments(model: str, url: str, load: Load, requests: int, folder: Path) -> list[str]:
-    """perf_analyzer's command line, without its name."""
+    """Arguments of perf_analyzer's command line."""
     shared = ["-m", model, "-i", "grpc", "-u", url, "--async", "--input-data", str(folder / INPUT)]
     shared += ["--request-count", str(requests)]
     if isinstance(load, ClosedLoop):
@@ -154,34 +177,49 @@ def arguments(model: str, url: str, load: Load, requests: int, folder: Path) -> 
     return [*shared, "--request-intervals", str(folder / INTERVALS)]
 
 
-def ask_perf_analyzer(command: Sequence[str], profile: Path) -> dict[str, float]:
-    """Its figures of one run, whose requests it writes to `profile`. Raises PerfAnalyzerError where it has none."""
-    # It refuses a file that is there.
+def measure_by_perf_analyzer(command: Sequence[str], profile: Path) -> dict[str, float]:
+    """Run perf_analyzer once.
+
+    Args:
+        command: program and arguments
+        profile: file that perf_analyzer writes its requests to
+
+    Returns:
+        Throughput and latencies, by the keys of _ROWS.
+
+    Raises:
+        PerfAnalyzerError: perf_analyzer reported no results.
+    """
+    # perf_analyzer fails if the file exists.
     profile.unlink(missing_ok=True)
     ended = subprocess.run([*command, "--profile-export-file", str(profile)], capture_output=True, text=True)
     matches = {name: pattern.search(ended.stdout) for name, pattern in _FIGURES.items()}
     if not all(matches.values()):
-        # What is wrong stands first; all of its options follow.
+        # The first line is the error; a list of options follows.
         first = (ended.stderr.strip() or ended.stdout.strip() or "no output").splitlines()[0]
-        raise PerfAnalyzerError(f"{command[0]} ended with code {ended.returncode} and no figures: {first}")
+        raise PerfAnalyzerError(f"{command[0]} ended with code {ended.returncode} and no results: {first}")
     milliseconds = {name: float(match[1]) / 1000 for name, match in matches.items() if match}
     return {"requests_per_second": requests_per_second(profile), **milliseconds}
 
 
 def requests_per_second(profile: Path) -> float:
-    """By the moments of each request, from the first one sent to the last answer.
+    """Throughput from the first request sent to the last answer, in requests per second.
 
-    The throughput that perf_analyzer prints is over a window that it closes at the next look at the count, once in
-    half a second or more.
+    perf_analyzer prints a lower throughput: it checks only every half second or so whether the run is over, and counts
+    that time too.
     """
     requests = json.loads(profile.read_text())["experiments"][0]["requests"]
     first: int = min(request["timestamp"] for request in requests)
-    last: int = max(moment for request in requests for moment in request["response_timestamps"])
+    last: int = max(answered for request in requests for answered in request["response_timestamps"])
     return len(requests) / (last - first) * 1e9
 
 
-def ask_bench(model: str, url: str, load: Load, requests: int, manifest: Path) -> dict[str, float]:
-    """The same figures of one run of client/bench.py. Raises PerfAnalyzerError where it has none."""
+def measure_by_bench(model: str, url: str, load: Load, requests: int, manifest: Path) -> dict[str, float]:
+    """Run client/bench.py once, and return the same values as measure_by_perf_analyzer.
+
+    Raises:
+        PerfAnalyzerError: bench.py reported no results.
+    """
     flags = ["--concurrency", str(load.concurrency)] if isinstance(load, ClosedLoop) else ["--rate", str(load.rate)]
     flags += ["--requests", str(requests), "--order", "given"]
     with TemporaryDirectory() as folder:
@@ -190,9 +228,9 @@ def ask_bench(model: str, url: str, load: Load, requests: int, manifest: Path) -
                 Bench(model=model, url=url, manifest=manifest), flags, Path(folder) / "bench.json"
             )
         except ResultsError as error:
-            raise PerfAnalyzerError(f"{error}; its error stands above") from error
+            raise PerfAnalyzerError(f"{error}; see its error above") from error
     if code:
-        raise PerfAnalyzerError(f"bench.py ended with code {code}; its error stands above")
+        raise PerfAnalyzerError(f"bench.py ended with code {code}; see its error above")
     (measured,) = figures["loads"]
     latencies = measured["latency_ms"]
     return {
@@ -204,23 +242,23 @@ def ask_bench(model: str, url: str, load: Load, requests: int, manifest: Path) -
     }
 
 
-def _table(what: str, rounds: Sequence[tuple[dict[str, float], dict[str, float]]]) -> Table:
+def _table(load: str, rounds: Sequence[tuple[dict[str, float], dict[str, float]]]) -> Table:
     for pair in rounds:
         for figures in pair:
             figures["client_over_server"] = figures["mean_ms"] / figures["server_mean_ms"]
     table = Table(
-        "figure",
+        "measure",
         "perf_analyzer",
         "bench.py",
         "bench.py / perf_analyzer",
-        title=f"{what}: medians of {len(rounds)} rounds",
+        title=f"{load}: medians of {len(rounds)} rounds",
         title_justify="left",
     )
-    for name, shown in _SHOWN.items():
-        theirs, ours = ([figures[name] for figures in side] for side in zip(*rounds, strict=True))
-        ratios = [bench / other for bench, other in zip(ours, theirs, strict=True)]
-        medians = (f"{statistics.median(side):.3f}" for side in (theirs, ours))
-        table.add_row(shown, *medians, spread(ratios, 3))
+    for name, heading in _ROWS.items():
+        analyzer, bench = ([figures[name] for figures in side] for side in zip(*rounds, strict=True))
+        ratios = [numerator / denominator for numerator, denominator in zip(bench, analyzer, strict=True)]
+        medians = (f"{statistics.median(values):.3f}" for values in (analyzer, bench))
+        table.add_row(heading, *medians, spread(ratios, 3))
     return table
 
 

@@ -1,13 +1,13 @@
-"""RNNT decoding: our decoder stage beside NeMo's greedy_batch, in one run.
+"""Compare our RNNT decoder stage with NeMo's greedy_batch: speed and tokens.
 
     python -m benchmark.studies.rnnt_decoding demo/coffee_rnnt.nemo --frames-per-step 1,2,4,8
 
-Runs where NeMo is. All get the same encodings, computed beforehand, and the same number of threads; they
-take turns, and the ratio of each turn is counted. Tokens are compared as well: a decoder that is quick and
-wrong is not quick. Prints milliseconds of decoding for a second of audio and for a step of the graph's loop, and the
-median of the ratios. Stages are built from the checkpoint as export builds them, each looking at another number of
-frames per step, and run by each of onnxruntime's providers that is here: the CPU's and, with onnxruntime-gpu beside
-NeMo, CUDA's. NeMo runs on a GPU where PyTorch has one.
+Needs NeMo (.venv/export). Builds one decoder stage per number of frames per step, as export.py does. All decoders get
+the same encodings and the same number of threads, and run in turn. Stages run on the CPU and, with onnxruntime-gpu, on
+CUDA. NeMo runs on a GPU if PyTorch has one.
+
+Prints milliseconds of decoding per second of audio and per step of the graph's loop, and NeMo's time divided by the
+stage's, taken within each round. Exit code 1: a stage's tokens differ from NeMo's.
 """
 
 from __future__ import annotations
@@ -46,7 +46,13 @@ PROVIDERS = {"CPU": "CPUExecutionProvider", "CUDA": "CUDAExecutionProvider"}
 
 @dataclass(frozen=True)
 class Utterance:
-    """encoded: float32 [frames, D] of NeMo's encoder; projected: float32 [frames, joint size]; seconds of audio."""
+    """Encodings of one recording.
+
+    Attributes:
+        encoded: float32 [frames, D], output of NeMo's encoder
+        projected: float32 [frames, joint size], the joint's projection of `encoded`
+        seconds: duration of the audio
+    """
 
     encoded: torch.Tensor
     projected: np.ndarray
@@ -54,13 +60,13 @@ class Utterance:
 
 
 Tokens = tuple[list[int], list[int]]
-"""Of an utterance, and their frames."""
+"""Tokens of an utterance, and the frame of each."""
 Decode = Callable[[Sequence[Utterance]], list[Tokens]]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A decoder stage: its frames per step, and where it runs."""
+    """A decoder stage: its frames per step, and its key in PROVIDERS."""
 
     frames_per_step: int
     provider: str
@@ -69,7 +75,12 @@ class Stage:
 
 @torch.no_grad()
 def encode(model: Any, manifest: Path) -> list[Utterance]:
-    """Encode the utterances of a manifest, one by one, by a NeMo RNNT model. Raises ManifestError and AudioError."""
+    """Encode the utterances of a manifest, one at a time, with a NeMo RNNT model.
+
+    Raises:
+        ManifestError: the manifest can't be read.
+        AudioError: an audio file can't be read.
+    """
     utterances = []
     for entry in read_manifest(manifest).utterances:
         samples = load_audio(entry.audio)
@@ -81,7 +92,7 @@ def encode(model: Any, manifest: Path) -> list[Utterance]:
 
 
 def nemo_decoder(model: Any, device: torch.device) -> Decode:
-    """NeMo's own decoding of padded batches, as the model is configured."""
+    """NeMo's decoding of padded batches, with the model's own settings."""
     model.to(device)
 
     def decode(batch: Sequence[Utterance]) -> list[Tokens]:
@@ -98,7 +109,7 @@ def nemo_decoder(model: Any, device: torch.device) -> Decode:
 
 
 def stage_decoder(graph: onnx.ModelProto, threads: int, provider: str) -> Decode:
-    """A decoder stage of ours in onnxruntime, by the provider of that name in PROVIDERS."""
+    """Our decoder stage in onnxruntime. `provider` is a key of PROVIDERS."""
     session_options = ort.SessionOptions()
     session_options.intra_op_num_threads = threads
     providers = dict.fromkeys([PROVIDERS[provider], PROVIDERS["CPU"]])
@@ -119,10 +130,15 @@ def stage_decoder(graph: onnx.ModelProto, threads: int, provider: str) -> Decode
 
 
 def loop_steps(batch: Sequence[tuple[Sequence[int], int]], frames_per_step: int, max_symbols: int) -> int:
-    """How often the loop's body runs for a batch of (frames of the tokens, frames of the utterance).
+    """Number of runs of the loop's body for one batch.
 
-    A step ends at the first token among the frames that it looks at, or goes on behind them; see
+    A step ends at the first token among its frames. Without a token, the next step starts after these frames. See
     export_scripts/stages/rnnt_decoder.py.
+
+    Args:
+        batch: frames of the tokens, and number of frames, of each utterance
+        frames_per_step: frames that a step looks at
+        max_symbols: highest number of tokens per frame
     """
     longest = 0
     for token_frames, length in batch:
@@ -134,21 +150,21 @@ def loop_steps(batch: Sequence[tuple[Sequence[int], int]], frames_per_step: int,
             full = at_this_frame >= max_symbols
             position, at_this_frame = frame + full, 0 if full else at_this_frame
         steps += math.ceil(max(length - position, 0) / frames_per_step)
-        # The loop's body runs once before it asks whether to go on.
+        # The loop's body runs once before the loop's condition is checked.
         longest = max(longest, steps, 1)
     return longest
 
 
 @dataclass
 class Decoded:
-    """What one decoder made of all utterances, and its seconds for all of them, round by round."""
+    """Result of one decoder: seconds for all utterances, per round, and the tokens of each utterance."""
 
     seconds: list[float] = field(default_factory=list)
     tokens: list[Tokens] = field(default_factory=list)
 
 
 def take_turns(batches: Sequence[Sequence[Utterance]], rounds: int, decoders: Sequence[Decode]) -> list[Decoded]:
-    """Run each decoder on all batches, in turn, in rounds after one that is not counted."""
+    """Run all decoders in turn on all batches, in rounds. A first round is not counted."""
     results = [Decoded() for _ in decoders]
     for number in range(rounds + 1):
         for decode, result in zip(decoders, results, strict=True):
@@ -161,7 +177,7 @@ def take_turns(batches: Sequence[Sequence[Utterance]], rounds: int, decoders: Se
 
 @dataclass(frozen=True)
 class Comparison:
-    """A stage beside NeMo on batches of one size. `steps`: of the graph's loop, over all batches."""
+    """A stage and NeMo on batches of `size`. `steps` counts the graph's loop over all batches."""
 
     size: int
     stage: Stage
@@ -171,11 +187,11 @@ class Comparison:
 
     @property
     def differing(self) -> int:
-        """Utterances with other tokens than NeMo's."""
+        """Number of utterances whose tokens differ from NeMo's."""
         return sum(theirs[0] != ours[0] for theirs, ours in zip(self.nemo.tokens, self.ours.tokens, strict=True))
 
     def cells(self, audio: float) -> list[str]:
-        """A row of the table. audio: seconds of all utterances"""
+        """Cells of a table row. `audio` is the total duration in seconds."""
         ours, nemo = statistics.median(self.ours.seconds), statistics.median(self.nemo.seconds)
         ratios = [theirs / ours for theirs, ours in zip(self.nemo.seconds, self.ours.seconds, strict=True)]
         return [
@@ -196,9 +212,15 @@ class Comparison:
 def compare(
     utterances: Sequence[Utterance], size: int, rounds: int, nemo: Decode, stages: Sequence[Stage], *, max_symbols: int
 ) -> list[Comparison]:
-    """All stages beside NeMo, on batches of that size.
+    """Run NeMo and all stages on batches of one size.
 
-    max_symbols: tokens per frame, at most
+    Args:
+        utterances: to decode
+        size: utterances per batch
+        rounds: counted passes
+        nemo: NeMo's decoder
+        stages: to compare with it
+        max_symbols: highest number of tokens per frame
     """
     batches = [utterances[start : start + size] for start in range(0, len(utterances), size)]
     by_nemo, *by_stages = take_turns(batches, rounds, [nemo, *(stage.decode for stage in stages)])
@@ -218,63 +240,75 @@ def compare(
 @click.command(help=__doc__)
 @click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
 @click.option(
-    "--manifest", type=click.Path(exists=True, path_type=Path), default=DEMO_MANIFEST, help="The demo's commands."
+    "--manifest",
+    metavar="FILE",
+    type=click.Path(exists=True, path_type=Path),
+    default=DEMO_MANIFEST,
+    help="Recordings to decode.  [default: the demo's]",
 )
-@click.option("--batch-size", "batch_sizes", type=int, multiple=True, default=(1, 8), show_default=True)
+@click.option(
+    "--batch-size",
+    "batch_sizes",
+    type=int,
+    multiple=True,
+    default=(1, 8),
+    show_default=True,
+    help="Utterances per batch. Repeat the option to measure several sizes.",
+)
 @click.option(
     "--frames-per-step",
     "--frames-a-step",
-    "sizes_of_step",
+    "frames_per_step",
     callback=options.number_list(click.IntRange(min=1)),
     default=str(FRAMES_PER_STEP),
     show_default=True,
-    help="Frames that a step of the graph's loop looks at; a list is a sweep, 4 is what export writes.",
+    help="Encoder frames per step of the decoder's loop. A comma-separated list runs a sweep.",
 )
-@click.option("--rounds", default=5, show_default=True)
-@click.option("--threads", default=2, show_default=True)
+@click.option("--rounds", default=5, show_default=True, help="Passes of each decoder.")
+@click.option("--threads", default=2, show_default=True, help="CPU threads of each decoder.")
 def main(
     checkpoint: Path,
     manifest: Path,
     batch_sizes: tuple[int, ...],
-    sizes_of_step: tuple[int, ...],
+    frames_per_step: tuple[int, ...],
     rounds: int,
     threads: int,
 ) -> None:
     logging.disable(logging.ERROR)
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    here = [name for name, provider in PROVIDERS.items() if provider in ort.get_available_providers()]
+    available = [name for name, provider in PROVIDERS.items() if provider in ort.get_available_providers()]
     try:
         opened = open_checkpoint(str(checkpoint))
     except ExportError as error:
         raise click.UsageError(str(error)) from error
     if not isinstance(opened.decoder, RnntDecoder):
-        raise click.UsageError(f"{checkpoint}: is a {opened.model_class}; only RNNT models decode by a loop")
+        raise click.UsageError(f"{checkpoint}: is a {opened.model_class}; give an RNNT model")
     weights = opened.decoder.weights
     try:
         utterances = encode(opened.model, manifest)
     except ClientError as error:
         raise click.UsageError(str(error)) from error
     stages = [
-        Stage(size, provider, stage_decoder(rnnt_decoder_graph(weights, opened.pieces, size), threads, provider))
-        for size in sizes_of_step
-        for provider in here
+        Stage(frames, provider, stage_decoder(rnnt_decoder_graph(weights, opened.pieces, frames), threads, provider))
+        for frames in frames_per_step
+        for provider in available
     ]
     nemo = nemo_decoder(opened.model, device)
     audio = sum(utterance.seconds for utterance in utterances)
-    headings = ("batch", "on", "frames per step", "stage ms/s", "steps", "ms per step", f"NeMo ms/s, {device.type}")
-    table = Table(*headings, "NeMo / stage", "lowest", "highest", "other tokens")
-    wrong = 0
+    headings = ("batch", "device", "frames per step", "stage ms/s", "steps", "ms per step", f"NeMo ms/s, {device.type}")
+    table = Table(*headings, "NeMo / stage", "lowest", "highest", "tokens differ")
+    differing = 0
     for size in batch_sizes:
         for comparison in compare(utterances, size, rounds, nemo, stages, max_symbols=weights.max_symbols):
             table.add_row(*comparison.cells(audio))
-            wrong += comparison.differing
+            differing += comparison.differing
     console = Console(width=130)
     console.print(f"{checkpoint.name}: {len(utterances)} utterances, {audio:.0f} s; {threads} threads, {rounds} rounds")
-    if "CUDA" not in here:
-        console.print("No GPU: onnxruntime has no CUDA provider here, so the stage's figures on a GPU are missing.")
+    if "CUDA" not in available:
+        console.print("The stage is not measured on a GPU: this onnxruntime has no CUDA provider.")
     console.print(table)
-    sys.exit(1 if wrong else 0)
+    sys.exit(1 if differing else 0)
 
 
 if __name__ == "__main__":

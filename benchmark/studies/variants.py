@@ -1,4 +1,4 @@
-"""Exported recognizers served in other ways: changed configurations and graphs, beside links to the exported files."""
+"""Write variants of exported recognizers: changed configurations and graphs, and links to the unchanged files."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ CONFIG = "config.pbtxt"
 
 @dataclass
 class Step:
-    """A model of the variant.
+    """One model of the variant: a stage or the ensemble.
 
-    config: its configuration, to be changed
-    exported: its folder in the repository; None for a model that the export does not have
-    graph: what is served in place of the exported graph
-    files: more files of its folder, by path
+    Attributes:
+        config: its configuration, which a change may edit
+        exported: its folder in the repository; None for a model that the export does not have
+        graph: replaces the exported graph; None keeps it
+        files: additional files, by path in its folder
     """
 
     config: triton.ModelConfig
@@ -36,14 +37,14 @@ class Step:
 
     @property
     def graph_file(self) -> Path:
-        """The exported graph."""
+        """File of the exported graph."""
         assert self.exported is not None
         return self.exported / "1" / "model.onnx"
 
 
 @dataclass
 class RecognizerVariant:
-    """A recognizer, to be changed: its ensemble, and the steps of it."""
+    """A recognizer that a change may edit: its ensemble and its stages."""
 
     ensemble: Step
     steps: list[Step]
@@ -53,9 +54,13 @@ Change: TypeAlias = Callable[[RecognizerVariant], None]
 
 
 def write_variant(repository: Path, model: str, folder: Path, change: Change) -> None:
-    """Write the recognizer `model` and its steps into `folder`, which is made anew, after `change`.
+    """Write a changed copy of a recognizer and its stages. Unchanged graphs are links to the exported files.
 
-    Graphs that are not changed are links to the exported files. Raises what `change` raises.
+    Args:
+        repository: with the exported recognizer
+        model: its name
+        folder: to write; an existing one is replaced
+        change: edits the recognizer
     """
     shutil.rmtree(folder, ignore_errors=True)
     variant = read_variant(repository, model)
@@ -71,7 +76,7 @@ def write_variant(repository: Path, model: str, folder: Path, change: Change) ->
 
 
 def read_variant(repository: Path, model: str) -> RecognizerVariant:
-    """The recognizer as it was exported."""
+    """Read an exported recognizer, unchanged."""
     ensemble = read_config(repository / model)
     names = [step.model_name for step in ensemble.ensemble_scheduling.step]
     steps = [Step(read_config(repository / name), repository / name) for name in names]
@@ -79,7 +84,7 @@ def read_variant(repository: Path, model: str) -> RecognizerVariant:
 
 
 def each_step(change: Callable[[Step], None]) -> Change:
-    """The change of a recognizer that makes this change of each step."""
+    """A change of a recognizer that applies `change` to each stage."""
 
     def change_all(variant: RecognizerVariant) -> None:
         for step in variant.steps:
@@ -89,7 +94,7 @@ def each_step(change: Callable[[Step], None]) -> Change:
 
 
 def _link(model: Path, folder: Path) -> None:
-    """Link all files of a model but its configuration and warm-up."""
+    """Link all files of a model except its configuration and warm-up data."""
     for file in sorted(path for path in model.rglob("*") if path.is_file()):
         inside = file.relative_to(model)
         if inside.parts[0] in (CONFIG, WARM_UP_FOLDER):
@@ -99,6 +104,6 @@ def _link(model: Path, folder: Path) -> None:
         try:
             os.link(file.resolve(), target)
         except OSError:
-            # Another file system, or one without links.
+            # The folders are on different file systems, or on one without hard links.
             shutil.copyfile(file, target)
     (folder / "1").mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Results of a small benchmark, measured once for all tests that read them."""
+"""Results of a small benchmark, measured once for all tests."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def run_module() -> RunModule:
 
 @pytest.fixture(scope="session")
 def measured(run_module: RunModule, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """Both demo models under load on the demo's commands, and one of them beside NeMo and onnx-asr.
+    """Both demo models under load, and one of them compared with NeMo.
 
-    The first run of each model is ended among its closed loops; the run that is measured goes on from there.
+    The first run of each model is interrupted in its closed loops; the measured run resumes there.
     """
     folder = tmp_path_factory.mktemp("benchmark")
     data, results = folder / "data" / "demo", folder / "results"
@@ -43,7 +43,7 @@ def measured(run_module: RunModule, repository: Path, tmp_path_factory: pytest.T
         lambda process: os.killpg(process.pid, signal.SIGKILL),
     )
     with running_server(repository, [EXPLICIT]) as server:
-        cut_short = interrupt(
+        interrupted = interrupt(
             ["coffee_rnnt", *shared, "--seconds", 0.5, "--url", server.grpc],
             results / "coffee_rnnt" / "demo",
             lambda process: server.process.kill(),
@@ -55,7 +55,7 @@ def measured(run_module: RunModule, repository: Path, tmp_path_factory: pytest.T
         data=data,
         results=results,
         killed=killed,
-        cut_short=cut_short,
+        cut_short=interrupted,
         run=ran,
         compare=compared,
         score=run_module("score", results),

@@ -1,4 +1,4 @@
-"""Other packages, each by its real worker in the environment that has it, on what NeMo exports of our models."""
+"""Baselines in their real workers and environments, with models that NeMo exported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BaselineModels = Callable[[Path], Path]
 
 @pytest.fixture(scope="session")
 def baseline_models(tmp_path_factory: pytest.TempPathFactory) -> BaselineModels:
-    """The folder of what a checkpoint was made into, by its real command, each checkpoint once."""
+    """Convert a checkpoint with the real command, once, and return the folder."""
 
     @cache
     def write(checkpoint: Path) -> Path:
@@ -41,7 +41,7 @@ def baseline_models(tmp_path_factory: pytest.TempPathFactory) -> BaselineModels:
 
 
 def nemo_texts(checkpoint: Path) -> dict[str, str]:
-    """NeMo's own, which `make test` collects beforehand."""
+    """NeMo's transcripts, which `make test` writes beforehand."""
     entries = [json.loads(line) for line in (BUILD / "nemo_transcripts.jsonl").read_text().splitlines()]
     texts = {entry["audio"]: entry["nemo"] for entry in entries if entry["model"] == checkpoint.stem}
     return {file: texts[file] for file in FILES}
@@ -55,60 +55,60 @@ def baseline(name: str, model: Path | None = None) -> Process:
     return Process(name, baseline_command(BASELINES_PYTHON, name, model), RECORDINGS)
 
 
-def test_nemo_gives_its_texts() -> None:
+def test_nemo_gives_its_transcripts() -> None:
     with nemo(DEMO_CHECKPOINT) as system:
         assert system.version.startswith("nemo_toolkit 2.")
-        alone, together = system.measure(RECORDINGS, 1), system.measure(RECORDINGS, 32)
-    assert alone.texts == together.texts == nemo_texts(DEMO_CHECKPOINT)
-    assert (alone.mean_batch, together.mean_batch, together.latencies) == (1, len(RECORDINGS), [])
-    assert together.seconds > 0
+        unbatched, batched = system.measure(RECORDINGS, 1), system.measure(RECORDINGS, 32)
+    assert unbatched.texts == batched.texts == nemo_texts(DEMO_CHECKPOINT)
+    assert (unbatched.mean_batch, batched.mean_batch, batched.latencies) == (1, len(RECORDINGS), [])
+    assert batched.seconds > 0
 
 
 @pytest.mark.parametrize("name", ["onnx_asr", "sherpa_onnx"])
-def test_a_transducer_gives_nemos_texts(baseline_models: BaselineModels, name: str) -> None:
+def test_a_transducer_gives_nemos_transcripts(baseline_models: BaselineModels, name: str) -> None:
     with baseline(name, baseline_models(RNNT_CHECKPOINT) / name) as system:
-        alone, together = system.measure(RECORDINGS, 1), system.measure(RECORDINGS, 32)
-    assert alone.texts == together.texts == nemo_texts(RNNT_CHECKPOINT)
-    assert (alone.mean_batch, together.mean_batch) == (1, len(RECORDINGS))
+        unbatched, batched = system.measure(RECORDINGS, 1), system.measure(RECORDINGS, 32)
+    assert unbatched.texts == batched.texts == nemo_texts(RNNT_CHECKPOINT)
+    assert (unbatched.mean_batch, batched.mean_batch) == (1, len(RECORDINGS))
 
 
 def words(text: str) -> list[str]:
-    """Without what onnx-asr writes in another way, both only of random weights: two spaces, and the unknown piece."""
+    """Words, without two differences of onnx-asr that occur only with random weights: spaces and unknown tokens."""
     return text.replace("<unk>", " \u2047 ").split()
 
 
-def test_a_ctc_model_whose_export_keeps_its_masks_gives_nemos_texts(baseline_models: BaselineModels) -> None:
+def test_a_ctc_model_with_length_masks_gives_nemos_transcripts(baseline_models: BaselineModels) -> None:
     with (
-        nemo(CONFORMER_CHECKPOINT) as truth,
+        nemo(CONFORMER_CHECKPOINT) as reference,
         baseline("onnx_asr", baseline_models(CONFORMER_CHECKPOINT) / "onnx_asr") as system,
     ):
-        nemo_texts, texts = truth.measure(RECORDINGS, 1).texts, system.measure(RECORDINGS, 1).texts
+        nemo_texts, texts = reference.measure(RECORDINGS, 1).texts, system.measure(RECORDINGS, 1).texts
     assert {file: words(text) for file, text in texts.items()} == {
         file: words(text) for file, text in nemo_texts.items()
     }
     assert any(texts.values())
 
 
-def test_sherpa_onnx_takes_a_ctc_model(baseline_models: BaselineModels) -> None:
+def test_sherpa_onnx_runs_a_ctc_model(baseline_models: BaselineModels) -> None:
     with baseline("sherpa_onnx", baseline_models(CONFORMER_CHECKPOINT) / "sherpa_onnx") as system:
         measured = system.measure(RECORDINGS, 32)
     assert set(measured.texts) == set(FILES) and any(measured.texts.values())
 
 
 @pytest.mark.parametrize("name", ["onnx_asr", "sherpa_onnx"])
-def test_a_model_of_another_front_end_is_not_run(baseline_models: BaselineModels, name: str) -> None:
+def test_a_model_with_another_front_end_is_not_run(baseline_models: BaselineModels, name: str) -> None:
     with pytest.raises(NotRun, match=r"^its front end has .* 25 ms every 10 ms, the model's .* 20 ms every 10 ms$"):
         baseline(name, baseline_models(DEMO_CHECKPOINT) / name).__enter__()
 
 
-def test_pocketsphinx_hears_most_words_and_takes_no_batches() -> None:
+def test_pocketsphinx_recognizes_most_words_without_batches() -> None:
     with baseline("pocketsphinx") as system:
-        alone, together = system.measure(RECORDINGS, 1), system.measure(RECORDINGS, 32)
-    assert alone.texts == together.texts
-    assert (alone.mean_batch, together.mean_batch) == (1, 1)
-    said = [word for recording in RECORDINGS for word in (recording.utterance.text or "").split()]
-    heard = {word for text in alone.texts.values() for word in text.split()}
-    assert sum(word in heard for word in said) > len(said) / 2
+        unbatched, batched = system.measure(RECORDINGS, 1), system.measure(RECORDINGS, 32)
+    assert unbatched.texts == batched.texts
+    assert (unbatched.mean_batch, batched.mean_batch) == (1, 1)
+    spoken = [word for recording in RECORDINGS for word in (recording.utterance.text or "").split()]
+    recognized = {word for text in unbatched.texts.values() for word in text.split()}
+    assert sum(word in recognized for word in spoken) > len(spoken) / 2
 
 
 @pytest.mark.parametrize(
@@ -119,15 +119,19 @@ def test_pocketsphinx_hears_most_words_and_takes_no_batches() -> None:
         ("sherpa_onnx", DEMO_MANIFEST.parent, "demo_speech can't be loaded: FileNotFoundError: .*config.json"),
         ("faster_whisper", DEMO_MANIFEST.parent, "demo_speech can't be loaded: RuntimeError: Unable to open file"),
         ("nemo", DEMO_CHECKPOINT, "^no package torch in .*baselines; install it there$"),
-        ("pocketsphinx", DEMO_CHECKPOINT, "coffee_ctc.nemo: only the model in its package is measured; name none$"),
+        (
+            "pocketsphinx",
+            DEMO_CHECKPOINT,
+            "coffee_ctc.nemo: only the model in its package can be measured; leave --model out$",
+        ),
     ],
 )
-def test_what_cannot_start_says_why(name: str, model: Path | None, reason: str) -> None:
+def test_a_baseline_that_cannot_start_has_its_reason(name: str, model: Path | None, reason: str) -> None:
     with pytest.raises(NotRun, match=reason):
         baseline(name, model).__enter__()
 
 
-def test_audio_that_cannot_be_read_is_the_reason() -> None:
+def test_unreadable_audio_is_the_reason() -> None:
     missing = Recording(Utterance(Path("missing.flac")), RECORDINGS[0].samples)
     with pytest.raises(NotRun, match=r"^missing\.flac: no such file; check the path$"):
         Process("x", baseline_command(BASELINES_PYTHON, "pocketsphinx"), [missing]).__enter__()

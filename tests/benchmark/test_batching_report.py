@@ -1,4 +1,4 @@
-"""The table and chart of the ways to batch say what was measured."""
+"""The page and chart of batching methods."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ PASSES = [
 ]
 
 
-def test_ratios_are_taken_round_by_round(tmp_path: Path) -> None:
+def test_speedups_are_taken_within_rounds(tmp_path: Path) -> None:
     sweep = Sweep("read", 2, 12.0, 32, {"ours": None, NEMO: None}, PASSES)
     text = markdown("model", "A note.", [sweep], "chart.svg")
     assert "| ours | 9 |  | 200 | 300 | 2.0 | - | 1/2 |" in text
+    assert "## read: 32 concurrent requests" in text
     assert f"| {NEMO} | 3 | 3.50 (3.00 to 4.00) | - | - | - | - | 2/2 |" in text
     chart([sweep], tmp_path / "chart.svg")
-    assert "<svg" in (tmp_path / "chart.svg").read_text()
+    svg = (tmp_path / "chart.svg").read_text()
+    assert "read: 32 concurrent requests" in svg and "seconds of audio per second" in svg
 
 
-def test_a_way_that_is_not_run_says_why(tmp_path: Path) -> None:
+def test_a_method_that_is_not_run_has_its_reason(tmp_path: Path) -> None:
     sweep = Sweep("read", 2, 12.0, 32, {"ours": None}, PASSES, {NEMO: "no package nemo"})
     text = markdown("model", "A note.", [sweep], "chart.svg")
     assert "| ours | 9 |  | 200 | 300 | 2.0 | - | - |" in text

@@ -1,4 +1,4 @@
-"""Which systems are compared, and with which models."""
+"""The compared systems and their models."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from benchmark.baselines.process import Process
 from benchmark.baselines.worker import ADAPTERS
 from benchmark.core.constants import BASELINES, OWN_MODELS
-from benchmark.measuring.comparison import Compared
+from benchmark.measuring.comparison import Baselines
 
 pytestmark = pytest.mark.fast
 
 
 def commands(without: tuple[str, ...] = ()) -> dict[str, list[str]]:
-    """What follows worker.py in the command of each baseline, by the baseline's name in results."""
-    compared = Compared(
+    """Arguments after worker.py in the command of each baseline, by its name in results."""
+    baselines = Baselines(
         checkpoint=None,
         baseline_models=Path("models"),
         whisper=Path("whisper"),
@@ -24,16 +24,16 @@ def commands(without: tuple[str, ...] = ()) -> dict[str, list[str]]:
         export_python=Path("export"),
         baselines_python=Path("baselines"),
     )
-    systems = compared.systems(Path("repository"), "model", "localhost:1", [])
+    systems = baselines.systems(Path("repository"), "model", "localhost:1", [])
     return {system.name: system.command[3:] for system in systems if isinstance(system, Process)}
 
 
 def test_every_adapter_is_a_baseline() -> None:
     assert sorted([*BASELINES, "nemo"]) == sorted(ADAPTERS)
-    assert BASELINES[-len(OWN_MODELS) :] == tuple(OWN_MODELS), "after those that run the same weights"
+    assert BASELINES[-len(OWN_MODELS) :] == tuple(OWN_MODELS), "after the baselines with the same weights"
 
 
-def test_a_baseline_gets_the_checkpoint_in_its_form_or_its_own_model() -> None:
+def test_a_baseline_gets_the_converted_checkpoint_or_its_own_model() -> None:
     expected = {
         "NeMo transcribe()": ["nemo"],
         "onnx-asr": ["onnx_asr", "--model", "models/onnx_asr"],

@@ -1,4 +1,4 @@
-"""Triton's own perf_analyzer with the input that we write for it."""
+"""Triton's perf_analyzer with our input files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from benchmark_results import RunModule
 from locations import BUILD, DEMO_MANIFEST
 
-from benchmark.studies.perf_analyzer import PerfAnalyzerError, ask_perf_analyzer, write_intervals
+from benchmark.studies.perf_analyzer import PerfAnalyzerError, measure_by_perf_analyzer, write_intervals
 from nemo_triton.audio import load_audio
 from nemo_triton.contract import AUDIO, TEXT
 from nemo_triton.loadtest.schedule import OpenLoop, Plan
@@ -38,7 +38,7 @@ def test_both_tools_put_the_same_load_on_the_server(
             for utterance in read_manifest(DEMO_MANIFEST).utterances
         ]
     assert sorted(texts) == sorted(2 * ours)
-    for figure in ("requests a second", "latency mean, ms", "the server's own mean, ms", "client's mean / server's"):
+    for figure in ("requests per second", "latency mean, ms", "server latency mean, ms", "client mean / server mean"):
         assert figure in done.stdout
 
 
@@ -55,15 +55,15 @@ def test_without_the_program_its_command_line_is_printed(run_module: RunModule, 
 
 
 @pytest.mark.fast
-def test_an_open_loop_has_bench_pys_moments(tmp_path: Path) -> None:
+def test_an_open_loop_has_bench_pys_send_times(tmp_path: Path) -> None:
     write_intervals(5.0, 100, tmp_path / "intervals.txt")
-    gaps = [int(line) / 1e6 for line in (tmp_path / "intervals.txt").read_text().splitlines()]
+    intervals = [int(line) / 1e6 for line in (tmp_path / "intervals.txt").read_text().splitlines()]
     plan = Plan(OpenLoop(5.0), (0, 1), shuffled=True, seed=0, requests=100)
-    moments = [0.0, *(request.due for request in plan.part())]
-    assert gaps == pytest.approx([later - earlier for earlier, later in pairwise(moments)], abs=1e-6)
+    due = [0.0, *(request.due for request in plan.part())]
+    assert intervals == pytest.approx([later - earlier for earlier, later in pairwise(due)], abs=1e-6)
 
 
 @pytest.mark.fast
-def test_a_program_without_figures_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(PerfAnalyzerError, match="false ended with code 1 and no figures"):
-        ask_perf_analyzer(["false"], tmp_path / "profile.json")
+def test_a_program_without_results_is_one_error_line(tmp_path: Path) -> None:
+    with pytest.raises(PerfAnalyzerError, match="false ended with code 1 and no results"):
+        measure_by_perf_analyzer(["false"], tmp_path / "profile.json")

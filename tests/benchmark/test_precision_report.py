@@ -1,4 +1,4 @@
-"""The table of precisions says what was measured, and what is measured comes from real servers."""
+"""The page of precisions, and a measurement with real servers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MEASUREMENT = Measurement(
     random_weights=False,
     speech="orders",
     audio_seconds=120.0,
-    at_once=16,
+    concurrency=16,
     references={"a": "one two tree", "b": "four five"},
     exported={"fp32": Exported(4_000_000, 50, 0), "int8": Exported(1_500_000, 50, 1)},
-    alone={"fp32": Measured(9.0, FP32), "int8": Measured(9.0, INT8)},
+    unbatched={"fp32": Measured(9.0, FP32), "int8": Measured(9.0, INT8)},
     rounds=[
         {"fp32": Measured(4.0, FP32), "int8": Measured(2.0, INT8)},
         {"fp32": Measured(6.0, FP32), "int8": Measured(2.0, {**INT8, "b": "for five"})},
@@ -56,9 +56,9 @@ def test_a_pass_over_real_servers(repository: Path) -> None:
     recordings = shuffled_recordings(DEMO_MANIFEST)[:6]
     models = {model.name: model for model in read_models(repository)}
     only = {"fp32": models[DEMO_CHECKPOINT.stem]}
-    comparison = measure(only, repository, recordings, speech="demo", at_once=4, rounds=2, refused={"int8": "refused"})
-    assert list(comparison.alone) == ["fp32", DYNAMIC]
-    assert comparison.not_run == {"int8": "refused"}
+    comparison = measure(only, repository, recordings, speech="demo", concurrency=4, rounds=2, refused={"int8": "x"})
+    assert list(comparison.unbatched) == ["fp32", DYNAMIC]
+    assert comparison.not_run == {"int8": "x"}
     assert comparison.same_when_batched("fp32") == len(recordings)
     assert comparison.changed_words("fp32")[0] == 0
     assert comparison.exported[DYNAMIC].onnx_bytes < comparison.exported["fp32"].onnx_bytes
@@ -66,6 +66,6 @@ def test_a_pass_over_real_servers(repository: Path) -> None:
     assert rate is not None and rate < 0.1
 
 
-def test_a_checkpoint_that_can_not_be_exported(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_exported(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match=r"missing\.nemo: can't be exported"):
         export_all(tmp_path / "missing.nemo", tmp_path / "repository", Path(".venv/export/bin/python"))

@@ -1,4 +1,4 @@
-"""The command that prepares data sets, from a user's manifests."""
+"""benchmark.prepare with the user's manifests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nemo_triton.manifest import read_manifest
 pytestmark = pytest.mark.fast
 
 
-def test_a_csv_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_csv_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = write_own_set(tmp_path / "words set")
     folder = tmp_path / "sets" / "words"
     assert run(f"words={manifest}", "--out", tmp_path / "sets") == 0
@@ -64,25 +64,25 @@ def test_a_nemo_manifest_with_bad_lines(tmp_path: Path, capsys: pytest.CaptureFi
     assert entries(tmp_path / "sets" / "own") == [expected]
 
 
-def test_a_recording_that_is_listed_twice_counts_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recording_listed_twice_counts_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = write_own_set(tmp_path / "words", '"./data/set/wavs/bear.flac","another"')
     assert run(f"words={manifest}", "--out", tmp_path / "sets") == 2
     (twice,) = errors(capsys)
-    assert "bear.flac: is listed twice" in twice
+    assert "bear.flac: listed twice" in twice
     assert [entry["text"] for entry in entries(tmp_path / "sets" / "words")] == ["bear", "Ant"]
 
 
-def test_a_set_without_one_good_recording_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_set_without_usable_recordings_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = tmp_path / "m.csv"
     manifest.write_text("filename,transcript\ngone.wav,bear\n")
     assert run(f"own={manifest}", f"none={tmp_path / 'none.csv'}", "--out", tmp_path / "sets") == 2
     without_audio, without_manifest = errors(capsys)
-    assert "gone.wav: no such file" in without_audio and "no other utterance of own can be used" in without_audio
+    assert "gone.wav: no such file" in without_audio and "no other utterance of own can be used either" in without_audio
     assert without_manifest.startswith(f"{tmp_path / 'none.csv'}: cannot be read")
     assert not (tmp_path / "sets" / "own" / "dataset.json").exists()
 
 
-def test_a_file_where_the_folder_should_be_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_in_place_of_the_folder_is_one_error_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = write_own_set(tmp_path / "own")
     (tmp_path / "sets").mkdir()
     (tmp_path / "sets" / "words").write_text("in the way")
@@ -92,7 +92,7 @@ def test_a_file_where_the_folder_should_be_is_one_line(tmp_path: Path, capsys: p
     assert description(tmp_path / "sets" / "more")["utterances"] == 2
 
 
-def test_audio_behind_a_link_is_found_from_the_manifest(tmp_path: Path) -> None:
+def test_audio_behind_a_symbolic_link(tmp_path: Path) -> None:
     manifest = write_own_set(tmp_path / "deep" / "down" / "own")
     (tmp_path / "link").symlink_to(tmp_path / "deep" / "down")
     (tmp_path / "elsewhere" / "sets").mkdir(parents=True)
@@ -115,7 +115,7 @@ def test_audio_behind_a_link_is_found_from_the_manifest(tmp_path: Path) -> None:
         ([], "NAME"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line(
+def test_invalid_arguments_are_one_error_line(
     run_module: RunModule, tmp_path: Path, arguments: list[str], says: str
 ) -> None:
     finished = run_module("prepare", *arguments, "--out", tmp_path / "sets")
@@ -124,7 +124,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line(
     assert not (tmp_path / "sets").exists()
 
 
-def test_the_command_as_it_is_typed(run_module: RunModule, tmp_path: Path) -> None:
+def test_output_of_the_command(run_module: RunModule, tmp_path: Path) -> None:
     manifest = write_own_set(tmp_path / "own", "gone.wav,gone")
     finished = run_module("prepare", f"words={manifest}", "--out", tmp_path / "sets")
     assert finished.returncode == 2

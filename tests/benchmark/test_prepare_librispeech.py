@@ -1,4 +1,4 @@
-"""LibriSpeech, fetched from a real HTTP server that breaks off, lacks files or has wrong ones."""
+"""LibriSpeech from a real HTTP server: interrupted transfers, missing files and wrong files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def mirror(server: Server, monkeypatch: pytest.MonkeyPatch) -> Mirror:
-    """dev-clean in miniature, with its own checksum in place of the real one's."""
+    """A small dev-clean on the server; its checksum replaces the real one."""
     return serve(server, monkeypatch, archive_of(librispeech_files()))
 
 
@@ -64,7 +64,7 @@ def test_librispeech_becomes_a_manifest_and_a_description(mirror: Mirror, tmp_pa
     assert not list(folder.glob("*.tar.gz*"))
 
 
-def test_a_second_run_fetches_and_writes_nothing(
+def test_a_second_run_downloads_and_writes_nothing(
     mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert mirror.run(tmp_path) == 0
@@ -78,7 +78,7 @@ def test_a_second_run_fetches_and_writes_nothing(
 
 
 @pytest.mark.parametrize("victim", ["manifest.jsonl", "dataset.json", "84-121123-0000.flac"])
-def test_a_set_that_was_damaged_is_prepared_again(mirror: Mirror, tmp_path: Path, victim: str) -> None:
+def test_a_damaged_set_is_prepared_again(mirror: Mirror, tmp_path: Path, victim: str) -> None:
     assert mirror.run(tmp_path) == 0
     before = description(tmp_path / "dev-clean")
     [path] = tmp_path.rglob(victim)
@@ -88,14 +88,14 @@ def test_a_set_that_was_damaged_is_prepared_again(mirror: Mirror, tmp_path: Path
     assert mirror.server.ranges == [None, None]
 
 
-def test_a_transfer_that_breaks_off_goes_on_by_itself(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_broken_transfer_resumes(mirror: Mirror, tmp_path: Path) -> None:
     mirror.server.breaks = [1000, 500, None]
     assert mirror.run(tmp_path) == 0
     assert mirror.server.ranges == [None, "bytes=1000-", "bytes=1500-"]
     assert description(tmp_path / "dev-clean")["utterances"] == 3
 
 
-def test_a_transfer_that_gets_no_further_is_taken_up_by_the_next_run(
+def test_the_next_run_resumes_a_failed_transfer(
     mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mirror.server.breaks = [1000, 0]
@@ -113,14 +113,14 @@ def test_a_server_without_ranges_sends_all_again(mirror: Mirror, tmp_path: Path)
     assert description(tmp_path / "dev-clean")["utterances"] == 3
 
 
-def test_a_server_without_ranges_that_always_breaks_off_is_given_up(mirror: Mirror, tmp_path: Path) -> None:
+def test_repeated_failures_without_ranges_end_the_download(mirror: Mirror, tmp_path: Path) -> None:
     mirror.server.breaks = [1000] * 9
     mirror.server.knows_ranges = False
     assert mirror.run(tmp_path) == 2
     assert len(mirror.server.ranges) == 2
 
 
-def test_all_bytes_there_but_not_yet_named(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_complete_part_file_is_used(mirror: Mirror, tmp_path: Path) -> None:
     part = tmp_path / "dev-clean" / "dev-clean.tar.gz.part"
     part.parent.mkdir()
     part.write_bytes(mirror.content)
@@ -142,7 +142,7 @@ def test_a_wrong_checksum_is_one_line_and_the_file_is_removed(
     assert mirror.run(tmp_path) == 0
 
 
-def test_a_mirror_without_the_archive_costs_the_other_sets_nothing(
+def test_a_missing_archive_does_not_stop_other_sets(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = write_own_set(tmp_path / "own")
@@ -152,7 +152,7 @@ def test_a_mirror_without_the_archive_costs_the_other_sets_nothing(
     assert description(tmp_path / "sets" / "own")["utterances"] == 2
 
 
-def test_a_server_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_server_is_one_error_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/12"
     assert run("dev-clean", "--out", tmp_path, "--mirror", url) == 2
@@ -175,7 +175,7 @@ def test_a_folder_serves_as_a_mirror(mirror: Mirror, tmp_path: Path) -> None:
         (archive_of({"LibriSpeech/README.TXT": b"x"}), "no utterance in LibriSpeech/dev-clean"),
     ],
 )
-def test_an_archive_that_is_no_good_is_one_line(
+def test_a_bad_archive_is_one_error_line(
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -190,7 +190,7 @@ def test_an_archive_that_is_no_good_is_one_line(
     assert not list(tmp_path.rglob("evil.txt"))
 
 
-def test_transcripts_without_text_or_audio_cost_the_others_nothing(
+def test_transcripts_without_text_or_audio_are_skipped(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = librispeech_files()

@@ -1,4 +1,4 @@
-"""Models under load, one at a time, through a real server; and beside other systems."""
+"""benchmark.run and benchmark.compare with a real server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read(file: Path) -> Any:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_each_model_has_closed_loops_and_open_ones_up_to_its_capacity(measured: Measured, model: str) -> None:
+def test_each_model_has_closed_and_open_loops_up_to_its_capacity(measured: Measured, model: str) -> None:
     assert (measured.run.returncode, measured.run.stderr) == (0, "")
     closed, opened = (read(measured.results / model / "demo" / f"{kind}.json") for kind in ("closed", "open"))
     assert [load["load"] for load in closed["loads"]] == [
@@ -39,7 +39,7 @@ def test_each_model_has_closed_loops_and_open_ones_up_to_its_capacity(measured: 
         assert load["answered"] and load["answered"] % 22 == 0, "each utterance equally often"
     capacity = max(load["requests_per_second"] for load in closed["loads"])
     rates = [load["load"]["rate"] for load in opened["loads"]]
-    assert rates == pytest.approx([share * capacity for share in RATES_OF_CAPACITY], rel=0.01)
+    assert rates == pytest.approx([fraction * capacity for fraction in RATES_OF_CAPACITY], rel=0.01)
     for kind in MORE_ROUNDS:
         (load,) = read(measured.results / model / "demo" / f"{kind}.json")["loads"]
         assert load["load"] == {"concurrency": COMPARED_AT}
@@ -59,16 +59,16 @@ def test_sizes_are_those_of_the_files(measured: Measured, repository: Path, mode
     assert 2 < graph_bytes / description["parameters"] < 8
 
 
-def test_what_is_measured_is_not_measured_again(measured: Measured, run_module: RunModule, repository: Path) -> None:
+def test_existing_results_are_not_measured_again(measured: Measured, run_module: RunModule, repository: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in measured.results.rglob("*.json")}
     shared = ("--repository", repository, "--data", measured.data, "--out", measured.results)
     done = run_module("run", "coffee_*", *shared, "--seconds", 0.5)
-    assert (done.returncode, done.stdout.count("measured already")) == (0, 2)
-    changed = {file.name for file, moment in before.items() if file.stat().st_mtime_ns != moment}
+    assert (done.returncode, done.stdout.count("already measured")) == (0, 2)
+    changed = {file.name for file, written in before.items() if file.stat().st_mtime_ns != written}
     assert changed <= {"model.json"}
 
 
-def test_a_killed_run_goes_on(measured: Measured) -> None:
+def test_a_killed_run_resumes(measured: Measured) -> None:
     folder = measured.results / "coffee_ctc" / "demo"
     assert measured.killed.returncode == -signal.SIGKILL
     assert "closed.json" not in measured.killed.files
@@ -81,7 +81,7 @@ def test_a_killed_run_goes_on(measured: Measured) -> None:
     assert len(answered) == sum(load["answered"] for load in read(folder / "closed.json")["loads"])
 
 
-def test_a_run_cut_short_is_no_result(measured: Measured) -> None:
+def test_an_interrupted_run_is_no_result(measured: Measured) -> None:
     assert measured.cut_short.returncode == 2 and "Traceback" not in measured.cut_short.stderr
     assert "error: coffee_rnnt: " in measured.cut_short.stderr
     assert "closed.json" not in measured.cut_short.files
@@ -91,17 +91,17 @@ def test_a_run_cut_short_is_no_result(measured: Measured) -> None:
 
 @pytest.fixture(scope="module")
 def empty_server(repository: Path) -> Iterator[Server]:
-    """A server that has no model until it is told to load one."""
+    """A server that starts without models."""
     with running_server(repository, [EXPLICIT]) as server:
         yield server
 
 
 def ready(client: InferenceServerClient) -> set[str]:
-    """The models that the server has."""
+    """Names of the loaded models."""
     return {model.name for model in client.get_model_repository_index().models if model.state == "READY"}
 
 
-def test_a_model_is_gone_before_the_next_comes(empty_server: Server) -> None:
+def test_a_model_is_unloaded_before_the_next_is_loaded(empty_server: Server) -> None:
     with InferenceServerClient(empty_server.grpc) as client:
         for model in MODELS:
             with loaded(empty_server.grpc, model):
@@ -111,14 +111,14 @@ def test_a_model_is_gone_before_the_next_comes(empty_server: Server) -> None:
             assert ready(client) == set()
 
 
-def test_a_model_that_fails_is_unloaded_like_any_other(empty_server: Server) -> None:
+def test_a_model_is_unloaded_after_a_failure(empty_server: Server) -> None:
     with InferenceServerClient(empty_server.grpc) as client:
         with pytest.raises(ValueError), loaded(empty_server.grpc, "coffee_ctc"):
             raise ValueError("in the middle of a measurement")
         assert ready(client) == set()
 
 
-def test_models_that_were_there_before_stay(empty_server: Server) -> None:
+def test_models_loaded_before_stay(empty_server: Server) -> None:
     with loaded(empty_server.grpc, "coffee_ctc"), InferenceServerClient(empty_server.grpc) as client:
         with loaded(empty_server.grpc, "coffee_rnnt"):
             assert client.is_model_ready("coffee_rnnt")
@@ -126,7 +126,7 @@ def test_models_that_were_there_before_stay(empty_server: Server) -> None:
 
 
 def test_a_server_without_model_control_is_named(repository: Path, tmp_path: Path) -> None:
-    # A small model is enough for a server that refuses to load others.
+    # One small model is enough: this server can't load others.
     (tmp_path / "audio").symlink_to((repository / "audio").resolve())
     with (
         running_server(tmp_path) as server,
@@ -143,17 +143,17 @@ def test_recognizers_of_a_repository(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"model": "stt_*"}, "stt_*: fits no model"),
+        ({"model": "stt_*"}, "stt_*: matches no model"),
         ({"data": ROOT / "docs"}, "holds no dataset.json"),
         ({"repository": ROOT / "docs"}, "holds no recognizer"),
     ],
 )
-def test_bad_arguments_are_one_line(
+def test_bad_arguments_are_one_error_line(
     measured: Measured, repository: Path, run_module: RunModule, tmp_path: Path, changes: dict[str, Any], says: str
 ) -> None:
-    given = {"model": "coffee_ctc", "repository": repository, "data": measured.data} | changes
-    flags = ("--repository", given["repository"], "--data", given["data"], "--out", tmp_path)
-    done = run_module("run", given["model"], *flags)
+    arguments = {"model": "coffee_ctc", "repository": repository, "data": measured.data} | changes
+    flags = ("--repository", arguments["repository"], "--data", arguments["data"], "--out", tmp_path)
+    done = run_module("run", arguments["model"], *flags)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ") and says in done.stderr and done.stderr.count("\n") == 1
 
@@ -161,7 +161,7 @@ def test_bad_arguments_are_one_line(
 def test_a_server_with_mutual_tls(repository: Path, run_module: RunModule, tmp_path: Path) -> None:
     certificates = tmp_path / "certificates"
     subprocess.run(["sh", str(ROOT / "docker" / "tls" / "make_certificates.sh"), str(certificates)], check=True)
-    # The shortest recordings, since the open loops have a hundred requests at a fraction of the capacity.
+    # The shortest recordings: open loops send 100 requests at a fraction of the capacity.
     shortest = sorted(read_manifest(DEMO_MANIFEST).utterances, key=lambda utterance: utterance.audio.stat().st_size)[:4]
     lines = [json.dumps({"audio_filepath": entry.name, "text": entry.text}) for entry in shortest]
     (tmp_path / "short.jsonl").write_text("\n".join(lines))
@@ -182,9 +182,9 @@ def test_a_server_with_mutual_tls(repository: Path, run_module: RunModule, tmp_p
 
 @pytest.mark.parametrize(
     ("flags", "says"),
-    [(("--url", "a:1,b:2"), "names several servers"), (("--tls",), "are for the server that --url names")],
+    [(("--url", "a:1,b:2"), "names several servers"), (("--tls",), "need --url")],
 )
-def test_what_fits_one_server_only_is_refused(
+def test_flags_for_one_running_server(
     repository: Path, run_module: RunModule, tmp_path: Path, flags: tuple[str, ...], says: str
 ) -> None:
     done = run_module("run", "coffee_ctc", "--repository", repository, "--data", "x", "--out", tmp_path, *flags)
@@ -192,7 +192,7 @@ def test_what_fits_one_server_only_is_refused(
     assert done.stderr.startswith("error: ") and says in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_systems_are_compared_round_by_round(measured: Measured) -> None:
+def test_systems_are_compared_in_rounds(measured: Measured) -> None:
     assert measured.compare.returncode == 0
     compared = read(measured.results / "coffee_rnnt" / "demo" / "compared.json")
     systems = {system["name"]: system for system in compared["systems"]}

@@ -1,4 +1,4 @@
-"""Our own systems: served and in this process; and how those that can't run are told from those that do."""
+"""The recognizer served and in process, and systems that can't run."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def test_clients_pad_to_whole_multiples(repository: Path, tmp_path: Path) -> Non
     with running_server(tmp_path) as server:
         system = Served("padded", model, server.grpc, RECORDINGS, pad_to=10)
         measured = system.measure(RECORDINGS, 4)
-    spoken = sum(recording.duration for recording in RECORDINGS)
-    assert system.padding == pytest.approx(10 * len(RECORDINGS) / spoken - 1), "all are shorter than 10 s"
+    duration = sum(recording.duration for recording in RECORDINGS)
+    assert system.padding == pytest.approx(10 * len(RECORDINGS) / duration - 1), "all are shorter than 10 s"
     assert set(measured.texts) == {recording.utterance.name for recording in RECORDINGS}
     assert len(measured.latencies) == len(RECORDINGS) and measured.seconds > 0
 
 
-def test_in_process_all_at_once_and_one_by_one(repository: Path) -> None:
+def test_in_process_batched_and_unbatched(repository: Path) -> None:
     with InProcess(repository, DEMO_CHECKPOINT.stem) as system:
-        together, alone = system.measure(RECORDINGS, 32), system.measure(RECORDINGS, 1)
-    assert together.texts == alone.texts
-    assert (together.latencies, len(alone.latencies)) == ([], len(RECORDINGS))
-    assert (together.mean_batch, alone.mean_batch, mean_batch(40, 16)) == (len(RECORDINGS), 1, 40 / 3)
+        batched, unbatched = system.measure(RECORDINGS, 32), system.measure(RECORDINGS, 1)
+    assert batched.texts == unbatched.texts
+    assert (batched.latencies, len(unbatched.latencies)) == ([], len(RECORDINGS))
+    assert (batched.mean_batch, unbatched.mean_batch, mean_batch(40, 16)) == (len(RECORDINGS), 1, 40 / 3)
 
 
 @pytest.mark.fast
@@ -51,7 +51,7 @@ def test_a_repository_without_the_model_is_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.fast
-def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_package_is_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "export_scripts.verify.local_ensemble", raising=False)
     with pytest.raises(NotRun, match=r"^no package onnxruntime in .*; install it there$"), InProcess(tmp_path, "any"):
@@ -59,29 +59,29 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 @pytest.mark.fast
-def test_a_server_that_is_not_there_is_not_run() -> None:
+def test_an_unreachable_server_is_not_run() -> None:
     with pytest.raises(NotRun, match="localhost:1"):
         Served("gone", DEMO_CHECKPOINT.stem, "localhost:1", RECORDINGS).measure(RECORDINGS, 1)
 
 
 class Broken(System):
-    """Starts, and can't transcribe."""
+    """A system that starts, but can't transcribe."""
 
     name = "broken"
-    left = False
+    closed = False
 
     def __exit__(self, *failure: object) -> None:
-        self.left = True
+        self.closed = True
 
-    def measure(self, recordings: Sequence[Recording], at_once: int) -> Measured:
+    def measure(self, recordings: Sequence[Recording], concurrency: int) -> Measured:
         raise NotRun("it is broken")
 
 
-def test_those_that_do_not_run_cost_the_others_nothing(repository: Path) -> None:
+def test_a_broken_system_does_not_stop_the_others(repository: Path) -> None:
     broken, ours = Broken(), InProcess(repository, DEMO_CHECKPOINT.stem)
     with ExitStack() as stack:
         running, not_run = start([broken, ours], RECORDINGS, stack)
-        assert broken.left
+        assert broken.closed
     assert (running, not_run) == ([ours], {"broken": "it is broken"})
 
 
@@ -91,12 +91,12 @@ def test_recordings_come_in_random_order_and_by_length() -> None:
     lengths = [len(recording.samples) for recording in recordings]
     assert lengths != sorted(lengths)
     assert [len(recording.samples) for recording in by_length(recordings)] == sorted(lengths)
-    again = [recording.utterance.name for recording in RECORDINGS]
-    assert [recording.utterance.name for recording in recordings[:6]] == again, "the same order each time"
+    first_read = [recording.utterance.name for recording in RECORDINGS]
+    assert [recording.utterance.name for recording in recordings[:6]] == first_read, "the same order each time"
 
 
 @pytest.mark.fast
-def test_a_manifest_with_a_bad_line_is_refused(tmp_path: Path) -> None:
+def test_a_manifest_with_a_bad_line_is_an_error(tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text(DEMO_MANIFEST.read_text().splitlines()[0] + "\n{}\n")
     with pytest.raises(ManifestError, match=r"manifest\.jsonl:2: no audio_filepath"):

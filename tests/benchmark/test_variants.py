@@ -1,4 +1,4 @@
-"""The ways to serve the same models: each gives the same text, and changes only what it says."""
+"""Variants of a recognizer: the same transcripts, and no other changes than named."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_variant_gives_the_same_text(repository: Path, tmp_path: Path, model: 
 
 
 def configs_of(repository: Path, folder: Path, change: Change) -> dict[str, triton.ModelConfig]:
-    """Of the variant's steps, by name."""
+    """Configurations of the variant's stages, by name."""
     write_variant(repository, DEMO_CHECKPOINT.stem, folder, change)
     configs = [read_config(model) for model in folder.iterdir()]
     return {config.name: config for config in configs if config.platform != "ensemble"}

@@ -1,4 +1,4 @@
-"""Both ends of the lines that a benchmark and a package's process send each other."""
+"""The protocol between a benchmark and the process of a baseline."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ READY = json.dumps({"ready": "it 1.0", "batches": True})
 
 
 def answers(lines: list[str]) -> list[dict[str, Any]]:
-    """Of a real worker, to these lines of its standard input."""
+    """Answers of a real worker to lines on its standard input."""
     command = baseline_command(BASELINES_PYTHON, "pocketsphinx")
     ended = subprocess.run(command, input="\n".join([*lines, ""]), capture_output=True, text=True)
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
 @pytest.mark.parametrize("line", ["", "no JSON", "[]", '{"file": []}'])
-def test_a_worker_wants_its_files_first(line: str) -> None:
+def test_a_worker_needs_its_files_first(line: str) -> None:
     assert answers([line, "1"]) == [{"reason": 'the first line is not {"files": [audio files]} in JSON'}]
 
 
-def test_a_worker_outlives_lines_that_it_does_not_understand() -> None:
+def test_a_worker_survives_invalid_lines() -> None:
     files = json.dumps({"files": [RECORDINGS[0].utterance.name]})
     ready, zero, word, answer = answers([files, "0", "many", "1"])
     assert ready["ready"].startswith("pocketsphinx 5.") and ready["batches"] is False
-    assert zero == {"reason": "'0' is no number of recordings to take at a time"}
-    assert word == {"reason": "'many' is no number of recordings to take at a time"}
+    assert zero == {"reason": "'0' is no batch size; send a whole number above 0"}
+    assert word == {"reason": "'many' is no batch size; send a whole number above 0"}
     assert answer["seconds"] > 0 and len(answer["texts"]) == 1
 
 
 @pytest.mark.fast
-def test_what_libraries_print_does_not_mix_with_answers() -> None:
+def test_output_of_libraries_is_kept_from_the_answers() -> None:
     code = """
 import os
 from benchmark.baselines.worker import take_standard_output
@@ -58,8 +58,8 @@ answer({"texts": []})
     assert "noise" in ended.stderr and "more noise" in ended.stderr
 
 
-def saying(*lines: str, then: str = "") -> Process:
-    """A process that takes a line before it gives each of its own."""
+def process_that_prints(*lines: str, then: str = "") -> Process:
+    """A process that reads a line before it prints each of these lines."""
     code = f"for line in {lines!r}: input(); print(line, flush=True)\n{then}"
     return Process("it", [sys.executable, "-c", code], RECORDINGS)
 
@@ -68,16 +68,16 @@ def saying(*lines: str, then: str = "") -> Process:
 @pytest.mark.parametrize(
     ("process", "reason"),
     [
-        (saying("hello"), "^its process answered 'hello', which is no JSON object$"),
-        (saying("[1]"), r"^its process answered '\[1\]', which is no JSON object$"),
-        (saying("{}"), "^its process answered without ready of type str$"),
-        (saying('{"reason": "two\\nlines"}'), "^two lines$"),
-        (saying(), "^its process ended with code 0: it said nothing$"),
-        (saying(then="import sys; sys.exit('no memory')"), "^its process ended with code 1: no memory$"),
-        (Process("it", ["nowhere/python"], RECORDINGS), "^nowhere/python: No such file or directory; make this env"),
+        (process_that_prints("hello"), "^its process answered 'hello', which is no JSON object$"),
+        (process_that_prints("[1]"), r"^its process answered '\[1\]', which is no JSON object$"),
+        (process_that_prints("{}"), "^its process answered without ready of type str$"),
+        (process_that_prints('{"reason": "two\\nlines"}'), "^two lines$"),
+        (process_that_prints(), "^its process ended with code 0: no error message$"),
+        (process_that_prints(then="import sys; sys.exit('no memory')"), "^its process ended with code 1: no memory$"),
+        (Process("it", ["nowhere/python"], RECORDINGS), "^nowhere/python: No such file or directory; create this env"),
     ],
 )
-def test_a_process_that_does_not_get_ready_is_not_run(process: Process, reason: str) -> None:
+def test_a_process_that_fails_to_start_is_not_run(process: Process, reason: str) -> None:
     with pytest.raises(NotRun, match=reason):
         process.__enter__()
 
@@ -92,14 +92,14 @@ def test_a_process_that_does_not_get_ready_is_not_run(process: Process, reason: 
         ('{"reason": "MemoryError: "}', "^MemoryError:"),
     ],
 )
-def test_a_pass_that_is_not_whole_is_not_run(answer: str, reason: str) -> None:
-    with saying(READY, answer) as process, pytest.raises(NotRun, match=reason):
+def test_an_incomplete_pass_is_not_run(answer: str, reason: str) -> None:
+    with process_that_prints(READY, answer) as process, pytest.raises(NotRun, match=reason):
         process.measure(RECORDINGS, 1)
 
 
 @pytest.mark.fast
 def test_a_process_is_measured_by_its_own_clock() -> None:
-    with saying(READY, '{"seconds": 2.5, "texts": ["short", "long"]}') as process:
+    with process_that_prints(READY, '{"seconds": 2.5, "texts": ["short", "long"]}') as process:
         measured = process.measure(RECORDINGS, 32)
     by_length = sorted(RECORDINGS, key=lambda recording: recording.duration)
     assert measured.texts == dict(
@@ -109,10 +109,10 @@ def test_a_process_is_measured_by_its_own_clock() -> None:
 
 
 @pytest.mark.fast
-def test_what_a_process_started_ends_with_it(tmp_path: Path) -> None:
+def test_children_of_a_process_are_ended_too(tmp_path: Path) -> None:
     child = tmp_path / "child"
     code = f"import subprocess; open({str(child)!r}, 'w').write(str(subprocess.Popen(['sleep', '60']).pid)); input()"
-    with saying(READY, then=code):
+    with process_that_prints(READY, then=code):
         while not (child.exists() and child.read_text()):
             time.sleep(0.01)
     number = int(child.read_text())

@@ -1,1 +1,1 @@
-"""Other packages, a module each: `load` gives the package with a model. Imported by worker.py where they are."""
+"""One module per baseline package, each with a function `load` that worker.py calls."""

@@ -1,4 +1,4 @@
-"""faster-whisper, with the folder of a converted Whisper; other weights than ours, and recordings one by one."""
+"""faster-whisper with a converted Whisper model. It has its own weights, and transcribes one recording at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from benchmark.baselines.baseline import Audio, Baseline, model_path
 
 
 def load(model: Path | None, threads: int) -> Baseline:
-    """Raises NotRun where there is no model, and what faster-whisper raises."""
+    """Load a folder with a converted Whisper model.
+
+    Raises:
+        NotRun: there is no model.
+    """
     folder = model_path(model)
     recognizer = faster_whisper.WhisperModel(str(folder), device="cpu", cpu_threads=threads, local_files_only=True)
 

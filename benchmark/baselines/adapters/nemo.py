@@ -1,4 +1,4 @@
-"""NeMo's own transcribe(), of a .nemo file."""
+"""NeMo's transcribe() with a .nemo file."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from nemo_triton.contract import SAMPLE_RATE
 
 
 def load(model: Path | None, threads: int) -> Baseline:
-    """Raises NotRun where there is no model, and what NeMo raises."""
+    """Load a .nemo file.
+
+    Raises:
+        NotRun: there is no model.
+    """
     torch.set_num_threads(threads)
     restored: Any = ASRModel.restore_from(str(model_path(model)), map_location="cpu").eval()
-    # Arrays need it said, and not every checkpoint's config does.
+    # NeMo needs the sample rate for arrays, and some checkpoints do not state it.
     restored.sample_rate = SAMPLE_RATE
     settings = restored.get_transcribe_config()
     settings.verbose = False
-    # Audio of less than a second is padded to one where it comes as an array, though not from a file.
+    # NeMo pads arrays, but not files, to at least one second.
     settings.pad_min_duration = 0.0
 
     def transcribe(audio: Sequence[Audio], batch_size: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""onnx-asr, with a folder that baseline_models.py wrote: NeMo's own ONNX export, in onnxruntime."""
+"""onnx-asr with a folder from baseline_models.py: NeMo's own ONNX export, in onnxruntime."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from benchmark.baselines.baseline import Audio, Baseline, in_batches, model_path
 
 
 def load(model: Path | None, threads: int) -> Baseline:
-    """Raises NotRun where there is no model, and what onnx-asr raises."""
+    """Load a folder from baseline_models.py.
+
+    Raises:
+        NotRun: there is no model.
+    """
     folder = model_path(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

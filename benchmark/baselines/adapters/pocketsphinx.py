@@ -1,4 +1,4 @@
-"""PocketSphinx with the English model in its package: no batches, but as many processes as threads."""
+"""PocketSphinx with the English model of its package. It has no batches, so it runs one process per thread."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from nemo_triton.contract import INT16_FULL_SCALE, SAMPLE_RATE
 
 
 def load(model: Path | None, threads: int) -> Baseline:
-    """Raises NotRun where a model is named."""
+    """Load the model of the package.
+
+    Raises:
+        NotRun: another model is named.
+    """
     if model is not None:
-        raise NotRun(f"{model}: only the model in its package is measured; name none")
-    # Its decoder keeps Python's lock, so that threads would wait for each other.
+        raise NotRun(f"{model}: only the model in its package can be measured; leave --model out")
+    # Its decoder holds Python's global lock, so that threads would wait for each other.
     pool = ProcessPoolExecutor(threads, initializer=_decoder)
 
     def transcribe(audio: Sequence[Audio], batch_size: int) -> list[str]:
@@ -32,13 +36,13 @@ def load(model: Path | None, threads: int) -> Baseline:
 
 @lru_cache
 def _decoder() -> pocketsphinx.Decoder:
-    """One for each process."""
+    """The decoder of this process."""
     return pocketsphinx.Decoder(samprate=SAMPLE_RATE, loglevel="FATAL")
 
 
 def _transcribe(audio: Audio) -> str:
     decoder = _decoder()
-    # Otherwise its text depends on the recordings before.
+    # Without this, the text depends on the earlier recordings.
     decoder.reinit_feat()
     decoder.start_utt()
     decoder.process_raw((audio * INT16_FULL_SCALE).astype(np.int16).tobytes(), full_utt=True)

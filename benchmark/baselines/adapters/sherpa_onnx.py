@@ -1,4 +1,4 @@
-"""sherpa-onnx, with a folder that baseline_models.py wrote: NeMo's own ONNX export, CTC or transducer."""
+"""sherpa-onnx with a folder from baseline_models.py: NeMo's own ONNX export, CTC or transducer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from nemo_triton.contract import SAMPLE_RATE
 
 
 def load(model: Path | None, threads: int) -> Baseline:
-    """Raises NotRun where there is no model. sherpa-onnx ends the process where it can't read one."""
+    """Load a folder from baseline_models.py. sherpa-onnx ends the process if it can't read the model.
+
+    Raises:
+        NotRun: there is no model.
+    """
     recognizer = _recognizer(model_path(model), threads)
 
     def transcribe(audio: Sequence[Audio], batch_size: int) -> list[str]:

@@ -1,1 +1,1 @@
-"""Ways to batch recordings of mixed lengths, side by side."""
+"""Study: methods to batch recordings of mixed lengths."""

@@ -1,4 +1,4 @@
-"""Table and chart of the ways to batch."""
+"""The page of batching methods: tables and a chart."""
 
 from __future__ import annotations
 
@@ -14,54 +14,79 @@ from benchmark.baselines.system import Measured
 from benchmark.core.tables import NONE, markdown_rows, percentage, spread
 
 NEMO = "NeMo's transcribe()"
-"""The way whose texts are held to be right."""
-HEADINGS = ("way", "RTFx", "ours is", "p50 ms", "p95 ms", "recordings a batch", "padding", "texts")
+"""The method whose transcripts are the reference for the others."""
+MEANINGS = {
+    "method": "the first row is what export.py writes by default.",
+    "RTFx": "seconds of audio per second, median of the rounds.",
+    "our speedup": "time of this method divided by the time of the first row, taken within each round: median (lowest "
+    "to highest). Above 1, the first row is faster.",
+    "p50 ms": "median latency; '-' if the method gets the whole list of recordings.",
+    "p95 ms": "95th percentile of latency.",
+    "recordings per batch": "mean batch size of the encoder.",
+    "padding": "silence that clients add, relative to the audio.",
+    "same text as NeMo": "recordings with the transcript of NeMo's transcribe() at the same load, in every round.",
+}
+"""Meaning of each column, by heading."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One set of recordings by all ways, so many at a time.
+    """All methods on one set of recordings, at one load.
 
-    audio_seconds: of all recordings together
-    padding: of each way, the share of silence added; the first way is ours
-    passes: a round each, by way
-    not_run: of each way that isn't measured, why
+    Attributes:
+        speech: name of the recordings
+        recordings: how many
+        audio_seconds: total duration
+        concurrency: concurrent requests
+        padding: silence that clients add, relative to the audio, by method; the first method is ours
+        passes: one per round, each by method
+        not_run: reasons of methods that were not measured
     """
 
     speech: str
     recordings: int
     audio_seconds: float
-    at_once: int
+    concurrency: int
     padding: dict[str, float | None]
     passes: list[dict[str, Measured]]
     not_run: dict[str, str] = field(default_factory=dict)
 
     @property
     def ours(self) -> str:
-        """The first way."""
+        """The first method."""
         return next(iter(self.padding))
 
-    def rtfx(self, way: str) -> float:
-        """Seconds of audio a second, the median of all rounds."""
-        return statistics.median(self.audio_seconds / measured[way].seconds for measured in self.passes)
+    @property
+    def title(self) -> str:
+        """Recordings and load."""
+        return f"{self.speech}: {concurrent_requests(self.concurrency)}"
 
-    def ratios(self, way: str) -> list[float]:
-        """How many times as fast as that way ours is, round by round."""
-        return [measured[way].seconds / measured[self.ours].seconds for measured in self.passes]
+    def rates(self, method: str) -> list[float]:
+        """RTFx of each round."""
+        return [self.audio_seconds / measured[method].seconds for measured in self.passes]
 
-    def latency(self, way: str, rank: int) -> float | None:
-        """A percentile of all rounds' latencies, in seconds."""
-        latencies = [latency for measured in self.passes for latency in measured[way].latencies]
+    def speedups(self, method: str) -> list[float]:
+        """Speedup of our method over `method` in each round."""
+        return [measured[method].seconds / measured[self.ours].seconds for measured in self.passes]
+
+    def latency(self, method: str, rank: int) -> float | None:
+        """A percentile of the latencies of all rounds, in seconds; None if the method has none."""
+        latencies = [latency for measured in self.passes for latency in measured[method].latencies]
         return float(np.percentile(latencies, rank)) if latencies else None
 
-    def equal_texts(self, way: str) -> int | None:
-        """Recordings with NeMo's text in every round; None where NeMo isn't measured."""
+    def equal_texts(self, method: str) -> int | None:
+        """Number of recordings with NeMo's transcript in every round; None if NeMo is not measured."""
         if NEMO not in self.padding:
             return None
         return sum(
-            all(measured[way].texts[audio] == text for measured in self.passes)
+            all(measured[method].texts[audio] == text for measured in self.passes)
             for audio, text in self.passes[0][NEMO].texts.items()
         )
+
+
+def concurrent_requests(concurrency: int) -> str:
+    """The load in words."""
+    return "one request at a time" if concurrency == 1 else f"{concurrency} concurrent requests"
 
 
 def markdown(model: str, note: str, sweeps: Sequence[Sweep], chart_name: str) -> str:
@@ -71,44 +96,43 @@ def markdown(model: str, note: str, sweeps: Sequence[Sweep], chart_name: str) ->
         model: name
         note: a sentence about the model
         sweeps: of all sets of recordings and loads
-        chart_name: the chart's file, beside the page
+        chart_name: file name of the chart, next to the page
     """
-    lines = ["# Recordings of mixed lengths: ways to batch them", "", f"{model}. {note}".strip(), ""]
+    lines = ["# Which batching method is fastest for recordings of mixed lengths?", ""]
+    lines += ["```sh", "make benchmark-batching", "```", "", f"{model}. {note}".strip(), ""]
+    lines += [f"![RTFx of each batching method]({chart_name})", ""]
     lines += [
-        f"All ways in turn on one machine, on {len(os.sched_getaffinity(0))} CPU cores, medians of "
-        f"{len(sweeps[0].passes)} rounds. RTFx: seconds of audio a second. 'Ours is' says how many times as fast the "
-        "first way is, taken round by round, with the lowest and the highest. Padding: silence that clients add. "
-        "Texts: of how many recordings it is that of NeMo's transcribe() at the same load, in every round.",
+        f"All methods run in turn on one machine with {len(os.sched_getaffinity(0))} CPU cores, in "
+        f"{len(sweeps[0].passes)} rounds.",
         "",
-        f"![RTFx by way]({chart_name})",
+        *(f"- **{heading}**: {meaning}" for heading, meaning in MEANINGS.items()),
         "",
     ]
     for sweep in sweeps:
-        measured = (_cells(sweep, way) for way in sweep.padding)
-        not_run = ([way, f"not run: {reason}", *[""] * 6] for way, reason in sweep.not_run.items())
+        measured = (_cells(sweep, method) for method in sweep.padding)
+        not_run = ([method, f"not run: {reason}", *[""] * 6] for method, reason in sweep.not_run.items())
         lines += [
-            f"## {sweep.speech}, {sweep.at_once} at once",
+            f"## {sweep.title}",
             "",
             f"{sweep.recordings} recordings, {sweep.audio_seconds / 60:.1f} minutes.",
             "",
-            *markdown_rows(HEADINGS, [*measured, *not_run]),
+            *markdown_rows(list(MEANINGS), [*measured, *not_run]),
             "",
         ]
     return "\n".join(lines)
 
 
-def _cells(sweep: Sweep, way: str) -> list[str]:
-    ratios, padding = sweep.ratios(way), sweep.padding[way]
-    batches = [measured[way].mean_batch for measured in sweep.passes]
+def _cells(sweep: Sweep, method: str) -> list[str]:
+    batches = [measured[method].mean_batch for measured in sweep.passes]
     known = [batch for batch in batches if batch is not None]
-    equal = sweep.equal_texts(way)
+    equal = sweep.equal_texts(method)
     return [
-        way,
-        f"{sweep.rtfx(way):.0f}",
-        "" if way == sweep.ours else spread(ratios, 2),
-        *(_milliseconds(sweep.latency(way, rank)) for rank in (50, 95)),
+        method,
+        f"{statistics.median(sweep.rates(method)):.0f}",
+        "" if method == sweep.ours else spread(sweep.speedups(method), 2),
+        *(_milliseconds(sweep.latency(method, rank)) for rank in (50, 95)),
         f"{statistics.median(known):.1f}" if known else NONE,
-        percentage(padding, 0),
+        percentage(sweep.padding[method], 0),
         NONE if equal is None else f"{equal}/{sweep.recordings}",
     ]
 
@@ -118,29 +142,39 @@ def _milliseconds(seconds: float | None) -> str:
 
 
 def chart(sweeps: Sequence[Sweep], file: Path) -> None:
-    """RTFx by way, a group of bars for each set and load, with the range of the rounds."""
+    """Draw RTFx by method, one panel per set of recordings and load. Error bars show the range of the rounds."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot as plt
 
-    ways = list(sweeps[0].padding)
-    figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
-    width = 0.8 / len(ways)
-    for number, way in enumerate(ways):
-        heights = [sweep.rtfx(way) for sweep in sweeps]
-        spread = [[sweep.audio_seconds / measured[way].seconds for measured in sweep.passes] for sweep in sweeps]
-        errors = [
-            [height - min(rates) for height, rates in zip(heights, spread, strict=True)],
-            [max(rates) - height for height, rates in zip(heights, spread, strict=True)],
-        ]
-        places = [place + (number - (len(ways) - 1) / 2) * width for place in range(len(sweeps))]
-        axes.bar(places, heights, width, yerr=errors, capsize=2, label=way)
-    axes.set_xticks(range(len(sweeps)), [f"{sweep.speech},\n{sweep.at_once} at once" for sweep in sweeps])
-    axes.set_ylabel("RTFx: seconds of audio a second")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    # Without a date and random ids, the same figures are the same file.
+    methods = list(sweeps[0].padding)
+    rows = -(-len(sweeps) // 2)
+    plt.rcParams["svg.fonttype"] = "none"
+    # Without a date and random ids, the same figures give the same file.
     plt.rcParams["svg.hashsalt"] = "batching"
+    figure, grid = plt.subplots(
+        rows, min(len(sweeps), 2), figsize=(9, 0.6 + 2.4 * rows), sharex=True, sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    figure.suptitle("Which batching method is fastest for recordings of mixed lengths?")
+    for axes, sweep in zip(grid.flat, sweeps, strict=False):
+        rates = [sweep.rates(method) for method in methods]
+        medians = [statistics.median(values) for values in rates]
+        errors = [
+            [median - min(values) for median, values in zip(medians, rates, strict=True)],
+            [max(values) - median for median, values in zip(medians, rates, strict=True)],
+        ]
+        colors = ["C0" if method == sweep.ours else "0.75" for method in methods]
+        axes.barh(methods, medians, xerr=errors, capsize=2, color=colors, ecolor="0.3")
+        for number, (median, values) in enumerate(zip(medians, rates, strict=True)):
+            end = (max(values), number)
+            axes.annotate(f"{median:.0f}", end, (5, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.set_title(sweep.title, fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    grid[0][0].invert_yaxis()
+    for axes in grid.flat[len(sweeps) :]:
+        axes.set_visible(False)
+    figure.supxlabel("RTFx: seconds of audio per second (more is faster; lines: lowest to highest round)", fontsize=10)
     figure.savefig(file, metadata={"Date": None})
     plt.close(figure)

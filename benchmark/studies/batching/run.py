@@ -1,10 +1,10 @@
-"""Recordings of mixed lengths: our served models beside other ways to batch them, in one run.
+"""Compare methods to batch recordings of mixed lengths.
 
     python -m benchmark.studies.batching.run CHECKPOINT --repository R --speech read=manifest.jsonl --out batching.md
 
-R holds the export of CHECKPOINT. Runs where tritonserver is; NeMo runs by --nemo-python. All ways get the same
-recordings in turn, in so many rounds, many at once and one at a time; ratios are taken round by round. The
-chart goes beside the table, as .svg.
+R holds the export of CHECKPOINT. Needs tritonserver (.venv/serve); NeMo runs with --nemo-python. Each round runs every
+method once, in turn, on the same recordings: first with many concurrent requests, then one at a time. Speeds are
+compared within each round. Writes a page with tables, and its chart next to it as .svg.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmark.baselines.served import Served
 from benchmark.baselines.system import Measured, System, start
 from benchmark.core.constants import EXPORT_PYTHON
 from benchmark.core.model_control import EXPLICIT
-from benchmark.studies.batching.report import NEMO, Sweep, chart, markdown
+from benchmark.studies.batching.report import NEMO, Sweep, chart, concurrent_requests, markdown
 from benchmark.studies.batching.variants import encoder_per_core, equal_shapes_only, without_batcher
 from benchmark.studies.variants import write_variant
 from nemo_triton.errors import ClientError
@@ -38,18 +38,52 @@ PAD_TO_SECONDS = 10
 
 @click.command(help=__doc__)
 @click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
-@click.option("--repository", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--speech", "sets", multiple=True, required=True, metavar="NAME=MANIFEST")
-@click.option("--at-once", type=click.IntRange(2), default=32, show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--nemo-python", type=click.Path(path_type=Path), default=EXPORT_PYTHON)
-@click.option("--note", default="", help="A sentence about the model, for the table.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The Markdown file to write.")
+@click.option(
+    "--repository",
+    metavar="FOLDER",
+    type=click.Path(exists=True, path_type=Path),
+    required=True,
+    help="Model repository with the export of CHECKPOINT.",
+)
+@click.option(
+    "--speech",
+    "sets",
+    multiple=True,
+    required=True,
+    metavar="NAME=MANIFEST",
+    help="Recordings, and their name on the page. Repeat the option for several sets.",
+)
+@click.option(
+    "--concurrency",
+    "--at-once",
+    "concurrency",
+    type=click.IntRange(2),
+    default=32,
+    show_default=True,
+    help="Concurrent requests of the first load. The second sends one at a time.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Passes of each method. More rounds show the spread better.",
+)
+@click.option(
+    "--nemo-python",
+    metavar="PYTHON",
+    type=click.Path(path_type=Path),
+    default=EXPORT_PYTHON,
+    show_default=True,
+    help="Python with NeMo.",
+)
+@click.option("--note", default="", metavar="TEXT", help="A sentence about the model, for the page.")
+@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), required=True, help="Markdown file to write.")
 def main(
     checkpoint: Path,
     repository: Path,
     sets: tuple[str, ...],
-    at_once: int,
+    concurrency: int,
     rounds: int,
     nemo_python: Path,
     note: str,
@@ -63,21 +97,21 @@ def main(
                 recordings = shuffled_recordings(Path(manifest))
             except ClientError as error:
                 raise click.ClickException(str(error)) from error
-            with all_ways(checkpoint, repository, recordings, nemo_python) as (ways, not_run):
-                for load in (at_once, 1):
-                    task = progress.add_task(f"{name}, {load} at once", total=rounds)
+            with running_methods(checkpoint, repository, recordings, nemo_python) as (methods, not_run):
+                for load in (concurrency, 1):
+                    task = progress.add_task(f"{name}, {concurrent_requests(load)}", total=rounds)
                     passes = []
                     for _ in range(rounds):
-                        passes.append(measure(ways, recordings, load))
+                        passes.append(measure(methods, recordings, load))
                         progress.advance(task)
                     audio = sum(recording.duration for recording in recordings)
-                    padding = {way.name: way.padding for way in ways}
+                    padding = {method.name: method.padding for method in methods}
                     sweeps.append(
                         Sweep(
                             speech=name,
                             recordings=len(recordings),
                             audio_seconds=audio,
-                            at_once=load,
+                            concurrency=load,
                             padding=padding,
                             passes=passes,
                             not_run=not_run,
@@ -89,10 +123,10 @@ def main(
 
 
 @contextmanager
-def all_ways(
+def running_methods(
     checkpoint: Path, repository: Path, recordings: Sequence[Recording], nemo_python: Path
 ) -> Iterator[tuple[list[System], dict[str, str]]]:
-    """All ways, warmed up, the first of which is ours; and of those that don't run, why not."""
+    """Start all methods, ours first, and warm them up. Yields those that run, and the reasons of the others."""
     model = checkpoint.stem
     with ExitStack() as stack:
         variants = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -105,28 +139,29 @@ def all_ways(
             server = stack.enter_context(running_server(folder, only))
             return Served(name, model, server.grpc, recordings, pad_to)
 
-        ways = [
+        methods = [
             served("served, any lengths in a batch", repository),
             InProcess(repository, model),
-            served("served, an encoder a core", variants / "encoders"),
+            served("served, one encoder per core", variants / "encoders"),
             served(f"served, clients pad to {PAD_TO_SECONDS} s", variants / "padded", PAD_TO_SECONDS),
-            served("served, no batches", variants / "unbatched"),
+            served("served, no batching", variants / "unbatched"),
             Process(NEMO, baseline_command(nemo_python, "nemo", checkpoint), recordings),
         ]
-        yield start(ways, recordings, stack)
+        yield start(methods, recordings, stack)
 
 
-def measure(ways: Sequence[System], recordings: Sequence[Recording], at_once: int) -> dict[str, Measured]:
-    """Each way once, in turn.
+def measure(methods: Sequence[System], recordings: Sequence[Recording], concurrency: int) -> dict[str, Measured]:
+    """Run each method once, in turn.
 
-    Raises ClickException where one that was warmed up fails now: ratios are of whole rounds.
+    Raises:
+        ClickException: a method failed. Speeds are compared within whole rounds, so the study ends.
     """
     measured = {}
-    for way in ways:
+    for method in methods:
         try:
-            measured[way.name] = way.measure(recordings, at_once)
+            measured[method.name] = method.measure(recordings, concurrency)
         except NotRun as reason:
-            raise click.ClickException(f"{way.name}: {reason}") from reason
+            raise click.ClickException(f"{method.name}: {reason}") from reason
     return measured
 
 

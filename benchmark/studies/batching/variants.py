@@ -1,4 +1,4 @@
-"""Other ways to batch: changes of a recognizer's steps, for benchmark.studies.variants.write_variant."""
+"""Changes of a recognizer for other batching methods, for benchmark.studies.variants.write_variant."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def _equal_shapes_only(step: Step) -> None:
 
 
 without_batcher = each_step(_without_batcher)
-"""Every request runs alone."""
+"""No batching: every request runs by itself."""
 encoder_per_core = each_step(_encoder_per_core)
-"""What export's --encoders and --encoder-threads=1 write."""
+"""One encoder per core, with one thread each, as export.py's --encoders and --encoder-threads=1 write it."""
 equal_shapes_only = each_step(_equal_shapes_only)
-"""Without ragged inputs: Triton batches requests of one shape, and clients have to pad."""
+"""No ragged inputs: Triton batches only requests of equal shape, so clients have to pad."""
 
 
 def _dense(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph behind inputs [B, steps] or [B, steps, width], which are laid end to end inside it."""
+    """Put dense inputs [B, steps] or [B, steps, width] in front of a graph with ragged inputs."""
     g = Graph("dense")
     items, shapes = item_dims(model), ragged_shapes(model)
     feeds: dict[str, Value] = {}

@@ -1,4 +1,4 @@
-"""All precisions of one checkpoint, served and measured in turn."""
+"""Serve all precisions of one checkpoint, and measure them in turn."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ def measure(
     recordings: Sequence[Recording],
     *,
     speech: str,
-    at_once: int,
+    concurrency: int,
     rounds: int,
     refused: Mapping[str, str],
 ) -> Measurement:
-    """All precisions in turn: a pass one at a time, then the rounds.
+    """Measure all precisions in turn: one pass with single requests, then rounds with concurrent requests.
 
     Args:
-        models: by precision, fp32 among them
-        repository: that has them
+        models: by precision, including fp32
+        repository: with these models
         recordings: to transcribe
         speech: name of the recordings
-        at_once: requests at a time in the rounds
-        rounds: how many
-        refused: by precision, why it could not be exported
+        concurrency: concurrent requests in the rounds
+        rounds: number of passes with concurrent requests
+        refused: reasons of failed exports, by precision
 
     Raises:
-        ClickException: a system that was warmed up fails.
+        ClickException: a precision failed during a pass.
     """
     full = models[FULL]
     with ExitStack() as stack:
@@ -59,9 +59,9 @@ def measure(
         (in_variant,) = read_models(variant)
         loads = [f"--load-model={model.name}" for model in models.values()]
         server = stack.enter_context(serving(repository, [EXPLICIT, *loads]))
-        other = stack.enter_context(serving(variant, [EXPLICIT, f"--load-model={full.name}"]))
+        variant_server = stack.enter_context(serving(variant, [EXPLICIT, f"--load-model={full.name}"]))
         systems: list[System] = [Served(name, model.name, server.grpc, recordings) for name, model in models.items()]
-        systems.append(Served(DYNAMIC, full.name, other.grpc, recordings))
+        systems.append(Served(DYNAMIC, full.name, variant_server.grpc, recordings))
         running, not_run = start(systems, recordings, stack)
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task(full.name, total=len(running) * (rounds + 1))
@@ -70,8 +70,8 @@ def measure(
                 progress.advance(task)
 
             try:
-                alone = _one_pass(running, recordings, 1, advance)
-                passes = [_one_pass(running, recordings, at_once, advance) for _ in range(rounds)]
+                unbatched = _one_pass(running, recordings, 1, advance)
+                passes = [_one_pass(running, recordings, concurrency, advance) for _ in range(rounds)]
             except NotRun as reason:
                 raise click.ClickException(f"{full.name}: {reason}") from reason
     exported = {name: Exported.of(model) for name, model in models.items()}
@@ -80,39 +80,39 @@ def measure(
         random_weights=full.random_weights,
         speech=speech,
         audio_seconds=sum(recording.duration for recording in recordings),
-        at_once=at_once,
+        concurrency=concurrency,
         references=_references(recordings),
         exported={**exported, DYNAMIC: Exported(in_variant.onnx_bytes)},
-        alone=alone,
+        unbatched=unbatched,
         rounds=passes,
         not_run={**refused, **not_run},
     )
 
 
 def _references(recordings: Sequence[Recording]) -> dict[str, str]:
-    """What is said in each recording that has a transcript."""
+    """Reference transcripts, by audio file, of the recordings that have one."""
     utterances = (recording.utterance for recording in recordings)
     return {utterance.name: utterance.text for utterance in utterances if utterance.text}
 
 
 def _one_pass(
-    systems: Sequence[System], recordings: Sequence[Recording], at_once: int, measured: Callable[[], None]
+    systems: Sequence[System], recordings: Sequence[Recording], concurrency: int, advance: Callable[[], None]
 ) -> dict[str, Measured]:
-    """Each system once, in turn; `measured` is called after each."""
+    """Run each system once, in turn, and call `advance` after each."""
     passes = {}
     for system in systems:
-        passes[system.name] = system.measure(recordings, at_once)
-        measured()
+        passes[system.name] = system.measure(recordings, concurrency)
+        advance()
     return passes
 
 
 def quantize_encoder_dynamically(step: Step) -> None:
-    """Take the encoder's scales from each batch, as onnxruntime's quantize_dynamic does."""
+    """Quantize the encoder with onnxruntime's quantize_dynamic, which takes its scales from each batch."""
     if not step.config.name.endswith(Part.ENCODER.value):
         return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "dynamic.onnx"
-        # onnxruntime has a dynamic convolution of unsigned numbers only.
+        # onnxruntime's dynamic convolution supports only unsigned weights.
         quantize_dynamic(
             onnx.load(step.graph_file),
             file,

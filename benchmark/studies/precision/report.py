@@ -1,4 +1,4 @@
-"""The table of precisions: what each costs in words and gains in size and speed."""
+"""The page of precisions: size, speed and changed words of each."""
 
 from __future__ import annotations
 
@@ -12,14 +12,38 @@ from benchmark.core.tables import MB, NONE, Table, markdown, spread
 from benchmark.studies.exports import FULL
 from nemo_triton.loadtest.wer import score
 
+_HEADINGS = (
+    "precision",
+    "ONNX MB",
+    "RTFx",
+    "speedup over fp32",
+    "words changed",
+    "words changed at export",
+    "WER",
+    "same batched",
+)
+_MEANINGS = {
+    "precision": "fp16 is emulated on a CPU, and is faster only on GPUs. 'int8, dynamic' is onnxruntime's "
+    "quantize_dynamic. Export does not offer it: its scales depend on the whole batch, and so do the transcripts.",
+    "ONNX MB": "size of all stages of the model.",
+    "RTFx": "seconds of audio per second: median of the rounds (lowest to highest).",
+    "speedup over fp32": "taken within each round: median (lowest to highest).",
+    "words changed": "word edits between the transcripts in fp32 and in this precision, one request at a time.",
+    "words changed at export": "the same between NeMo's transcripts and the export's, on the recordings that export "
+    "checks.",
+    "WER": "word error rate against the reference transcripts.",
+    "same batched": "recordings whose transcript, in every round, is the one of a single request.",
+}
+
 
 @dataclass(frozen=True)
 class Exported:
-    """A checkpoint in one precision.
+    """A checkpoint's export in one precision.
 
-    onnx_bytes: of all its stages
-    compared, changed: words of NeMo on the probes of the export, and edits that make of them what it gives; None where
-        nothing was compared
+    Attributes:
+        onnx_bytes: size of all stages
+        compared: words of NeMo's transcripts of the export's test recordings; None if nothing was compared
+        changed: word edits between NeMo's transcripts and the export's
     """
 
     onnx_bytes: int
@@ -28,79 +52,83 @@ class Exported:
 
     @classmethod
     def of(cls, model: Model) -> Exported:
-        """What the repository says of the model."""
+        """Read the values of an exported model."""
         return cls(model.onnx_bytes, model.words_compared, model.words_changed)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One checkpoint in several precisions on one set of recordings, in rounds.
+    """One checkpoint in several precisions, on one set of recordings.
 
-    audio_seconds: of all recordings together
-    references: what was said, by audio file; only of recordings for which it is known
-    exported: by precision, in the order of the table
-    alone: a pass with one request at a time, by precision
-    rounds: passes with `at_once` requests at a time, by precision
-    not_run: of each precision that is not measured, why
+    Attributes:
+        model: its name
+        random_weights: whether the checkpoint was never trained
+        speech: name of the recordings
+        audio_seconds: total duration of the recordings
+        concurrency: concurrent requests in `rounds`
+        references: what was said, by audio file, where it is known
+        exported: by precision, in the order of the table
+        unbatched: a pass with one request at a time, by precision
+        rounds: passes with concurrent requests, each by precision
+        not_run: reasons of precisions that were not measured
     """
 
     model: str
     random_weights: bool
     speech: str
     audio_seconds: float
-    at_once: int
+    concurrency: int
     references: Mapping[str, str]
     exported: Mapping[str, Exported]
-    alone: Mapping[str, Measured]
+    unbatched: Mapping[str, Measured]
     rounds: Sequence[Mapping[str, Measured]]
     not_run: Mapping[str, str]
 
     def rtfx(self, precision: str) -> list[float]:
-        """Seconds of audio a second, round by round."""
+        """RTFx of each round."""
         return [self.audio_seconds / measured[precision].seconds for measured in self.rounds]
 
     def ratios(self, precision: str) -> list[float]:
-        """How many times as fast as in fp32, round by round."""
+        """Speedup over fp32 in each round."""
         return [measured[FULL].seconds / measured[precision].seconds for measured in self.rounds]
 
     def changed_words(self, precision: str) -> tuple[int, int]:
-        """Edits that make this precision's texts out of those in fp32, and the words of the latter; each alone."""
-        files = sorted(self.alone[FULL].texts)
-        before = [self.alone[FULL].texts[file] for file in files]
-        words = score(before, [self.alone[precision].texts[file] for file in files]).words
+        """Word edits between the unbatched transcripts of fp32 and of this precision, and fp32's number of words."""
+        files = sorted(self.unbatched[FULL].texts)
+        full = [self.unbatched[FULL].texts[file] for file in files]
+        words = score(full, [self.unbatched[precision].texts[file] for file in files]).words
         return words.errors, words.total
 
     def word_error_rate(self, precision: str) -> float | None:
-        """None where nothing is known to be said, and for random weights, whose texts mean nothing."""
+        """WER of the unbatched transcripts; None without references, or with random weights."""
         files = sorted(self.references)
         if self.random_weights or not files:
             return None
-        texts = [self.alone[precision].texts[file] for file in files]
+        texts = [self.unbatched[precision].texts[file] for file in files]
         return score([self.references[file] for file in files], texts, "basic").wer.value
 
     def same_when_batched(self, precision: str) -> int:
-        """Recordings whose text is in every round the one that it is alone."""
-        alone = self.alone[precision].texts
+        """Number of recordings whose transcript is the same batched, in every round, and unbatched."""
+        unbatched = self.unbatched[precision].texts
         return sum(
-            all(measured[precision].texts[file] == text for measured in self.rounds) for file, text in alone.items()
+            all(measured[precision].texts[file] == text for measured in self.rounds) for file, text in unbatched.items()
         )
 
 
 def page(measurements: Sequence[Measurement], machine: str) -> str:
     """The Markdown page."""
-    rounds, at_once = len(measurements[0].rounds), measurements[0].at_once
+    rounds, concurrency = len(measurements[0].rounds), measurements[0].concurrency
     lines = [
-        "# Precisions",
+        "# Precisions: fp32, fp16 or int8?",
         "",
-        f"`make benchmark-precision`: each checkpoint in each precision, served by one server and measured in turn, "
-        f"{rounds} rounds with {at_once} requests at once; {machine}, {len(os.sched_getaffinity(0))} CPU cores. RTFx "
-        "(seconds of audio a second) is the median of rounds with the lowest and the highest; 'times fp32' is taken "
-        "round by round. Size: all stages of the model. Words: edits that make the texts of a precision out of those "
-        "in fp32, one request at a time; 'on the probes', those that make the export's texts out of NeMo's, by which "
-        "it was published. WER: against what was said. In company: recordings whose text in every round is the one "
-        "that they have alone. fp16 is emulated on a CPU: its words are shown here, its speed is for GPUs. "
-        "'int8, dynamic' is what onnxruntime's quantize_dynamic makes of the encoder; no export makes it, "
-        "since its scales are taken over a whole batch, so that a text depends on its company.",
+        "```sh",
+        "make benchmark-precision",
+        "```",
+        "",
+        f"One server holds all exported precisions of a checkpoint. Each of {rounds} rounds runs every precision once, "
+        f"with {concurrency} concurrent requests. Machine: {machine}, {len(os.sched_getaffinity(0))} CPU cores.",
+        "",
+        *(f"- **{heading}**: {meaning}" for heading, meaning in _MEANINGS.items()),
         "",
         *(markdown(table(measurement)) for measurement in measurements),
     ]
@@ -108,15 +136,17 @@ def page(measurements: Sequence[Measurement], machine: str) -> str:
 
 
 def table(measurement: Measurement) -> Table:
-    """One checkpoint's."""
-    weights = " (random weights: texts and words mean nothing of a trained model)" if measurement.random_weights else ""
-    rows = [_row(measurement, precision) for precision in measurement.alone]
+    """The table of one checkpoint."""
+    weights = (
+        " (random weights: its word changes do not apply to a trained model)" if measurement.random_weights else ""
+    )
+    rows = [_row(measurement, precision) for precision in measurement.unbatched]
     rows += [[precision, f"not run: {reason}", *[NONE] * 6] for precision, reason in measurement.not_run.items()]
     return Table(
         f"{measurement.model}{weights}, {measurement.speech}",
-        ["precision", "MB", "RTFx", "times fp32", "words changed", "on the probes", "WER", "in company"],
+        _HEADINGS,
         rows,
-        f"{len(measurement.alone[FULL].texts)} recordings, {measurement.audio_seconds / 60:.1f} minutes.",
+        f"{len(measurement.unbatched[FULL].texts)} recordings, {measurement.audio_seconds / 60:.1f} minutes.",
     )
 
 
@@ -132,7 +162,7 @@ def _row(measurement: Measurement, precision: str) -> list[str]:
         NONE if precision == FULL else _edits(*changed),
         NONE if exported.compared is None else _edits(exported.changed or 0, exported.compared),
         NONE if rate is None else f"{rate:.2%}",
-        f"{measurement.same_when_batched(precision)}/{len(measurement.alone[precision].texts)}",
+        f"{measurement.same_when_batched(precision)}/{len(measurement.unbatched[precision].texts)}",
     ]
 
 

@@ -1,11 +1,11 @@
-"""Checkpoints in each precision: sizes, speeds and words, side by side in one run.
+"""Compare fp32, fp16 and int8: size, speed and changed words.
 
     python -m benchmark.studies.precision.run demo/coffee_ctc.nemo=orders.jsonl --repository R --out docs/precision.md
 
-Exports each CHECKPOINT into R in fp32, fp16 and int8, those that are not there yet, serves all of one checkpoint by
-one server and asks them in turn for the recordings of its MANIFEST: once one at a time, for the texts, then many at
-once in so many rounds. Beside them, as no export makes it: int8 with dynamic scales. Runs where tritonserver is;
-exports run by --export-python.
+Exports each CHECKPOINT into R in fp32, fp16 and int8, unless R has it already. One server serves all precisions of a
+checkpoint. Each transcribes the recordings of MANIFEST in turn: once with single requests, for the transcripts, then in
+rounds with concurrent requests, for the speed. int8 with dynamic scales is measured too, although export.py does not
+write it. Needs tritonserver (.venv/serve); exports run with --export-python.
 """
 
 from __future__ import annotations
@@ -26,15 +26,42 @@ from nemo_triton.terminal import exit_codes, options
 
 @click.command(help=__doc__)
 @click.argument("pairs", nargs=-1, required=True, metavar="CHECKPOINT=MANIFEST...")
-@click.option("--repository", type=click.Path(file_okay=False, path_type=Path), required=True)
-@click.option("--export-python", type=click.Path(path_type=Path), default=EXPORT_PYTHON)
-@click.option("--at-once", type=click.IntRange(2), default=16, show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The Markdown file to write.")
+@click.option(
+    "--repository",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Model repository to export to. Existing models are not exported again.",
+)
+@click.option(
+    "--export-python",
+    metavar="PYTHON",
+    type=click.Path(path_type=Path),
+    default=EXPORT_PYTHON,
+    show_default=True,
+    help="Python with NeMo.",
+)
+@click.option(
+    "--concurrency",
+    "--at-once",
+    "concurrency",
+    type=click.IntRange(2),
+    default=16,
+    show_default=True,
+    help="Concurrent requests in the rounds.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Passes of each precision. More rounds show the spread better.",
+)
+@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), required=True, help="Markdown file to write.")
 def precision(
-    pairs: tuple[str, ...], repository: Path, export_python: Path, at_once: int, rounds: int, out: Path
+    pairs: tuple[str, ...], repository: Path, export_python: Path, concurrency: int, rounds: int, out: Path
 ) -> int:
-    logging.disable(logging.WARNING)  # onnxruntime's advice on how to quantize.
+    logging.disable(logging.WARNING)  # Hides onnxruntime's advice on how to quantize.
     out.parent.mkdir(parents=True, exist_ok=True)
     measurements = []
     for pair in pairs:
@@ -45,7 +72,9 @@ def precision(
         models, refused = export_all(Path(checkpoint), repository, export_python)
         speech = Path(manifest).parent.name
         measurements.append(
-            measure(models, repository, recordings, speech=speech, at_once=at_once, rounds=rounds, refused=refused)
+            measure(
+                models, repository, recordings, speech=speech, concurrency=concurrency, rounds=rounds, refused=refused
+            )
         )
     out.write_text(page(measurements, str(machine()["processor"])), encoding="utf-8")
     click.echo(out.read_text(encoding="utf-8"))
