@@ -104,7 +104,7 @@ PASS_LABELS = {
 
 
 @click.command(help=__doc__)
-@click.argument("names", type=click.Choice(list(ARCHITECTURES)), nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", type=click.Choice(list(ARCHITECTURES)), nargs=-1, required=True)
 @click.option(
     "--folder", type=click.Path(exists=True, path_type=Path), required=True, help="The folder of verify.py's results."
 )

@@ -83,7 +83,7 @@ def passes(is_transducer: bool, concurrency: int) -> tuple[Pass, ...]:
 
 
 @click.command(help=__doc__)
-@click.argument("name", type=click.Choice(list(ARCHITECTURES)))
+@click.argument("name", metavar="NAME", type=click.Choice(list(ARCHITECTURES)))
 @click.option(
     "--repository", type=click.Path(exists=True, path_type=Path), required=True, help="The model repository to serve."
 )
