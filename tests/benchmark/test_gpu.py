@@ -104,7 +104,7 @@ def test_without_a_gpu_the_page_says_so_first(report: Any) -> None:
 @pytest.mark.fast
 def test_the_committed_page_has_the_words_of_the_program() -> None:
     measured = {"operations": {"fp32": 1e12, "bf16": 1e12}, "bytes": 1e9, "torch": "2.13.0+cpu", "device": "CPU"}
-    empty = {"models": [], "rates": peak_rates([], measured)}
+    empty: dict[str, Any] = {"models": [], "rates": peak_rates([], measured)}
     committed = words_of((ROOT / "docs" / "gpu_served.md").read_text())
     for table in tables(empty):
         assert words_of(markdown(table)) <= committed
@@ -153,7 +153,7 @@ def test_an_interrupted_run_continues(
 def test_bad_arguments_are_one_line(
     arguments: tuple[str, ...], says: str, run_module: RunModule, repository: Path, tmp_path: Path
 ) -> None:
-    given = ("--repository", repository, "--out", tmp_path, "--report", tmp_path / "gpu.md")
-    done = run_module("studies.gpu", *given, *arguments)
+    outputs = ("--repository", repository, "--out", tmp_path, "--report", tmp_path / "gpu.md")
+    done = run_module("studies.gpu", *outputs, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(rf"error: [^\n]*{says}[^\n]*\n", done.stderr)

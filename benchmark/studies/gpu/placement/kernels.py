@@ -84,11 +84,11 @@ def _unserved_type(
     """A type of the node that a kernel lacks. onnxruntime checks the first value of each constraint."""
     for constraint, names in allowed.items():
         for formals, values in ((schema.inputs, node.input), (schema.outputs, node.output)):
-            given = [
+            constrained = [
                 value for formal, value in zip(formals, values, strict=False) if formal.type_str == constraint and value
             ]
-            if given:
-                name: str = TYPE_NAMES[types[given[0]]]
+            if constrained:
+                name: str = TYPE_NAMES[types[constrained[0]]]
                 if name not in names.split():
                     return name
                 break
