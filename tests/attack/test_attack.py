@@ -1,4 +1,4 @@
-"""A short attack on the demo's models, and the judge of its answers."""
+"""A short attack on the demo's models, and how its responses are judged."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import grpc
 import numpy as np
 import psutil
 import pytest
-from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT
+from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, ROOT
 from numpy.typing import NDArray
+from written_pages import words_of
 
 from server.process import running_server
-from verification.attack.assault import RIGHT, Outcome, assault, judge, judge_refusal
+from verification.attack.assault import CORRECT, Attack, Outcome, assault, judge, judge_refusal
 from verification.attack.cases import make_cases
-from verification.attack.footprint import footprint
+from verification.attack.footprint import Footprint, footprint
+from verification.attack.summary import markdown
 from verification.attack.wire import Answer
 
 REQUESTS = 500
@@ -26,7 +28,7 @@ CASES = make_cases(np.arange(-8000, 8000, dtype=np.int16), 0)
 @pytest.fixture(scope="module")
 def outcome(repository: Path) -> Outcome:
     models = [DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem]
-    return assault(repository, models, requests=REQUESTS, at_once=32, manifest=DEMO_MANIFEST)[1]
+    return assault(repository, models, requests=REQUESTS, concurrency=32, manifest=DEMO_MANIFEST)[1]
 
 
 def test_no_text_changes_and_no_process_dies(outcome: Outcome) -> None:
@@ -35,35 +37,35 @@ def test_no_text_changes_and_no_process_dies(outcome: Outcome) -> None:
     assert outcome.answered == REQUESTS
 
 
-def test_good_and_bad_were_in_company(outcome: Outcome) -> None:
-    right = {kind for (kind, became), count in outcome.counts.items() if became == RIGHT}
-    assert len(right) > 12
-    assert {"speech of 0.1 to 35 s", "no samples", "float samples"} <= right
+def test_valid_and_invalid_requests_were_mixed(outcome: Outcome) -> None:
+    correct = {kind for (kind, result), count in outcome.counts.items() if result == CORRECT}
+    assert len(correct) > 12
+    assert {"speech of 0.1 to 35 s", "no samples", "float samples"} <= correct
 
 
 def test_another_text_is_wrong() -> None:
-    assert judge(CASES[0], Answer(("a",)), Answer(("a",))) == RIGHT
-    assert judge(CASES[0], Answer(("a",)), Answer(("b",))) == "text ('b',), alone ('a',)"
+    assert judge(CASES[0], Answer(("a",)), Answer(("a",))) == CORRECT
+    assert judge(CASES[0], Answer(("a",)), Answer(("b",))) == "text ('b',), expected ('a',)"
 
 
 def test_other_log_probs_are_wrong() -> None:
     zeros = np.zeros((4, 3), np.float32)
-    alone = Answer(("a", "b"), (zeros, zeros))
+    expected = Answer(("a", "b"), (zeros, zeros))
 
     def judged(second: NDArray[np.float32]) -> str:
-        return judge(CASES[0], alone, Answer(("a", "b"), (zeros, second)))
+        return judge(CASES[0], expected, Answer(("a", "b"), (zeros, second)))
 
-    assert judged(zeros + np.float32(9e-4)) == RIGHT
-    assert judged(zeros + np.float32(2e-3)) == "log-probs differ by 2.0e-03 from those alone"
-    assert judged(zeros * np.float32("nan")) == "log-probs differ by nan from those alone"
-    assert judged(zeros[:3]) == "log-probs differ by inf from those alone"
+    assert judged(zeros + np.float32(9e-4)) == CORRECT
+    assert judged(zeros + np.float32(2e-3)) == "log-probs differ by 2.0e-03 from the unbatched ones"
+    assert judged(zeros * np.float32("nan")) == "log-probs differ by nan from the unbatched ones"
+    assert judged(zeros[:3]) == "log-probs differ by inf from the unbatched ones"
 
 
-def test_only_the_due_refusal_is_right() -> None:
+def test_only_the_expected_error_is_correct() -> None:
     refused = next(case for case in CASES if case.kind == "float samples")
     answered = next(case for case in CASES if case.fate == "answered")
     code, details = grpc.StatusCode.INVALID_ARGUMENT, "inference input 'AUDIO' data-type is 'FP32'"
-    assert judge_refusal(refused, code, details) == RIGHT
+    assert judge_refusal(refused, code, details) == CORRECT
     assert judge_refusal(refused, grpc.StatusCode.INTERNAL, "out of memory") == "refused: INTERNAL: out of memory"
     assert judge_refusal(answered, code, details).startswith("refused")
     assert judge(refused, None, Answer(("a",))).startswith("answered")
@@ -79,3 +81,10 @@ def test_a_process_that_dies_is_a_death(repository: Path) -> None:
         after = footprint(server.process.pid)
     assert before.memory > after.memory > 0
     assert Outcome(footprints=[(0, before), (1, after)]).deaths == 1
+
+
+def test_the_committed_page_has_the_words_of_the_program() -> None:
+    attack = Attack(models={"coffee_ctc": True, "coffee_rnnt": False}, cases=CASES, requests=1, concurrency=32)
+    footprints = [(0, Footprint(frozenset(), 1)), (1, Footprint(frozenset(), 1))]
+    page = markdown(attack, Outcome(footprints=footprints))
+    assert words_of(page) <= words_of((ROOT / "docs" / "attack.md").read_text())

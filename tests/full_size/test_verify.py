@@ -1,4 +1,4 @@
-"""Which recordings and models are run, and what is remembered. Needs neither NeMo nor a server."""
+"""Choice of recordings and models, and reuse of results. Needs neither NeMo nor a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from export_scripts.checkpoints.catalogue import PUBLISHED
 from nemo_triton.contract import AUDIO_STAGE, FEATURES_STAGE, Part
 from verification.full_size import verify
 from verification.full_size.architectures import ARCHITECTURES
-from verification.full_size.records import Record, is_of, write_records
+from verification.full_size.records import UNBATCHED, Record, is_of, write_records
 from verification.full_size.speech import spread
 from verification.full_size.verify import Run, StepFailed, _step, _verified, remove_model
 
@@ -27,7 +27,7 @@ def run_in(folder: Path, recordings: int | None = None) -> Run:
     return Run(python, python, folder, manifest, recordings, at_once=16)
 
 
-def test_the_published_models_are_all_there() -> None:
+def test_all_published_models_have_an_architecture() -> None:
     transducers = [model.name for model in PUBLISHED if ARCHITECTURES[model.name].is_transducer]
     assert (len(PUBLISHED), len(transducers)) == (22, 8)
 
@@ -38,22 +38,22 @@ def test_both_front_ends_are_covered_for_both_numbers_of_mels() -> None:
     assert front_ends == {(64, "1.0.0"), (64, "2.7.3"), (80, "1.0.0"), (80, "2.7.3")}
 
 
-def test_some_recordings_are_spread_over_all_lengths_in_their_order() -> None:
+def test_chosen_recordings_are_spread_over_all_lengths_and_keep_their_order() -> None:
     assert spread([50, 10, 40, 20, 30], 3) == [0, 1, 4]
 
 
-def test_one_recording_is_the_shortest_and_no_limit_is_all() -> None:
+def test_a_single_recording_is_the_shortest_and_no_limit_means_all() -> None:
     lengths = [3, 1, 2]
     assert spread(lengths, 1) == [1]
     assert spread(lengths, None) == spread(lengths, 5) == [0, 1, 2]
 
 
-def test_equal_lengths_are_told_apart() -> None:
+def test_equal_lengths_are_chosen_once_each() -> None:
     assert spread([7] * 6, 4) == [0, 2, 3, 5]
 
 
-def test_records_of_other_recordings_are_noticed(tmp_path: Path) -> None:
-    file = tmp_path / "alone.jsonl"
+def test_records_of_other_recordings_are_rejected(tmp_path: Path) -> None:
+    file = tmp_path / f"{UNBATCHED}.jsonl"
     assert not is_of(file, ["one.flac"])
     write_records(file, [Record("one.flac", 1.0, "a")])
     assert is_of(file, ["one.flac"])

@@ -1,6 +1,6 @@
-"""NeMo's own transcribe() of what the served model is compared on, as JSON lines.
+"""Write NeMo's transcribe() of the test recordings as JSON lines.
 
-Runs where NeMo is installed; the comparison itself runs where the server is.
+Runs in the export environment. The tests that compare the served texts with these run in the serving environment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MANIFESTS = (DEMO_MANIFEST, SPEECH / "coffee" / "test.jsonl", SPEECH / "read" / 
 
 @click.command(help=__doc__)
 @click.argument("checkpoints", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .jsonl file to write.")
 def main(checkpoints: tuple[Path, ...], out: Path) -> None:
     logging.disable(logging.ERROR)
     from nemo.collections.asr.models import ASRModel

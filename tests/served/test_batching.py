@@ -1,4 +1,4 @@
-"""Requests of different lengths share a batch at every step but the first, which takes equal ones only."""
+"""Requests of different lengths share a batch in every stage but the first, which batches equal lengths only."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from nemo_triton.loadtest.servers import Servers
 from nemo_triton.recognizer import AsyncRecognizer
 from server.process import running_server
 
-PATIENCE_US = 20_000_000
-"""A full batch runs at once; so long only if one of its requests never comes."""
+QUEUE_DELAY_US = 20_000_000
+"""A full batch runs immediately. Only an incomplete batch waits this long."""
 
 
 @pytest.fixture(scope="module")
-def patient(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The gRPC address of a server whose ragged steps wait for a full batch; nothing else is changed."""
-    copy = tmp_path_factory.mktemp("patient") / "repository"
+def waiting_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The gRPC endpoint of a server whose ragged stages wait for a full batch."""
+    copy = tmp_path_factory.mktemp("waiting") / "repository"
     shutil.copytree(repository, copy)
     for file in copy.glob("*/config.pbtxt"):
         config = text_format.Parse(file.read_text(), triton_config.ModelConfig())
         if any(tensor.allow_ragged_batch for tensor in config.input):
-            config.dynamic_batching.max_queue_delay_microseconds = PATIENCE_US
+            config.dynamic_batching.max_queue_delay_microseconds = QUEUE_DELAY_US
             file.write_text(text_format.MessageToString(config))
     with running_server(copy) as server:
         yield server.grpc
 
 
 @pytest.mark.parametrize("model", [DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem])
-async def test_sixteen_lengths_are_one_batch(patient: str, triton_of_all: str, model: str) -> None:
+async def test_sixteen_lengths_are_one_batch(waiting_server: str, triton_of_all: str, model: str) -> None:
     recordings = sixteen_lengths()
-    async with AsyncRecognizer(model, triton_of_all) as alone:
-        expected = [(await alone.transcribe(samples)).text for samples in recordings]
-    async with AsyncRecognizer(model, patient) as recognizer:
+    async with AsyncRecognizer(model, triton_of_all) as recognizer:
+        expected = [(await recognizer.transcribe(samples)).text for samples in recordings]
+    async with AsyncRecognizer(model, waiting_server) as recognizer:
         servers = Servers(recognizer)
         before = await servers.step_counters()
         transcripts = await asyncio.gather(*map(recognizer.transcribe, recordings))

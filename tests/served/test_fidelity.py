@@ -1,4 +1,4 @@
-"""What the server says is what NeMo's transcribe() says, utterance for utterance."""
+"""Served texts equal those of NeMo's transcribe(), utterance for utterance."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from nemo_triton.recognizer import AsyncRecognizer, Recognizer
 
 CONCURRENCY = 16
 
-
 MODELS = (DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem)
 READ = "read"
 SETS = (DEMO_MANIFEST.parent.name, "coffee", READ)
-"""The demo's recordings; where they are, people's orders and read speech of 0.7 to 35 s as well."""
+"""The demo's recordings, and if available people's coffee orders and read speech of 0.7 to 35 s."""
 MAX_WER = 0.1
-"""Of coffee orders; open English is beyond the shipped models."""
+"""Limit for coffee orders. The shipped models are not trained for other English."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A recording, what is said in it, and NeMo's text."""
+    """A recording with its reference text and NeMo's text."""
 
     dataset: str
     audio: str
@@ -43,13 +42,13 @@ def model(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module", params=SETS)
 def expected(request: pytest.FixtureRequest, model: str) -> list[Expected]:
     rows = [json.loads(line) for line in (BUILD / "nemo_transcripts.jsonl").read_text().splitlines()]
-    mine = [row for row in rows if (row["model"], row["set"]) == (model, request.param)]
-    if not mine:
+    matching = [row for row in rows if (row["model"], row["set"]) == (model, request.param)]
+    if not matching:
         pytest.skip(f"no recordings of '{request.param}' here")
-    return [Expected(row["set"], row["audio"], row["text"], row["nemo"]) for row in mine]
+    return [Expected(row["set"], row["audio"], row["text"], row["nemo"]) for row in matching]
 
 
-async def test_sixteen_at_once(triton_of_all: str, model: str, expected: list[Expected]) -> None:
+async def test_sixteen_concurrent_requests(triton_of_all: str, model: str, expected: list[Expected]) -> None:
     slots = asyncio.Semaphore(CONCURRENCY)
     async with AsyncRecognizer(model, triton_of_all) as recognizer:
 
@@ -64,7 +63,7 @@ async def test_sixteen_at_once(triton_of_all: str, model: str, expected: list[Ex
         assert jiwer.wer([row.text for row in expected], [texts[row.audio] for row in expected]) < MAX_WER
 
 
-def test_alone(triton_of_all: str, model: str, expected: list[Expected]) -> None:
+def test_one_request_at_a_time(triton_of_all: str, model: str, expected: list[Expected]) -> None:
     with Recognizer(model, triton_of_all) as recognizer:
         for row in expected[:25]:
             assert recognizer.transcribe(load_audio(row.audio)).text == row.nemo

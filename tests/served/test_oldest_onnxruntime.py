@@ -1,4 +1,4 @@
-"""The graphs run in the onnxruntime of Triton 24.10, the oldest that is supported, and give the same text."""
+"""The graphs produce the same texts in the onnxruntime of Triton 24.10, the oldest supported version."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ batch = LocalEnsemble(Path(sys.argv[1]), sys.argv[2]).run([load_audio(file) for 
 print(json.dumps([onnxruntime.__version__, [item[TEXT.name].item() for item in batch]]))
 """
 
-
 MODELS = [DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem]
 
 
 def texts(repository: Path, model: str, files: list[str], packages: Path | None = None) -> tuple[str, list[str]]:
-    """The version of onnxruntime that ran, and the texts of a mixed batch."""
+    """Transcribe one batch of mixed lengths. Returns the version of onnxruntime that ran, and the texts."""
     command = [sys.executable, "-c", SCRIPT, str(repository), model, *files]
     environment = {**os.environ, "PYTHONPATH": str(packages)} if packages else None
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    version, answers = json.loads(done.stdout)
-    return version, answers
+    version, batch_texts = json.loads(done.stdout)
+    return version, batch_texts
 
 
 @pytest.mark.parametrize("model", MODELS)

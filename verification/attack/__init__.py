@@ -1,1 +1,1 @@
-"""Thousands of good and bad requests at once."""
+"""Thousands of valid and invalid concurrent requests, each compared with the same request by itself."""

@@ -1,4 +1,4 @@
-"""Requests in random batches against a running server, each compared with its answer alone."""
+"""Random concurrent requests to a running server, each compared with the same request by itself."""
 
 from __future__ import annotations
 
@@ -24,15 +24,18 @@ from verification.attack.footprint import Footprint, footprint
 from verification.attack.wire import Answer, call, open_channel, read
 
 HUNG_AFTER = 300.0
-"""Seconds without an answer."""
+"""Seconds without a response after which a request counts as hung."""
 SEED = 0
-LOG_PROBS_SHARE = 0.1
-LEAVING_SHARE = 0.1
-LEAVE_WITHIN = 0.1
-"""Seconds after which, at most, a client that leaves is gone."""
+LOG_PROBS_FRACTION = 0.1
+"""Fraction of the requests to CTC models that request log-probs."""
+CANCELLED_FRACTION = 0.1
+"""Fraction of the requests that the client cancels or times out."""
+CANCELLED_WITHIN = 0.1
+"""Seconds within which it does so."""
 FOOTPRINT_EVERY = 250
+"""Requests between two measurements of the server's memory."""
 
-RIGHT, LEFT = "right", "left before it was answered"
+CORRECT, CANCELLED = "correct", "cancelled"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,27 +43,27 @@ class Attack:
     """What is sent, and how.
 
     Attributes:
-        models: Recognizers, and of each whether it has an ensemble with log-probs.
-        cases: That requests are drawn from.
-        requests: How many are sent.
-        at_once: Clients.
+        models: For each recognizer, whether it has an ensemble with log-probs.
+        cases: Cases that requests are drawn from.
+        requests: Number of requests.
+        concurrency: Number of concurrent clients.
     """
 
     models: dict[str, bool]
     cases: Sequence[Case]
     requests: int
-    at_once: int
+    concurrency: int
 
 
 @dataclass
 class Outcome:
-    """What came of it; filled as it goes.
+    """The results so far.
 
     Attributes:
-        counts: Requests by kind and by what became of them.
-        wrong: A line for each request that got what it should not.
-        footprints: Of the server, by the number of requests answered.
-        log_probs_differences: The largest of each kind, between a request alone and the same one batched.
+        counts: Number of requests by kind and result.
+        wrong: One line per wrong response.
+        footprints: Footprints of the server with the number of requests completed before.
+        log_probs_differences: Largest difference of a log-prob between batched and unbatched, by kind.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -70,12 +73,12 @@ class Outcome:
 
     @property
     def answered(self) -> int:
-        """Requests sent and ended."""
+        """Number of completed requests."""
         return sum(self.counts.values())
 
     @property
     def deaths(self) -> int:
-        """How many processes of the first footprint are not in the last."""
+        """Number of processes in the first footprint that are missing in the last."""
         return len(self.footprints[0][1].processes - self.footprints[-1][1].processes)
 
 
@@ -86,24 +89,24 @@ class _Assault:
         self.attack = attack
         self.server = server
         self.outcome = Outcome()
-        self.alone: dict[tuple[str, int], Answer] = {}
+        self.expected: dict[tuple[str, int], Answer] = {}
         self.rng = np.random.default_rng(SEED)
         self.sent = 0
 
     async def run(self, progress: Progress) -> None:
-        """Send every case alone, then all of them in random batches."""
+        """Send every case by itself, then random cases concurrently."""
         async with open_channel(self.server.grpc) as channel:
-            task = progress.add_task("alone", total=len(self.attack.models) * len(self.attack.cases))
+            task = progress.add_task("one at a time", total=len(self.attack.models) * len(self.attack.cases))
             for model, log_probs in self.attack.models.items():
                 for number, case in enumerate(self.attack.cases):
                     if case.fate == "answered":
                         response = await call(channel, model, case, log_probs=log_probs, timeout=HUNG_AFTER)
-                        self.alone[model, number] = read(response, log_probs)
+                        self.expected[model, number] = read(response, log_probs)
                     progress.advance(task)
-            self.look()
-            task = progress.add_task("in company", total=self.attack.requests)
-            await asyncio.gather(*(self._client(channel, progress, task) for _ in range(self.attack.at_once)))
-            self.look()
+            self.record_footprint()
+            task = progress.add_task("concurrent", total=self.attack.requests)
+            await asyncio.gather(*(self._client(channel, progress, task) for _ in range(self.attack.concurrency)))
+            self.record_footprint()
 
     async def _client(self, channel: grpc.aio.Channel, progress: Progress, task: TaskID) -> None:
         weights = probabilities(self.attack.cases)
@@ -112,24 +115,35 @@ class _Assault:
             self.sent += 1
             model = models[int(self.rng.integers(len(models)))]
             number = int(self.rng.choice(len(self.attack.cases), p=weights))
-            log_probs = self.attack.models[model] and self.rng.random() < LOG_PROBS_SHARE
-            patience = self.rng.random() * LEAVE_WITHIN if self.rng.random() < LEAVING_SHARE else None
+            log_probs = self.attack.models[model] and self.rng.random() < LOG_PROBS_FRACTION
+            patience = self.rng.random() * CANCELLED_WITHIN if self.rng.random() < CANCELLED_FRACTION else None
             kind = self.attack.cases[number].kind
-            became = await self._ask(channel, model, number, log_probs=log_probs, patience=patience)
-            self.outcome.counts[kind, became] += 1
-            if became not in (RIGHT, LEFT):
-                self.outcome.wrong.append(f"{model}, {kind}: {became}")
+            result = await self._send(channel, model, number, log_probs=log_probs, patience=patience)
+            self.outcome.counts[kind, result] += 1
+            if result not in (CORRECT, CANCELLED):
+                self.outcome.wrong.append(f"{model}, {kind}: {result}")
             if self.outcome.answered % FOOTPRINT_EVERY == 0:
-                self.look()
+                self.record_footprint()
             progress.advance(task)
 
-    def look(self) -> None:
+    def record_footprint(self) -> None:
         self.outcome.footprints.append((self.outcome.answered, footprint(self.server.process.pid)))
 
-    async def _ask(
+    async def _send(
         self, channel: grpc.aio.Channel, model: str, number: int, *, log_probs: bool, patience: float | None
     ) -> str:
-        """What became of the request, whose client leaves after `patience` seconds: by a deadline or by cancelling."""
+        """Send a request and judge its response.
+
+        Args:
+            channel: Connection to the server.
+            model: The recognizer.
+            number: Number of the case.
+            log_probs: Whether to request log-probs.
+            patience: Seconds after which the client cancels or times out; None if it waits.
+
+        Returns:
+            CORRECT, CANCELLED, or what is wrong.
+        """
         case = self.attack.cases[number]
         by_deadline = patience is not None and self.rng.random() < 0.5
         timeout = patience if by_deadline and patience is not None else HUNG_AFTER
@@ -141,61 +155,78 @@ class _Assault:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
-                raise  # It is the whole attack that is interrupted.
-            return LEFT
+                raise  # The whole attack is interrupted, not this request.
+            return CANCELLED
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                return LEFT if by_deadline else f"no answer in {HUNG_AFTER:.0f} s"
+                return CANCELLED if by_deadline else f"no response within {HUNG_AFTER:.0f} s"
             return judge_refusal(case, error.code(), error.details() or "")
-        alone = self.alone.get((model, number))
-        if alone is not None and answer.log_probs is not None:
+        expected = self.expected.get((model, number))
+        if expected is not None and answer.log_probs is not None:
             differences = self.outcome.log_probs_differences
             largest = differences.get(case.kind, 0.0)
-            differences[case.kind] = larger(largest, log_probs_difference(alone, answer))
-        return judge(case, alone, answer)
+            differences[case.kind] = larger(largest, log_probs_difference(expected, answer))
+        return judge(case, expected, answer)
 
 
 def judge_refusal(case: Case, code: grpc.StatusCode, details: str) -> str:
-    """What became of a request that got an error."""
+    """Judge an error: CORRECT, or the error if it is not the expected one."""
     if case.fate == "refused" and re.search(case.complaint, details):
-        return RIGHT
+        return CORRECT
     return f"refused: {code.name}: {details}"
 
 
-def judge(case: Case, alone: Answer | None, answer: Answer) -> str:
-    """What became of a request that was answered; `alone`: its answer alone, None if it should be refused."""
-    if alone is None:
+def judge(case: Case, expected: Answer | None, answer: Answer) -> str:
+    """Judge an answer: CORRECT, or what is wrong.
+
+    Args:
+        case: The request.
+        expected: The answer to the same request by itself; None if it should be refused.
+        answer: The answer.
+    """
+    if expected is None:
         return f"answered: {answer.texts}"
-    if answer.texts != alone.texts:
-        return f"text {answer.texts}, alone {alone.texts}"
-    difference = log_probs_difference(alone, answer)
-    if not difference <= case.log_probs_within:
-        return f"log-probs differ by {difference:.1e} from those alone"
-    return RIGHT
+    if answer.texts != expected.texts:
+        return f"text {answer.texts}, expected {expected.texts}"
+    difference = log_probs_difference(expected, answer)
+    if not difference <= case.tolerance:
+        return f"log-probs differ by {difference:.1e} from the unbatched ones"
+    return CORRECT
 
 
-def log_probs_difference(alone: Answer, answer: Answer) -> float:
-    """The largest; 0 if they were not requested, NaN if one is, infinite if there are more or fewer frames."""
-    if alone.log_probs is None or answer.log_probs is None:
+def log_probs_difference(expected: Answer, answer: Answer) -> float:
+    """The largest difference of a log-prob.
+
+    0 if log-probs were not requested, NaN if one of them is NaN, infinite if the numbers of frames differ.
+    """
+    if expected.log_probs is None or answer.log_probs is None:
         return 0.0
-    if [rows.shape for rows in alone.log_probs] != [rows.shape for rows in answer.log_probs]:
+    if [rows.shape for rows in expected.log_probs] != [rows.shape for rows in answer.log_probs]:
         return float("inf")
-    pairs = zip(alone.log_probs, answer.log_probs, strict=True)
+    pairs = zip(expected.log_probs, answer.log_probs, strict=True)
     return functools.reduce(larger, (float(np.abs(a - b).max(initial=0)) for a, b in pairs), 0.0)
 
 
 def larger(first: float, second: float) -> float:
-    """NaN if either is, which Python's max would lose."""
+    """The larger number; NaN if one is NaN, unlike Python's max."""
     return float(np.maximum(first, second))
 
 
 def assault(
-    repository: Path, models: Sequence[str], *, requests: int, at_once: int, manifest: Path
+    repository: Path, models: Sequence[str], *, requests: int, concurrency: int, manifest: Path
 ) -> tuple[Attack, Outcome]:
-    """Serve `models` of `repository` and attack them with what is cut from the recordings of a manifest."""
+    """Serve models and attack them.
+
+    Args:
+        repository: The model repository.
+        models: Recognizers to serve.
+        requests: Number of requests.
+        concurrency: Number of concurrent clients.
+        manifest: Recordings that requests are cut from.
+    """
     speech = np.concatenate([load_audio(utterance.audio) for utterance in read_manifest(manifest).utterances])
     with_log_probs = {model: (repository / Part.LOG_PROBS.of(model)).exists() for model in models}
-    attack = Attack(models=with_log_probs, cases=make_cases(speech, SEED), requests=requests, at_once=at_once)
+    attack = Attack(models=with_log_probs, cases=make_cases(speech, SEED), requests=requests, concurrency=concurrency)
     names = [*models, *(Part.LOG_PROBS.of(model) for model, has in with_log_probs.items() if has)]
     only = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in names)]
     with running_server(repository, only) as server, Progress(console=Console(stderr=True)) as progress:

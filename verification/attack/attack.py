@@ -1,10 +1,9 @@
-"""Send a server thousands of good and bad requests at once, and compare each answer with the same request alone.
+"""Send a server thousands of valid and invalid concurrent requests, and check every response.
 
     python -m verification.attack.attack NAME... --repository R --requests 10000 --out docs/attack.md
 
-Requests are drawn at random (cases.py) and kept in flight by a number of clients, some of which leave before
-they are answered. Exit code 1 where a text changed, a request got what it should not, or hung, or a process of
-the server died.
+Requests are drawn at random (cases.py). Each response is compared with that of the same request sent by itself. Some
+clients cancel or time out. Exit code 1 if a response is wrong, a request hangs, or a process of the server dies.
 """
 
 from __future__ import annotations
@@ -21,17 +20,32 @@ from verification.attack.summary import markdown
 
 @click.command(help=__doc__)
 @click.argument("models", metavar="NAME...", nargs=-1, required=True)
-@click.option("--repository", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--requests", type=click.IntRange(1), default=10_000, show_default=True)
-@click.option("--at-once", type=click.IntRange(1), default=32, show_default=True, help="Clients.")
-@click.option("--manifest", type=click.Path(exists=True, path_type=Path), default=DEMO_MANIFEST)
+@click.option(
+    "--repository", type=click.Path(exists=True, path_type=Path), required=True, help="The model repository to serve."
+)
+@click.option("--requests", type=click.IntRange(1), default=10_000, show_default=True, help="Requests to send.")
+@click.option(
+    "--concurrency",
+    "--at-once",
+    "concurrency",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Concurrent clients.",
+)
+@click.option(
+    "--manifest",
+    type=click.Path(exists=True, path_type=Path),
+    default=DEMO_MANIFEST,
+    help="Recordings that requests are cut from.  [default: the demo's commands]",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Markdown file to write.")
-def main(models: tuple[str, ...], repository: Path, requests: int, at_once: int, manifest: Path, out: Path) -> None:
-    """Attack, write the summary, and end with the exit code."""
+def main(models: tuple[str, ...], repository: Path, requests: int, concurrency: int, manifest: Path, out: Path) -> None:
+    """Run the attack, write the summary, and exit."""
     try:
-        attack, outcome = assault(repository, models, requests=requests, at_once=at_once, manifest=manifest)
+        attack, outcome = assault(repository, models, requests=requests, concurrency=concurrency, manifest=manifest)
     except KeyboardInterrupt:
-        click.echo(f"interrupted; {out} is as it was", err=True)
+        click.echo(f"interrupted; {out} is unchanged", err=True)
         sys.exit(130)
     summary = markdown(attack, outcome)
     out.write_text(summary)

@@ -1,4 +1,4 @@
-"""What a server takes: its processes and their memory."""
+"""Processes and memory of a server."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import psutil
 
 @dataclass(frozen=True)
 class Footprint:
-    """processes: ids of the server and its models' processes; memory: bytes, what processes share counted once."""
+    """Processes and memory of a server at one moment.
+
+    Attributes:
+        processes: Ids of the server and of its models' processes.
+        memory: Bytes of all of them; shared memory is counted once.
+    """
 
     processes: frozenset[int]
     memory: int
 
 
 def footprint(server: int) -> Footprint:
-    """Of the server with that process id; of one that is gone, nothing."""
+    """The footprint of the server with that process id; empty if it has ended."""
     try:
         root = psutil.Process(server)
         family = [root, *root.children(recursive=True)]
@@ -26,7 +31,7 @@ def footprint(server: int) -> Footprint:
     for process in family:
         try:
             if process.status() != psutil.STATUS_ZOMBIE:
-                # Proportional, since the models' processes share memory with the server.
+                # Proportional set size, because the models' processes share memory with the server.
                 memory[process.pid] = process.memory_full_info().pss
         except psutil.NoSuchProcess:
             continue

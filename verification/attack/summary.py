@@ -3,60 +3,75 @@
 from __future__ import annotations
 
 from verification.attack.assault import (
-    LEAVE_WITHIN,
-    LEAVING_SHARE,
-    LEFT,
-    LOG_PROBS_SHARE,
-    RIGHT,
+    CANCELLED,
+    CANCELLED_FRACTION,
+    CANCELLED_WITHIN,
+    CORRECT,
+    LOG_PROBS_FRACTION,
     Attack,
     Outcome,
 )
-from verification.attack.cases import ROUNDING_WITHIN
+from verification.attack.cases import SQUARE_WAVE_TOLERANCE
 
 ABSENT = "-"
-MOST_LINES = 20
-"""Of what went wrong."""
+MAX_LINES = 20
+"""Wrong responses that are listed."""
+
+TITLE = "# Mixed valid and invalid requests"
+COMMAND = """In the checkout, after `make install`:
+
+```sh
+make attack
+```"""
 
 
 def markdown(attack: Attack, outcome: Outcome) -> str:
-    """A table of what became of each kind of request, and the server's memory."""
+    """The page: results by kind of request, and the server's memory."""
     fates = {case.kind: case.fate for case in attack.cases}
     lines = [
-        "# Good and bad requests in one company",
+        TITLE,
         "",
-        f"{outcome.answered:,} requests, {attack.at_once} clients at once, to {' and '.join(attack.models)} on one "
-        f"server: **{len(outcome.wrong)} wrong answers, {outcome.deaths} processes died.** A right answer is the text "
-        f"that the same request got alone, or the refusal that it deserves. In {LEAVING_SHARE:.0%} of the requests the "
-        f"client leaves within {LEAVE_WITHIN} s, cancelling or by a deadline.",
+        COMMAND,
         "",
-        f"| request | should be | sent | {RIGHT} | {LEFT} | wrong | log-probs |",
+        f"{outcome.answered:,} requests from {attack.concurrency} concurrent clients to {' and '.join(attack.models)} "
+        f"on one server: **{len(outcome.wrong)} wrong responses, {outcome.deaths} processes died.** A correct response "
+        "is the text that the same request gets by itself, or the expected error. "
+        f"In {CANCELLED_FRACTION:.0%} of the requests the client cancels or times out within {CANCELLED_WITHIN} s.",
+        "",
+        f"| request | expected | sent | {CORRECT} | {CANCELLED} | wrong | log-prob difference |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for kind, fate in fates.items():
-        became = {what: count for (sent_kind, what), count in outcome.counts.items() if sent_kind == kind}
-        sent, right, left = sum(became.values()), became.get(RIGHT, 0), became.get(LEFT, 0)
+        results = {result: count for (sent_kind, result), count in outcome.counts.items() if sent_kind == kind}
+        sent, correct, cancelled = sum(results.values()), results.get(CORRECT, 0), results.get(CANCELLED, 0)
         difference = outcome.log_probs_differences.get(kind)
-        differs = ABSENT if difference is None else f"{difference:.1e}"
-        lines.append(f"| {kind} | {fate} | {sent:,} | {right:,} | {left:,} | {sent - right - left} | {differs} |")
+        cell = ABSENT if difference is None else f"{difference:.1e}"
+        wrong = sent - correct - cancelled
+        lines.append(f"| {kind} | {fate} | {sent:,} | {correct:,} | {cancelled:,} | {wrong} | {cell} |")
     lines += [
         "",
-        f"Log-probs: by how much they differ at most from those alone, asked for with {LOG_PROBS_SHARE:.0%} of the "
-        "requests to CTC models. A full-scale square wave, which repeats exactly, has a bound of its own, "
-        f"{ROUNDING_WITHIN:g}, set after it had moved by 3.7e-3; the bound is {attack.cases[0].log_probs_within:g} "
-        "elsewhere. Why it moves is not established; rounding in mel bands that it leaves empty is likely.",
+        "Log-prob difference: the largest between a request under load and the same request by itself. "
+        f"{LOG_PROBS_FRACTION:.0%} of the requests to CTC models request log-probs. "
+        f"The limit is {attack.cases[0].tolerance:g}; for a full-scale square wave it is {SQUARE_WAVE_TOLERANCE:g}.",
         "",
-        f"Memory of all the server's processes: {_memory(outcome)}.",
+        *_memory(outcome),
         "",
     ]
     if outcome.wrong:
-        lines += ["Wrong:", "", *(f"- {line}" for line in outcome.wrong[:MOST_LINES]), ""]
+        lines += ["Wrong responses:", "", *(f"- {line}" for line in outcome.wrong[:MAX_LINES]), ""]
     return "\n".join(lines)
 
 
-def _memory(outcome: Outcome) -> str:
-    """At the beginning, half way and at the end."""
+def _memory(outcome: Outcome) -> list[str]:
+    """A table of the server's memory at the beginning, half way and at the end."""
     half = min(outcome.footprints, key=lambda entry: abs(entry[0] - outcome.answered / 2))
     moments = [outcome.footprints[0], half, outcome.footprints[-1]]
-    sizes = ", ".join(f"{footprint.memory / 2**20:,.0f} MiB after {count:,}" for count, footprint in moments)
+    rows = [f"| {count:,} | {footprint.memory / 2**20:,.0f} |" for count, footprint in moments]
     growth = moments[-1][1].memory / half[1].memory - 1 if half[1].memory else 0.0
-    return f"{sizes} requests in company; the second half adds {growth:+.1%}"
+    return [
+        "| requests completed | memory of all server processes, MiB |",
+        "| --- | --- |",
+        *rows,
+        "",
+        f"Change in the second half: {growth:+.1%}.",
+    ]

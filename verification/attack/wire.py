@@ -1,4 +1,4 @@
-"""Requests by the bare protocol, since the library refuses to send most of them."""
+"""Requests in the bare protocol; the client library refuses to send invalid ones."""
 
 from __future__ import annotations
 
@@ -18,20 +18,25 @@ LARGEST_MESSAGE = 2**31 - 1
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Of each recording of a request its text and, if they were requested, log-probs [frames, labels]."""
+    """The response to a request.
+
+    Attributes:
+        texts: Text of each recording.
+        log_probs: float32 [frames, labels] of each recording; None if they were not requested.
+    """
 
     texts: tuple[str, ...]
     log_probs: tuple[NDArray[np.float32], ...] | None = None
 
 
 def open_channel(url: str) -> grpc.aio.Channel:
-    """A connection to the gRPC endpoint at host:port."""
+    """Connect to the gRPC endpoint host:port."""
     limits = [("grpc.max_send_message_length", LARGEST_MESSAGE), ("grpc.max_receive_message_length", LARGEST_MESSAGE)]
     return grpc.aio.insecure_channel(url, options=limits)
 
 
 def call(channel: grpc.aio.Channel, model: str, case: Case, *, log_probs: bool, timeout: float) -> Any:
-    """Send a case to a recognizer; the request under way is to be awaited, or cancelled."""
+    """Send a case to a recognizer. Returns the pending request, which can be awaited or cancelled."""
     request = service_pb2.ModelInferRequest(model_name=Part.LOG_PROBS.of(model) if log_probs else model)
     request.inputs.add(name=case.input_name, datatype=case.data_type, shape=case.audio.shape)
     for name in (case.output_name, *([LOG_PROBS.name, LABELS.length.name] if log_probs else [])):
@@ -42,7 +47,7 @@ def call(channel: grpc.aio.Channel, model: str, case: Case, *, log_probs: bool, 
 
 
 def read(response: Any, log_probs: bool) -> Answer:
-    """What a response says."""
+    """Read texts and log-probs from a response."""
     result = InferResult(response)
     texts = tuple(text.decode() for text in result.as_numpy(TEXT.name).ravel())
     if not log_probs:

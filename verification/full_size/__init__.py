@@ -1,1 +1,1 @@
-"""The 22 architectures at full size with random weights, served beside NeMo."""
+"""The 22 architectures at full size with random weights: served text compared with NeMo's."""

@@ -1,4 +1,4 @@
-"""Published recognizers at their full size, by name: those of the catalogue, and later ones."""
+"""Architectures of published recognizers at full size, by name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from verification.full_size.fastconformer_models import FAST_CONFORMERS
 from verification.full_size.model_parts import Architecture
 
 ARCHITECTURES: dict[str, Architecture] = CONVOLUTIONAL | CONFORMERS
+"""The recognizers of the catalogue."""
 
 LATER: dict[str, Architecture] = FAST_CONFORMERS
-"""Recognizers outside the catalogue, for benchmarks on GPUs."""
+"""Later recognizers, which the catalogue does not list; for benchmarks on GPUs."""

@@ -1,9 +1,9 @@
-"""A table of served text beside NeMo's, from the results of verify.py's steps.
+"""Write a page that compares served texts with NeMo's, from the results of verify.py.
 
     python -m verification.full_size.compare NAME... --folder build/full_size --out docs/full_size.md
 
-Needs the results only, not the models. Exit code 1 where a text differs that is not a tie, or where the
-texts say too little to prove anything.
+Needs the results, not the models. Exit code 1 if a text differs by more than a near tie, or if the texts are too short
+to prove anything.
 """
 
 from __future__ import annotations
@@ -31,27 +31,37 @@ from verification.full_size.judging import (
     largest_difference,
     near_ties,
 )
-from verification.full_size.records import Record, read_records
+from verification.full_size.records import BATCHED, BATCHED_WITH_LOG_PROBS, UNBATCHED, Record, read_records
 
 FEWEST_CHARACTERS = 20
-"""Of a recording in the middle; with less, equal texts would prove little."""
+"""Smallest median length of a text. Shorter texts are equal too easily."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model's results; a transducer has the passes `alone` and `text` only.
+    """One model's results.
 
-    checkpoint_bytes, graphs_bytes: sizes of the .nemo file and of all graphs
-    export_seconds, export_peak_bytes: None where the export was not measured
-    difference_to_nemo, difference_in_batches: largest of the log-probs as served, between alone and others alone;
-        of a transducer, of its projected encodings as compared at export
-    frames: the encoder's; near_ties: those whose best labels NeMo holds closer than TIE, unknown of a transducer
-    rtfx, nemo_rtfx: seconds of audio a second; NeMo's each recording alone
-    recordings_per_execution: the encoder's, in the pass `text`
+    Attributes:
+        name: The model.
+        concurrency: Concurrent requests of the batched passes.
+        checkpoint_bytes: Size of the .nemo file.
+        graphs_bytes: Size of all graphs.
+        export_seconds: Duration of the export; None if it was not measured.
+        export_peak_bytes: Peak memory of the export; None if it was not measured.
+        comparisons: Served texts compared with NeMo's, by pass. Transducers have no pass with log-probs.
+        difference_to_nemo: Largest difference of a served log-prob from NeMo's, unbatched. For a transducer: of its
+            projected encodings, as measured at export.
+        difference_in_batches: The same between batched and unbatched.
+        characters: Median length of NeMo's texts.
+        frames: Number of encoder frames.
+        near_ties: Frames in which NeMo's top two labels are closer than TIE; None for a transducer.
+        rtfx: Seconds of audio per second, by pass.
+        nemo_rtfx: NeMo's, one recording at a time.
+        recordings_per_execution: Mean batch size of the encoder in the batched pass.
     """
 
     name: str
-    at_once: int
+    concurrency: int
     checkpoint_bytes: int
     graphs_bytes: int
     export_seconds: float | None
@@ -68,21 +78,36 @@ class Row:
 
     @property
     def problems(self) -> list[str]:
-        """A line for each text that is not NeMo's, and for texts that prove too little."""
-        problems = [f"{way}: {line}" for way, comparison in self.comparisons.items() for line in comparison.mismatches]
+        """One line per mismatch, and one if the texts are too short."""
+        problems = [
+            f"{PASS_LABELS[name]}: {line}"
+            for name, comparison in self.comparisons.items()
+            for line in comparison.mismatches
+        ]
         if self.characters < FEWEST_CHARACTERS:
-            problems.append(f"half of the texts have {self.characters:.0f} characters or less")
+            problems.append(f"half of the texts have {self.characters:.0f} characters or fewer")
         return problems
 
     @property
     def ties(self) -> list[str]:
-        """A line for each tie."""
-        return [f"{way}: {line}" for way, comparison in self.comparisons.items() for line in comparison.ties]
+        """One line per near tie."""
+        return [
+            f"{PASS_LABELS[name]}: {line}" for name, comparison in self.comparisons.items() for line in comparison.ties
+        ]
+
+
+PASS_LABELS = {
+    UNBATCHED: "one at a time",
+    BATCHED_WITH_LOG_PROBS: "concurrent, with log-probs",
+    BATCHED: "concurrent",
+}
 
 
 @click.command(help=__doc__)
-@click.argument("names", type=click.Choice(list(ARCHITECTURES)), nargs=-1, required=True)
-@click.option("--folder", type=click.Path(exists=True, path_type=Path), required=True)
+@click.argument("names", metavar="NAME...", type=click.Choice(list(ARCHITECTURES)), nargs=-1, required=True)
+@click.option(
+    "--folder", type=click.Path(exists=True, path_type=Path), required=True, help="The folder of verify.py's results."
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Markdown file to write.")
 def main(names: tuple[str, ...], folder: Path, out: Path) -> None:
     rows, recordings = [], set()
@@ -90,8 +115,10 @@ def main(names: tuple[str, ...], folder: Path, out: Path) -> None:
         nemo = read_records(folder / "results" / name / "nemo.jsonl")
         recordings.add((len(nemo), sum(record.seconds for record in nemo)))
         rows.append(row_of(name, folder, nemo))
-    if len(recordings) > 1 or len({row.at_once for row in rows}) > 1:
-        raise click.ClickException("the models' results are of different recordings or numbers of requests at once")
+    if len(recordings) > 1 or len({row.concurrency for row in rows}) > 1:
+        raise click.ClickException(
+            f"{folder}: the models have results of different recordings or concurrencies; run verify.py again for all"
+        )
     table = markdown(rows, *recordings.pop())
     write_text(out, table)
     click.echo(table)
@@ -99,31 +126,31 @@ def main(names: tuple[str, ...], folder: Path, out: Path) -> None:
 
 
 def row_of(name: str, folder: Path, nemo: Sequence[Record]) -> Row:
-    """Read and judge the results of one model.
+    """Read and compare the results of one model.
 
     Args:
-        name: of the model
-        folder: that verify.py was given
-        nemo: NeMo's records
+        name: The model.
+        folder: The folder of verify.py's results.
+        nemo: NeMo's records.
     """
     results = folder / "results" / name
-    served, by_nemo = (json.loads((results / f"{file}.json").read_text()) for file in ("served", "nemo"))
+    served, nemo_summary = (json.loads((results / f"{file}.json").read_text()) for file in ("served", "nemo"))
     export = results / "export.json"
     exported = json.loads(export.read_text()) if export.exists() else {}
-    counted = served["passes"]
-    records = {way: read_records(results / f"{way}.jsonl") for way in counted}
-    encoders = [step for step in counted["text"]["steps"] if step["model"] == Part.ENCODER.of(name)]
+    passes = served["passes"]
+    records = {pass_name: read_records(results / f"{pass_name}.jsonl") for pass_name in passes}
+    encoders = [step for step in passes[BATCHED]["steps"] if step["model"] == Part.ENCODER.of(name)]
     return Row(
         name=name,
-        at_once=served["at_once"],
-        checkpoint_bytes=by_nemo["checkpoint_bytes"],
+        concurrency=served["at_once"],
+        checkpoint_bytes=nemo_summary["checkpoint_bytes"],
         graphs_bytes=served["graphs_bytes"],
         export_seconds=exported.get("seconds"),
         export_peak_bytes=exported.get("peak_bytes"),
         characters=statistics.median(len(record.text) for record in nemo),
         frames=sum(len(record.log_probs) for record in nemo if record.log_probs is not None),
-        rtfx={way: entry["rtfx"] for way, entry in counted.items()},
-        nemo_rtfx=by_nemo["rtfx"],
+        rtfx={pass_name: entry["rtfx"] for pass_name, entry in passes.items()},
+        nemo_rtfx=nemo_summary["rtfx"],
         recordings_per_execution=encoders[0]["mean_batch_size"],
         **(
             _judge_transducer(records, nemo, served["parity"], json.loads((results / "ties.json").read_text()))
@@ -134,16 +161,16 @@ def row_of(name: str, folder: Path, nemo: Sequence[Record]) -> Row:
 
 
 def _judge_ctc(served: dict[str, list[Record]], nemo: Sequence[Record]) -> dict[str, Any]:
-    """The fields of a Row that compare."""
-    with_log_probs = [served["alone"], served["together"]]
+    """The fields of a Row that compare a CTC model with NeMo."""
+    unbatched, batched = served[UNBATCHED], served[BATCHED_WITH_LOG_PROBS]
     return {
         "comparisons": {
-            "alone": compare(served["alone"], nemo),
-            "together": compare(served["together"], nemo),
-            "text": compare_texts(served["text"], nemo, with_log_probs),
+            UNBATCHED: compare(unbatched, nemo),
+            BATCHED_WITH_LOG_PROBS: compare(batched, nemo),
+            BATCHED: compare_texts(served[BATCHED], nemo, [unbatched, batched]),
         },
-        "difference_to_nemo": largest_difference(served["alone"], nemo),
-        "difference_in_batches": largest_difference(served["together"], served["alone"]),
+        "difference_to_nemo": largest_difference(unbatched, nemo),
+        "difference_in_batches": largest_difference(batched, unbatched),
         "near_ties": sum(near_ties(record.log_probs) for record in nemo if record.log_probs is not None),
     }
 
@@ -151,9 +178,9 @@ def _judge_ctc(served: dict[str, list[Record]], nemo: Sequence[Record]) -> dict[
 def _judge_transducer(
     served: dict[str, list[Record]], nemo: Sequence[Record], parity: dict[str, Any], ties: dict[str, list[str]]
 ) -> dict[str, Any]:
-    """The fields of a Row that compare."""
+    """The fields of a Row that compare a transducer with NeMo."""
     return {
-        "comparisons": {way: compare_transducer(records, nemo, ties[way]) for way, records in served.items()},
+        "comparisons": {name: compare_transducer(records, nemo, ties[name]) for name, records in served.items()},
         "difference_to_nemo": parity["scores_difference"],
         "difference_in_batches": parity["scores_difference_in_batches"],
         "near_ties": None,
@@ -161,73 +188,100 @@ def _judge_transducer(
 
 
 def markdown(rows: Sequence[Row], recordings: int, seconds: float) -> str:
-    """Two tables and all that differs, over so many recordings of so many seconds together."""
+    """The page: two tables and a list of all differences.
+
+    Args:
+        rows: The models.
+        recordings: Number of recordings.
+        seconds: Duration of all recordings together.
+    """
     lines = [
-        "# Full-size models: served text beside NeMo's",
+        TITLE,
         "",
-        "**All weights are random.** The architectures and sizes are those of the published models, so each text is "
-        "gibberish that follows the audio, and is compared with NeMo's own gibberish for the same recording alone: "
-        f"{recordings} recordings, {seconds / 60:.1f} minutes. Of a transducer the tokens are compared as well. A tie "
-        f"is a text that differs only in what NeMo decides by less than {TIE}.",
+        COMMAND,
+        "",
+        f"{RANDOM_WEIGHTS_NOTE} {recordings} recordings, {seconds / 60:.1f} minutes.",
         "",
         *_table(PARITY, rows),
         "",
-        "Differences are the largest of any log-prob as served, or, of a transducer, of any number of its projected "
-        "encodings when it was exported. 'In company' is beside the same recording alone: what padding changes.",
+        PARITY_NOTE,
         "",
-        *_table(CIRCUMSTANCES, rows),
+        *_table(COST, rows),
         "",
-        "Speeds are seconds of audio a second on the CPU of one machine, shared with other work: ours served, with "
-        "log-probs where a CTC model is asked alone, NeMo's in its own process, each recording alone.",
+        COST_NOTE,
         "",
     ]
     for row in rows:
-        for title, differences in (("ties", row.ties), ("problems", row.problems)):
+        for title, differences in (("near ties", row.ties), ("problems", row.problems)):
             if differences:
                 lines += [f"{row.name}, {title}:", "", *(f"- {line}" for line in differences), ""]
     return "\n".join(lines)
 
 
-def _equal(row: Row, way: str) -> str:
-    comparison = row.comparisons.get(way)
+def _equal(row: Row, pass_name: str) -> str:
+    comparison = row.comparisons.get(pass_name)
     return f"{comparison.equal}/{comparison.compared}" if comparison else NONE
 
 
-def _speed(row: Row, way: str) -> str:
-    return f"{row.rtfx[way]:.0f}" if way in row.rtfx else NONE
+def _speed(row: Row, pass_name: str) -> str:
+    return f"{row.rtfx[pass_name]:.0f}" if pass_name in row.rtfx else NONE
 
+
+TITLE = "# Full-size models: served text compared with NeMo's"
+COMMAND = """In the checkout, after `make install`:
+
+```sh
+make verify-all MANIFEST=my_speech.jsonl
+```
+
+This exports and serves all 22 models and writes docs/full_size.md. It continues an interrupted run. Without `MANIFEST`
+it uses the demo's recordings."""
+RANDOM_WEIGHTS_NOTE = (
+    "**All weights are random.** Architectures and sizes are those of the published models. Each text is gibberish "
+    "that follows the audio. It is compared with NeMo's text for the same recording, transcribed by itself. For "
+    "transducers the tokens are compared too. A near tie is a text that differs only where NeMo's top two labels are "
+    f"within {TIE}."
+)
+PARITY_NOTE = (
+    "Differences are maxima over all served log-probs; for transducers, over the projected encodings measured at "
+    "export. Batched vs. unbatched: the same recording in a batch and by itself. It shows what padding changes."
+)
+COST_NOTE = (
+    "RTFx is seconds of audio per second, on the CPU of one machine that had other work. One at a time, CTC models are "
+    "served with log-probs. NeMo runs in a separate process, one recording at a time."
+)
 
 Column = tuple[str, Callable[[Row], str]]
 
 PARITY: tuple[Column, ...] = (
     ("model", lambda row: row.name),
     ("parameters", lambda row: f"{ARCHITECTURES[row.name].parameters:,}"),
-    ("equal alone", lambda row: _equal(row, "alone")),
-    ("equal, {at_once} at once, with log-probs", lambda row: _equal(row, "together")),
-    ("equal, {at_once} at once", lambda row: _equal(row, "text")),
-    ("ties", lambda row: str(len(row.ties))),
+    ("equal, one at a time", lambda row: _equal(row, UNBATCHED)),
+    ("equal, {concurrency} concurrent, with log-probs", lambda row: _equal(row, BATCHED_WITH_LOG_PROBS)),
+    ("equal, {concurrency} concurrent", lambda row: _equal(row, BATCHED)),
+    ("near ties", lambda row: str(len(row.ties))),
     ("difference from NeMo", lambda row: f"{row.difference_to_nemo:.1e}"),
-    ("in company", lambda row: f"{row.difference_in_batches:.1e}"),
-    ("characters a recording", lambda row: f"{row.characters:.0f}"),
+    ("batched vs. unbatched", lambda row: f"{row.difference_in_batches:.1e}"),
+    ("characters per recording", lambda row: f"{row.characters:.0f}"),
     ("frames (near ties)", lambda row: f"{row.frames:,} ({NONE if row.near_ties is None else row.near_ties})"),
 )
 
-CIRCUMSTANCES: tuple[Column, ...] = (
+COST: tuple[Column, ...] = (
     ("model", lambda row: row.name),
     (".nemo MB", lambda row: f"{row.checkpoint_bytes / 1e6:.1f}"),
     ("ONNX MB", lambda row: f"{row.graphs_bytes / 1e6:.1f}"),
     ("export s", lambda row: NONE if row.export_seconds is None else f"{row.export_seconds:.0f}"),
     ("export peak GB", lambda row: NONE if row.export_peak_bytes is None else f"{row.export_peak_bytes / 1e9:.1f}"),
-    ("speed alone", lambda row: _speed(row, "alone")),
-    ("{at_once} at once, with log-probs", lambda row: _speed(row, "together")),
-    ("{at_once} at once", lambda row: _speed(row, "text")),
-    ("NeMo alone", lambda row: f"{row.nemo_rtfx:.0f}"),
-    ("recordings an encoder execution", lambda row: f"{row.recordings_per_execution:.1f}"),
+    ("RTFx, one at a time", lambda row: _speed(row, UNBATCHED)),
+    ("RTFx, {concurrency} concurrent, with log-probs", lambda row: _speed(row, BATCHED_WITH_LOG_PROBS)),
+    ("RTFx, {concurrency} concurrent", lambda row: _speed(row, BATCHED)),
+    ("NeMo's RTFx, one at a time", lambda row: f"{row.nemo_rtfx:.0f}"),
+    ("recordings per encoder execution", lambda row: f"{row.recordings_per_execution:.1f}"),
 )
 
 
 def _table(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
-    titles = [title.format(at_once=rows[0].at_once) for title, _ in columns]
+    titles = [title.format(concurrency=rows[0].concurrency) for title, _ in columns]
     return markdown_rows(titles, [[cell(row) for _, cell in columns] for row in rows])
 
 

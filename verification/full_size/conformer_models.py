@@ -1,7 +1,8 @@
-"""Conformers with CTC and with a transducer, as NeMo's example configs build them. Data only.
+"""Conformer-CTC and Conformer-Transducer, as NeMo's example configs build them. Data only.
 
-Sources: examples/asr/conf of NeMo, conformer_ctc_bpe.yaml and conformer_transducer_bpe.yaml, with the
-sizes of the tables at their top.
+Source:
+    NeMo, examples/asr/conf: conformer_ctc_bpe.yaml and conformer_transducer_bpe.yaml, with the sizes of the tables at
+    their top.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ _LARGE = Architecture(
 )
 
 CONFORMERS = {
-    # The published one has reflecting edges too; those Citrinet covers with the same 80 mels, and this one the others.
+    # The published checkpoint has reflecting edges. Citrinet covers those with the same 80 mels, so this one has zero
+    # edges and covers the other front end.
     "stt_en_conformer_ctc_small": Architecture(
         "EncDecCTCModelBPE",
         _SMALL,
@@ -70,7 +72,8 @@ CONFORMERS = {
         encoder_parameters=12_972_608,
         pieces=1024,
     ),
-    # With zero edges a transducer of each front end is covered; the published one's are reflecting.
+    # The published checkpoint has reflecting edges. Zero edges here, so that both front ends are tested with a
+    # transducer.
     "stt_en_conformer_transducer_medium": Architecture(
         "EncDecRNNTBPEModel",
         _conformer_transducer(width=256, heads=4, layers=16, hidden=640),

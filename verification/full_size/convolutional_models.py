@@ -1,7 +1,8 @@
 """QuartzNet, Jasper, Citrinet and ContextNet, as NeMo's example configs build them. Data only.
 
-Sources: examples/asr/conf of NeMo, quartznet_15x5.yaml, jasper_10x5dr.yaml, citrinet_512.yaml,
-citrinet_1024.yaml and contextnet_rnnt.yaml, with the number of filters that the model's name says.
+Source:
+    NeMo, examples/asr/conf: quartznet_15x5.yaml, jasper_10x5dr.yaml, citrinet_512.yaml, citrinet_1024.yaml and
+    contextnet_rnnt.yaml, with the number of filters in the model's name.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _jasper() -> Config:
 
 
 def _citrinet(filters: int, last: int, kernel_size_factor: float = 1.0) -> Config:
-    """Three mega blocks, the first block of each halving the frame rate; `last` filters in the final block."""
+    """Three mega blocks. The first block of each halves the frame rate; the final block has `last` filters."""
     scaled: Config = SQUEEZE | {"kernel_size_factor": kernel_size_factor}
     inside = scaled | {"dropout": 0.1}
     kernels = [range(11, 22, 2), range(13, 26, 2), range(25, 40, 2)]
@@ -80,7 +81,7 @@ def _citrinet(filters: int, last: int, kernel_size_factor: float = 1.0) -> Confi
 
 
 def _contextnet(filters: int) -> Config:
-    """21 blocks of five, of which three halve the frame rate."""
+    """21 blocks of five convolutions; three of the blocks halve the frame rate."""
     inside: Config = SQUEEZE | {"dropout": 0.1, "kernel_size_factor": 1.0}
     blocks = [
         _block(filters, 5, **SQUEEZE),
@@ -105,7 +106,8 @@ _CONTEXTNET_1024 = _contextnet_model(144_947_345, 139_531_920, 1024)
 
 CONVOLUTIONAL = {
     "stt_en_quartznet15x5": Architecture("EncDecCTCModel", _quartznet(), 18_924_381, 18_894_656),
-    # The published one has reflecting edges too; those QuartzNet covers with the same 64 mels, and this one the others.
+    # The published checkpoint has reflecting edges. QuartzNet covers those with the same 64 mels, so this one has zero
+    # edges and covers the other front end.
     "stt_en_jasper10x5dr": Architecture("EncDecCTCModel", _jasper(), 332_632_349, 332_602_624, ZERO_EDGES),
     "stt_en_citrinet_256": _citrinet_model(10_259_729, 9_602_704, 256, 640),
     "stt_en_citrinet_512": _citrinet_model(36_994_321, 36_337_296, 512, 640),

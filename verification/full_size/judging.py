@@ -1,4 +1,4 @@
-"""When a served text is NeMo's: equal, or different only where NeMo itself decides by float rounding."""
+"""Compare served texts with NeMo's: equal, a near tie, or a mismatch."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from verification.full_size.records import Record
 LogProbs = NDArray[np.float32]
 
 TIE = 1e-3
-"""A frame whose two best labels are closer than this is decided by float rounding, in NeMo too.
+"""Margin of a near tie: float rounding decides between two labels this close, in NeMo too.
 
-The same rule as in export_scripts/verify/parity.py, which can't be imported without PyTorch.
+The same value as in export_scripts/checkpoints/families.py, which needs packages that this module does without.
 """
 
 
 @dataclass
 class Comparison:
-    """Served records beside NeMo's.
+    """Served records compared with NeMo's.
 
-    ties, mismatches: one line for each text that differs
+    Attributes:
+        compared: Number of recordings.
+        equal: Recordings with the same text.
+        ties: One line per text that differs by near ties only.
+        mismatches: One line per text that differs otherwise.
     """
 
     compared: int = 0
@@ -33,7 +37,7 @@ class Comparison:
 
 
 def compare(served: Sequence[Record], nemo: Sequence[Record]) -> Comparison:
-    """Judge each served record that has log-probs by NeMo's of the same recording."""
+    """Compare served records that have log-probs with NeMo's of the same recordings."""
     comparison = Comparison()
     for ours, theirs in _pairs(served, nemo):
         comparison.compared += 1
@@ -53,10 +57,15 @@ def compare(served: Sequence[Record], nemo: Sequence[Record]) -> Comparison:
 
 
 def compare_texts(served: Sequence[Record], nemo: Sequence[Record], judged: Sequence[Sequence[Record]]) -> Comparison:
-    """Judge served records without log-probs.
+    """Compare served records without log-probs with NeMo's.
 
-    A text that is not NeMo's passes as a tie only where a record in `judged` has it and is one: that
-    record was served with its log-probs, which show what flipped.
+    Without log-probs a near tie can't be recognised. A text that differs from NeMo's counts as one only if the same
+    text was served with log-probs that show a near tie.
+
+    Args:
+        served: Records without log-probs.
+        nemo: NeMo's records.
+        judged: Records of passes with log-probs.
     """
     comparison = Comparison()
     for row, (ours, theirs) in enumerate(_pairs(served, nemo)):
@@ -71,29 +80,36 @@ def compare_texts(served: Sequence[Record], nemo: Sequence[Record], judged: Sequ
 
 
 def compare_transducer(served: Sequence[Record], nemo: Sequence[Record], ties: Collection[str]) -> Comparison:
-    """Judge text and tokens of served records; `ties` names the recordings that judge_transducer.py found to be one."""
+    """Compare text and tokens of served records with NeMo's.
+
+    Args:
+        served: Records of one pass.
+        nemo: NeMo's records.
+        ties: Recordings that judge_transducer.py lists as near ties in that pass.
+    """
     comparison = Comparison()
     for ours, theirs in _pairs(served, nemo):
         comparison.compared += 1
         if is_same(ours, theirs):
             comparison.equal += 1
         elif ours.audio in ties:
-            comparison.ties.append(f"{ours.audio}: the first decision that differs is one")
+            comparison.ties.append(f"{ours.audio}: the first decision that differs is a near tie")
         else:
             comparison.mismatches.append(f"{ours.audio}: {ours.text!r}, NeMo has {theirs.text!r}")
     return comparison
 
 
 def is_same(ours: Record, theirs: Record) -> bool:
-    """Whether text and tokens are."""
+    """Whether text and tokens are equal."""
     return (ours.text, ours.tokens) == (theirs.text, theirs.tokens)
 
 
 def tie_margins(served: Record, nemo: Record) -> dict[int, float]:
-    """The margin by which NeMo decides each frame whose best label differs; empty where that is no excuse.
+    """NeMo's margins in the frames whose best label differs, if all of them are near ties.
 
-    It is none where NeMo decides one of them by TIE or more, nor where the served tokens are not what
-    the served log-probs say, for then the decoder is at fault.
+    Returns:
+        Margins by frame. Empty if one of them is TIE or more, or if the served tokens do not follow from the served
+        log-probs: then the decoder is at fault.
     """
     assert served.log_probs is not None and nemo.log_probs is not None
     if served.log_probs.shape != nemo.log_probs.shape or served.tokens != greedy_tokens(served.log_probs):
@@ -107,14 +123,18 @@ def tie_margins(served: Record, nemo: Record) -> dict[int, float]:
 
 
 def greedy_tokens(log_probs: LogProbs) -> list[int]:
-    """CTC's best path of [frames, labels]: repeats merged, then blanks (the last label) dropped."""
+    """CTC's best path: repeats merged, then blanks (the last label) dropped.
+
+    Args:
+        log_probs: float32 [frames, labels].
+    """
     labels = log_probs.argmax(1)
     starts = np.diff(labels, prepend=-1) != 0
     return [int(label) for label in labels[starts] if label != log_probs.shape[1] - 1]
 
 
 def largest_difference(ours: Sequence[Record], theirs: Sequence[Record]) -> float:
-    """Of all log-probs, absolute; NaN where one is, and infinite where their numbers of frames differ."""
+    """The largest absolute difference of all log-probs: NaN if one is NaN, infinite if the numbers of frames differ."""
     largest = 0.0
     for left, right in _pairs(ours, theirs):
         assert left.log_probs is not None and right.log_probs is not None
@@ -126,13 +146,17 @@ def largest_difference(ours: Sequence[Record], theirs: Sequence[Record]) -> floa
 
 
 def near_ties(log_probs: LogProbs) -> int:
-    """How many frames of [frames, labels] have their two best labels closer than TIE."""
+    """Count the frames whose two best labels are closer than TIE.
+
+    Args:
+        log_probs: float32 [frames, labels].
+    """
     best = np.partition(log_probs, -2, axis=1)[:, -2:]
     return int((best[:, 1] - best[:, 0] < TIE).sum())
 
 
 def _pairs(served: Sequence[Record], nemo: Sequence[Record]) -> list[tuple[Record, Record]]:
-    """Raises ValueError where the two are not of the same recordings in the same order."""
+    """Pair the records. Raises ValueError unless both have the same recordings in the same order."""
     if [record.audio for record in served] != [record.audio for record in nemo]:
-        raise ValueError("served results and NeMo's are of different recordings; make both again from one manifest")
+        raise ValueError("served results and NeMo's have different recordings; make both again from one manifest")
     return list(zip(served, nemo, strict=True))

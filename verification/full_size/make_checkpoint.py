@@ -1,8 +1,8 @@
-"""Write a .nemo checkpoint of a recognizer at its full size, with random weights whose texts follow the audio.
+"""Write a full-size .nemo checkpoint with random weights.
 
     python -m verification.full_size.make_checkpoint stt_en_citrinet_256 --out build/full_size/stt_en_citrinet_256.nemo
 
-A file that exists is left as it is. Needs NeMo.
+The weights are scaled so that texts follow the audio. An existing file is not changed. Needs NeMo.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ DEMO_MANIFEST_RECORDINGS = 11
 @click.argument("name", metavar="NAME", type=click.Choice([*ARCHITECTURES, *LATER]))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .nemo file to write.")
 @click.option(
-    "--nemo-version", help="The release that the checkpoint says wrote it; the architecture's own by default."
+    "--nemo-version",
+    help="NeMo release to record in the checkpoint; it decides the front end.  [default: the architecture's]",
 )
 @click.option(
     "--audio",
     type=click.Path(exists=True, path_type=Path),
     default=DEMO_MANIFEST,
-    help="Manifest of speech to settle the weights with; the demo's commands by default.",
+    help="Manifest of recordings that the weights are scaled with.  [default: the demo's commands]",
 )
 @click.option(
     "--seeded",
     is_flag=True,
-    help="Draw the encoder's large weights from their names. benchmark.studies.gpu.pack then leaves them out, and "
-    "benchmark.studies.gpu.unpack draws them again on another machine.",
+    help="Generate the encoder's large weights from their names. benchmark.studies.gpu.pack then leaves them out, and "
+    "benchmark.studies.gpu.unpack generates them again on another machine.",
 )
 def main(*, name: str, out: Path, nemo_version: str | None, audio: Path, seeded: bool) -> None:
     if out.exists():
@@ -65,15 +66,15 @@ def main(*, name: str, out: Path, nemo_version: str | None, audio: Path, seeded:
 
 
 def build(architecture: Architecture, nemo_version: str, folder: Path) -> Any:
-    """Build the NeMo model as initialised.
+    """Build the NeMo model with its initial weights.
 
     Args:
-        architecture: of the published model
-        nemo_version: that the checkpoint says wrote it
-        folder: gets the tokenizer's files, which are needed until the model is saved
+        architecture: Architecture of the published model.
+        nemo_version: NeMo release to record in the checkpoint.
+        folder: Folder for the tokenizer's files, which are needed until the model is saved.
 
     Raises:
-        ClickException: if its number of parameters is not that of the published model.
+        ClickException: If the number of parameters is not that of the published model.
     """
     from nemo.collections.asr import models
     from omegaconf import OmegaConf
@@ -95,12 +96,12 @@ def build(architecture: Architecture, nemo_version: str, folder: Path) -> Any:
 
 
 def count(module: torch.nn.Module) -> int:
-    """Parameters of a module, trained or not."""
+    """Number of parameters of a module, frozen ones included."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def save(model: Any, out: Path) -> None:
-    """Write the .nemo file, all of it or nothing."""
+    """Write the .nemo file atomically."""
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}")
     model.save_to(str(partial))

@@ -1,6 +1,6 @@
-"""What the architectures have in common: NeMo's configs of front ends, of Conformers and of whole models.
+"""Building blocks of the architectures: NeMo's configs of front ends, Conformers and whole models.
 
-What only matters in training is left out.
+Settings that matter only in training are left out.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ CHARACTERS = [" ", *"abcdefghijklmnopqrstuvwxyz", "'"]
 REFLECTING_EDGES = "1.0.0"
 """A NeMo release with the front end that the published checkpoints were trained with (2.4 and before)."""
 ZERO_EDGES = "2.7.3"
+"""A NeMo release that pads the edges with zeros (2.5 and later)."""
 
 
 @dataclass(frozen=True)
 class Architecture:
     """One model.
 
-    config: NeMo's model config, without tokenizer and nemo_version
-    parameters, encoder_parameters: what the published model has
-    nemo_version: what the checkpoint says wrote it, which decides its front end
-    pieces: size of its SentencePiece vocabulary; None where its labels are characters
+    Attributes:
+        nemo_class: Name of NeMo's model class.
+        config: NeMo's model config, without tokenizer and nemo_version.
+        parameters: Number of parameters of the published model.
+        encoder_parameters: Number of parameters of its encoder.
+        nemo_version: NeMo release recorded in the checkpoint; it decides the front end.
+        pieces: Size of the SentencePiece vocabulary; None if the labels are characters.
     """
 
     nemo_class: str
@@ -36,7 +40,7 @@ class Architecture:
 
     @property
     def is_transducer(self) -> bool:
-        """Whether it decodes by a joint."""
+        """Whether the model has a joint network."""
         return "joint" in self.config
 
 
@@ -59,7 +63,13 @@ def front_end(mels: int, window_size: float, pad_to: int) -> Config:
 
 @dataclass(frozen=True)
 class Subsampling:
-    """What stands before a Conformer's layers: NeMo's name of it, mel frames per encoder frame, its channels."""
+    """The subsampling before a Conformer's layers.
+
+    Attributes:
+        kind: NeMo's name of it.
+        factor: Mel frames per encoder frame.
+        channels: Channels of its convolutions; -1 for the encoder's width.
+    """
 
     kind: str
     factor: int
@@ -67,7 +77,7 @@ class Subsampling:
 
 
 def conformer_encoder(width: int, heads: int, layers: int, *, kernel: int, subsampling: Subsampling) -> Config:
-    """The configuration of a Conformer or FastConformer; `kernel` is its convolutions'."""
+    """The configuration of a Conformer or FastConformer; `kernel` is the kernel size of its convolutions."""
     return {
         "_target_": "nemo.collections.asr.modules.ConformerEncoder",
         "feat_in": 80,
@@ -93,7 +103,7 @@ def conformer_encoder(width: int, heads: int, layers: int, *, kernel: int, subsa
 
 
 def ctc_model(preprocessor: Config, encoder: Config, width: int | None, labels: Sequence[str] = ()) -> Config:
-    """A CTC model; `labels` where they are characters, else NeMo takes them from the tokenizer."""
+    """The configuration of a CTC model; without `labels`, NeMo takes them from the tokenizer."""
     decoder = {
         "_target_": "nemo.collections.asr.modules.ConvASRDecoder",
         "feat_in": width,
@@ -105,7 +115,15 @@ def ctc_model(preprocessor: Config, encoder: Config, width: int | None, labels: 
 
 
 def transducer_model(preprocessor: Config, encoder: Config, width: int, hidden: int, max_symbols: int) -> Config:
-    """An RNNT model; `width` is the encoder's, `hidden` the prediction network's and the joint's."""
+    """The configuration of an RNNT model.
+
+    Args:
+        preprocessor: Configuration of the front end.
+        encoder: Configuration of the encoder.
+        width: Width of the encoder.
+        hidden: Width of the prediction network and of the joint.
+        max_symbols: Limit of tokens per frame.
+    """
     return {
         "sample_rate": 16000,
         "labels": [],

@@ -1,9 +1,9 @@
-"""NeMo's text, and log-probs or projected encodings, for the recordings of a manifest, each alone.
+"""Transcribe the recordings of a manifest with NeMo, one at a time.
 
     python -m verification.full_size.nemo_transcripts NAME.nemo --manifest M.jsonl --out R/NAME/nemo.jsonl
 
-Writes JSON lines and, beside them, the log-probs as .npz, and how fast NeMo was as .json. Results newer than the
-checkpoint are left as they are.
+Writes three files: texts (.jsonl), log-probs or projected encodings (.npz), and NeMo's speed (.json). Results that are
+newer than the checkpoint and the manifest are kept.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from rich.progress import track
 
 from benchmark.core.results_folder import write_text
 from export_scripts.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from verification.full_size.records import Record, is_done, is_of, write_records
+from verification.full_size.records import RECORDINGS_HELP, Record, is_done, is_of, write_records
 from verification.full_size.speech import Recording, read_recordings
 
 
 @click.command(help=__doc__)
 @click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
-@click.option("--manifest", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--manifest", type=click.Path(exists=True, path_type=Path), required=True, help="Recordings to use.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .jsonl file to write.")
-@click.option("--recordings", "at_most", type=click.IntRange(1), help="Only so many, spread over their lengths.")
+@click.option("--recordings", "at_most", type=click.IntRange(1), help=RECORDINGS_HELP)
 def main(checkpoint: Path, manifest: Path, out: Path, at_most: int | None) -> None:
     recordings = read_recordings(manifest, at_most)
     summary = out.with_suffix(".json")
     if is_done(summary, checkpoint, manifest) and is_of(out, [recording.name for recording in recordings]):
-        click.echo(f"{out}: is there already")
+        click.echo(f"{out}: up to date")
         return
     logging.disable(logging.ERROR)
     opened = open_checkpoint(str(checkpoint))
@@ -49,7 +49,7 @@ def main(checkpoint: Path, manifest: Path, out: Path, at_most: int | None) -> No
 
 
 def transcribe(checkpoint: Checkpoint, recording: Recording) -> Record:
-    """NeMo's text and scores of one recording, and a transducer's tokens."""
+    """Transcribe one recording with NeMo: its text and scores, and the tokens of a transducer."""
     from export_scripts.checkpoints.nemo_reference import nemo_reference
 
     model: Any = checkpoint.model
@@ -60,7 +60,7 @@ def transcribe(checkpoint: Checkpoint, recording: Recording) -> Record:
 
 @contextmanager
 def kept_tokens(decoding: Any) -> Iterator[list[list[int]]]:
-    """What a transducer's decoding finds within the block, of which the reference tells the text only."""
+    """Collect the tokens that a transducer's decoding returns in the block; nemo_reference returns only the text."""
     tokens: list[list[int]] = []
     name = "rnnt_decoder_predictions_tensor"
     decode = getattr(decoding, name, None)

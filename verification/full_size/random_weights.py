@@ -1,9 +1,9 @@
-"""Gives a model of random weights texts that follow the audio.
+"""Scale random weights so that a model's texts follow the audio.
 
-As initialised, a deep model's activations drift out of any range, its float noise grows from layer
-to layer and one label wins every frame. Here its batch norms get the statistics of real speech, and
-its CTC head or its joint a spread and a balance like those of a trained one, so that labels change
-with the audio, and in a transducer with the text so far, and few frames are near ties.
+With its initial weights, a deep model's activations drift out of range, float noise grows from layer to layer, and one
+label wins every frame. Here the batch norms get the statistics of real speech. The CTC head or the joint gets logits
+with the spread and balance of a trained one. Labels then change with the audio (and, in a transducer, with the tokens
+so far), and few frames are near ties.
 """
 
 from __future__ import annotations
@@ -20,20 +20,26 @@ from nemo_triton.contract import INT16_FULL_SCALE
 from verification.full_size.seeded import draw, is_drawn
 
 LOGIT_DEVIATION = 4.0
+"""Standard deviation of the logits."""
 BLANK_SHARE = 0.5
-"""How many frames are blank."""
+"""Fraction of a CTC model's frames that are blank."""
 JOINT_BLANK_SHARE = 0.55
-"""How many decisions of a joint are blank; more of the frames are, for others have several tokens."""
+"""Fraction of a joint's decisions that are blank. The fraction of blank frames is higher: other frames have several
+tokens."""
 RANDOM_TOKENS = 400
 EMBEDDING_SCALE = 3.0
-"""Makes the prediction network listen to its tokens rather than to its state."""
+"""Factor that lets the prediction network depend more on its tokens than on its state."""
 REPEAT_PENALTY = 8.0
-"""What a token's logit loses right after that token, or random texts would repeat one token for ever."""
+"""Reduction of a token's logit right after that token. Without it, random texts repeat one token."""
 
 
 @torch.no_grad()
 def draw_weights(encoder: torch.nn.Module) -> None:
-    """Give the large weights of a NeMo encoder the values that verification.full_size.seeded draws for their names."""
+    """Set the large weights of a NeMo encoder to the values that verification.full_size.seeded draws for their names.
+
+    Args:
+        encoder: NeMo's encoder; changed in place.
+    """
     for name, weight in encoder.named_parameters():
         if is_drawn(weight.shape):
             weight.copy_(torch.from_numpy(draw(name, weight.shape)))
@@ -41,7 +47,12 @@ def draw_weights(encoder: torch.nn.Module) -> None:
 
 @torch.no_grad()
 def settle(model: Any, audio: Sequence[Samples]) -> None:
-    """Set batch norms and CTC head or joint of a NeMo model by recordings of speech; leaves it in evaluation mode."""
+    """Set the batch norms and the CTC head or joint of a NeMo model.
+
+    Args:
+        model: NeMo's model; changed in place and left in evaluation mode.
+        audio: Recordings of speech, int16 [T] at 16 kHz.
+    """
     model.eval()
     features = [_features(model, samples) for samples in audio]
     _calibrate_batch_norms(model.encoder, features)
@@ -53,22 +64,22 @@ def settle(model: Any, audio: Sequence[Samples]) -> None:
 
 
 def _features(model: Any, samples: Samples) -> torch.Tensor:
-    """[1, mels, frames], without the frames that pad_to appends."""
+    """Features float32 [1, mels, frames], without the frames that pad_to appends."""
     signal = torch.from_numpy(samples).float()[None] / INT16_FULL_SCALE
     features, length = model.preprocessor(input_signal=signal, length=torch.tensor([signal.shape[1]]))
     return torch.as_tensor(features[:, :, : int(length)])
 
 
 def _encode(encoder: Any, features: torch.Tensor) -> torch.Tensor:
-    """[frames, width]"""
+    """The encoder's output float32 [frames, width]."""
     encoded, length = encoder(audio_signal=features, length=torch.tensor([features.shape[2]]))
     return torch.as_tensor(encoded[0, :, : int(length)].T)
 
 
 def _calibrate_batch_norms(encoder: torch.nn.Module, features: Sequence[torch.Tensor]) -> None:
-    """Give batch norms the mean statistics of all utterances, and a bias that keeps ReLUs mostly open.
+    """Set batch norms to the mean statistics of all utterances, with a bias that keeps most ReLUs open.
 
-    Closed ReLUs would make each layer a coarse function of the one before, which amplifies noise.
+    Closed ReLUs make each layer a coarse function of the one before, which amplifies noise.
     """
     norms = [module for module in encoder.modules() if isinstance(module, _BatchNorm)]
     for norm in norms:
@@ -83,7 +94,7 @@ def _calibrate_batch_norms(encoder: torch.nn.Module, features: Sequence[torch.Te
 
 
 def _spread(head: torch.nn.Conv1d, encoded: torch.Tensor) -> None:
-    """Random weights for a CTC head of kernel 1; encoded: [frames, width]."""
+    """Set a CTC head of kernel 1 to random weights; `encoded` is [frames, width]."""
     weight, bias = _spread_weights(head.out_channels, encoded, BLANK_SHARE)
     head.weight.copy_(weight[:, :, None])
     assert head.bias is not None
@@ -91,9 +102,12 @@ def _spread(head: torch.nn.Conv1d, encoded: torch.Tensor) -> None:
 
 
 def _spread_weights(labels: int, inputs: torch.Tensor, blank_share: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random weight [labels, width] and bias that centre logits per label and have blank best in `blank_share`.
+    """Draw a weight [labels, width] and a bias that centre the logits of each label.
 
-    inputs: [n, width], of which the share is counted; the last label is the blank
+    Args:
+        labels: Number of labels; the last one is the blank.
+        inputs: float32 [n, width].
+        blank_share: Fraction of the inputs whose best label is the blank.
     """
     centre = inputs.mean(0)
     weight = torch.randn(labels, inputs.shape[1])
@@ -105,7 +119,12 @@ def _spread_weights(labels: int, inputs: torch.Tensor, blank_share: float) -> tu
 
 
 def _spread_joint(model: Any, encoded: torch.Tensor) -> None:
-    """Have both audio and the text so far count in the joint, and spread its logits; encoded: [frames, width]."""
+    """Scale the joint so that audio and earlier tokens both matter, and spread its logits.
+
+    Args:
+        model: NeMo's transducer; changed in place.
+        encoded: float32 [frames, width].
+    """
     joint, blank = model.joint, model.decoding.blank_id
     model.decoder.prediction["embed"].weight.mul_(EMBEDDING_SCALE)
     tokens = torch.randint(blank, (1, RANDOM_TOKENS))
@@ -124,7 +143,7 @@ def _spread_joint(model: Any, encoded: torch.Tensor) -> None:
 
 
 def _whiten(projection: torch.nn.Linear, inputs: torch.Tensor) -> None:
-    """Scale and shift so that each output has mean 0 and deviation 1 over `inputs` [n, width]."""
+    """Scale and shift a layer so that each output has mean 0 and deviation 1 over `inputs` [n, width]."""
     projection.bias.zero_()
     outputs = projection(inputs)
     projection.weight.div_(outputs.std(0)[:, None])

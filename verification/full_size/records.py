@@ -1,4 +1,4 @@
-"""The files in which the steps hand results on: JSON lines, and encoders' scores beside them as .npz."""
+"""Result files of the verification steps: JSON lines, with the encoder's scores in an .npz file of the same name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,26 @@ from numpy.typing import NDArray
 
 from benchmark.core.results_folder import write_text
 
+RECORDINGS_HELP = "Number of recordings to use, spread evenly over all lengths.  [default: all]"
+"""Help of the steps' option --recordings."""
+
+UNBATCHED, BATCHED_WITH_LOG_PROBS, BATCHED = "alone", "together", "text"
+"""Passes over all recordings, by the names of their result files: one request at a time; concurrent requests for text
+and log-probs; concurrent requests for text."""
+
 
 @dataclass(frozen=True)
 class Record:
-    """What a recognizer made of one recording.
+    """The transcript of one recording.
 
-    tokens: ids [n]; None from NeMo's CTC models, of which only the text counts
-    log_probs: float32 [frames, labels]; None where they were not asked for. Of a transducer, from NeMo only, the
-        joint's projection of the encoding [frames, joint]
-    frames: the encoder frame of each token [n], where it was served
+    Attributes:
+        audio: Name of the recording.
+        seconds: Duration of the recording.
+        text: The transcript.
+        tokens: Token ids [n]; None for NeMo's CTC models, which are compared by text.
+        log_probs: float32 [frames, labels], or None. For a NeMo transducer: the joint's projection of the encoder's
+            output, [frames, joint].
+        frames: Encoder frame of each token [n]; None for NeMo's transcripts.
     """
 
     audio: str
@@ -33,9 +44,12 @@ class Record:
 
 
 def write_records(file: Path, records: Sequence[Record]) -> None:
-    """Write `file` (.jsonl), last of all and at once, so that where it exists it is whole."""
+    """Write `file` (.jsonl) and its .npz.
+
+    The .jsonl is written last and atomically: if it exists, both are complete.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    # Any, for savez has named parameters of other types, which these names can't be.
+    # Any, because savez also has named parameters of other types.
     log_probs: dict[str, Any] = {
         str(row): record.log_probs for row, record in enumerate(records) if record.log_probs is not None
     }
@@ -47,7 +61,7 @@ def write_records(file: Path, records: Sequence[Record]) -> None:
 
 
 def read_records(file: Path) -> list[Record]:
-    """What `write_records` wrote."""
+    """Read the records that `write_records` wrote."""
     with np.load(file.with_suffix(".npz")) as arrays:
         log_probs = dict(arrays)
     lines = file.read_text().splitlines()
@@ -55,10 +69,10 @@ def read_records(file: Path) -> list[Record]:
 
 
 def is_of(file: Path, names: Sequence[str]) -> bool:
-    """Whether `file` holds records of just these recordings."""
+    """Whether `file` holds the records of exactly these recordings."""
     return file.exists() and [json.loads(line)["audio"] for line in file.read_text().splitlines()] == list(names)
 
 
 def is_done(output: Path, *inputs: Path) -> bool:
-    """Whether `output` exists and is newer than all it was made from."""
+    """Whether `output` exists and is at least as new as all `inputs`."""
     return output.exists() and all(output.stat().st_mtime >= file.stat().st_mtime for file in inputs)

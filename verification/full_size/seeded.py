@@ -1,7 +1,7 @@
-"""Weights that any machine can draw again from their names: large random models travel as graphs of a few MB.
+"""Random weights that any machine can generate again from their names.
 
-Needs numpy only, so that a bare machine can do it. numpy keeps the streams of a seeded Generator over its releases,
-except for changes that it announces (NEP 19).
+Large random models then travel as graphs of a few MB. Needs only numpy. numpy keeps the streams of a seeded Generator
+across releases, except for announced changes (NEP 19).
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 SMALLEST = 1 << 12
-"""Numbers in the smallest tensor that is drawn; smaller ones are carried."""
+"""Elements of the smallest tensor that is drawn; smaller tensors stay in the graph."""
 
 
 def draw(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Draw a weight: normal, with the deviation of a layer that PyTorch initialised, 1 / sqrt(3 * inputs).
+    """Draw a weight from a normal distribution with PyTorch's initial deviation, 1 / sqrt(3 * inputs).
 
     Args:
-        name: of the weight; seeds the numbers
-        shape: of the weight, outputs first
+        name: Name of the weight, which is the seed.
+        shape: Shape of the weight, outputs first.
 
     Returns:
         float32 [shape]
@@ -33,5 +33,5 @@ def draw(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
 
 
 def is_drawn(shape: Sequence[int]) -> bool:
-    """Whether a parameter of that shape is a weight that is large enough to be drawn."""
+    """Whether a parameter of that shape is a weight that is large enough to draw."""
     return len(shape) > 1 and math.prod(shape) >= SMALLEST

@@ -1,10 +1,10 @@
-"""What a tritonserver answers for the recordings of a manifest: one at a time, and many at once.
+"""Serve a model and transcribe the recordings of a manifest, one at a time and with concurrent requests.
 
     python -m verification.full_size.serve_and_collect NAME --repository R --manifest M.jsonl --out results/NAME
 
-Writes into OUT: alone.jsonl, together.jsonl (CTC only) and text.jsonl (many at once through the ensemble
-without log-probs), each with its log-probs beside it as .npz, and served.json with what the server
-counted, the graphs' size and what the export found. Results newer than the model are left as they are.
+There are up to three passes: one request at a time, concurrent requests with log-probs (CTC only), and concurrent
+requests without. OUT gets the transcripts of each pass (.jsonl, log-probs in an .npz of the same name), and served.json
+with the server's counters, the size of the graphs, and the export's parity.json. Results newer than the model are kept.
 """
 
 from __future__ import annotations
@@ -28,53 +28,86 @@ from nemo_triton.loadtest.servers import Servers
 from nemo_triton.recognizer import AsyncRecognizer
 from server.process import running_server
 from verification.full_size.architectures import ARCHITECTURES
-from verification.full_size.records import Record, is_done, is_of, write_records
+from verification.full_size.records import (
+    BATCHED,
+    BATCHED_WITH_LOG_PROBS,
+    RECORDINGS_HELP,
+    UNBATCHED,
+    Record,
+    is_done,
+    is_of,
+    write_records,
+)
 from verification.full_size.speech import Recording, read_recordings
 
 LOAD_SECONDS = 600
+"""Time that the server may take to load the model."""
 REQUEST_SECONDS = 600
+"""Timeout of a request."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One way to ask for all recordings."""
+    """One pass over all recordings.
+
+    Attributes:
+        name: Name of its result files.
+        concurrency: Concurrent requests.
+        log_probs: Whether log-probs are requested.
+    """
 
     name: str
-    at_once: int
+    concurrency: int
     log_probs: bool
 
 
 @dataclass(frozen=True)
-class Counted:
-    """How fast a pass was, in seconds of audio a second, and how batched."""
+class PassStatistics:
+    """Speed and batches of a pass.
+
+    Attributes:
+        rtfx: Seconds of audio per second.
+        steps: The server's counters, by stage.
+    """
 
     rtfx: float
     steps: list[StepStatistics]
 
 
-def passes(is_transducer: bool, at_once: int) -> tuple[Pass, ...]:
-    """A transducer has no log-probs to give."""
+def passes(is_transducer: bool, concurrency: int) -> tuple[Pass, ...]:
+    """The passes of a model; transducers have no log-probs."""
+    text = Pass(BATCHED, concurrency, False)
     if is_transducer:
-        return Pass("alone", 1, False), Pass("text", at_once, False)
-    return Pass("alone", 1, True), Pass("together", at_once, True), Pass("text", at_once, False)
+        return Pass(UNBATCHED, 1, False), text
+    return Pass(UNBATCHED, 1, True), Pass(BATCHED_WITH_LOG_PROBS, concurrency, True), text
 
 
 @click.command(help=__doc__)
-@click.argument("name", type=click.Choice(list(ARCHITECTURES)))
-@click.option("--repository", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--manifest", type=click.Path(exists=True, path_type=Path), required=True)
+@click.argument("name", metavar="NAME", type=click.Choice(list(ARCHITECTURES)))
+@click.option(
+    "--repository", type=click.Path(exists=True, path_type=Path), required=True, help="The model repository to serve."
+)
+@click.option("--manifest", type=click.Path(exists=True, path_type=Path), required=True, help="Recordings to use.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to write.")
-@click.option("--recordings", "at_most", type=click.IntRange(1), help="Only so many, spread over their lengths.")
-@click.option("--at-once", type=click.IntRange(1), default=16, show_default=True, help="Requests in flight.")
-def main(name: str, repository: Path, manifest: Path, out: Path, at_most: int | None, at_once: int) -> None:
+@click.option("--recordings", "at_most", type=click.IntRange(1), help=RECORDINGS_HELP)
+@click.option(
+    "--concurrency",
+    "--at-once",
+    "concurrency",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Concurrent requests.",
+)
+def main(name: str, repository: Path, manifest: Path, out: Path, at_most: int | None, concurrency: int) -> None:
     recordings = read_recordings(manifest, at_most)
     summary = out / "served.json"
     if (
         is_done(summary, repository / name / "config.pbtxt", manifest)
-        and is_of(out / "text.jsonl", [recording.name for recording in recordings])
-        and json.loads(summary.read_text()).get("at_once") == at_once
+        and is_of(out / f"{BATCHED}.jsonl", [recording.name for recording in recordings])
+        and json.loads(summary.read_text()).get("at_once") == concurrency
     ):
-        click.echo(f"{summary}: is there already")
+        click.echo(f"{summary}: up to date")
         return
     out.mkdir(parents=True, exist_ok=True)
     is_transducer = ARCHITECTURES[name].is_transducer
@@ -82,53 +115,66 @@ def main(name: str, repository: Path, manifest: Path, out: Path, at_most: int | 
     only = [EXPLICIT, *(f"--load-model={model}" for model in served)]
     console = Console(stderr=True)
     with console.status(name) as status, running_server(repository, only, seconds=LOAD_SECONDS) as server:
-        counted = {}
-        for way in passes(is_transducer, at_once):
-            status.update(f"{name}: {way.name}")
-            records, counted[way.name] = asyncio.run(collect(server.grpc, name, recordings, way))
-            write_records(out / f"{way.name}.jsonl", records)
-    steps = [step.model for step in counted["text"].steps]
+        statistics = {}
+        for one_pass in passes(is_transducer, concurrency):
+            status.update(f"{name}: {one_pass.name}")
+            records, statistics[one_pass.name] = asyncio.run(collect(server.grpc, name, recordings, one_pass))
+            write_records(out / f"{one_pass.name}.jsonl", records)
+    steps = [step.model for step in statistics[BATCHED].steps]
     results = {
-        "at_once": at_once,
+        "at_once": concurrency,
         "graphs_bytes": sum(graph_size(repository / step) for step in steps),
         "parity": json.loads((repository / name / "1" / "parity.json").read_text()),
-        "passes": {way: asdict(entry) for way, entry in counted.items()},
+        "passes": {pass_name: asdict(entry) for pass_name, entry in statistics.items()},
     }
     write_text(summary, json.dumps(results, indent=2) + "\n")
-    rates = ", ".join(f"{way} {entry.rtfx:.0f}" for way, entry in counted.items())
-    click.echo(f"{summary}: {len(recordings)} recordings; seconds of audio a second: {rates}")
+    rates = ", ".join(f"{pass_name} {entry.rtfx:.0f}" for pass_name, entry in statistics.items())
+    click.echo(f"{summary}: {len(recordings)} recordings; RTFx: {rates}")
 
 
 def graph_size(model: Path) -> int:
-    """Bytes."""
+    """Size of a model's graphs in bytes."""
     return sum(file.stat().st_size for file in (model / "1").iterdir() if file.suffix == ".onnx")
 
 
-async def collect(url: str, name: str, recordings: Sequence[Recording], way: Pass) -> tuple[list[Record], Counted]:
-    """Records in the order of `recordings`, which are asked for in random order; and how fast, and how batched."""
+async def collect(
+    url: str, name: str, recordings: Sequence[Recording], one_pass: Pass
+) -> tuple[list[Record], PassStatistics]:
+    """Transcribe all recordings in random order.
+
+    Args:
+        url: gRPC endpoint.
+        name: The recognizer.
+        recordings: Recordings to send.
+        one_pass: How to send them.
+
+    Returns:
+        The records in the order of `recordings`, and the statistics of the pass.
+    """
     order = random.Random(0).sample(range(len(recordings)), len(recordings))
     records: dict[int, Record] = {}
 
-    async def ask_until_done(recognizer: AsyncRecognizer, rest: Callable[[], int | None]) -> None:
-        while (row := rest()) is not None:
-            records[row] = await _ask(recognizer, recordings[row], way.log_probs)
+    async def send_until_done(recognizer: AsyncRecognizer, next_row: Callable[[], int | None]) -> None:
+        while (row := next_row()) is not None:
+            records[row] = await _transcribe(recognizer, recordings[row], one_pass.log_probs)
 
     async with AsyncRecognizer(name, url, timeout=REQUEST_SECONDS) as recognizer:
         servers = Servers(recognizer)
         before, started = await servers.step_counters(), time.perf_counter()
         rows = iter(order)
-        await asyncio.gather(*(ask_until_done(recognizer, lambda: next(rows, None)) for _ in range(way.at_once)))
+        senders = (send_until_done(recognizer, lambda: next(rows, None)) for _ in range(one_pass.concurrency))
+        await asyncio.gather(*senders)
         spent = time.perf_counter() - started
         steps = difference(before, await servers.step_counters())
     audio_seconds = sum(recording.seconds for recording in recordings)
-    return [records[row] for row in range(len(recordings))], Counted(audio_seconds / spent, steps)
+    return [records[row] for row in range(len(recordings))], PassStatistics(audio_seconds / spent, steps)
 
 
-async def _ask(recognizer: AsyncRecognizer, recording: Recording, log_probs: bool) -> Record:
-    answer = await recognizer.transcribe(recording.samples, log_probs)
-    tokens = [int(token) for token in answer.tokens]
-    frames = [round(seconds / recognizer.model.frame_seconds) for seconds in answer.token_times]
-    return Record(recording.name, recording.seconds, answer.text, tokens, answer.log_probs, frames)
+async def _transcribe(recognizer: AsyncRecognizer, recording: Recording, log_probs: bool) -> Record:
+    transcript = await recognizer.transcribe(recording.samples, log_probs)
+    tokens = [int(token) for token in transcript.tokens]
+    frames = [round(seconds / recognizer.model.frame_seconds) for seconds in transcript.token_times]
+    return Record(recording.name, recording.seconds, transcript.text, tokens, transcript.log_probs, frames)
 
 
 if __name__ == "__main__":

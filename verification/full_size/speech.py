@@ -1,4 +1,4 @@
-"""Recordings that a manifest names."""
+"""Recordings of a manifest, named by their path relative to it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from nemo_triton.loadtest import recording
 
 @dataclass(frozen=True)
 class Recording:
-    """`name`: its file, as seen from the manifest, so that results do not depend on where it lies; `samples`: int16 [T]
-    at 16 kHz.
+    """One recording.
+
+    Attributes:
+        name: Its file, relative to the manifest, so that results do not depend on where both are.
+        samples: int16 [T] at 16 kHz.
     """
 
     name: str
@@ -21,13 +24,20 @@ class Recording:
 
     @property
     def seconds(self) -> float:
+        """Duration."""
         return seconds(self.samples)
 
 
 def read_recordings(manifest: Path, at_most: int | None = None) -> list[Recording]:
-    """The recordings of a manifest, in order: all, or so many spread over their lengths.
+    """Read the recordings of a manifest, in order.
 
-    Raises ManifestError where a line is no good, AudioError for audio.
+    Args:
+        manifest: JSON lines or CSV.
+        at_most: Number of recordings, spread over all lengths; None for all.
+
+    Raises:
+        ManifestError: If a line is not readable.
+        AudioError: If a recording is not readable.
     """
     recordings = [
         Recording(_name(listed.utterance.audio, manifest.parent), listed.samples)
@@ -37,7 +47,15 @@ def read_recordings(manifest: Path, at_most: int | None = None) -> list[Recordin
 
 
 def spread(lengths: Sequence[int], at_most: int | None) -> list[int]:
-    """Rows of at most so many lengths, the shortest and the longest among them, evenly by rank; in order."""
+    """Choose rows evenly by the rank of their lengths, from the shortest to the longest.
+
+    Args:
+        lengths: Length of each row.
+        at_most: Number of rows to choose; None for all.
+
+    Returns:
+        The chosen rows, in order.
+    """
     if at_most is None or at_most >= len(lengths):
         return list(range(len(lengths)))
     by_length = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))

@@ -1,4 +1,4 @@
-"""A SentencePiece tokenizer of any size, trained on text that every Python brings along."""
+"""A SentencePiece tokenizer of any size, trained on the manual that comes with Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WORDS_PER_LINE = 12
 
 
 def train_tokenizer(pieces: int, folder: Path) -> None:
-    """Write tokenizer.model and what else NeMo expects of a `bpe` tokenizer into `folder`."""
+    """Write tokenizer.model, and the other files that NeMo expects of a `bpe` tokenizer, into `folder`."""
     text = folder / "text.txt"
     words = english_words()
     lines = [" ".join(words[start : start + WORDS_PER_LINE]) for start in range(0, len(words), WORDS_PER_LINE)]
@@ -27,7 +27,7 @@ def train_tokenizer(pieces: int, folder: Path) -> None:
 
 
 def english_words() -> list[str]:
-    """The words of Python's own manual, in lower case."""
+    """The words of Python's manual, in lower case."""
     from pydoc_data.topics import topics
 
     return re.findall(r"[a-z]+(?:'[a-z]+)?", " ".join(topics[name] for name in sorted(topics)).lower())

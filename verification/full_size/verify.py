@@ -1,10 +1,11 @@
-"""Build, export, serve and compare models of full size with random weights, one after the other.
+"""Build full-size models with random weights, export and serve them, and compare their texts with NeMo's.
 
     python -m verification.full_size.verify NAME... --manifest M.jsonl --folder build/full_size --out parity.md
 
-Runs in the serving environment, or in any Python with click and numpy. Each model's results are in FOLDER/results/NAME,
-and a model whose results are there, of the same recordings and code, is not run again. One that fails
-does not stop the others. Exit code 1 where one failed, or where a text is not NeMo's.
+Runs in .venv/serve. NAME is a model that `export.py --list` shows. Models are processed one after the other; results go
+to FOLDER/results/NAME. A model that has results of the same recordings and code is skipped, so an interrupted run can
+be continued. A model that fails does not stop the others. Exit code 1 if a model failed or a text differs from NeMo's
+by more than a near tie.
 """
 
 from __future__ import annotations
@@ -25,15 +26,24 @@ from benchmark.core.constants import EXPORT_PYTHON, EXPORT_SCRIPT, ROOT
 from benchmark.core.results_folder import write_text
 from nemo_triton.contract import Part
 from verification.full_size.architectures import ARCHITECTURES
-from verification.full_size.records import is_done
+from verification.full_size.records import RECORDINGS_HELP, is_done
 
 CODE = ("export_scripts", "server", "nemo_triton")
-"""Folders whose code the results depend on."""
+"""Folders whose code changes the results."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is the same for all models. `recordings`: how many, all where it is None."""
+    """Settings that all models share.
+
+    Attributes:
+        export_python: Python of the export environment.
+        serve_python: Python of the serving environment.
+        folder: Folder for checkpoints, model repository and results.
+        manifest: Recordings.
+        recordings: Number of recordings to use; None for all.
+        at_once: Concurrent requests.
+    """
 
     export_python: Path
     serve_python: Path
@@ -44,7 +54,7 @@ class Run:
 
     @property
     def repository(self) -> Path:
-        """Where models are exported to."""
+        """The model repository."""
         return self.folder / "repository"
 
     def checkpoint(self, name: str) -> Path:
@@ -56,26 +66,51 @@ class Run:
         return self.folder / "results" / name
 
     def settings(self) -> dict[str, object]:
-        """What results must have been made with."""
+        """The settings that results depend on. Results of other settings are not reused."""
         speech = hashlib.sha256(self.manifest.read_bytes()).hexdigest()
         return {"manifest": speech, "recordings": self.recordings, "at_once": self.at_once, "code": _code_digest()}
 
 
 class StepFailed(Exception):
-    """The message says which."""
+    """A step that ended with an error; the message names it."""
 
 
 @click.command(help=__doc__)
-@click.argument("names", type=click.Choice(list(ARCHITECTURES)), nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All models, the smallest first.")
-@click.option("--folder", type=click.Path(path_type=Path), required=True)
-@click.option("--manifest", type=click.Path(exists=True, path_type=Path), required=True)
+@click.argument("names", metavar="NAME...", type=click.Choice(list(ARCHITECTURES)), nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Verify all models, the smallest first.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for checkpoints, model repository and results.",
+)
+@click.option("--manifest", type=click.Path(exists=True, path_type=Path), required=True, help="Recordings to use.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Markdown file to write.")
-@click.option("--recordings", type=click.IntRange(1), help="Only so many, spread over their lengths.")
-@click.option("--at-once", type=click.IntRange(1), default=16, show_default=True, help="Requests in flight.")
-@click.option("--clean", is_flag=True, help="Remove a model's checkpoint and stages when its results are there.")
-@click.option("--export-python", type=click.Path(path_type=Path), default=EXPORT_PYTHON)
-@click.option("--serve-python", type=click.Path(path_type=Path), default=Path(".venv/serve/bin/python"))
+@click.option("--recordings", type=click.IntRange(1), help=RECORDINGS_HELP)
+@click.option(
+    "--concurrency",
+    "--at-once",
+    "at_once",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Concurrent requests.",
+)
+@click.option("--clean", is_flag=True, help="Remove the checkpoint and stages of a model once it has results.")
+@click.option(
+    "--export-python",
+    type=click.Path(path_type=Path),
+    default=EXPORT_PYTHON,
+    show_default=True,
+    help="Python of the export environment.",
+)
+@click.option(
+    "--serve-python",
+    type=click.Path(path_type=Path),
+    default=Path(".venv/serve/bin/python"),
+    show_default=True,
+    help="Python of the serving environment.",
+)
 def main(
     names: tuple[str, ...],
     every: bool,
@@ -104,12 +139,12 @@ def main(
     compare = [*_program(export_python, "compare"), *done, "--folder", str(folder), "--out", str(out)]
     differs = bool(done) and subprocess.run(compare).returncode != 0
     for name in failed:
-        click.echo(f"{name}: failed, and is not in the table", err=True)
+        click.echo(f"{name}: failed; not in the table (see the error above)", err=True)
     sys.exit(1 if failed or differs else 0)
 
 
 def _verified(run: Run, name: str, clean: bool) -> bool:
-    """Whether the model's results are there, if need be after making them."""
+    """Make the model's results unless they exist. Returns whether they exist now."""
     marker, settings = run.results(name) / "complete.json", run.settings()
     if not (marker.exists() and json.loads(marker.read_text()) == settings):
         marker.unlink(missing_ok=True)
@@ -127,7 +162,7 @@ def _verified(run: Run, name: str, clean: bool) -> bool:
 
 
 def make_results(run: Run, name: str) -> None:
-    """Raises StepFailed."""
+    """Run all steps of one model. Raises StepFailed."""
     checkpoint, results = run.checkpoint(name), run.results(name)
     speech = ["--manifest", str(run.manifest)]
     if run.recordings:
@@ -137,7 +172,7 @@ def make_results(run: Run, name: str) -> None:
     _export(run, name)
     transcripts = _program(run.export_python, "nemo_transcripts")
     _step([*transcripts, str(checkpoint), *speech, "--out", str(results / "nemo.jsonl")])
-    serve = ["--repository", str(run.repository), *speech, "--out", str(results), "--at-once", str(run.at_once)]
+    serve = ["--repository", str(run.repository), *speech, "--out", str(results), "--concurrency", str(run.at_once)]
     _step([*_program(run.serve_python, "serve_and_collect"), name, *serve])
     if ARCHITECTURES[name].is_transducer:
         judge = _program(run.export_python, "judge_transducer")
@@ -145,7 +180,7 @@ def make_results(run: Run, name: str) -> None:
 
 
 def _export(run: Run, name: str) -> None:
-    """Publish the model, unless that was done by the same code, and note what it took."""
+    """Export the model and record time and memory, unless the same code has exported it already."""
     measured, digest = run.results(name) / "export.json", _code_digest()
     published = run.repository / name / "config.pbtxt"
     checkpoint = run.checkpoint(name)
@@ -163,10 +198,10 @@ def _program(python: Path, name: str) -> list[str]:
 
 
 def _step(command: list[str]) -> tuple[float, int]:
-    """Run it; the seconds it took and the bytes of memory that it had at most. Raises StepFailed."""
+    """Run a command. Returns its seconds and its peak memory in bytes. Raises StepFailed."""
     started = time.monotonic()
     process = subprocess.Popen(command)
-    # wait4, since the usage of all children together would be that of the largest so far.
+    # wait4 reports this child only. RUSAGE_CHILDREN would report the largest child so far.
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -176,7 +211,7 @@ def _step(command: list[str]) -> tuple[float, int]:
 
 
 def remove_model(run: Run, name: str) -> None:
-    """Checkpoint and the stages that are this model's own; what models share stays."""
+    """Remove the checkpoint and the stages that only this model uses; shared stages stay."""
     run.checkpoint(name).unlink(missing_ok=True)
     for model in (name, *(part.of(name) for part in Part)):
         shutil.rmtree(run.repository / model, ignore_errors=True)
