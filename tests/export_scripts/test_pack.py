@@ -1,4 +1,4 @@
-"""Packed repositories of seeded weights, and encoders in PyTorch: parts of the GPU benchmark that need NeMo."""
+"""The parts of the GPU benchmark that need NeMo: packed repositories of seeded weights, and encoders in PyTorch."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_encoders_in_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(pytorch_encoder, "build_encoder", tiny_or_unknown)
     monkeypatch.setattr(pytorch_encoder, "machine_rates", lambda device: {})
     monkeypatch.setattr(pytorch_encoder, "batch_lengths", lambda size, number: [0.5 + number] * size)
-    # Most CPUs take seconds for a product of bfloat16.
+    # A bfloat16 product takes seconds on most CPUs.
     monkeypatch.setattr(pytorch_encoder, "AUTOCAST", {"fp32": None})
     out = tmp_path / "pytorch.json"
     flags = ["--batch", "2", "--batch", "1", "--batches", "2", "--seconds", "0.01", "--out", str(out)]

@@ -1,4 +1,4 @@
-"""RNNT decoding in the graph, against NeMo's greedy_batch on the same encodings."""
+"""RNNT decoding in the graph, compared with NeMo's greedy_batch on the same encodings."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ WIDTH, PIECES = 20, 30
 LETTERS = tuple(chr(ord("a") + piece % 26) for piece in range(PIECES))
 Encoded = npt.NDArray[np.float32]
 Decoded = tuple[str, list[int], list[int]]
-"""Text, tokens and the frames where they were found."""
+"""Text, tokens and their frames."""
 
 
 class Model:
-    """Prediction network, joint and greedy search of NeMo, as its models hold them."""
+    """NeMo's prediction network, joint and greedy search, with the attributes of its models."""
 
     def __init__(self, layers: int, activation: str, max_symbols: int) -> None:
         torch.manual_seed(11)
@@ -101,7 +101,7 @@ def test_items_without_frames(model: Model, graph: ort.InferenceSession) -> None
     assert decode(model, graph, [nothing, something, nothing])[1] == by_nemo(model, something)
 
 
-def test_blank_all_along(model: Model) -> None:
+def test_only_blanks(model: Model) -> None:
     with torch.no_grad():
         model.joint.joint_net[-1].bias[-1] = 1000.0
         pieces = Pieces(LETTERS, LETTERS, (True,) * PIECES, frozenset())
@@ -112,7 +112,7 @@ def test_blank_all_along(model: Model) -> None:
 
 @pytest.mark.parametrize(("lead", "is_tie"), [(1e-4, True), (1e-2, False)])
 def test_only_a_close_choice_is_a_tie(lead: float, is_tie: bool) -> None:
-    """A second label that is all but the first; ours takes the second where NeMo takes the first."""
+    """Two labels are nearly equal; NeMo chooses the first and the export the other."""
     model = Model(1, "relu", 10)
     output = model.joint.joint_net[-1]
     (encoded,) = encodings(60)
@@ -133,8 +133,8 @@ def test_only_a_close_choice_is_a_tie(lead: float, is_tie: bool) -> None:
 @pytest.mark.parametrize(
     ("part", "complaint"),
     [
-        ("norm", "normalization_mode must be null"),
-        ("extra", "only plain RNNT can be exported"),
+        ("norm", "only decoder.normalization_mode null can be exported"),
+        ("extra", "num_extra_outputs is 5: a TDT or multi-blank model can't be exported"),
         ("stateless", "only RNNTDecoder can be exported"),
     ],
 )
