@@ -1,4 +1,4 @@
-"""A percentage on the command line: 2% or 0.02."""
+"""A percentage on the command line, as 2% or as 0.02."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import click
 
 
 def percentage(text: str) -> float:
-    """Read a percentage as a number from 0 to 1.
+    """Read a number from 0 to 1.
 
     Raises:
-        click.BadParameter: anything else. A bare 2, which may mean 2%, would be 200%.
+        click.BadParameter: for anything else. A bare 2 may be meant as 2%, and would be 200%.
     """
     number = text.strip()
     try:
@@ -17,5 +17,5 @@ def percentage(text: str) -> float:
     except ValueError:
         value = float("nan")
     if not 0 <= value <= 1:
-        raise click.BadParameter(f"{text!r} is not between 0% and 100%; for two percent write 2% or 0.02.")
+        raise click.BadParameter(f"{text!r} is not between 0% and 100%; write 2% or 0.02 for two in a hundred.")
     return value

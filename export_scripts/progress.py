@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES, TestSet
+from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES
 from export_scripts.errors import ExportError
 from export_scripts.export_checkpoint import ExportSettings, export_checkpoint
 
@@ -50,13 +50,13 @@ def export_each(sources: Sequence[str], settings: ExportSettings) -> dict[str, E
 
 LIST_NOTES = """\
 MB: weights as float32. WER %: NVIDIA's figures, no language model, LibriSpeech
-test-clean / test-other; dev: dev-clean / dev-other; MLS: MLS test-other.
+test-clean / test-other (dev: dev-clean / dev-other), or the set that is named.
 
 Other checkpoints of these classes export too, by their name or file:
 FastConformer CTC and RNNT, Conformers of other sizes, your own models.
 Not exported: TDT, hybrid, Canary and streaming models, and encoders over 2 GiB.
 docs/export.md says what to do then."""
-_SHORT_SETS: dict[TestSet, str] = {"test-clean/other": "", "dev-clean/other": "dev", "MLS test-other": "MLS"}
+_SHORT_SETS = {"test-clean/other": "", "dev-clean/other": "dev"}
 
 
 def catalogue_table() -> Table:
@@ -71,6 +71,6 @@ def catalogue_table() -> Table:
         for model in CATALOGUE:
             if model.family == family:
                 rates = " / ".join(str(rate) for rate in model.word_error_rates)
-                wer = f"{rates} {_SHORT_SETS[model.measured_on]}".rstrip()
+                wer = f"{rates} {_SHORT_SETS.get(model.measured_on, model.measured_on)}".rstrip()
                 table.add_row(f"  {model.name}", f"{model.parameters:.1f} M", f"{model.megabytes:.0f}", wer)
     return table
