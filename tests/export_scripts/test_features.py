@@ -95,10 +95,10 @@ def test_equals_nemo_in_ragged_batches(settings: dict[str, Any], edges: Edges, s
     nemo = nemo_front_end(**settings)
     exported = run(session(front_end_of(nemo, edges)), signals)
     for samples, features in zip(signals, exported, strict=True):
-        truth = by_nemo(nemo, samples, edges)
-        assert features.shape == truth.shape
-        scale = max(1.0, float(np.abs(truth).max()) / 100)
-        np.testing.assert_allclose(features, truth, atol=TOLERANCE * scale, rtol=0)
+        expected = by_nemo(nemo, samples, edges)
+        assert features.shape == expected.shape
+        scale = max(1.0, float(np.abs(expected).max()) / 100)
+        np.testing.assert_allclose(features, expected, atol=TOLERANCE * scale, rtol=0)
 
 
 @pytest.mark.parametrize("edges", ["zero", "reflect"])
@@ -127,19 +127,19 @@ def test_equals_nemo_2_4() -> None:
     file = SHARED / "nemo" / "features_nemo_2.4.0.npz"
     if not file.exists():
         pytest.skip(f"no {file}")
-    truth = np.load(file)
+    saved = np.load(file)
     for mels, window in ((64, 320), (80, 400)):
-        names = [name.partition("/")[2] for name in truth if name.startswith(f"mel{mels}/")]
+        names = [name.partition("/")[2] for name in saved if name.startswith(f"mel{mels}/")]
         batch = [
-            truth[f"audio/{name}"]
-            if f"audio/{name}" in truth
+            saved[f"audio/{name}"]
+            if f"audio/{name}" in saved
             else soundfile.read(next((SPEECH / "read").rglob(f"{name}.*")), dtype="int16")[0]
             for name in names
         ]
         assert len(names) == 7
-        ours = run(session(front_end_of(nemo_front_end(mels, window), "reflect")), batch)
-        for name, features in zip(names, ours, strict=True):
-            expected = truth[f"mel{mels}/{name}"].T
+        stage_features = run(session(front_end_of(nemo_front_end(mels, window), "reflect")), batch)
+        for name, features in zip(names, stage_features, strict=True):
+            expected = saved[f"mel{mels}/{name}"].T
             assert len(features) <= len(expected) < len(features) + 16, "NeMo pads to a multiple of 16"
             np.testing.assert_allclose(features, expected[: len(features)], atol=TOLERANCE, rtol=0)
 

@@ -87,12 +87,12 @@ def by_nemo(model: Model, encoded: Encoded) -> Decoded:
 
 def test_tokens_and_frames_are_nemos(model: Model, graph: ort.InferenceSession) -> None:
     batch = encodings(61, 5, 1, 4, 40, 2, 3, 17)
-    truth = [by_nemo(model, item) for item in batch]
-    assert sum(len(tokens) for _, tokens, _ in truth) > 40
-    most_at_a_frame = max(count for _, _, frames in truth for count in Counter(frames).values())
+    nemo = [by_nemo(model, item) for item in batch]
+    assert sum(len(tokens) for _, tokens, _ in nemo) > 40
+    most_at_a_frame = max(count for _, _, frames in nemo for count in Counter(frames).values())
     assert most_at_a_frame > 1 or model.decoding.decoding.max_symbols == 1
-    assert decode(model, graph, batch) == truth
-    assert [decode(model, graph, [item])[0] for item in batch] == truth
+    assert decode(model, graph, batch) == nemo
+    assert [decode(model, graph, [item])[0] for item in batch] == nemo
 
 
 def test_items_without_frames(model: Model, graph: ort.InferenceSession) -> None:
@@ -126,8 +126,8 @@ def test_only_a_close_choice_is_a_tie(lead: float, is_tie: bool) -> None:
     decoder = RnntDecoder(model)
     assert not decoder.differs_by_a_tie(scores, np.array(tokens), np.array(frames), scores), "nothing differs"
     place = tokens.index(first)
-    ours = np.array([*tokens[:place], second, *tokens[place + 1 :]])
-    assert decoder.differs_by_a_tie(scores, ours, np.array(frames), scores) == is_tie
+    exported = np.array([*tokens[:place], second, *tokens[place + 1 :]])
+    assert decoder.differs_by_a_tie(scores, exported, np.array(frames), scores) == is_tie
 
 
 @pytest.mark.parametrize(
