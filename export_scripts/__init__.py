@@ -1,6 +1,6 @@
-"""Writes model repositories from NeMo checkpoints, and checks them."""
+"""Write model repositories from NeMo checkpoints, and check them."""
 
 import os
 
-# Before onnxruntime is imported: its official builds tell Microsoft of the machine and the process that it runs in.
+# Set before onnxruntime is imported: its official builds report machine and process to Microsoft.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

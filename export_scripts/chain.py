@@ -1,4 +1,4 @@
-"""A checkpoint as the chain of stages that serves it."""
+"""The stages that serve a checkpoint, in order."""
 
 from __future__ import annotations
 
@@ -28,13 +28,17 @@ def write_recognizer(
     *,
     prepare: Conversion = unchanged,
 ) -> None:
-    """Write the stages and the ensemble `checkpoint.name`, and of a CTC model one with log-probs, into `folder`.
+    """Write a recognizer's stages and ensembles into `folder`.
 
-    Two, because Triton computes every output that an ensemble names, requested or not: in one ensemble each request
-    would pay for copying log-probs that few clients need.
+    A CTC model gets another ensemble with log-probs. Triton computes every output of an ensemble, requested or not, so
+    with a single ensemble each request would pay for copying log-probs.
 
     Args:
-        prepare: done to the traced encoder before it is put into its precision
+        folder: gets one subfolder per model
+        checkpoint: to write
+        serving: how Triton runs the stages
+        precision: numbers in which the encoder computes
+        prepare: changes the traced encoder before it is converted to its precision
     """
     configs = []
     for stage in _stages(checkpoint, serving, precision, prepare):
@@ -51,7 +55,7 @@ def write_recognizer(
 
 
 def ensembles(checkpoint: Checkpoint) -> dict[str, tuple[Tensor, ...]]:
-    """The ensembles of a recognizer by name, and their outputs."""
+    """A recognizer's ensembles: name -> outputs."""
     decoder = checkpoint.decoder
     outputs: dict[str, tuple[Tensor, ...]] = {checkpoint.name: TRANSCRIPT}
     if decoder.scores_are_served:

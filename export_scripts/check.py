@@ -2,9 +2,10 @@
 
     python export_scripts/check.py model_repository
 
-Looks at every model of the repository: types and dims of a configuration against its graph, by the
-rules of Triton's onnxruntime backend, and the wiring of ensembles against their steps. Needs neither
-NeMo nor a server. Exit code 0 where all agree, 1 where something does not, 2 for a bad argument.
+Compares the types and dims of each configuration with its graph, by the rules of Triton's onnxruntime
+backend, and the wiring of each ensemble with its steps. Needs neither NeMo nor a server.
+
+Exit code 0: all agree. 1: something does not, one line each. 2: a bad argument.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ try:
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":
         raise
-    # From this file's folder: the package export_scripts may be what is missing.
+    # Imported from this folder, since the package export_scripts itself may be missing.
     from missing_package import report
 
     sys.exit(report(missing))
@@ -30,7 +31,7 @@ except ModuleNotFoundError as missing:
 def main(repository: Path) -> None:
     models = models_in(repository)
     if not models:
-        click.echo(f"error: {repository}: holds no models", err=True)
+        click.echo(f"error: {repository}: no models in this folder; name a model repository", err=True)
         sys.exit(2)
     problems = check_repository(repository)
     for problem in problems:

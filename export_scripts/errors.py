@@ -1,9 +1,9 @@
-"""What the user of the export can put right."""
+"""Errors that a user of the export can fix."""
 
 
 class ExportError(Exception):
-    """One clear line: what is wrong, with which file, model or field, and what would mend it."""
+    """One line: what is wrong, in which file, model or field, and what to do."""
 
 
 class ParityError(ExportError):
-    """The exported models do not give NeMo's results."""
+    """The exported models don't give NeMo's results."""

@@ -1,13 +1,13 @@
 """Export NeMo recognizers into a Triton model repository.
 
-    python export_scripts/export.py CHECKPOINT... --repository model_repository
+    python export_scripts/export.py CHECKPOINT... --repository FOLDER
 
-A CHECKPOINT is a local .nemo file, the name of a pretrained model, which NeMo downloads, or a pattern of names such as
-'stt_en_citrinet_*'. Each becomes a chain of ONNX models and an ensemble of the checkpoint's name. It is compared with
-NeMo on a set of recordings before it is published. Where anything fails, nothing of it is published, and the next
-CHECKPOINT is exported.
+A CHECKPOINT is a .nemo file, the name of a pretrained model, which NeMo downloads, or a pattern of listed names such as
+'stt_en_citrinet_*'. Each becomes a recognizer of that name: a chain of ONNX models, from audio to text. Its transcripts
+are compared with NeMo's before it is published. If anything fails, nothing of that checkpoint is published, and the
+next one is exported. docs/export.md says which models work, and when to use which option.
 
-Exit code 0: all were exported. 1: a model differs from NeMo, changes more words than allowed, or one of --all or of a
+Exit code 0: all were exported. 1: a model differs from NeMo, changes more words than allowed, or one of --all or a
 --family is missing. 2: a CHECKPOINT can't be read or exported, or the repository can't be written. 130: interrupted.
 """
 
@@ -39,7 +39,7 @@ try:
         Precision,
         PrecisionName,
     )
-    from export_scripts.progress import catalogue_table, export_each
+    from export_scripts.progress import LIST_NOTES, catalogue_table, export_each
     from export_scripts.recordings import NO_RECORDINGS, read_recordings
     from export_scripts.repository.config import MAX_BATCH_SIZES, Serving
     from export_scripts.repository.durations import read_lengths
@@ -49,89 +49,100 @@ try:
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":
         raise
-    # From this file's folder: the package export_scripts may be what is missing.
+    # Imported from this folder, since the package export_scripts itself may be missing.
     from missing_package import report
 
     sys.exit(report(missing))
 
-LIST_WIDTH = 150
+LIST_WIDTH = 80
 
 
 @click.command(help=__doc__)
 @click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help=f"Export all {len(CATALOGUE)} models of the catalogue.")
+@click.option("--all", "everything", is_flag=True, help=f"Export all {len(CATALOGUE)} listed models.")
 @click.option(
-    "--family", "families", type=click.Choice(list(NEMO_CLASSES)), multiple=True, help="Export a family of them."
+    "--family",
+    "families",
+    type=click.Choice(list(NEMO_CLASSES)),
+    multiple=True,
+    help="Export all listed models of a family; repeat it for more families.",
 )
-@click.option("--list", "only_list", is_flag=True, help="Show the catalogue instead of exporting.")
-@click.option("--repository", type=click.Path(path_type=Path), help="Model repository to write.")
+@click.option(
+    "--list", "only_list", is_flag=True, help="List models with size and published word error rate, and exit."
+)
+@click.option(
+    "--repository", type=click.Path(path_type=Path), help="Model repository to write; it is created if needed."
+)
 @click.option(
     "--target",
     type=click.Choice(list(MAX_BATCH_SIZES)),
     default="cpu",
     show_default=True,
-    help="What the models are tuned for: `gpu` takes larger batches, cuts them into fewer buckets, and turns "
-    "convolutions into matrix products. Either target runs on both, with the same texts.",
+    help="Hardware to tune for; use gpu if the server has one. gpu: larger batches, fewer length buckets, convolutions "
+    "as matrix products. Either runs on both, with the same texts.",
 )
 @click.option(
     "--max-batch-size",
     type=click.IntRange(1),
-    help="Requests that encoder and decoder take at once.  [default: "
+    help="Largest batch of encoder and decoder, in requests. Smaller saves memory, larger raises throughput on a GPU. "
+    "Shared stages keep the default.  [default: "
     + ", ".join(f"{size} for {target}" for target, size in MAX_BATCH_SIZES.items())
-    + "; shared stages always take the default]",
+    + "]",
 )
 @click.option(
     "--queue-delay-us",
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="How long a request may wait for others to share its batch, in microseconds.",
+    help="Longest wait for a fuller batch, in microseconds. Raise it on a busy GPU: higher throughput, higher latency.",
 )
 @click.option(
     "--encoders",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Instances of the encoder, each with its own copy of the model; on a server with GPUs, this many per GPU. "
-    "On a CPU, one instance per core with one thread each gives the highest throughput under load.",
+    help="Encoder instances, each with its own copy of the weights; with GPUs, this many per GPU. For the highest "
+    "throughput on a CPU use one per core, with --encoder-threads 1.",
 )
 @click.option(
     "--encoder-threads",
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Threads per encoder on a CPU. 0 uses all cores: lowest latency for a single request.",
+    help="Threads per encoder instance on a CPU. 0 uses all cores: lowest latency for a single request.",
 )
 @click.option(
     "--accelerator",
     type=click.Choice(["cuda", "tensorrt"]),
     default="cuda",
     show_default=True,
-    help="What runs the encoder on a GPU. A server without a GPU serves the same repository.",
+    help="What runs the encoder on a GPU. tensorrt builds its engines while the model loads. A server without a GPU "
+    "serves the same repository.",
 )
 @click.option(
     "--decoder-device",
     type=click.Choice(["cpu", "gpu"]),
     default="cpu",
     show_default=True,
-    help="Where the decoder runs if the server has a GPU. cpu: it decodes while the GPU encodes the next batch. "
-    "gpu: the text is then made by another stage, NAME_text, on the CPU.",
+    help="Where the decoder runs on a server with a GPU. cpu: it decodes while the GPU encodes the next batch. gpu: "
+    "try it if CPU cores are the limit; an added stage NAME_text writes the text on the CPU.",
 )
 @click.option(
     "--lengths",
     type=click.Path(path_type=Path),
-    help="Manifest with the durations that TensorRT's engines are built for.  [default: 1 to 35 s]",
+    help="For tensorrt: manifest whose shortest and longest duration the engines are built for.  [default: 1 to 35 s]",
 )
 @click.option(
     "--engine-cache",
     default=ENGINE_CACHE,
     show_default=True,
-    help="Where the server keeps TensorRT's engines; a relative folder is relative to where it was started.",
+    help="For tensorrt: folder where the server keeps its engines, relative to where tritonserver is started.",
 )
 @click.option(
     "--probes",
     type=click.Path(path_type=Path),
-    help="Folder of recordings, or manifest, to compare with NeMo on, instead of some of the demo's.",
+    help="Folder or manifest of recordings on which to compare with NeMo; use your own speech. Transcripts aren't "
+    "needed.  [default: recordings of the demo]",
 )
 @click.option(
     "--precision",
@@ -139,22 +150,27 @@ LIST_WIDTH = 150
     type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
-    help=f"Of the encoder. {'; '.join(f'{name} {RULES[name].purpose}' for name in REDUCED)}.",
+    help=f"Numbers in which the encoder computes. {'; '.join(f'{name} {RULES[name].purpose}' for name in REDUCED)}.",
 )
 @click.option(
     "--max-word-change",
     type=percentage,
     metavar="PERCENTAGE",
-    help=f"{' and '.join(REDUCED)} exports fail if they change more than this part of NeMo's words, as 2% or 0.02.  "
+    help=f"{' and '.join(REDUCED)} exports fail if they change more of NeMo's words than this; write 2% or 0.02.  "
     f"[default: {', '.join(f'{100 * MAX_WORD_CHANGE[name]:g}% for {name}' for name in REDUCED)}]",
 )
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
-    help=f"Folder of recordings, or manifest, from which {' and '.join(CALIBRATED)} learns the ranges of activations.  "
-    "[default: the probes]",
+    help=f"For {' and '.join(CALIBRATED)}: folder or manifest of recordings that set the ranges of activations. Use "
+    "other recordings than the probes, or too few changed words are counted.  [default: the probes]",
 )
-@click.option("--name-suffix", default="", metavar="TEXT", help="Added to the names, as _int8 in coffee_ctc_int8.")
+@click.option(
+    "--name-suffix",
+    default="",
+    metavar="TEXT",
+    help="Added to each name, so that several exports of a checkpoint serve side by side: _int8 makes coffee_ctc_int8.",
+)
 def main(
     checkpoints: tuple[str, ...],
     everything: bool,
@@ -174,24 +190,25 @@ def main(
 ) -> None:
     if only_list:
         Console(width=LIST_WIDTH).print(catalogue_table())
+        click.echo(f"\n{LIST_NOTES}")
         return
     _check_precision(precision_name, target, max_word_change, calibration)
     if repository is None:
         raise click.UsageError("Missing option '--repository'.")
     sources, unknown_patterns = select(checkpoints, families, everything)
     for pattern in unknown_patterns:
-        click.echo(f"error: {pattern}: fits none of the models in the catalogue, see --list", err=True)
+        click.echo(f"error: {pattern}: matches no listed model; see --list", err=True)
     if not sources and not unknown_patterns:
-        raise click.UsageError("Name a CHECKPOINT, a --family or --all.")
+        raise click.UsageError("Give a CHECKPOINT, a --family or --all.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.disable(logging.ERROR)
     warnings.simplefilter("ignore")
     try:
         check_suffix(name_suffix)
-        # A percentage of words needs many of them.
+        # A percentage of changed words needs many words, so reduced precisions use all recordings.
         recordings = read_probes(probes, most=None) if precision_name in REDUCED else read_probes(probes)
         limit = MAX_WORD_CHANGE[precision_name] if max_word_change is None else max_word_change
-        learnt = read_recordings(calibration) if calibration else recordings.recordings
+        calibrating = read_recordings(calibration) if calibration else recordings.recordings
         settings = ExportSettings(
             repository=repository,
             serving=Serving(
@@ -201,11 +218,11 @@ def main(
                 **serving,
             ),
             probes=recordings,
-            precision=Precision(precision_name, limit, learnt if precision_name in CALIBRATED else NO_RECORDINGS),
+            precision=Precision(precision_name, limit, calibrating if precision_name in CALIBRATED else NO_RECORDINGS),
             suffix=name_suffix,
         )
         with publishing(repository):
-            pass  # A repository that can't be written is known before NeMo is loaded.
+            pass  # Fails early if the repository can't be written, before NeMo is loaded.
     except ExportError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
@@ -222,12 +239,12 @@ def _check_precision(
 ) -> None:
     if max_word_change is not None and name not in REDUCED:
         raise click.UsageError(
-            f"--max-word-change is for --precision {' and '.join(REDUCED)}; in {name} texts are NeMo's."
+            f"--max-word-change is for --precision {' and '.join(REDUCED)}; {name} has NeMo's words. Leave it out."
         )
     if target == "gpu" and RULES[name].cpu_only:
-        raise click.UsageError(f"--precision {name} is for CPUs; leave out --target gpu.")
+        raise click.UsageError(f"--precision {name} runs on CPUs only; leave out --target gpu.")
     if calibration is not None and name not in CALIBRATED:
-        raise click.UsageError(f"--calibration is for --precision {' and '.join(CALIBRATED)}.")
+        raise click.UsageError(f"--calibration is for --precision {' and '.join(CALIBRATED)}; leave it out.")
 
 
 if __name__ == "__main__":

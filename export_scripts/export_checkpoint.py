@@ -1,4 +1,4 @@
-"""One checkpoint from its file into a model repository: open, write the stages, compare with NeMo, publish."""
+"""Export one checkpoint: open it, write its stages, compare them with NeMo, publish them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from export_scripts.errors import ExportError
 from export_scripts.precision.choice import FP32, Precision
 from export_scripts.repository.config import Serving
 from export_scripts.repository.existing import Existing, find_existing
-from export_scripts.repository.publish import publishing
+from export_scripts.repository.publish import check_size, publishing
 from export_scripts.repository.validate import check_repository
 from export_scripts.verify.probes import Probes
 from nemo_triton.contract import Part
@@ -22,8 +22,12 @@ from nemo_triton.contract import Part
 class ExportSettings:
     """Where checkpoints are exported to, and how.
 
-    probes: to compare with NeMo on
-    suffix: added to each checkpoint's name
+    Attributes:
+        repository: model repository to write
+        serving: how Triton runs the stages
+        probes: recordings on which the export is compared with NeMo
+        precision: numbers in which the encoder computes
+        suffix: added to each recognizer's name
     """
 
     repository: Path
@@ -34,57 +38,81 @@ class ExportSettings:
 
 
 def export_checkpoint(source: str, settings: ExportSettings, report: Callable[[str], None] = lambda part: None) -> str:
-    """Export one checkpoint and publish it. Where anything fails, the repository stays as it was.
+    """Export one checkpoint and publish it. If anything fails, the repository stays unchanged.
 
     Args:
-        source: a .nemo file or the name of a pretrained model
-        report: called with the name of each part of the work as it begins
+        source: .nemo file or name of a pretrained model
+        settings: see ExportSettings
+        report: called with the name of each step when it begins
 
     Returns:
-        A line that sums up its parity with NeMo and what it replaced.
+        One line: the comparison with NeMo, and the model that was replaced.
 
     Raises:
-        ExportError: where the checkpoint can't be exported or differs from NeMo.
+        ExportError: the checkpoint can't be exported.
+        ParityError: the export differs from NeMo.
     """
     repository = settings.repository
     with publishing(repository) as folder:
-        report("loads NeMo and the checkpoint")
+        report("loading NeMo and the checkpoint")
         checkpoint = open_checkpoint(source, settings.suffix)
         existing = find_existing(repository, checkpoint.name)
         _check_replaceable(source, checkpoint, existing)
-        # Both import NeMo and PyTorch, which take half a minute that a wrong argument need not cost.
+        _check_size(source, checkpoint, settings.precision)
+        # Imported late: NeMo and PyTorch take half a minute, and a wrong argument should fail before that.
         from export_scripts.chain import ensembles, write_recognizer
         from export_scripts.verify.parity import verify
 
-        report("writes the stages")
+        report("writing the stages")
         write_recognizer(folder, checkpoint, settings.serving, settings.precision)
         _check_fits(source, repository, folder)
-        report("compares with NeMo")
+        report("comparing with NeMo")
         parity = verify(checkpoint, folder, settings.probes, settings.precision)
         for ensemble in ensembles(checkpoint):
             parity.publish(folder / ensemble)
         line = parity.summary()
         if existing:
-            line += f"; replaced {existing.described(parity.checkpoint_sha256)}"
+            line += f"; replaced {existing.describe(parity.checkpoint_sha256)}"
         text = Part.TEXT.of(checkpoint.name)
         if (repository / text).exists() and not (folder / text).exists():
-            line += f"; {text}, of an earlier export, is no longer used and can be deleted"
+            line += f"; {text} is left from an earlier export and can be deleted"
         return line
 
 
 def _check_replaceable(source: str, checkpoint: Checkpoint, existing: Existing | None) -> None:
-    """Parts that only the other kind of recognizer has would be left behind and fit nothing."""
+    """Refuse to replace a CTC recognizer by an RNNT one, or the reverse: parts that only the old one has would remain.
+
+    Raises:
+        ExportError: the name is used by another kind of recognizer.
+    """
     kind = decoder_class(existing.nemo_class) if existing else None
     if existing and kind and kind is not type(checkpoint.decoder):
         raise ExportError(
-            f"{source}: {existing.name} is there already, from another checkpoint ({existing.nemo_class}): export to "
-            "another repository or give it another name by --name-suffix"
+            f"{source}: the repository has a {existing.name} of another class ({existing.nemo_class}); add a "
+            "--name-suffix or export to another repository"
         )
 
 
+def _check_size(source: str, checkpoint: Checkpoint, precision: Precision) -> None:
+    """Refuse a float32 encoder that is too large for one file, before it is traced.
+
+    Raises:
+        ExportError: see `check_size`.
+    """
+    weights = sum(parameter.numel() for parameter in checkpoint.model.encoder.parameters())
+    if precision.name == FP32.name:
+        check_size(source, 4 * weights)
+
+
 def _check_fits(source: str, repository: Path, folder: Path) -> None:
-    """Whether the new models in `folder` fit those that the repository has and keeps."""
+    """Refuse new models in `folder` that other models of the repository, such as own ensembles, don't fit.
+
+    Raises:
+        ExportError: with every new problem.
+    """
     known = set(check_repository(repository))
     problems = [problem for problem in check_repository(repository, folder) if problem not in known]
     if problems:
-        raise ExportError(f"{source}: does not fit the repository: {'; '.join(problems)}")
+        raise ExportError(
+            f"{source}: does not fit the repository ({'; '.join(problems)}); export to another repository"
+        )

@@ -1,4 +1,4 @@
-"""The error line of a command that is run by a Python without the packages that it needs."""
+"""The error line of a command that runs in a Python without the packages it needs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def report(missing: ModuleNotFoundError) -> int:
     A missing package usually means the wrong virtual environment. Say so instead of printing a traceback.
     """
     print(
-        f"error: there is no module {missing.name} in this Python; activate the environment for exports: "
-        ". .venv/export/bin/activate (see README.md, Install)",
+        f"error: no module {missing.name} in this Python; activate the environment for exports with "
+        "`. .venv/export/bin/activate` (docs/install.md)",
         file=sys.stderr,
     )
     return 2

@@ -1,4 +1,4 @@
-"""Speech that an export is compared on or learns from, and the trace that it leaves in the report."""
+"""Recordings for comparison and calibration, and what the report says about them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ from nemo_triton.manifest import Manifest, find_audio, read_manifest
 
 @dataclass(frozen=True)
 class Trace:
-    """Which recordings they were, for the report.
+    """Which recordings were used, for the report.
 
-    sha256: of the sorted SHA-256 digests, in hexadecimal, of each one's int16 samples; the order does not count
+    Attributes:
+        source: folder or manifest
+        recordings: how many
+        seconds: of audio in all
+        sha256: digest of the sorted hexadecimal SHA-256 digests of each recording's int16 samples, so that the order
+            makes no difference
     """
 
     source: str
@@ -30,9 +35,12 @@ class Trace:
 
 @dataclass(frozen=True)
 class Recordings:
-    """int16 signals [T] at 16 kHz.
+    """Audio in memory.
 
-    source: where they are from, fit for a report that others read; names: one for each signal
+    Attributes:
+        source: folder or manifest, without this machine's absolute path
+        signals: int16 [samples] each, 16 kHz
+        names: file name of each signal
     """
 
     source: str = "none"
@@ -48,11 +56,11 @@ class Recordings:
         return [hashlib.sha256(signal.astype("<i2").tobytes()).hexdigest() for signal in self.signals]
 
     def first(self, count: int | None) -> Recordings:
-        """So many of them; all where `count` is None."""
+        """The first `count` recordings; None: all."""
         return Recordings(self.source, self.signals[:count], self.names[:count])
 
     def count_in(self, others: Recordings) -> int:
-        """How many of them are also among `others`, by their samples."""
+        """How many recordings are also in `others`, compared by their samples."""
         known = set(others.digests)
         return sum(digest in known for digest in self.digests)
 
@@ -65,12 +73,12 @@ NO_RECORDINGS = Recordings()
 
 
 def read_recordings(source: Path) -> Recordings:
-    """Each audio file of a folder, or of each line of a manifest, at 16 kHz.
+    """Read the audio files of a folder or manifest, resampled to 16 kHz.
 
     Raises:
-        ExportError: naming the file and the manifest's line, where there are none or one can't be used.
+        ExportError: there is no recording, or one can't be used; names the file and the manifest's line.
     """
-    # Reports are read by others, who need not know where the folder lies on this machine.
+    # Reports are published: keep this machine's folders out of them.
     name = source.name if source.is_absolute() else str(source)
     listed = _listed(source)
     if listed.problems:
@@ -83,7 +91,7 @@ def read_recordings(source: Path) -> Recordings:
         except AudioError as error:
             raise ExportError(f"{where}{error}") from error
         if not len(samples):
-            raise ExportError(f"{where}{utterance.audio}: holds no samples; leave it out")
+            raise ExportError(f"{where}{utterance.audio}: has no samples; leave it out")
         signals.append(samples)
     return Recordings(name, tuple(signals), tuple(utterance.audio.name for utterance in listed.utterances))
 

@@ -1,4 +1,4 @@
-"""Random coffee orders in the wording of the speech-to-intent commands."""
+"""Random coffee orders, worded like the commands of the speech-to-intent benchmark."""
 
 from __future__ import annotations
 
@@ -44,7 +44,12 @@ SWEETENERS = ("brown sugar", "sugar", "sweetener")
 
 
 def random_order(rng: random.Random, shortest: bool = False) -> str:
-    """One order in lower case, 2 to about 22 words; `shortest` keeps it to a fragment."""
+    """One order in lower case, of 2 to about 22 words.
+
+    Args:
+        rng: source of randomness
+        shortest: return a fragment of an order instead
+    """
     kinds = [rng.choice(kind) for kind in (SIZES, SHOTS, ROASTS)]
     rng.shuffle(kinds)
     drink = [*kinds[: rng.choice((0, 1, 1, 2, 3))], rng.choice(DRINKS)]

@@ -1,4 +1,4 @@
-"""Utterances of a manifest as features in memory, perturbed in speed and noise, and batches of them."""
+"""Training data: utterances of a manifest, perturbed in speed and noise, as features in memory, and batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ FRAMES_PER_SECOND = 100
 
 @dataclass(frozen=True)
 class Utterance:
-    """One line of a manifest: float32 samples at 16 kHz and the words spoken."""
+    """One line of a manifest.
+
+    Attributes:
+        samples: float32 [samples] in [-1, 1), 16 kHz
+        text: the transcript
+    """
 
     samples: np.ndarray
     text: str
@@ -30,7 +35,12 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Example:
-    """Normalised log-mel, float16 [mels, frames], and the labels to find in it, int64 [characters]."""
+    """One training example.
+
+    Attributes:
+        features: float16 [mels, frames], normalised log-mel
+        labels: int64 [labels], of its transcript
+    """
 
     features: torch.Tensor
     labels: torch.Tensor
@@ -38,7 +48,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """features float32 [B, mels, longest], lengths int64 [B], labels laid end to end, label_lengths int64 [B]."""
+    """A padded batch.
+
+    Attributes:
+        features: float32 [B, mels, longest]
+        lengths: int64 [B], frames of each item
+        labels: int64 [N], of all items end to end
+        label_lengths: int64 [B], labels of each item
+    """
 
     features: torch.Tensor
     lengths: torch.Tensor
@@ -47,11 +64,11 @@ class Batch:
 
 
 def read_manifest(path: Path) -> list[Utterance]:
-    """Read the utterances of a manifest with texts.
+    """Read the utterances of a manifest with transcripts.
 
     Raises:
-        ManifestError: where a line can't be used.
-        AudioError: where a recording can't be read.
+        ManifestError: a line can't be used.
+        AudioError: a recording can't be read.
     """
     listed = manifest.read_manifest(path, text_required=True)
     if listed.problems:
@@ -64,7 +81,10 @@ def read_manifest(path: Path) -> list[Utterance]:
 
 
 def perturb(samples: np.ndarray, rng: random.Random) -> np.ndarray:
-    """Another speed (Ko et al. 2015, "Audio augmentation for speech recognition") and some noise."""
+    """Change the speed of samples float32 [samples], and add noise.
+
+    Source: Ko et al. 2015, "Audio augmentation for speech recognition".
+    """
     faster = soxr.resample(samples, SAMPLE_RATE, SAMPLE_RATE / rng.uniform(0.87, 1.13), quality="LQ")
     noise = np.random.default_rng(rng.randrange(2**32)).standard_normal(len(faster)).astype(np.float32)
     level = float(np.sqrt(np.mean(faster**2))) * 10 ** (-rng.uniform(12, 45) / 20)
@@ -74,7 +94,7 @@ def perturb(samples: np.ndarray, rng: random.Random) -> np.ndarray:
 
 @torch.no_grad()
 def features_of(model: Any, samples: np.ndarray) -> torch.Tensor:
-    """The model's own log-mel of one utterance, float16 [mels, frames]."""
+    """Features of one utterance by the model's own front end, float16 [mels, frames]."""
     signal = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))[None]
     features, length = model.preprocessor(input_signal=signal, length=torch.tensor([signal.shape[1]]))
     log_mel: torch.Tensor = features[0, :, : int(length)].half()
@@ -82,7 +102,13 @@ def features_of(model: Any, samples: np.ndarray) -> torch.Tensor:
 
 
 def batches(examples: Sequence[Example], seconds: float, rng: random.Random) -> Iterator[Batch]:
-    """All examples once, in batches of like length with at most `seconds` of padded audio each."""
+    """All examples once, in batches of similar length.
+
+    Args:
+        examples: to batch
+        seconds: most padded audio per batch
+        rng: source of randomness
+    """
     order = sorted(examples, key=lambda example: example.features.shape[1] * rng.uniform(0.85, 1.15))
     buckets: list[list[Example]] = [[]]
     longest = 0

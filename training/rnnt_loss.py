@@ -1,4 +1,4 @@
-"""The transducer loss in plain PyTorch, quick enough on a CPU for small vocabularies."""
+"""The RNNT loss in plain PyTorch, fast enough on a CPU for small vocabularies."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import torch
 def rnnt_loss(
     log_probs: torch.Tensor, labels: torch.Tensor, *, frames: torch.Tensor, label_lengths: torch.Tensor, blank: int
 ) -> torch.Tensor:
-    """Mean negative log-likelihood per label (Graves 2012, "Sequence transduction with recurrent neural networks").
+    """Mean negative log-likelihood per label.
 
-    The forward variable of a frame follows from the one before by a cumulative log-sum-exp over labels,
-    so that only frames are a loop.
+    A cumulative log-sum-exp over labels computes the forward variable of a frame from the previous frame, so the loop
+    runs over frames only.
 
     Args:
         log_probs: float32 [B, frames, labels + 1, classes]
         labels: int64 [B, labels]
         frames: int64 [B], valid frames of each item
         label_lengths: int64 [B], valid labels of each item
-        blank: its class
+        blank: class of the blank
+
+    Source: Graves 2012, "Sequence transduction with recurrent neural networks".
     """
     blanks = log_probs[..., blank]
     emits = log_probs[:, :, :-1].gather(3, labels[:, None, :, None].expand(-1, log_probs.shape[1], -1, 1)).squeeze(3)

@@ -1,7 +1,7 @@
-"""Speak random coffee orders with free voices, for training and for the demo.
+"""Synthesise random coffee orders with free voices, for training and for the demo.
 
-The voices are those of the Debian packages flite (CMU Flite, BSD-like licence) and espeak-ng
-(GPL-3; what it speaks is not covered by it). Each recording is 16 kHz mono 16-bit FLAC.
+Needs the Debian packages flite (CMU Flite, BSD-like licence) and espeak-ng (GPL-3, which doesn't cover the recordings).
+Writes FOLDER/manifest.jsonl and FLAC files, 16 kHz, mono, 16 bits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ESPEAK_VOICES = ("en-us", "en-us+f2", "en-us+m3", "en-gb", "en-gb+f4", "en-gb-sc
 
 
 def speak(text: str, voice: str, rate: float, wav: Path) -> None:
-    """Write `text` spoken by `voice` at `rate` times its ordinary speed to `wav`."""
+    """Write `text`, spoken by `voice` at `rate` times its normal speed, to the file `wav`."""
     if voice in FLITE_VOICES:
         command = ["flite", "-voice", voice, "--setf", f"duration_stretch={1 / rate:.3f}", "-t", text, "-o", str(wav)]
     else:
@@ -35,7 +35,7 @@ def speak(text: str, voice: str, rate: float, wav: Path) -> None:
 
 
 def read_aloud(text: str, voice: str, rng: random.Random) -> np.ndarray:
-    """int16 samples of `text`, with up to a second of faint noise around it."""
+    """Speech of `text`, int16 [samples], 16 kHz, with 0.1 to 1 s of faint noise at both ends."""
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "speech.wav"
         speak(text, voice, rng.uniform(0.85, 1.15), wav)
@@ -51,15 +51,18 @@ def read_aloud(text: str, voice: str, rng: random.Random) -> np.ndarray:
 
 @click.command(help=__doc__)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--count", default=500, show_default=True, help="Orders to speak.")
+@click.option("--count", default=500, show_default=True, help="Number of recordings.")
 @click.option(
-    "--fragments", default=0.0, show_default=True, help="Part of them that are fragments of 2-5 words, from 0 to 1."
+    "--fragments",
+    default=0.0,
+    show_default=True,
+    help="Fraction of recordings that are fragments of 2-5 words, 0 to 1.",
 )
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same orders.")
 def main(folder: Path, count: int, fragments: float, seed: int) -> None:
     for program in ("flite", "espeak-ng"):
         if shutil.which(program) is None:
-            raise click.UsageError(f"{program} is not installed (Debian package {program})")
+            raise click.UsageError(f"{program} is not installed; install the Debian package {program}")
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     voices = FLITE_VOICES + ESPEAK_VOICES

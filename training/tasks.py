@@ -1,4 +1,4 @@
-"""What training a NeMo model takes beyond the loop: its labels, its loss and its text."""
+"""Labels, loss and text of the two kinds of models that can be trained: CTC and RNNT."""
 
 from __future__ import annotations
 
@@ -17,22 +17,27 @@ from omegaconf import DictConfig, open_dict
 from rnnt_loss import rnnt_loss
 
 CTC_WEIGHT = 0.3
-"""Weight of the CTC loss that helps a transducer's encoder to find its alignments."""
+"""Weight of the CTC loss, which helps the encoder of an RNNT model to find alignments."""
 
 
 class Task(ABC):
-    """A model with what its kind needs. `parts` holds all that is trained, the model as `parts.model`."""
+    """A model to train.
+
+    Attributes:
+        model: NeMo's model
+        parts: all modules to train; the model is `parts.model`
+    """
 
     model: Any
     parts: torch.nn.Module
 
     @abstractmethod
     def labels_of(self, text: str) -> torch.Tensor:
-        """int64 [labels] to train on for a text."""
+        """Labels of a transcript, int64 [labels]."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> torch.Tensor:
-        """Scalar loss of a batch whose features are ready for the encoder."""
+        """Scalar loss of a batch."""
 
     @abstractmethod
     def decode(self, encoded: torch.Tensor, lengths: torch.Tensor) -> list[str]:
@@ -44,7 +49,7 @@ class Task(ABC):
 
 
 class CtcTask(Task):
-    """EncDecCTCModel with the characters of its config."""
+    """An EncDecCTCModel with the characters of its config."""
 
     def __init__(self, config: DictConfig) -> None:
         self.model = EncDecCTCModel(cfg=config)
@@ -65,14 +70,14 @@ class CtcTask(Task):
 
 
 class RnntTask(Task):
-    """EncDecRNNTBPEModel, with a CTC head on its encoder while it is trained."""
+    """An EncDecRNNTBPEModel, with a CTC head on its encoder during training."""
 
     def __init__(self, config: DictConfig, texts: Sequence[str]) -> None:
         config = copy.deepcopy(config)
         config.tokenizer.dir = train_tokenizer(texts, config.tokenizer.vocab_size)
         self.model = EncDecRNNTBPEModel(cfg=config)
         with open_dict(self.model.cfg):
-            # NeMo's transcribe() reads it from models with pieces.
+            # NeMo's transcribe() needs this setting in models with SentencePiece.
             self.model.cfg.validation_ds = {"use_start_end_token": False}
         self.blank = self.model.tokenizer.vocab_size
         head = torch.nn.Conv1d(config.model_defaults.enc_hidden, self.blank + 1, kernel_size=1)
@@ -105,12 +110,23 @@ class RnntTask(Task):
 
 
 def make_task(config: DictConfig, texts: Sequence[str]) -> Task:
-    """The task for a model config; `texts` are what a transducer's SentencePiece model is trained on."""
+    """The task for a model's config.
+
+    Args:
+        config: NeMo's; an RNNT model has a joint
+        texts: on which the SentencePiece model of an RNNT model is trained
+    """
     return RnntTask(config, texts) if "joint" in config else CtcTask(config)
 
 
 def ctc_loss(log_probs: torch.Tensor, batch: Batch, lengths: torch.Tensor) -> torch.Tensor:
-    """Of log-probs [B, frames, labels] whose last label is the blank; the mean over utterances, per label."""
+    """Mean CTC loss over utterances, per label.
+
+    Args:
+        log_probs: float32 [B, frames, labels]; the last label is the blank
+        batch: with the labels
+        lengths: int64 [B], encoder frames of each item
+    """
     blank = log_probs.shape[2] - 1
     return torch.nn.functional.ctc_loss(
         log_probs.transpose(0, 1), batch.labels, lengths, batch.label_lengths, blank=blank, zero_infinity=True
@@ -118,7 +134,7 @@ def ctc_loss(log_probs: torch.Tensor, batch: Batch, lengths: torch.Tensor) -> to
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary_size: int) -> str:
-    """Train a SentencePiece model; returns the folder that NeMo's tokenizer config names."""
+    """Train a SentencePiece model; returns its folder, for NeMo's tokenizer config."""
     folder = Path(tempfile.mkdtemp(prefix="tokenizer-"))
     (folder / "texts").write_text("\n".join(texts))
     sentencepiece.SentencePieceTrainer.train(

@@ -1,12 +1,12 @@
-"""Train a small NeMo recognizer on any manifest, on a CPU too.
+"""Train a small NeMo recognizer on any manifest; a CPU is enough.
 
     python training/train.py --config training/coffee_ctc.yaml --train a.jsonl --train b.jsonl \
         --validate c.jsonl --out model.nemo
 
-The config is NeMo's own: a CTC model with characters, or a transducer (where it has a joint) with
-SentencePiece. Features are computed once, in several speeds and noises, and kept in memory;
-SpecAugment, encoder, decoder and decoding are NeMo's own modules. The weights written are a moving
-average over the updates. An interrupted training goes on from `OUT.state` when it is started again.
+The config is NeMo's: a CTC model with characters, or an RNNT model (one with a joint) with SentencePiece. Features are
+computed once, at several speeds and noise levels, and kept in memory. SpecAugment, encoder, decoder and decoding are
+NeMo's modules. The saved weights are a moving average over the updates. If a training is interrupted, start it again:
+it continues from the .state file next to --out.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from tasks import Task, make_task
 
 WARMUP_STEPS = 300
 LOWEST_RATE = 0.005
-"""The last learning rate, as a part of the highest."""
+"""The last learning rate, as a fraction of the highest."""
 AVERAGE_DECAY = 0.997
 EPOCHS_BETWEEN_CHECKPOINTS = 5
 
 
 class Trainer:
-    """A model, its optimizer and its average, and how far the training is."""
+    """A model, its optimizer, the average of its weights, and the progress of the training."""
 
     def __init__(self, task: Task, out: Path, *, learning_rate: float, epochs: int, minutes: float) -> None:
         self.task, self.learning_rate = task, learning_rate
@@ -50,11 +50,11 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """0 at the beginning, 1 when the epochs or the minutes are spent."""
+        """From 0 to 1, when all epochs are done or the time is up."""
         return min(1.0, max(self.epoch / self.epochs, self.seconds / (60 * self.minutes)))
 
     def examples(self, utterances: list[Utterance], variants: int, rng: random.Random) -> list[list[Example]]:
-        """Of each utterance, itself and perturbed copies."""
+        """Features of each utterance and of its perturbed copies."""
         self.task.model.eval()
         result = []
         for utterance in track(utterances, "features"):
@@ -64,7 +64,7 @@ class Trainer:
         return result
 
     def train_epoch(self, examples: list[list[Example]], batch_seconds: float, seed: int) -> float:
-        """One pass over one variant of each utterance; returns the mean loss."""
+        """Train on one copy of each utterance; returns the mean loss."""
         started, rng = time.perf_counter(), random.Random(seed * 1000 + self.epoch)
         self.task.parts.train()
         chosen = [rng.choice(copies) for copies in examples]
@@ -96,7 +96,7 @@ class Trainer:
                 self.average[name].copy_(value)
 
     def save(self, validation: list[Utterance]) -> float:
-        """Write the averaged model and what a later start needs to go on; returns the word error rate."""
+        """Save the averaged model and the state to continue from; returns the word error rate."""
         weights = {name: value.clone() for name, value in self.task.parts.state_dict().items()}
         self.task.parts.load_state_dict(self.average)
         rate = self._word_error_rate(validation)
@@ -109,7 +109,7 @@ class Trainer:
         return rate
 
     def resume(self) -> None:
-        """Go on from where an earlier training of the same model was saved."""
+        """Continue from the saved state of an earlier training."""
         state = torch.load(self.state_file, weights_only=True)
         self.task.parts.load_state_dict(state["parts"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -129,16 +129,35 @@ class Trainer:
 
 
 @click.command(help=__doc__)
-@click.option("--config", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--train", "manifests", type=click.Path(exists=True, path_type=Path), multiple=True, required=True)
-@click.option("--validate", "validation", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--epochs", default=80, show_default=True)
-@click.option("--minutes", default=math.inf, help="End the learning-rate schedule after this time at the latest.")
-@click.option("--variants", default=5, show_default=True, help="Copies of each utterance, one per epoch.")
-@click.option("--batch-seconds", default=110.0, show_default=True)
-@click.option("--threads", default=2, show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--config", type=click.Path(exists=True, path_type=Path), required=True, help="NeMo's config of the model."
+)
+@click.option(
+    "--train",
+    "manifests",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    required=True,
+    help="Manifest to train on; repeat it for more.",
+)
+@click.option(
+    "--validate",
+    "validation",
+    type=click.Path(exists=True, path_type=Path),
+    required=True,
+    help="Manifest to measure WER on.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .nemo file to write.")
+@click.option("--epochs", default=80, show_default=True, help="Passes over the training data.")
+@click.option("--minutes", default=math.inf, help="Stop after this time even if --epochs aren't done.")
+@click.option(
+    "--variants", default=5, show_default=True, help="Perturbed copies of each utterance; an epoch uses one of them."
+)
+@click.option(
+    "--batch-seconds", default=110.0, show_default=True, help="Most padded audio per batch. Less saves memory."
+)
+@click.option("--threads", default=2, show_default=True, help="CPU threads.")
+@click.option("--seed", default=0, show_default=True, help="Seed of weights and perturbations.")
 def main(
     config: Path,
     manifests: tuple[Path, ...],
@@ -163,7 +182,7 @@ def main(
     held_out = read_manifest(validation)
     if trainer.state_file.exists():
         trainer.resume()
-        click.echo(f"goes on after epoch {trainer.epoch}")
+        click.echo(f"continuing after epoch {trainer.epoch}")
     while trainer.progress < 1:
         loss = trainer.train_epoch(examples, batch_seconds, seed)
         line = f"epoch {trainer.epoch}  step {trainer.step}  loss {loss:.3f}"

@@ -1,1 +1,1 @@
-"""The NeMo side: checkpoints, what is read from them, and what NeMo makes of an utterance."""
+"""The NeMo side: checkpoints, what is read from them, and NeMo's own results."""

@@ -1,8 +1,8 @@
 """English recognizers by name, as data: the 22 that NVIDIA published for NeMo, and others.
 
-Word error rates are those of NeMo's documentation (docs/source/asr/data/scores/en), percent, greedy
-decoding without a language model. Sizes are 4 bytes a parameter of the architecture, megabytes. A model
-of the same classes that is not listed, such as a larger Conformer, can be exported by its name as well.
+Word error rates are in percent, greedy decoding without a language model, from NeMo's documentation
+(docs/source/asr/data/scores/en). Megabytes are 4 bytes per parameter. A checkpoint of the same NeMo classes exports by
+its name or file even if it is not listed.
 """
 
 from __future__ import annotations
@@ -31,16 +31,20 @@ FRONT_ENDS: dict[Family, str] = {
 }
 CC_BY = "CC-BY-4.0"
 UNREAD = "see its NGC page"
-"""NeMo downloads these checkpoints from NVIDIA's NGC catalogue, whose pages have not been read for this list."""
+"""Licence of checkpoints from NVIDIA's NGC catalogue, whose pages could not be read for this list."""
 
 
 @dataclass(frozen=True)
 class Model:
     """A published checkpoint.
 
-    name: what NeMo downloads it by: of its own list, or at Hugging Face as nvidia/NAME
-    parameters: millions; word_error_rates: percent, on `measured_on`
-    licence: as the page that NVIDIA has of the same model at Hugging Face names it, where there is one
+    Attributes:
+        name: for NeMo's download: from NeMo's list, or nvidia/NAME for Hugging Face
+        family: as for --family
+        parameters: in millions
+        word_error_rates: percent, one for each part of `measured_on`
+        measured_on: test set of the word error rates
+        licence: from the model's page at Hugging Face, if it has one
     """
 
     name: str
@@ -56,7 +60,7 @@ class Model:
 
     @property
     def served_as(self) -> str:
-        """Its name in a repository."""
+        """The recognizer's name in a model repository."""
         return model_name(self.name)
 
 
@@ -84,28 +88,34 @@ PUBLISHED: tuple[Model, ...] = (
     Model("stt_en_conformer_transducer_medium", "conformer_transducer", 32.5, (2.1, 4.7)),
     Model("stt_en_conformer_transducer_large", "conformer_transducer", 120.4, (1.7, 3.7), licence=CC_BY),
 )
-"""The 22, each in the list of NeMo's class."""
+"""The 22, as NeMo's classes list them."""
 OTHERS: tuple[Model, ...] = ()
-"""Further checkpoints: a row is all that one needs."""
+"""Other checkpoints: add a row to list one."""
 CATALOGUE = PUBLISHED + OTHERS
-"""What --list shows, and --all, --family and patterns of names take."""
+"""The models of --list, --all, --family and patterns of names."""
 
 
 def select(
     arguments: Sequence[str], families: Sequence[str] = (), everything: bool = False
 ) -> tuple[dict[str, bool], list[str]]:
-    """The checkpoints that a command line asks for, each once, and the arguments that fit nothing.
+    """Resolve a command line to checkpoints, each listed once.
 
-    Of each checkpoint, whether an argument asks for it: by a file, a name or a pattern of the catalogue's names.
+    Args:
+        arguments: files, names, and patterns of the catalogue's names
+        families: of which all listed models are chosen
+        everything: choose all listed models
+
+    Returns:
+        The checkpoints, with whether an argument names them, and the patterns that match no listed model.
     """
-    chosen, unfitting = {}, []
+    chosen, unmatched = {}, []
     for argument in arguments:
         is_pattern = bool(set(argument) & set("*?[")) and not Path(argument).is_file()
-        fitting = [model.name for model in CATALOGUE if fnmatchcase(model.name, argument)] if is_pattern else [argument]
-        chosen.update(dict.fromkeys(fitting, True))
-        if not fitting:
-            unfitting.append(argument)
+        matches = [model.name for model in CATALOGUE if fnmatchcase(model.name, argument)] if is_pattern else [argument]
+        chosen.update(dict.fromkeys(matches, True))
+        if not matches:
+            unmatched.append(argument)
     for model in CATALOGUE:
         if everything or model.family in families:
             chosen.setdefault(model.name, False)
-    return chosen, unfitting
+    return chosen, unmatched

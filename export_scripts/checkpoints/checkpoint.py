@@ -1,4 +1,4 @@
-"""Opens a NeMo checkpoint and says what the stages need to know of it."""
+"""Open a NeMo checkpoint and read what the stages need."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import yaml
 
-from export_scripts.checkpoints.families import Decoder, decoder_class, exported_classes
+from export_scripts.checkpoints.families import Decoder, decoder_class, refusal
 from export_scripts.checkpoints.names import is_file, recognizer_name
 from export_scripts.errors import ExportError
 from export_scripts.stages.features import Edges, FrontEnd, Normalization
@@ -27,12 +27,24 @@ ZERO_EDGES_SINCE = (2, 5)
 
 GREEDY = ("greedy", "greedy_batch")
 RANDOM_WEIGHTS = "random_weights"
-"""Key of a checkpoint's config that is true where the model was never trained, so that nobody takes it for one."""
+"""Key of a checkpoint's config that is true if the model was never trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A recognizer restored from a checkpoint file, on the CPU and in evaluation mode."""
+    """A recognizer restored from a checkpoint file, on the CPU and in evaluation mode.
+
+    Attributes:
+        file: the .nemo file
+        name: of the recognizer in the model repository
+        model_class: NeMo's class
+        nemo_version: NeMo that wrote the file; None if the config has none
+        random_weights: whether the model was never trained
+        model: NeMo's model
+        front_end: settings of its features
+        pieces: its vocabulary
+        decoder: what follows its encoder
+    """
 
     file: Path
     name: str
@@ -46,26 +58,25 @@ class Checkpoint:
 
 
 def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
-    """Open a local `.nemo` file, or download the pretrained model of that name through NeMo.
+    """Open a local .nemo file, or download a pretrained model through NeMo.
 
     Args:
-        source: the file or the name
-        suffix: added to its name
+        source: file or name
+        suffix: added to the recognizer's name
 
     Raises:
-        ExportError: where there is no such checkpoint, it can't be read, or it is of a kind or has a name that can't
-            be exported.
+        ExportError: the checkpoint doesn't exist, can't be read, has a name that a recognizer can't have, or is of
+            a kind that can't be exported.
     """
     if Path(source).is_dir():
-        raise ExportError(f"{source}: is a folder; name a .nemo file in it, or a pretrained model")
+        raise ExportError(f"{source}: is a folder; give a .nemo file in it, or the name of a pretrained model")
     name = recognizer_name(source, suffix)
     file = Path(source) if is_file(source) else _download(source)
     config = _read_config(file)
     model_class = str(config.get("target", "")).rpartition(".")[2]
     kind = decoder_class(model_class)
     if kind is None:
-        class_name = model_class or "class that its config does not name"
-        raise ExportError(f"{file}: is of {class_name}; can be exported: {', '.join(exported_classes())}")
+        raise ExportError(f"{file}: {refusal(model_class)}")
     version = config.get("nemo_version")
     model = _restore(file)
     from export_scripts.stages.encoder import check_encoder
@@ -88,7 +99,7 @@ def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
 
 
 def edges_of(nemo_version: object) -> Edges:
-    """How the front end of that NeMo release treats the ends of an utterance; None is an early one."""
+    """How that NeMo release's front end pads an utterance; None is an early release."""
     numbers = re.match(r"(\d+)\.(\d+)", str(nemo_version))
     release = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
     return "zero" if release >= ZERO_EDGES_SINCE else "reflect"
@@ -100,14 +111,19 @@ def _download(name: str) -> Path:
     try:
         return Path(ASRModel.from_pretrained(name, return_model_file=True))
     except FileNotFoundError as error:
-        raise ExportError(f"{name}: neither a .nemo file nor a pretrained model that NeMo knows") from error
+        raise ExportError(
+            f"{name}: neither a .nemo file nor a pretrained model that NeMo knows; see --list, or give a file's path"
+        ) from error
     except Exception as error:
-        # NeMo's downloads raise whatever its HTTP library and its cache raise.
-        raise ExportError(f"{name}: could not be downloaded: {_first_line(error)}") from error
+        # NeMo's downloads raise any error of its HTTP library and its cache.
+        reason = _first_line(error)
+        raise ExportError(
+            f"{name}: could not be downloaded ({reason}); check name and network, or give the path of a .nemo file"
+        ) from error
 
 
 def _read_config(file: Path) -> dict[str, Any]:
-    """model_config.yaml of a `.nemo` file, which is a tar archive, compressed or not."""
+    """Read model_config.yaml of a .nemo file, which is a tar archive, compressed or not."""
     try:
         with tarfile.open(file) as archive:
             for member in archive:
@@ -117,10 +133,10 @@ def _read_config(file: Path) -> dict[str, Any]:
                     if isinstance(config, dict):
                         return config
     except FileNotFoundError as error:
-        raise ExportError(f"{file}: no such file") from error
+        raise ExportError(f"{file}: no such file; check the path") from error
     except (tarfile.TarError, OSError, EOFError, zlib.error, yaml.YAMLError) as error:
-        raise ExportError(f"{file}: not a NeMo checkpoint: {_first_line(error)}") from error
-    raise ExportError(f"{file}: not a NeMo checkpoint: it holds no model_config.yaml")
+        raise ExportError(f"{file}: not a NeMo checkpoint ({_first_line(error)}); get the file again") from error
+    raise ExportError(f"{file}: not a NeMo checkpoint (no model_config.yaml in it); give a file that NeMo saved")
 
 
 def _restore(file: Path) -> ASRModel:
@@ -131,20 +147,25 @@ def _restore(file: Path) -> ASRModel:
         if model.cfg.decoding.strategy not in GREEDY:
             model.change_decoding_strategy({**model.cfg.decoding, "strategy": "greedy_batch"}, verbose=False)
     except Exception as error:
-        # Restoring builds whatever the config names and so may raise anything.
-        raise ExportError(f"{file}: NeMo can't restore it: {_first_line(error)}") from error
+        # Restoring builds the classes that the config names, which may raise any error.
+        reason = _first_line(error)
+        raise ExportError(
+            f"{file}: NeMo can't restore it ({reason}); download it again, or check that it fits this version of NeMo"
+        ) from error
     model.eval()
     model.freeze()
     return model
 
 
 def _front_end(model: ASRModel, edges: Edges) -> FrontEnd:
-    """Read from NeMo's own front end as the checkpoint's config built it."""
+    """Read the settings of the front end that NeMo built from the checkpoint's config."""
     from nemo.collections.asr.parts.preprocessing.features import FilterbankFeatures
 
     featurizer: Any = getattr(model.preprocessor, "featurizer", None)
     if type(featurizer) is not FilterbankFeatures:
-        raise ValueError(f"preprocessor {type(model.preprocessor).__name__} is not a mel spectrogram")
+        raise ValueError(
+            f"preprocessor {type(model.preprocessor).__name__} can't be exported; only NeMo's mel spectrogram can"
+        )
     if featurizer.sample_rate != SAMPLE_RATE:
         raise ValueError(f"preprocessor.sample_rate is {featurizer.sample_rate}; only {SAMPLE_RATE} can be exported")
     if featurizer.exact_pad:
@@ -153,7 +174,9 @@ def _front_end(model: ASRModel, edges: Edges) -> FrontEnd:
         raise ValueError(f"preprocessor.frame_splicing is {featurizer.frame_splicing}; only 1 can be exported")
     normalization: Any = featurizer.normalize or "none"
     if normalization not in get_args(Normalization):
-        raise ValueError(f"preprocessor.normalize is {normalization}; known: {', '.join(get_args(Normalization))}")
+        supported = ", ".join(get_args(Normalization))
+        hint = "; it is a streaming model: choose an offline one" if normalization == "NA" else ""
+        raise ValueError(f"preprocessor.normalize is {normalization}; only {supported} can be exported{hint}")
     mel = featurizer.fb[0].numpy().astype(np.float32)
     window = np.ones(featurizer.win_length) if featurizer.window is None else featurizer.window.numpy()
     return FrontEnd(

@@ -1,7 +1,7 @@
-"""The kinds of recognizer: what each has behind its encoder, in NeMo and as stages.
+"""The kinds of recognizer: what follows the encoder, in NeMo and as stages.
 
-docs/extending.md shows how to add one. NeMo and PyTorch are imported where they are used, so that a command that only
-asks what can be exported does not wait for them.
+docs/extending.md shows how to add one. NeMo and PyTorch are imported inside functions, so that commands that only need
+the names of classes start fast.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ if TYPE_CHECKING:
     from export_scripts.stages.encoder import EncoderOptions
 
 TIE = 1e-3
-"""A label that NeMo prefers by less than this is decided by float rounding, in NeMo too."""
+"""Near tie: if NeMo prefers a label by less than this (log-prob), float rounding may decide, in NeMo too."""
 
 Scores = np.ndarray
-"""float32 [frames', width], what the encoder stage gives of one utterance."""
+"""float32 [frames', width]: the encoder stage's output for one utterance."""
 
 
 OF_EACH_CLASS = ("kind", "nemo_classes")
-"""What a Decoder must say itself: a name that it inherited would be that of another kind."""
+"""Attributes that each Decoder must set itself: inherited ones would be those of another kind."""
 OF_EACH_STAGE = ("encoder_output", "encoder_length")
-"""What it may inherit, with the encoder stage that it shares."""
+"""Attributes that it may inherit, together with the encoder stage."""
 
 
 class Decoder(ABC):
     """A kind of recognizer, for one NeMo model.
 
     Raises:
-        TypeError: where a class leaves out what each kind must say, as soon as the class is written.
-        ValueError: where a part of the model can't be exported.
+        TypeError: a subclass doesn't set an attribute of OF_EACH_CLASS or OF_EACH_STAGE; raised when it is defined.
+        ValueError: a part of the model can't be exported.
     """
 
     kind: ClassVar[str]
-    """Its short name, as ctc."""
+    """Short name, such as ctc."""
     nemo_classes: ClassVar[tuple[str, ...]]
-    """NeMo's classes of such models."""
+    """NeMo's classes of this kind."""
     encoder_output: ClassVar[Tensor]
-    """The encoder stage's output that is compared with NeMo's scores."""
+    """The output of the encoder stage that is compared with NeMo's scores."""
     encoder_length: ClassVar[Tensor]
-    """The output with its number of frames."""
+    """The output with the number of frames of `encoder_output`."""
     scores_are_served: ClassVar[bool] = False
-    """Whether clients may ask for `encoder_output`, from an ensemble of its own."""
+    """Whether clients can request `encoder_output`, from another ensemble."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -72,28 +72,28 @@ class Decoder(ABC):
     @staticmethod
     @abstractmethod
     def hypotheses(model: Any, encoded: torch.Tensor, length: torch.Tensor) -> list[Any]:
-        """NeMo's greedy search on a batch of what `model.forward` gives; each result has a `text`."""
+        """NeMo's greedy search on a batch of outputs of `model.forward`; each result has a `text`."""
 
     @abstractmethod
     def encoder_graph(self, options: EncoderOptions) -> onnx.ModelProto:
-        """The stage from features to `encoder_output`."""
+        """The stage that computes `encoder_output` from features."""
 
     @abstractmethod
     def decoder_graph(self, pieces: Pieces) -> onnx.ModelProto:
-        """The stage from the encoder's output to the transcript."""
+        """The stage that computes the transcript from `encoder_output`."""
 
     @abstractmethod
     def scores_of(self, encoded: torch.Tensor) -> torch.Tensor:
-        """[B, frames', width] as `encoder_output`, of what `model.forward` gives first."""
+        """Scores float32 [B, frames', width], like `encoder_output`, from the first output of `model.forward`."""
 
     @abstractmethod
     def differs_by_a_tie(self, scores: Scores, tokens: np.ndarray, frames: np.ndarray, nemo: Scores) -> bool:
-        """Whether a transcript differs from NeMo's only by choices closer than TIE.
+        """Whether a transcript differs from NeMo's only by near ties, see TIE.
 
         Args:
-            scores: of the export
-            tokens: [n] of the export
-            frames: [n] where the tokens are spoken
+            scores: the export's
+            tokens: int32 [n], the export's
+            frames: int32 [n], encoder frame of each token
             nemo: NeMo's scores
         """
 
@@ -110,7 +110,7 @@ class Decoder(ABC):
 
 
 class CtcDecoder(Decoder):
-    """The best label of each frame; the scores are log-probs."""
+    """CTC: the best label of each frame. The scores are log-probs."""
 
     kind = "ctc"
     nemo_classes: ClassVar[tuple[str, ...]] = ("EncDecCTCModel", "EncDecCTCModelBPE")
@@ -138,22 +138,22 @@ class CtcDecoder(Decoder):
         return encoded
 
     def tokens_of(self, labels: np.ndarray) -> np.ndarray:
-        """The tokens [n] of the best labels [frames']."""
+        """Tokens int [n] of the best labels int [frames']."""
         begins = np.diff(labels, prepend=-1) != 0
         tokens: np.ndarray = labels[begins & (labels != self.model.decoding.blank_id)]
         return tokens
 
     def differs_by_a_tie(self, scores: Scores, tokens: np.ndarray, frames: np.ndarray, nemo: Scores) -> bool:
-        ours, best = scores.argmax(axis=1), nemo.argmax(axis=1)
-        if self.tokens_of(ours).tolist() != tokens.tolist():
-            return False  # The scores say something else, so the decoder is at fault.
-        flipped = np.flatnonzero(ours != best)
-        margins = nemo[flipped, best[flipped]] - nemo[flipped, ours[flipped]]
+        exported, best = scores.argmax(axis=1), nemo.argmax(axis=1)
+        if self.tokens_of(exported).tolist() != tokens.tolist():
+            return False  # The tokens don't follow from the scores, so the decoder is wrong.
+        flipped = np.flatnonzero(exported != best)
+        margins = nemo[flipped, best[flipped]] - nemo[flipped, exported[flipped]]
         return len(flipped) > 0 and bool((margins < TIE).all())
 
 
 class RnntDecoder(Decoder):
-    """A prediction network and a joint; the scores are the joint's projection of the encoder's output."""
+    """RNNT: a prediction network and a joint. The scores are the joint's projection of the encoder's output."""
 
     kind = "rnnt"
     nemo_classes: ClassVar[tuple[str, ...]] = ("EncDecRNNTModel", "EncDecRNNTBPEModel")
@@ -188,34 +188,47 @@ class RnntDecoder(Decoder):
         return projected
 
     def differs_by_a_tie(self, scores: Scores, tokens: np.ndarray, frames: np.ndarray, nemo: Scores) -> bool:
-        """NeMo's greedy search is followed to the first decision that is not ours; later ones follow from it."""
+        """Follow NeMo's greedy search to the first decision that differs; later differences follow from it."""
         import torch
 
         decisions = dict(enumerate(zip(frames.tolist(), tokens.tolist(), strict=True)))
         decoder, joint, blank = self.model.decoder, self.model.joint, self.model.decoding.blank_id
-        label, state, spoken = torch.tensor([[blank]]), decoder.initialize_state(torch.zeros(1, 1, 1)), 0
+        label, state, emitted = torch.tensor([[blank]]), decoder.initialize_state(torch.zeros(1, 1, 1)), 0
         with torch.no_grad():
             for frame, encoded in enumerate(torch.split(torch.from_numpy(nemo)[None], 1, dim=1)):
                 for _ in range(self.weights.max_symbols):
                     predicted, after = decoder.predict(label, state, add_sos=False, batch_size=1)
                     log_probs = joint.joint_after_projection(encoded, joint.pred(predicted)).log_softmax(-1).flatten()
-                    our_frame, ours = decisions.get(spoken, (None, blank))
-                    ours = ours if our_frame == frame else blank
+                    token_frame, token = decisions.get(emitted, (None, blank))
+                    exported = token if token_frame == frame else blank
                     best = int(log_probs.argmax())
-                    if best != ours:
-                        return bool(log_probs[best] - log_probs[ours] < TIE)
+                    if best != exported:
+                        return bool(log_probs[best] - log_probs[exported] < TIE)
                     if best == blank:
                         break
-                    label, state, spoken = torch.tensor([[best]]), after, spoken + 1
+                    label, state, emitted = torch.tensor([[best]]), after, emitted + 1
         return False
 
 
 DECODERS: tuple[type[Decoder], ...] = (CtcDecoder, RnntDecoder)
-"""All kinds. A new one is a class and its name here."""
+"""All kinds. To add one, write a class and add its name here."""
+
+NO_EXPORT = {
+    "EncDecHybridRNNTCTC": (
+        "a hybrid of RNNT and CTC",
+        "save its CTC or RNNT part with NeMo's convert_nemo_asr_hybrid_to_ctc.py, and export that",
+    ),
+    "EncDecMultiTask": (
+        "a multi-task model such as Canary",
+        "choose a CTC or RNNT checkpoint",
+    ),
+}
+"""NeMo classes that are often tried and can't be exported, by the beginning of their names: what they are, and what to
+do."""
 
 
 def decoder_class(nemo_class: str) -> type[Decoder] | None:
-    """The kind of a NeMo class's models, or None if they can't be exported."""
+    """The kind of a NeMo class, or None if it can't be exported."""
     return next((decoder for decoder in DECODERS if nemo_class in decoder.nemo_classes), None)
 
 
@@ -223,12 +236,22 @@ def decoder_class_of(model: Any) -> type[Decoder]:
     """The kind of a NeMo model.
 
     Raises:
-        ValueError: if there is none for its class.
+        ValueError: its class can't be exported.
     """
     decoder = decoder_class(type(model).__name__)
     if decoder is None:
-        raise ValueError(f"is of {type(model).__name__}; can be exported: {', '.join(exported_classes())}")
+        raise ValueError(refusal(type(model).__name__))
     return decoder
+
+
+def refusal(nemo_class: str) -> str:
+    """Why a NeMo class can't be exported, and what to do."""
+    if not nemo_class:
+        return "its config names no class (target); save it again with NeMo's save_to"
+    for beginning, (kind, advice) in NO_EXPORT.items():
+        if nemo_class.startswith(beginning):
+            return f"{nemo_class}, {kind}, can't be exported; {advice}"
+    return f"{nemo_class} can't be exported; choose a checkpoint of {', '.join(exported_classes())}"
 
 
 def exported_classes() -> list[str]:

@@ -1,4 +1,4 @@
-"""What a checkpoint is served as, and which names a recognizer can't have."""
+"""Names of recognizers: how they follow from a checkpoint, and which are reserved."""
 
 from __future__ import annotations
 
@@ -10,43 +10,42 @@ from nemo_triton.contract import AUDIO_STAGE, FEATURES_STAGE, Part
 
 
 def is_file(source: str) -> bool:
-    """Whether a CHECKPOINT is a file's name, there or not, and not that of a pretrained model."""
+    """Whether a CHECKPOINT is a file name, existing or not, rather than the name of a pretrained model."""
     return source.endswith(".nemo") or Path(source).is_file()
 
 
 def recognizer_name(source: str, suffix: str = "") -> str:
-    """What a checkpoint is served as: the name of its file or pretrained model, with `suffix`.
+    """The name under which a checkpoint is served: that of its file or pretrained model, with `suffix`.
 
     Raises:
-        ExportError: where a part of a recognizer may have that name, which an export would replace.
+        ExportError: the name is reserved for a part of a recognizer, which an export would replace.
     """
     name = model_name(Path(source).stem if is_file(source) else source) + suffix
     owner = _owner(name)
     if owner:
         raise ExportError(
-            f"{source}: a recognizer can't be called {name}, which is {owner}; rename the checkpoint or give it "
-            "another name by --name-suffix"
+            f"{source}: a recognizer can't be called {name}, which is {owner}; rename the file or add a --name-suffix"
         )
     return name
 
 
 def check_suffix(suffix: str) -> None:
-    """Refuse a suffix that no model's name can have.
+    """Refuse a suffix that can't be part of a model's name.
 
     Raises:
-        ExportError: with the characters that can be used.
+        ExportError: names the characters that can be used.
     """
     if suffix != model_name(suffix):
         raise ExportError(f"--name-suffix: {suffix!r} can't be in a model's name; use letters, digits, _, . and -")
 
 
 def model_name(name: str) -> str:
-    """The name with whatever Triton or a file system may not take replaced by an underscore."""
+    """The name with characters that Triton or a file system may refuse replaced by an underscore."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
 
 
 def _owner(name: str) -> str:
-    """Whose name it is where it is not a recognizer's, else empty."""
+    """What a reserved name belongs to; empty if the name is free."""
     if name == AUDIO_STAGE or re.fullmatch(re.sub(r"{\w+}", r"\\w+", FEATURES_STAGE), name):
         return "the name of a stage that recognizers share"
     ending = next((part.value for part in Part if name.endswith(part.value)), None)

@@ -1,4 +1,4 @@
-"""NeMo's own results for an utterance, which an exported model is compared with."""
+"""NeMo's own results for an utterance, with which an export is compared."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from nemo_triton.contract import INT16_FULL_SCALE
 
 @dataclass(frozen=True)
 class Reference:
-    """NeMo's results for one utterance alone.
+    """NeMo's results for one unbatched utterance.
 
-    features: float32 [frames, mels]
-    scores: float32 [frames', width], see Decoder.encoder_output
+    Attributes:
+        features: float32 [frames, mels]
+        scores: float32 [frames', width], see Decoder.encoder_output
+        text: of greedy search
     """
 
     features: np.ndarray
@@ -30,7 +32,12 @@ class Reference:
 
 
 def nemo_reference(checkpoint: Checkpoint, samples: np.ndarray) -> Reference:
-    """Run NeMo's front end, encoder and greedy decoding on int16 samples [T], alone."""
+    """Run NeMo's front end, encoder and greedy decoding on one utterance.
+
+    Args:
+        checkpoint: the model and its front end
+        samples: int16 [samples], 16 kHz
+    """
     model: Any = checkpoint.model
     signal = torch.from_numpy(samples.astype(np.float32) / INT16_FULL_SCALE)[None]
     length = torch.tensor([len(samples)])
@@ -42,11 +49,12 @@ def nemo_reference(checkpoint: Checkpoint, samples: np.ndarray) -> Reference:
 
 @contextmanager
 def older_front_end(featurizer: Any, edges: Edges) -> Iterator[None]:
-    """Where `edges` are reflected, let NeMo's FilterbankFeatures do as it did before 2.5, for utterances alone.
+    """If `edges` is "reflect", let NeMo's FilterbankFeatures compute as before 2.5, for unbatched utterances.
 
-    NeMo 2.5 and later reads every checkpoint with its new front end
-    (nemo/collections/asr/parts/preprocessing/features.py); older checkpoints were trained with the
-    one of 2.4, which reflects the signal at its ends and has one frame more.
+    NeMo 2.5 and later reads every checkpoint with its new front end. Older checkpoints were trained with the old one,
+    which reflects the signal at its ends and has one frame more.
+
+    Source: nemo/collections/asr/parts/preprocessing/features.py of NeMo 2.4.
     """
     if edges == "zero":
         yield

@@ -1,4 +1,4 @@
-"""Reads what decoding needs from a NeMo RNNT model: prediction network, joint and limits."""
+"""Read what RNNT decoding needs from a NeMo model: prediction network, joint and limits."""
 
 from __future__ import annotations
 
@@ -16,23 +16,30 @@ def read_rnnt_weights(model: Any) -> RnntWeights:
     """Read a NeMo model's prediction network and joint.
 
     Raises:
-        ValueError: for a decoder or joint of another kind than NeMo's LSTM transducer.
+        ValueError: the model isn't a plain LSTM transducer.
     """
     decoder, joint = model.decoder, model.joint
     if type(decoder).__name__ != "RNNTDecoder":
-        raise ValueError(f"the decoder is a {type(decoder).__name__}; only RNNTDecoder can be exported")
+        raise ValueError(
+            f"the decoder is a {type(decoder).__name__}; only RNNTDecoder can be exported: choose another checkpoint"
+        )
     if joint.num_extra_outputs:
-        raise ValueError("the joint predicts durations or big blanks as well; only plain RNNT can be exported")
+        raise ValueError(
+            f"joint.num_extra_outputs is {joint.num_extra_outputs}: a TDT or multi-blank model can't be "
+            "exported; choose a plain RNNT or CTC checkpoint"
+        )
     if not decoder.blank_as_pad:
-        raise ValueError("decoder.blank_as_pad is false; only true can be exported")
+        raise ValueError("decoder.blank_as_pad is false; only true can be exported: choose another checkpoint")
     lstm = getattr(decoder.prediction["dec_rnn"], "lstm", None)
     if not isinstance(lstm, torch.nn.LSTM):
-        raise ValueError("the prediction network is not a plain LSTM; decoder.normalization_mode must be null")
+        raise ValueError(
+            "the prediction network is not a plain LSTM; only decoder.normalization_mode null can be exported"
+        )
     if lstm.proj_size:
-        raise ValueError("decoder.prednet.rnn_hidden_size makes the LSTM a projecting one, which can't be exported")
+        raise ValueError("decoder.prednet.rnn_hidden_size is set; only an LSTM without projection can be exported")
     activation = type(joint.joint_net[0]).__name__
     if activation not in ACTIVATIONS:
-        raise ValueError(f"the joint's activation is {activation}; known: {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"joint.jointnet.activation is {activation}; only {', '.join(ACTIVATIONS)} can be exported")
     return RnntWeights(
         embedding=_array(decoder.prediction["embed"].weight),
         layers=tuple(_layer(lstm, index) for index in range(lstm.num_layers)),

@@ -1,1 +1,1 @@
-"""Building blocks of graphs: the builder, ragged batches, length buckets, attention, convolutions."""
+"""Building blocks of graphs: the builder, ragged batches, length bucketing, attention, convolutions."""

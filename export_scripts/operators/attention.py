@@ -1,4 +1,4 @@
-"""NeMo's relative-position attention by blocks: memory does not grow with the square of the length."""
+"""NeMo's relative-position attention in blocks, so that memory doesn't grow with the square of the length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from nemo.collections.asr.parts.submodules.multi_head_attention import RelPositi
 
 
 def attention(scores_at_once: int) -> Callable[..., torch.Tensor]:
-    """A method in place of NeMo's RelPositionMultiHeadAttention.forward; scores_at_once: see Tuning.
+    """A replacement for NeMo's RelPositionMultiHeadAttention.forward that computes blocks of queries.
+
+    Args:
+        scores_at_once: attention scores in memory at a time, see Tuning
 
     Source: Dai et al. 2019, "Transformer-XL", section 3.3.
     """
@@ -24,12 +27,19 @@ def attention(scores_at_once: int) -> Callable[..., torch.Tensor]:
         pos_emb: torch.Tensor,
         cache: None = None,
     ) -> torch.Tensor:
-        """query, key, value: float32 [B, frames, D]; mask: bool [B, 1, frames], true where a frame is not valid;
-        pos_emb: [1, 2 * frames - 1, D], from the farthest past to the farthest future
+        """Attend to all frames.
+
+        Args:
+            query: float32 [B, frames, D]
+            key: float32 [B, frames, D]
+            value: float32 [B, frames, D]
+            mask: bool [B, 1, frames], true if a frame is padding
+            pos_emb: float32 [1, 2 * frames - 1, D], from the farthest past to the farthest future
+            cache: not used
         """
         q, k, v = self.forward_qkv(query, key, value)
         position = self.linear_pos(pos_emb).view(1, -1, self.h, self.d_k).transpose(1, 2)
-        # Scaled before the products, which have many more numbers than the queries.
+        # Scale the queries, not the products, which have many more numbers.
         scale = 1 / math.sqrt(self.d_k)
         by_content = (q + self.pos_bias_u.unsqueeze(1)) * scale
         by_position = (q + self.pos_bias_v.unsqueeze(1)) * scale
@@ -50,22 +60,34 @@ def _attend(
     mask: torch.Tensor,
     scores_at_once: int,
 ) -> torch.Tensor:
-    """[B, heads, frames, width] of queries, keys and values of that shape; a block of queries sees all keys.
+    """Attention of all queries, block by block; each block sees all keys.
 
-    Scripted, so that the loop is one in the graph too. position: [1, heads, 2 * frames - 1, width]
+    Scripted, so that the loop becomes a Loop in the graph.
+
+    Args:
+        by_content: float32 [B, heads, frames, width], queries with the content bias, scaled
+        by_position: float32 [B, heads, frames, width], queries with the position bias, scaled
+        key: float32 [B, heads, frames, width]
+        value: float32 [B, heads, frames, width]
+        position: float32 [1, heads, 2 * frames - 1, width]
+        mask: bool [B, 1, 1, frames], true if a frame is padding
+        scores_at_once: see Tuning
+
+    Returns:
+        float32 [B, heads, frames, width].
     """
     items, heads, frames = key.size(0), key.size(1), key.size(2)
     block = max(1, min(frames, scores_at_once // (items * heads * 2 * frames)))
     keys, attended = key.transpose(2, 3), by_content[:, :, :0]
     positions = position.transpose(2, 3)
     for index in range((frames + block - 1) // block):
-        # Again from a shape: what enters an ONNX loop from outside is on the GPU, and the host would wait for it.
+        # Read the sizes again: values from outside an ONNX loop are on the GPU, and the host would wait for them.
         items, heads, frames = value.size(0), value.size(1), value.size(2)
         block = max(1, min(frames, scores_at_once // (items * heads * 2 * frames)))
         start = index * block
         stop = min(frames, start + block)
         rows = stop - start
-        # Query i and key j meet at position frames - 1 - i + j; rel_shift of NeMo, for these rows.
+        # Query i and key j have the relative position frames - 1 - i + j: NeMo's rel_shift, for these rows.
         near = positions[:, :, :, frames - stop : 2 * frames - 1 - start]
         skewed = torch.nn.functional.pad(by_position[:, :, start:stop].matmul(near), [1, 0])
         skewed = skewed.reshape(items, heads, frames + rows, rows)[:, :, 1:]

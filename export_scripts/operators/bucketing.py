@@ -1,7 +1,7 @@
-"""A network over items of many lengths: inside the graph, a loop over buckets of similar length.
+"""Length bucketing inside the graph: a loop runs a network on buckets of items of similar length.
 
-Padding all requests of a batch to its longest would waste most of the work where lengths differ, and memory
-would grow with the longest times the batch size. Here it is bounded for every batch, on every backend.
+If a whole batch were padded to its longest item, mixed lengths would waste most of the work, and memory would grow with
+the longest item times the batch size. Buckets bound both, for every batch and on every backend.
 """
 
 from __future__ import annotations
@@ -17,25 +17,28 @@ from export_scripts.operators.ragged import Padded, Ragged, padded, time_mask
 from export_scripts.operators.tuning import Tuning
 
 Network = Callable[[Graph, Padded], tuple[Value, Value]]
-"""Adds itself to a graph: a padded batch -> values float32 [B, steps', width], length int64 [B]."""
+"""A function that adds nodes to a graph: padded batch -> values float32 [B, steps', width], length int64 [B]."""
 
 
 PASS_STEPS, STEPS_AT_ONCE = "pass_steps", "steps_at_once"
-"""Names of two of Tuning's numbers in a graph, in steps of its input; benchmark.studies.gpu varies them."""
+"""Names of two of Tuning's numbers in a graph, in steps of the input; benchmark.studies.gpu varies them."""
 
 
 def in_buckets(g: Graph, items: Ragged, network: Network, *, width: int, step_rate: int, tuning: Tuning) -> Ragged:
     """Run a network on each item, bucket by bucket.
 
-    Items are taken from the longest to the shortest, and a bucket is closed as soon as the padding of all its items
-    together costs more than a pass. For lengths that shrink evenly that cut is the cheapest: with padding d * k^2 / 2
-    in a bucket of k items and c for a pass, the cost per item (d * k^2 / 2 + c) / k is least where the padding equals
-    c. On speech it costs at most 2 % more than the best cut where a pass is cheap, and 20 % where it is expensive and
-    buckets are few (tests/export_scripts/test_bucketing.py).
+    Items are sorted from longest to shortest. A bucket ends as soon as the padding of all its items costs more than one
+    more pass. If lengths shrink evenly by d per item, that cut is the cheapest: a bucket of k items has d * k^2 / 2
+    steps of padding, a pass costs c steps, and the cost per item, (d * k^2 / 2 + c) / k, is least where the padding
+    equals c. tests/export_scripts/test_bucketing.py compares it with the best cut on lengths of speech.
 
     Args:
+        g: the graph
+        items: the batch
+        network: runs once per bucket
         width: numbers per step of the network's values
-        step_rate: of the input, in Hz
+        step_rate: steps per second of the input
+        tuning: how buckets are cut
 
     Returns:
         The network's values of each item. Row 0 of the table belongs to no item and is zero.
@@ -46,14 +49,14 @@ def in_buckets(g: Graph, items: Ragged, network: Network, *, width: int, step_ra
     body = _bucket(by_length, network, width=width, step_rate=step_rate, tuning=tuning)
     initial = [np.zeros((1, width), np.float32), ints(), ints()]
     table, start, length = g.add("Loop", ["", np.array(True), *initial], 3, body=body.graph())
-    # The loop met the items in another order.
-    nowhere = g.Expand(0, count)
-    start, length = (g.ScatterElements(nowhere, order, column) for column in (start, length))
+    # Undo the sorting.
+    zeros = g.Expand(0, count)
+    start, length = (g.ScatterElements(zeros, order, column) for column in (start, length))
     return Ragged(table=table, start=start, steps=length, length=length, width=width)
 
 
 def _bucket(items: Ragged, network: Network, *, width: int, step_rate: int, tuning: Tuning) -> Graph:
-    """The loop's body; it carries the rows so far, where those of each item start, and how many they are."""
+    """The loop's body. It carries the rows so far, and the first row and number of rows of each item."""
     g = Graph("group")
     items = items.read_by(g)
     g.input("group_number", TensorProto.INT64, [])
@@ -62,14 +65,13 @@ def _bucket(items: Ragged, network: Network, *, width: int, step_rate: int, tuni
     starts = g.input("starts_in", TensorProto.INT64, ["items_done"])
     lengths = g.input("made_in", TensorProto.INT64, ["items_done"])
 
-    # Sizes of shapes are the host's: it need not wait for a GPU to know them.
+    # Counts are read from shapes, which the host knows without waiting for a GPU.
     done, count = lengths.shape, items.length.shape
     end = done + _bucket_size(g, items.length[done:count], step_rate, tuning)
 
     start, steps, length = (column[done:end] for column in (items.start, items.steps, items.length))
     values, length = network(g, padded(g, replace(items, start=start, steps=steps, length=length)))
-    # Rows of padding stay in the table and nothing reads them; to leave them out, the host would have to ask a GPU how
-    # many there are.
+    # Rows of padding stay in the table, unread. To drop them, the host would have to wait for the GPU to count them.
     row = g.arange(length.shape.squeeze()) * values.size(1)
     first = row + table.size(0)
 
@@ -81,22 +83,30 @@ def _bucket(items: Ragged, network: Network, *, width: int, step_rate: int, tuni
     return g
 
 
-def _bucket_size(g: Graph, rest: Value, step_rate: int, tuning: Tuning) -> Value:
-    """int64 [1]: how many of the items that are left the next bucket takes; rest: their lengths, the longest first."""
-    longest = g.Max(rest[:1], ints(1))
+def _bucket_size(g: Graph, lengths: Value, step_rate: int, tuning: Tuning) -> Value:
+    """Size of the next bucket, int64 [1].
+
+    Args:
+        g: the loop's body
+        lengths: int64 [n], of the remaining items, longest first
+        step_rate: steps per second of the input
+        tuning: how buckets are cut
+    """
+    longest = g.Max(lengths[:1], ints(1))
     pass_steps = g.constant(ints(round(tuning.pass_seconds * step_rate)), PASS_STEPS)
     steps_at_once = g.constant(ints(round(tuning.seconds_at_once * step_rate)), STEPS_AT_ONCE)
-    padding = (longest - rest).cumsum(axis=0)
+    padding = (longest - lengths).cumsum(axis=0)
     similar = padding <= pass_steps
     at_once = g.Max(steps_at_once // longest, ints(1))
-    fits = g.arange(rest.shape.squeeze()) < at_once
+    fits = g.arange(lengths.shape.squeeze()) < at_once
     size = (similar & fits).astype(np.int64).sum(0, keepdims=True)
-    # An item without steps is padded to one, which may be too much; a bucket without items would go on for ever.
+    # At least one item per bucket, or the loop would never end: an item without steps is padded to one step, which may
+    # already exceed the limit.
     return g.Max(size, ints(1))
 
 
 def side_by_side(g: Graph, items: Ragged) -> Value:
-    """[B, longest, width], or [B, longest], of what `in_buckets` gives; zero (row 0) beyond each item's last step."""
+    """Results of `in_buckets` as [B, longest, width] or [B, longest]; zero (row 0) beyond each item's last step."""
     time, valid = time_mask(g, items.length)
     rows = items.start[:, None] + time[None, :]
     return items.table[g.Where(valid, rows, 0)]

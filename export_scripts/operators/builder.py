@@ -1,4 +1,4 @@
-"""A small builder over onnx.helper, so that a stage graph reads as the calculation it is."""
+"""A small builder over onnx.helper, so that the code of a stage reads like the calculation."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from nemo_triton.contract import Tensor, TensorType
 __all__ = ["Array", "Graph", "Operand", "Value", "ints"]
 
 OPSET = 18
-"""Of graphs without strings.
+"""Opset of graphs without strings.
 
-With opset 20, the CUDA provider of onnxruntime 1.19 leaves Pad, Equal and ReduceMax to the CPU: a kernel that names no
-last version serves no later version of its operator (docs/placement.md).
+With opset 20, the CUDA provider of onnxruntime 1.19 leaves Pad, Equal and ReduceMax to the CPU, because it has no
+kernels for these versions of the operators (docs/placement.md).
 """
 OPSETS_OF_OPERATORS = {"StringConcat": 20}
-"""Operators that are newer than OPSET."""
+"""Operators that need a newer opset."""
 ML_OPSET = 3
 IR_VERSION = 9
-"""Opsets and a file format that onnxruntime 1.19 (Triton 24.10) and every later one load."""
+"""Opsets and file format that onnxruntime 1.19 (Triton 24.10) and later load."""
 
 ONNX_TYPES: dict[TensorType, int] = {
     "INT16": TensorProto.INT16,
@@ -34,17 +34,16 @@ ONNX_TYPES: dict[TensorType, int] = {
     "BYTES": TensorProto.STRING,
 }
 BATCH = "items"
-"""The first axis of every served tensor that is not ragged: one item for each request."""
+"""Name of the first axis of served tensors that are not ragged: one item per request."""
 
 Dims = Sequence[int | str]
 
 
 class Graph:
-    """Collects nodes; every ONNX operator is a method that returns its result.
+    """A graph under construction. Every ONNX operator is a method that adds a node and returns its result.
 
-    `g.Gather(table, rows, axis=0)` adds a Gather node. Where an operand is an array or a number, it becomes a
-    constant; where it is the empty string, the optional input is left out. Results can be calculated with like
-    NumPy's arrays, see Value.
+    `g.Gather(table, rows, axis=0)` adds a Gather node. An array or number as operand becomes a constant; the empty
+    string leaves an optional input out. Results support NumPy's operators, see Value.
     """
 
     def __init__(self, name: str) -> None:
@@ -73,7 +72,7 @@ class Graph:
         return [Value(self, output) for output in outputs]
 
     def constant(self, operand: Array | np.generic | int | float, hint: str = "constant") -> Value:
-        """Add a constant, in whose name `hint` stands."""
+        """Add a constant whose name contains `hint`."""
         array = np.asarray(operand, np.float32 if isinstance(operand, float) else None)
         name = self._fresh(hint)
         self.initializers.append(numpy_helper.from_array(array, name))
@@ -84,9 +83,9 @@ class Graph:
         return self.Range(0, stop, 1)
 
     def read(self, value: Value) -> Value:
-        """A value of the graph around this one, to be calculated with in this one.
+        """A value of the surrounding graph, for calculations in this graph.
 
-        Without it, what is calculated from that value alone would become nodes of the graph around.
+        Without it, operators on the value would add their nodes to the surrounding graph.
         """
         return Value(self, value.name)
 
@@ -102,16 +101,17 @@ class Graph:
         """Declare a served tensor as an input.
 
         Args:
-            sizes: of dims that vary between models and not between requests, by name
+            tensor: of the contract
+            sizes: sizes of named dims that are fixed for a model, such as mels=80
         """
         return self.input(tensor.name, ONNX_TYPES[tensor.dtype], _batched(tensor, sizes))
 
     def give(self, tensor: Tensor, value: Value, **sizes: int) -> None:
-        """Emit a value, which has its type, as a served tensor; sizes: see `take`."""
+        """Declare a value of the tensor's type as a served output; sizes: see `take`."""
         self.output(tensor.name, value, ONNX_TYPES[tensor.dtype], _batched(tensor, sizes))
 
     def append(self, model: onnx.ModelProto, inputs: Mapping[str, Operand]) -> dict[str, Value]:
-        """Take over a model's nodes, feeding its inputs from `inputs`; returns its outputs by name."""
+        """Add a model's nodes with `inputs` as its inputs; returns its outputs by name."""
         prefix = self._fresh("model")
         renamed = {name: self._name(operand) for name, operand in inputs.items()}
 
@@ -126,7 +126,7 @@ class Graph:
         return {output.name: Value(self, rename(output.name)) for output in model.graph.output}
 
     def graph(self) -> onnx.GraphProto:
-        """The graph alone, to be the body of a Loop or an If."""
+        """The graph, for the body of a Loop or an If."""
         return helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, self.initializers)
 
     def model(self) -> onnx.ModelProto:
@@ -148,7 +148,7 @@ class Graph:
 
 
 def opset_imports(graph: onnx.GraphProto) -> list[onnx.OperatorSetIdProto]:
-    """The lowest opsets that have all operators of a graph of this builder."""
+    """The lowest opsets that have all operators of a graph made by this builder."""
     nodes = [node for inner in all_graphs(graph) for node in inner.node]
     opsets = {"": max([OPSET, *(OPSETS_OF_OPERATORS.get(node.op_type, OPSET) for node in nodes)])}
     if any(node.domain for node in nodes):
@@ -157,7 +157,7 @@ def opset_imports(graph: onnx.GraphProto) -> list[onnx.OperatorSetIdProto]:
 
 
 def _rename(graph: onnx.GraphProto, rename: Callable[[str], str]) -> None:
-    """Rename all values and nodes of a graph and of the graphs within its nodes."""
+    """Rename all values and nodes of a graph and its subgraphs."""
     for value in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
         value.name = rename(value.name)
     for node in graph.node:

@@ -1,14 +1,14 @@
-"""Convolutions as products of matrices, for GPUs.
+"""Convolutions as matrix products, for GPUs.
 
-cuDNN looks for a plan for each new shape of each Conv node, and onnxruntime keeps none over shapes; batches of speech
-have a new shape nearly every time, so that the plans cost more than the work. A MatMul needs no plan.
+For each new shape, cuDNN plans each Conv node again, and nearly every batch of speech has a new shape. The plans then
+cost more than the work itself. A MatMul needs no plan.
 
-Which product takes the place of a Conv, with input [B, C, steps] or [B, C, steps, bands]:
+The product that replaces a Conv with input [B, C, steps] or [B, C, steps, bands]:
 
 - kernel of one tap: weight [C', C] times the input
-- group 1: weight [C', C * taps] times the input unfolded, a Slice for each tap
-- one channel per group, in 1-D: the input in overlapping blocks times a banded (Toeplitz) matrix per channel
-- one channel per group, in 2-D: rows of all bands, as many as the kernel has, times such a matrix over bands
+- group 1: weight [C', C * taps] times the unfolded input, one Slice per tap
+- one channel per group, 1-D: overlapping blocks of the input times a banded (Toeplitz) matrix per channel
+- one channel per group, 2-D: the kernel's rows of all bands times such a matrix over bands
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ from export_scripts.operators.value import END
 from export_scripts.operators.walk import drop_unread
 
 UNFOLDED = 4
-"""Numbers of an unfolded input per number of the result, at most; more taps are several products and their sum. A group
-of 2400 s has 120,000 steps of 896 channels in Jasper, 0.4 GB in float32, and 29 taps at once would take 12 GB."""
+"""Most numbers of the unfolded input per number of the result; kernels with more taps become a sum of products. A batch
+of 2400 s has 120,000 steps of 896 channels in Jasper, 0.4 GB in float32; all 29 taps in one product would take 12
+GB."""
 BLOCK, LONG_BLOCK, LONG_SPAN = 32, 64, 96
-"""Steps that one row of a depthwise product makes, and as many for kernels that reach over more than LONG_SPAN steps.
-Each block reads its kernel's span again, so short blocks move more data; long ones have larger matrices."""
+"""Steps per row of a depthwise product; LONG_BLOCK for kernels that span more than LONG_SPAN steps. Each block reads
+the kernel's span again, so short blocks move more data; long blocks have larger matrices."""
 ALIGNED = 8
-"""Rows of a banded matrix are a multiple of this: cuBLAS has faster kernels for aligned float16."""
+"""Rows of a banded matrix are a multiple of this, since cuBLAS has faster kernels for aligned float16."""
 
 
 def without_convolutions(traced: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with other nodes in place of each Conv, also in its subgraphs; the model given is unchanged.
+    """Replace each Conv of a model and its subgraphs; returns a copy.
 
-    A weight stays one initializer, its first axis the output channels.
+    Each weight stays one initializer, with the output channels as first axis.
 
     Raises:
-        ValueError: for a Conv of a kind that no encoder here has, with the node's name.
+        ValueError: names a Conv of a kind that can't be replaced.
     """
     model = onnx.ModelProto()
     model.CopyFrom(traced)
@@ -58,10 +59,18 @@ def without_convolutions(traced: onnx.ModelProto) -> onnx.ModelProto:
 class _Conv:
     """A Conv node.
 
-    x, result: names of its input [B, C, *space] and its output [B, C', *space']
-    weight: float32 [C', C / group, *kernel]
-    bias: float32 [C'], or None
-    before, after: padding of each axis of the space
+    Attributes:
+        name: of the node
+        x: name of its input [B, C, *space]
+        result: name of its output [B, C', *space']
+        weight_name: name of its weight
+        weight: float32 [C', C / group, *kernel]
+        bias: float32 [C'], or None
+        group: groups of channels
+        strides: of each axis of the space
+        dilations: of each axis of the space
+        before: padding before each axis of the space
+        after: padding after each axis of the space
     """
 
     name: str
@@ -82,17 +91,17 @@ class _Conv:
 
     @property
     def spans(self) -> tuple[int, ...]:
-        """Steps from a kernel's first tap to its last, both included."""
+        """Steps from the kernel's first tap to its last, inclusive."""
         return tuple((taps - 1) * gap + 1 for taps, gap in zip(self.kernel, self.dilations, strict=True))
 
     @property
     def taps(self) -> list[tuple[int, ...]]:
-        """Where each tap is in the kernel, in the order of the weight."""
+        """Position of each tap in the kernel, in the order of the weight."""
         return list(product(*map(range, self.kernel)))
 
 
 class _Scope:
-    """A graph whose nodes see the constants of the graphs around it."""
+    """A graph, whose nodes also read constants of the surrounding graphs."""
 
     def __init__(
         self,
@@ -103,11 +112,14 @@ class _Scope:
         opsets: dict[str, int],
         shared: dict[str, onnx.TensorProto],
     ) -> None:
-        """
-        outer: constants of the graphs around this one
-        widths: size of the last axis of values that have one of a known size
-        opsets: of the model
-        shared: constants of the new nodes, to which more are added; they belong to the outermost graph
+        """Collect the graph's constants.
+
+        Args:
+            graph: to change
+            outer: constants of the surrounding graphs
+            widths: size of the last axis of each value for which it is known
+            opsets: of the model
+            shared: gets the constants of the new nodes; they belong to the outermost graph
         """
         self.graph = graph
         self.widths = widths
@@ -191,7 +203,7 @@ class _Scope:
         )
 
     def _before_padding(self, x: str, rank: int) -> tuple[str, np.ndarray]:
-        """What was padded with zeros to be x, and by how much as in a Conv's pads, since padding once is enough."""
+        """Undo zero padding: the value that was padded to x, and its padding in the order of a Conv's pads."""
         none = np.zeros(2 * rank, np.int64)
         maker = self.makers.get(x)
         if maker is None or maker.op_type != "Pad" or len(maker.input) > 3:
@@ -205,7 +217,7 @@ class _Scope:
         return (x, none) if sides[:, :2].any() or (sides < 0).any() else (maker.input[0], sides[:, 2:].ravel())
 
     def _value(self, name: str) -> np.ndarray | None:
-        """What a value is if no input of the model has a part in it."""
+        """A value's array if it doesn't depend on the model's inputs, else None."""
         if name in self.constants:
             return numpy_helper.to_array(self.constants[name])
         nodes: dict[str, onnx.NodeProto] = {}
@@ -232,7 +244,7 @@ class _Scope:
         return np.asarray(array)
 
     def _constant(self, name: str, array: np.ndarray) -> str:
-        """A constant that several nodes share under this name."""
+        """Add a constant that several nodes share, unless it exists; returns its name."""
         if name not in self.shared:
             self.shared[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
@@ -245,7 +257,7 @@ class _Scope:
         x = _padded(g, conv)
         at_once = max(1, UNFOLDED * outputs // inputs)
         if rank == 2 and at_once < len(taps):
-            # Whole rows of the kernel: 3 and 3 and 3 rather than 4 and 4 and 1.
+            # Whole rows of the kernel: 3, 3 and 3 taps rather than 4, 4 and 1.
             at_once = max(1, at_once // conv.kernel[1]) * conv.kernel[1]
         total: Value | None = None
         for first in range(0, len(taps), at_once):
@@ -260,7 +272,7 @@ class _Scope:
                 columns = columns.reshape(0, inputs * len(chunk), -1)
             part: Value | str = weight
             if len(chunk) < len(taps):
-                # Cut out of the whole in the graph, once, when it is loaded: one weight stays one initializer.
+                # Cut in the graph, so that one weight stays one initializer; it happens once, when the model is loaded.
                 part = g.Gather(weight, np.add.outer(np.arange(inputs) * len(taps), chunk).ravel(), axis=1)
             term = g.MatMul(part, columns)
             total = term if total is None else total + term
@@ -268,10 +280,10 @@ class _Scope:
         return g.Reshape(total, g.Concat(ints(0, outputs), space, axis=0)) if rank == 2 else total
 
     def _banded(self, g: Graph, conv: _Conv) -> Value:
-        """Blocks [C, B * blocks, window] times bands [C, window, block]; a column of a band makes one step of a block.
+        """Blocks [C, B * blocks, window] times bands [C, window, block]; each column of a band computes one step.
 
-        Channels come first: a product per channel, of all items at once. With items first there would be a product per
-        item and channel, of few rows each, and onnxruntime would copy an address for each of them to the GPU.
+        Channels come first, for one product per channel over all items. With items first there would be one small
+        product per item and channel, and onnxruntime would copy an address for each of them to the GPU.
         """
         channels, _, taps = conv.weight.shape
         (stride,), (dilation,), (span,) = conv.strides, conv.dilations, conv.spans
@@ -279,14 +291,14 @@ class _Scope:
         block = BLOCK if span <= LONG_SPAN else LONG_BLOCK
         window = math.ceil(((block - 1) * stride + span) / ALIGNED) * ALIGNED
 
-        # A step of zeros at the end stands for all padding.
+        # All padding reads one step of zeros, added at the end.
         x = Value(g, conv.x)
         channels_first = x.transpose(1, 0, 2).pad((0, 0), (0, 0), (0, 1))
         steps = x.size(2)
         starts = _plus(steps, before + after - span + 1)
         firsts = g.Range(0, starts.squeeze(), block * stride)
         reach = self._constant(f"window.{before}.{window}", np.arange(-before, window - before))
-        # Index -1 is the last step too.
+        # Index -1 is that step too.
         index = g.Max(g.Min(firsts[:, None] + reach, steps), ints(-1))
         blocks = channels_first[:, :, index].reshape(0, -1, window)
 
@@ -302,7 +314,7 @@ class _Scope:
         return results[:, :, :count].transpose(1, 0, 2)
 
     def _banded_rows(self, g: Graph, conv: _Conv, bands: int) -> Value:
-        """[B, C, steps', kernel * bands] times [C, kernel * bands, bands']: products for steps, a matrix over bands."""
+        """Rows [B, C, steps', kernel * bands] times banded matrices [C, kernel * bands, bands']."""
         rows, taps = conv.kernel
         before, after = conv.before[0], conv.after[0]
         x = Value(g, conv.x)
@@ -318,9 +330,9 @@ class _Scope:
         return blocks @ self._bands(g, conv, g.constant(index, "band"))
 
     def _bands(self, g: Graph, conv: _Conv, index: Value | str) -> Value:
-        """[C, *index]: for each channel the taps that an index names; the one behind the last is zero.
+        """Taps of each channel by an index, [C, *index]; the index after the last tap is zero.
 
-        Made when the graph is loaded: a file with the matrices in it would be many times as large.
+        Computed when the model is loaded. A file with the matrices would be many times as large.
         """
         channels = len(conv.weight)
         weight = self._constant(f"{conv.weight_name}.rows", conv.weight.reshape(channels, -1))
@@ -328,7 +340,7 @@ class _Scope:
         return g.Gather(g.Concat(weight, zeros, axis=1), index, axis=1)
 
     def _multiply_add(self, g: Graph, conv: _Conv) -> Value:
-        """The sum over taps of the shifted input times a number per channel."""
+        """Sum over taps of the shifted input times one number per channel."""
         x, columns = _padded(g, conv), conv.weight.reshape(len(conv.weight), -1)
         total: Value | None = None
         for number, tap in enumerate(conv.taps):
@@ -339,29 +351,29 @@ class _Scope:
 
 
 def _padded(g: Graph, conv: _Conv) -> Value:
-    """The input with the zeros around it that the Conv would add."""
+    """The input with the Conv's zero padding."""
     x = Value(g, conv.x)
     sides = list(zip(conv.before, conv.after, strict=True))
     return x.pad((0, 0), (0, 0), *sides) if np.any(sides) else x
 
 
 def _at_tap(g: Graph, conv: _Conv, x: Value, tap: Sequence[int]) -> Value:
-    """[B, C, *space'], what one tap of the kernel meets of the padded input.
+    """The padded input as one tap of the kernel reads it, [B, C, *space'].
 
-    With fewer numbers than the kernel has axes, it is one on the first of them, and the others stay whole.
+    A tap with fewer numbers than the kernel has axes selects on the first axes only; the others stay whole.
     """
     axes = range(len(tap))
     if all(conv.kernel[axis] == conv.strides[axis] == 1 for axis in axes):
         return x
     start = [tap[axis] * conv.dilations[axis] for axis in axes]
     # Counted from the end, so that no length is needed.
-    behind = [start[axis] - (conv.spans[axis] - 1) for axis in axes]
-    end = [place or END for place in behind]
+    from_end = [start[axis] - (conv.spans[axis] - 1) for axis in axes]
+    end = [offset or END for offset in from_end]
     return g.Slice(x, ints(*start), ints(*end), ints(*(2 + axis for axis in axes)), ints(*conv.strides[: len(tap)]))
 
 
 def _taps(taps: int, *, dilation: int, stride: int, steps: np.ndarray, results: int) -> np.ndarray:
-    """int64 [steps, results]: the tap by which a result takes a step, or `taps` if by none.
+    """The tap with which each result reads each step, int64 [steps, results]; `taps` if none does.
 
     Result 0 begins at step 0, the next at step `stride`.
     """
@@ -375,13 +387,13 @@ def _plus(value: Value, number: int) -> Value:
 
 
 def _widths(model: onnx.ModelProto) -> dict[str, int]:
-    """The size of the last axis of each value that has one of a known size."""
+    """Size of the last axis of each value for which it is known."""
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     light.graph.name = "shapes"
     light.graph.node.extend(model.graph.node)
     light.graph.output.extend(model.graph.output)
     light.graph.input.extend(model.graph.input)
-    # Weights as inputs: onnx takes no more than 2 GiB, and only small constants are parts of shapes.
+    # Declare weights as inputs: onnx takes at most 2 GiB, and shapes only depend on small constants.
     for tensor in model.graph.initializer:
         if len(tensor.dims) > 1:
             light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))

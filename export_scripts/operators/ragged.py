@@ -1,8 +1,8 @@
-"""The beginning of every ragged stage: requests laid end to end, to be padded all together or bucket by bucket.
+"""Ragged batches: the inputs of every ragged stage, laid end to end, and padding.
 
-Triton gives a ragged input as one flat tensor, the items of all requests one after the other, and
-(batch_input BATCH_ITEM_SHAPE) the shape of each item. A stage before may have padded its items, so
-the number of valid steps of each item comes beside them.
+Triton passes a ragged input as one flat tensor, the items of all requests one after another, with the shape of each
+item (batch_input BATCH_ITEM_SHAPE). The previous stage may have padded its items, so the number of valid steps of each
+item is an input too.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from nemo_triton.contract import Tensor
 
 
 def item_dims_key(name: str) -> str:
-    """The metadata entry of a graph that holds the dims of one item of a ragged input, as "-1,80"."""
+    """Key of the graph's metadata with the dims of one item of a ragged input, such as "-1,80"."""
     return f"item_dims.{name}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ragged:
-    """Items of many lengths end to end, inside a graph.
+    """Items of different lengths end to end, inside a graph.
 
-    table: [N], or [N, width] where a step is a vector
-    start, steps: int64 [B], the rows of each item in the table
-    length: int64 [B], how many of them are valid
+    Attributes:
+        table: [N], or [N, width] if a step is a vector
+        start: int64 [B], first row of each item in the table
+        steps: int64 [B], rows of each item in the table
+        length: int64 [B], valid rows of each item
+        width: numbers per step; None if a step is a number
     """
 
     table: Value
@@ -38,7 +41,7 @@ class Ragged:
     width: int | None
 
     def read_by(self, body: Graph) -> Ragged:
-        """The same items, to be calculated with in the body of a loop."""
+        """The same items, for calculations in the body of a loop."""
         start, steps, length = (body.read(column) for column in (self.start, self.steps, self.length))
         return replace(self, table=body.read(self.table), start=start, steps=steps, length=length)
 
@@ -47,9 +50,10 @@ class Ragged:
 class Padded:
     """A padded batch inside a graph.
 
-    values: [B, longest, width], or [B, longest] where a step is a number; zero where not valid
-    valid: bool [B, longest]
-    length: int64 [B], valid steps of each item
+    Attributes:
+        values: [B, longest, width], or [B, longest] if a step is a number; padding is zero
+        valid: bool [B, longest], false for padding
+        length: int64 [B], valid steps of each item
     """
 
     values: Value
@@ -58,16 +62,16 @@ class Padded:
 
 
 def ragged_input(g: Graph, tensor: Tensor, **sizes: int) -> Ragged:
-    """Declare a ragged input with its shapes and true lengths.
+    """Declare a ragged input with the shape and valid length of each item.
 
-    An item has at least one step, valid or not: an empty item in a ragged batch makes Triton's C++ onnxruntime backend
-    (24.10, and main of 2026-02) read uninitialised memory for every later request, so no stage ever emits one.
+    Every item has at least one step, valid or not. After an empty item in a ragged batch, Triton's C++ onnxruntime
+    backend (24.10, and main of 2026-02) reads uninitialised memory for all later requests, so no stage emits one.
 
     Args:
         g: gets the inputs NAME, flat [N]; NAME_SHAPE int32 [B, rank], the shape of each item, [steps] or
             [steps, width]; NAME_LENGTH int32 [B, 1]
         tensor: of one item, [steps] or [steps, width]
-        sizes: the width, by the name that the tensor's dims have for it
+        sizes: the width, by its name in the tensor's dims
     """
     flat = g.input(tensor.name, ONNX_TYPES[tensor.dtype], ["values"])
     width = sizes[str(tensor.dims[1])] if len(tensor.dims) > 1 else None
@@ -84,7 +88,7 @@ def ragged_input(g: Graph, tensor: Tensor, **sizes: int) -> Ragged:
 
 
 def padded(g: Graph, items: Ragged, dtype: npt.DTypeLike = np.float32) -> Padded:
-    """The items as a batch of that type, as long as the longest of them, and at least 1 long."""
+    """The items as a batch of that type, padded to the longest item and at least 1 step long."""
     time, valid = time_mask(g, items.length)
     last = (items.start + items.steps - 1)[:, None]
     rows = g.Min(items.start[:, None] + time[None, :], last)
@@ -94,7 +98,7 @@ def padded(g: Graph, items: Ragged, dtype: npt.DTypeLike = np.float32) -> Padded
 
 
 def time_mask(g: Graph, length: Value) -> tuple[Value, Value]:
-    """Of lengths int64 [B]: the steps of the longest, int64 [T] with T at least 1, and which are valid, bool [B, T]."""
+    """From lengths int64 [B]: steps int64 [T] up to the longest, at least 1, and which are valid, bool [B, T]."""
     time = g.arange(g.Max(length.max(), 1))
     return time, time[None, :] < length[:, None]
 
@@ -103,12 +107,12 @@ def pack(g: Graph, columns: Sequence[Value], kept: Value) -> tuple[list[Value], 
     """Move the kept entries of each row to its front.
 
     Args:
+        g: the graph
         columns: int64 [B, steps] each
         kept: bool [B, steps]
 
     Returns:
-        The columns as int64 [B, most kept], at least 1 wide and -1 where a row has no more, and the count of each row,
-        int64 [B].
+        The columns as int64 [B, longest], at least 1 wide, filled with -1; and the kept entries of each row, int64 [B].
     """
     counted = kept.astype(np.int64)
     length = counted.sum(1)
@@ -122,5 +126,5 @@ def pack(g: Graph, columns: Sequence[Value], kept: Value) -> tuple[list[Value], 
 
 
 def give_length(g: Graph, tensor: Tensor, length: Value) -> None:
-    """Emit the lengths [B] of a tensor as int32 [B, 1], the form that `ragged_input` takes."""
+    """Emit a tensor's lengths [B] as int32 [B, 1], the form that `ragged_input` reads."""
     g.give(tensor.length, length.astype(np.int32)[:, None])

@@ -1,4 +1,4 @@
-"""What a graph is tuned for: it decides speed and memory, never a result."""
+"""What a graph is tuned for. It changes speed and memory, never results."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 Target = Literal["cpu", "gpu"]
-"""What an export is for. Either is served on both, with the same results."""
+"""Hardware that an export is tuned for. Both run on both, with the same results."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a stage cuts its work into pieces.
+    """How a stage divides its work.
 
-    pass_seconds: cost of one more pass of the network, as the seconds of padded audio that cost as much (docs/gpu.md).
-        A bucket of items of similar length ends where its padding would cost more than that.
-    seconds_at_once: audio in one bucket, padding included; one item may be longer
-    scores_at_once: attention scores in memory at a time, of all items and heads together; there are a few such float32
-        tensors. Ten minutes of audio have 15,000 frames, so 225 million scores a head, and NeMo holds them all.
-    convolutions: whether convolutions stay Conv nodes. On a GPU each of them makes cuDNN look for a plan whenever the
-        shape of a batch is new, so there they become products of matrices, see `without_convolutions`.
+    Attributes:
+        pass_seconds: cost of one more pass of the network, in seconds of padded audio that cost the same (docs/gpu.md).
+            A bucket ends where its padding would cost more.
+        seconds_at_once: longest bucket, in seconds of audio with padding; a single item may be longer
+        scores_at_once: attention scores in memory at a time, over all items and heads. A few float32 tensors have this
+            size. Ten minutes of audio have 15,000 frames, so NeMo holds 225 million scores per head.
+        convolutions: whether convolutions stay Conv nodes. On a GPU, cuDNN plans each of them again for every new
+            shape, so there they become matrix products, see `without_convolutions`.
     """
 
     pass_seconds: float

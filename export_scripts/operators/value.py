@@ -1,4 +1,4 @@
-"""Values of a graph, to be calculated with like NumPy arrays: each operator adds one node to the graph."""
+"""Values of a graph with NumPy's operators: each operator adds one node to the graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = npt.NDArray[Any]
 Operand: TypeAlias = "Value | str | Array | np.generic | int | float"
-"""A value, the name of one, or a constant: Python's int is an int64, its float a float32."""
+"""A value, its name, or a constant. Python's int becomes int64, its float float32."""
 Index: TypeAlias = "slice | Value | int | None"
 END = np.iinfo(np.int64).max
 
@@ -22,11 +22,11 @@ END = np.iinfo(np.int64).max
 class Value:
     """A value of `graph`, by its name.
 
-    Operators and methods mean what they mean in NumPy. Division is ONNX's: of whole numbers, both / and // round
-    towards zero. Comparisons give values, so a value is compared with another by `is` or by its name.
+    Operators and methods mean the same as in NumPy, except division of integers: / and // round towards zero, as in
+    ONNX. Comparisons return values, so use `is` or names to compare Value objects themselves.
     """
 
-    # Leaves `array - value` to this class; NumPy would subtract the value from each number of the array.
+    # So that `array - value` calls __rsub__; NumPy would subtract the value from each number of the array.
     __array_ufunc__ = None
 
     def __init__(self, graph: Graph, name: str) -> None:
@@ -81,7 +81,7 @@ class Value:
     def __ge__(self, other: Operand) -> Value:
         return self._node("GreaterOrEqual", self, other)
 
-    # object's own comparisons give a bool; NumPy's declare Any for the same reason.
+    # Any, because object's comparisons return bool; NumPy does the same.
     def __eq__(self, other: Any) -> Any:
         return self._node("Equal", self, other)
 
@@ -91,7 +91,7 @@ class Value:
     __radd__, __rmul__, __floordiv__ = __add__, __mul__, __truediv__
 
     def __getitem__(self, index: Index | tuple[Index, ...]) -> Value:
-        """A new axis for each None; the slices of axes; or what one number or value picks along one axis."""
+        """Add an axis for each None, or slice axes, or pick entries of one axis by a number or a value."""
         parts = index if isinstance(index, tuple) else (index,)
         chosen = {axis: part for axis, part in enumerate(parts) if not _is_whole(part)}
         if all(part is None for part in chosen.values()):
@@ -122,18 +122,18 @@ class Value:
         return self._node("Cast", self, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def reshape(self, *shape: int) -> Value:
-        """0 keeps the size of that axis (ONNX's Reshape)."""
+        """Reshape; 0 keeps the size of that axis, as in ONNX."""
         return self._node("Reshape", self, ints(*shape))
 
     def transpose(self, *axes: int) -> Value:
         return self._node("Transpose", self, perm=list(axes))
 
     def squeeze(self, *axes: int) -> Value:
-        """Without these axes, or without any that has one entry."""
+        """Remove these axes; by default all axes of size 1."""
         return self._node("Squeeze", self, *([ints(*axes)] if axes else []))
 
     def pad(self, *sides: tuple[int, int], value: Operand | None = None) -> Value:
-        """More entries before and after those of each axis, zeros unless `value` is given."""
+        """Pad each axis by (before, after) entries of `value`, zero by default."""
         before_then_after = ints(*(before for before, _ in sides), *(after for _, after in sides))
         return self._node("Pad", self, before_then_after, *([] if value is None else [value]))
 
@@ -151,12 +151,12 @@ class Value:
         return self._node("CumSum", self, axis)
 
     def sum_before(self, axis: int) -> Value:
-        """The sum of the entries before each one: `cumsum` without the entry itself."""
+        """Sum of the entries before each entry: an exclusive `cumsum`."""
         return self._node("CumSum", self, axis, exclusive=1)
 
 
 def ints(*values: int) -> Array:
-    """A constant int64 vector, as shapes and axes are written."""
+    """A constant int64 vector, the form of shapes and axes."""
     return np.array(values, dtype=np.int64)
 
 
@@ -165,7 +165,7 @@ def _is_whole(part: Index) -> bool:
 
 
 def _bounds(bounds: Sequence[Value | int]) -> Operand:
-    """Starts or stops of a Slice: numbers, or the one value that is given for the only axis."""
+    """Starts or stops of a Slice: numbers, or a single value for the only axis."""
     if len(bounds) == 1 and isinstance(bounds[0], Value):
         return bounds[0]
     return ints(*(bound for bound in bounds if isinstance(bound, int)))

@@ -1,4 +1,4 @@
-"""Graphs within graphs: the bodies of loops and branches, and what they read."""
+"""Walk subgraphs, the bodies of loops and branches, and what they read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import onnx
 
 
 def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graph and all graphs within it."""
+    """The graph and all its subgraphs."""
     yield graph
     for node in graph.node:
         for body in bodies(node):
@@ -21,7 +21,7 @@ def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def names_read(node: onnx.NodeProto) -> set[str]:
-    """What a node and the graphs within it read; values that those graphs calculate are among them."""
+    """Names that a node and its subgraphs read, including values that the subgraphs calculate."""
     names = set(node.input)
     for body in bodies(node):
         for graph in all_graphs(body):
@@ -31,14 +31,14 @@ def names_read(node: onnx.NodeProto) -> set[str]:
 
 
 def rename_reads(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
-    """Rename values wherever the graph, and graphs within it, read them as a node's input."""
+    """Rename values where nodes of the graph and its subgraphs read them."""
     for inner in all_graphs(graph):
         for node in inner.node:
             node.input[:] = [renamed.get(name, name) for name in node.input]
 
 
 def drop_unread(graph: onnx.GraphProto) -> None:
-    """Remove the nodes and initializers that nothing reads any more."""
+    """Remove nodes and initializers that nothing reads."""
     read = {output.name for output in graph.output}
     kept = []
     for node in reversed(graph.node):

@@ -1,4 +1,4 @@
-"""In which numbers a recognizer's encoder computes: a choice of the export, and what it may cost in words."""
+"""The precisions of the encoder, and how many words each may change."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What holds for every export in a precision.
+    """Rules of a precision.
 
-    purpose: what follows its name in the help of --precision
-    max_word_change: default limit of words that differ from NeMo's, as a part of NeMo's words; 0 where texts are NeMo's
-    calibrated: whether it learns the ranges of activations from recordings
-    cpu_only: whether the encoder can only be served on CPUs
+    Attributes:
+        purpose: follows its name in the help of --precision
+        max_word_change: default limit of changed words, as a fraction of NeMo's words; 0: texts are NeMo's
+        calibrated: whether recordings set the ranges of activations
+        cpu_only: whether the encoder runs on CPUs only
     """
 
     purpose: str = ""
@@ -29,23 +30,27 @@ class Rules:
 
 RULES: dict[PrecisionName, Rules] = {
     "fp32": Rules(),
-    "fp16": Rules(purpose="halves its size and is for GPUs", max_word_change=0.005),
+    "fp16": Rules(purpose="halves its size, for GPUs", max_word_change=0.005),
     # onnxruntime computes in 8 bits on CPUs only.
-    "int8": Rules(purpose="is for CPUs", max_word_change=0.02, calibrated=True, cpu_only=True),
+    "int8": Rules(
+        purpose="makes it smaller and faster, for CPUs", max_word_change=0.02, calibrated=True, cpu_only=True
+    ),
 }
 MAX_WORD_CHANGE: dict[PrecisionName, float] = {name: rules.max_word_change for name, rules in RULES.items()}
 REDUCED = tuple(name for name, limit in MAX_WORD_CHANGE.items() if limit > 0)
-"""Those that may change words."""
+"""Precisions that may change words."""
 CALIBRATED = tuple(name for name, rules in RULES.items() if rules.calibrated)
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The choice of one export.
+    """The precision of one export.
 
-    max_word_change: limit of the edits that turn NeMo's texts of the probes into the export's, as a part of NeMo's
-        words; 0 for fp32, whose texts are NeMo's
-    calibration: recordings from which a calibrated one learns the range of each activation
+    Attributes:
+        name: of the precision
+        max_word_change: limit of word edits between NeMo's and the export's texts of the probes, as a fraction of
+            NeMo's words; 0 for fp32, whose texts are NeMo's
+        calibration: recordings that set the range of each activation, if the precision is calibrated
     """
 
     name: PrecisionName = "fp32"

@@ -1,4 +1,4 @@
-"""A traced encoder in the precision of an export."""
+"""Convert a traced encoder to the precision of an export."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RECORDINGS_AT_ONCE = 4
 
 
 def conversion(precision: Precision, front_end: FrontEnd) -> Conversion:
-    """What the encoder stage does to the traced encoder before it is put into the loop over buckets."""
+    """The conversion of the traced encoder, before it is put into the loop over length buckets."""
     if precision.name == "fp16":
         return to_fp16
     if precision.name == "int8":
@@ -28,7 +28,12 @@ def conversion(precision: Precision, front_end: FrontEnd) -> Conversion:
 
 
 def padded_features(front_end: FrontEnd, recordings: Sequence[np.ndarray]) -> Iterator[Batch]:
-    """Features of int16 recordings in padded batches of similar length, as the encoder meets them."""
+    """Features of recordings in padded batches of similar length, as the encoder gets them.
+
+    Args:
+        front_end: of the checkpoint
+        recordings: int16 [samples] each, 16 kHz
+    """
     session = _open(features_graph(front_end))
     by_length = sorted(recordings, key=len)
     for start in range(0, len(by_length), RECORDINGS_AT_ONCE):

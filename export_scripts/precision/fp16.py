@@ -1,10 +1,11 @@
-"""A float32 graph in mixed precision, float16 where it is safe.
+"""Convert a float32 graph to mixed precision: float16 where it is safe.
 
-After PyTorch's autocast (docs of torch.amp, "Autocast Op Reference"): products of matrices and convolutions compute
-in float16, and so does what only moves, scales or gates their results; sums over many numbers, norms, softmax,
-logarithms and exponentials compute in float32, where float16 would overflow or round to nothing. Weights of the
-former are stored as float16. Inputs and outputs keep their types, and the last layer stays in float32, since the
-distance between two labels may be less than what float16 resolves.
+Matrix products and convolutions compute in float16 and store their weights as float16. So do operators that only move,
+scale or gate their results. Sums over many numbers, norms, softmax, logarithms and exponentials stay in float32, where
+float16 would overflow or underflow. Inputs and outputs keep their types. The last layer stays in float32, because two
+labels may differ by less than float16 resolves.
+
+Source: PyTorch's autocast (documentation of torch.amp, "Autocast Op Reference").
 """
 
 from __future__ import annotations
@@ -37,25 +38,25 @@ EITHER: Mapping[str, tuple[int, ...]] = {
     "Unsqueeze": (0,),
     "Where": (1, 2),
 }
-"""Operators that compute in the type of these operands: float16 where all have it, else float32."""
+"""Operators that compute in the type of the operands at these positions: float16 if all have it, else float32."""
 OF_NO_TYPE = ("Shape", "Size")
 LARGEST = float(np.finfo(np.float16).max)
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in mixed precision; its inputs and outputs keep their types."""
+    """Convert to mixed precision; inputs and outputs keep their types."""
     converted = onnx.shape_inference.infer_shapes(model)
     _Scope(converted.graph, None, {last_layer(converted.graph)}).convert()
     return converted
 
 
 def last_layer(graph: onnx.GraphProto) -> str:
-    """The name of the node that makes the scores, the last product before the outputs."""
+    """Name of the node that computes the scores: the last product before the outputs."""
     return str([node.name for node in graph.node if node.op_type in HEAVY][-1])
 
 
 class _Scope:
-    """A graph or the body of a loop, whose nodes see the values of the graphs around it."""
+    """A graph, or the body of a loop, whose nodes also read values of the graphs around it."""
 
     def __init__(self, graph: onnx.GraphProto, outer: _Scope | None, kept: set[str]) -> None:
         self.graph = graph
@@ -72,7 +73,7 @@ class _Scope:
     def convert(self) -> None:
         for node in self.graph.node:
             self._convert(node)
-        # What leaves keeps the type that it is declared with.
+        # Outputs keep the types they are declared with.
         for output in self.graph.output:
             if output.name in self.fp16:
                 self._leave(output.name)
@@ -98,14 +99,14 @@ class _Scope:
             self._compute(node, range(len(node.input)), TensorProto.FLOAT)
 
     def _all_fp16(self, node: onnx.NodeProto, operands: Sequence[int]) -> bool:
-        """Whether these operands are in float16, all but those that it holds as well."""
+        """Whether these operands are float16, or exact in float16, and at least one is float16."""
         fp16 = [self._is_fp16(node.input[place]) for place in operands]
         return any(fp16) and all(
             known or self._is_exact(node.input[place]) for known, place in zip(fp16, operands, strict=True)
         )
 
     def _compute(self, node: onnx.NodeProto, operands: Iterable[int], kind: int) -> None:
-        """Add the node with these operands in that type."""
+        """Add the node with these operands cast to that type."""
         for place in operands:
             name = node.input[place]
             if name and self._is_fp16(name) != (kind == TensorProto.FLOAT16):
@@ -126,15 +127,15 @@ class _Scope:
             self.masks.update(node.output)
 
     def _is_mask(self, node: onnx.NodeProto) -> bool:
-        """Whether the node makes 0 and 1 of bools, or brings such numbers into the shape of what they mask."""
+        """Whether the node casts bools to 0 and 1, or expands such a mask."""
         if node.op_type in ("Expand", "Unsqueeze"):
             return node.input[0] in self.masks
         return bool(node.op_type == "Cast" and node.input[0] in self.bools and node.attribute[0].i == TensorProto.FLOAT)
 
     def _cut_weights(self) -> set[str]:
-        """Names of the nodes that cut a part out of a weight for a product (operators/convolutions.py).
+        """Names of nodes that cut part of a weight for a product (operators/convolutions.py).
 
-        They cut it out of float16, so that the weight is stored as such.
+        They read float16, so that the weight is stored as float16.
         """
         kept = {node.name for node in self.graph.node if node.op_type not in HEAVY or node.name in self.kept}
         elsewhere = {name for node in self.graph.node if node.name in kept for name in names_read(node)}
@@ -149,7 +150,7 @@ class _Scope:
         return name in self.fp16 or (self.outer is not None and self.outer._is_fp16(name))
 
     def _is_exact(self, name: str) -> bool:
-        """Whether float16 holds it as well: a mask, or a constant within its range."""
+        """Whether float16 can hold the value: a mask, or a constant within float16's range."""
         weight = self._weight(name)
         if weight is not None:
             return bool(np.abs(numpy_helper.to_array(weight)).max(initial=0) <= LARGEST)
@@ -160,7 +161,7 @@ class _Scope:
         return weight if weight is not None or self.outer is None else self.outer._weight(name)
 
     def _cast(self, name: str, kind: int) -> str:
-        """The value in that type; a constant is stored in it."""
+        """Name of the value in that type; a constant is stored in it."""
         result = self.casts.get((name, kind))
         if result is None:
             result = self.casts[name, kind] = f"{name}.{'half' if kind == TensorProto.FLOAT16 else 'single'}"
@@ -175,7 +176,7 @@ class _Scope:
         return result
 
     def _leave(self, output: str) -> None:
-        """Rename a float16 value, so that the output of its name can be its float32."""
+        """Rename a float16 value, so that the output of that name can be its float32 cast."""
         inside = f"{output}.half"
         for node in self.nodes:
             node.input[:] = [inside if name == output else name for name in node.input]

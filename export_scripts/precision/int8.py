@@ -1,9 +1,8 @@
-"""A float32 graph with its convolutions and products of matrices in 8-bit integers, for CPUs.
+"""Quantize convolutions and matrix products of a float32 graph to 8-bit integers, for CPUs.
 
-Static: each activation has one scale, learnt from recordings. A dynamic scale would be taken over the whole
-batch, and texts would depend on it. Weights have a scale for each channel and 7 bits, since CPUs without VNNI
-add two products in 16 bits, which 8 by 8 bits would overflow. Zero is always a number of the scale, so what masks
-set to zero stays zero.
+Static: each activation has one scale, set by calibration recordings. A dynamic scale would cover the whole batch, and
+texts would depend on the other requests in it. Weights have one scale per channel and 7 bits: CPUs without VNNI add two
+products in 16 bits, which 8 by 8 bits would overflow. Zero is always representable, so masked values stay zero.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from export_scripts.precision.fp16 import last_layer
 
 CONVOLUTIONAL = ("Conv", "Mul", "Relu")
-"""Convolutions and what is between them, so that activations stay in 8 bits from one to the next."""
+"""Convolutions and the operators between them, so that activations stay in 8 bits from one convolution to the next."""
 CONFORMER = ("Conv", "MatMul")
 
 Batch = dict[str, np.ndarray]
@@ -28,7 +27,7 @@ Batch = dict[str, np.ndarray]
 
 
 class _Reader:
-    """A CalibrationDataReader of onnxruntime, which is any class with this method."""
+    """A CalibrationDataReader for onnxruntime, which accepts any class with this method."""
 
     def __init__(self, batches: Iterator[Batch]) -> None:
         self.batches = batches
@@ -38,9 +37,13 @@ class _Reader:
 
 
 def to_int8(model: onnx.ModelProto, batches: Iterator[Batch]) -> onnx.ModelProto:
-    """A traced encoder, its activations' ranges taken from `batches`.
+    """Quantize a traced encoder.
 
-    The last layer stays in float32, and so do the few products of squeeze-and-excite, which decide on whole channels.
+    The last layer stays in float32. So do the few products of squeeze-and-excite, which scale whole channels.
+
+    Args:
+        model: the traced encoder
+        batches: features that set the range of each activation
     """
     model = sums_in_double(model)
     operators = {node.op_type for node in model.graph.node}
@@ -61,17 +64,17 @@ def to_int8(model: onnx.ModelProto, batches: Iterator[Batch]) -> onnx.ModelProto
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            # onnxruntime 1.32 aborts where the result of Conformer's linear_pos is quantized.
+            # onnxruntime 1.32 aborts if the result of Conformer's linear_pos is quantized.
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
         return onnx.load(file)
 
 
 def sums_in_double(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its sums taken in float64 and rounded to float32.
+    """Compute the model's sums in float64 and round them to float32.
 
-    How far an item is padded decides in which order its zeros and numbers are added, so that a float32 sum depends on
-    the batch by its last bit. Where the next step rounds to 8 bits, that bit may decide between two numbers.
+    Padding changes the order in which a sum is computed, so a float32 sum depends on the batch in its last bit. Where
+    the next operator rounds to 8 bits, that bit may decide between two numbers.
     """
     changed = onnx.shape_inference.infer_shapes(model)
     floats = {value.name for value in changed.graph.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT}

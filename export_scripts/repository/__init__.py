@@ -1,1 +1,1 @@
-"""The Triton side: model names, configurations, validation, publishing."""
+"""The Triton side: configurations, checks, publishing."""

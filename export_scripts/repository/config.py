@@ -1,4 +1,4 @@
-"""config.pbtxt of stages and ensembles, from Triton's own protobuf and the graphs themselves."""
+"""Write config.pbtxt of stages and ensembles, with Triton's own protobuf."""
 
 from __future__ import annotations
 
@@ -39,20 +39,22 @@ THREADS_PARAMETER = "intra_op_thread_count"
 
 
 MAX_BATCH_SIZES: dict[Target, int] = {"cpu": 16, "gpu": 64}
-"""Requests that a stage takes at once, unless the export says otherwise (docs/gpu.md)."""
+"""Default largest batch of a stage, in requests (docs/gpu.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
     """How Triton runs a recognizer's stages.
 
-    max_batch_size: requests that a stage takes at once
-    queue_delay_us: how long a request may wait for others to share its batch, in microseconds
-    encoders: instances of the encoder, which run beside each other
-    encoder_threads: of onnxruntime in each of them, on a CPU; 0 takes all cores
-    accelerator: what runs the encoder on a GPU
-    decoder_device: "gpu" runs the decoder on a GPU, if the server has one, and makes the text in another stage
-    target: what the graphs are tuned for
+    Attributes:
+        max_batch_size: largest batch of a stage, in requests
+        queue_delay_us: longest wait for a fuller batch, in microseconds
+        encoders: concurrent instances of the encoder
+        encoder_threads: onnxruntime's threads per encoder instance on a CPU; 0: all cores
+        accelerator: what runs the encoder on a GPU
+        tensorrt: settings of the accelerator "tensorrt"
+        decoder_device: "gpu" runs the decoder on a GPU, if the server has one, and writes the text in another stage
+        target: hardware that the graphs are tuned for
     """
 
     max_batch_size: int = 16
@@ -74,11 +76,14 @@ class Serving:
 class Stage:
     """One graph to be served.
 
-    device: "any" takes a GPU where the server has one
-    encodes: whether it does most of the work, so that its instances and threads matter; others have one each
-    shared: whether other recognizers use it, so that its configuration must be the same for all
-    step_rate: of an encoder's input, in Hz
-    target: what a shared stage is tuned for; its name says so
+    Attributes:
+        name: of its model
+        graph: with the inputs and outputs of the model
+        device: "any" uses a GPU if the server has one
+        encodes: whether it is the encoder, whose instances and threads can be chosen; other stages have one of each
+        shared: whether other recognizers use it too, so that its configuration must be the same for all
+        step_rate: steps per second of an encoder's input
+        target: hardware that a shared stage is tuned for; its name says so
     """
 
     name: str
@@ -91,7 +96,7 @@ class Stage:
 
 
 def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
-    """The configuration of a stage; its inputs, outputs, dims and types are the graph's own."""
+    """The configuration of a stage; inputs, outputs, dims and types are read from its graph."""
     serving = Serving.of(stage.target) if stage.shared else serving
     config = triton.ModelConfig(name=stage.name, backend="onnxruntime", max_batch_size=serving.max_batch_size)
     items, shapes = item_dims(stage.graph), ragged_shapes(stage.graph)
@@ -118,7 +123,7 @@ def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
     if threads:
         config.parameters[THREADS_PARAMETER].string_value = str(threads)
     if stage.device == "any":
-        # PyTorch rounds like that in convolutions, unless told otherwise, but not in its FFT or an LSTM's products.
+        # By default PyTorch uses TF32 in convolutions too, but not in its FFT or an LSTM's products.
         use_cuda(config, tf32=stage.encodes)
         if stage.encodes and serving.accelerator == "tensorrt":
             use_tensorrt(config, serving.tensorrt, fp16=computes_in_fp16(stage.graph))
@@ -128,14 +133,14 @@ def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
 def ensemble_config(
     name: str, steps: Sequence[triton.ModelConfig], outputs: Sequence[str], parameters: Mapping[str, str]
 ) -> triton.ModelConfig:
-    """Wire the steps by the names of their tensors: an output feeds every later input of its name.
+    """Wire steps by the names of their tensors: an output feeds every later input of its name.
 
     Args:
         name: of the ensemble
         steps: configurations of its stages, in order
-        outputs: names of tensors that a client may ask for. One who asks only for tensors of a step before the last
-            gets an error from Triton (2.51), which then drops the last step and waits for it all the same.
-        parameters: what the configuration says of the model
+        outputs: names of tensors that clients can request. Triton (2.51) answers a request with an error if it names no
+            output of the last step: it drops that step and still waits for it.
+        parameters: of the configuration, which describe the model
     """
     config = triton.ModelConfig(
         name=name, platform="ensemble", max_batch_size=min(step.max_batch_size for step in steps)
@@ -159,21 +164,21 @@ def ensemble_config(
 
 
 def write_config(folder: Path, config: triton.ModelConfig) -> None:
-    """Write the configuration into a model's folder."""
+    """Write a model's configuration into its folder."""
     (folder / CONFIG).write_text(text_format.MessageToString(config))
 
 
 def read_config(folder: Path) -> triton.ModelConfig:
-    """The configuration in a model's folder.
+    """Read a model's configuration from its folder.
 
     Raises:
-        ExportError: naming the file, where it can't be read.
+        ExportError: the file can't be read; names it.
     """
     file = folder / CONFIG
     try:
         return text_format.Parse(file.read_text(), triton.ModelConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise ExportError(f"{file}: {error}") from error
+        raise ExportError(f"{file}: not readable as a configuration ({error}); export the model again") from error
 
 
 def item_dims(graph: onnx.ModelProto) -> dict[str, list[int]]:
@@ -184,15 +189,15 @@ def item_dims(graph: onnx.ModelProto) -> dict[str, list[int]]:
 
 
 def ragged_shapes(graph: onnx.ModelProto) -> dict[str, str]:
-    """The inputs that hold the shapes of ragged inputs, and those ragged inputs, by name."""
+    """Names of the inputs with the shapes of ragged inputs -> names of those ragged inputs."""
     return {Tensor(name, "FP32", ()).shape.name: name for name in item_dims(graph)}
 
 
 def dims(value: onnx.ValueInfoProto) -> list[int]:
-    """A graph's input's or output's dims; -1 where the size is open."""
+    """Dims of a graph's input or output; -1 if the size varies."""
     return [dim.dim_value if dim.HasField("dim_value") else WILDCARD for dim in value.type.tensor_type.shape.dim]
 
 
 def data_type(value: onnx.ValueInfoProto) -> int:
-    """Triton's data type of a graph's input or output."""
+    """Triton's data type for a graph's input or output."""
     return int(TRITON_TYPES.get(value.type.tensor_type.elem_type, triton.TYPE_INVALID))

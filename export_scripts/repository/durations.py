@@ -1,4 +1,4 @@
-"""How long recordings are, by a manifest."""
+"""Durations of recordings in a manifest."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nemo_triton.manifest import read_manifest
 
 
 def read_lengths(manifest: Path) -> Lengths:
-    """The shortest and the longest `duration` of a manifest.
+    """Read the shortest and the longest `duration` of a manifest, in seconds.
 
     Raises:
-        ExportError: naming the file and the line, where there is no duration in seconds.
+        ExportError: a line has no duration in seconds; names file and line.
     """
     try:
         listed = read_manifest(manifest)
@@ -26,8 +26,8 @@ def read_lengths(manifest: Path) -> Lengths:
     for utterance in listed.utterances:
         if utterance.duration is None:
             raise ExportError(
-                f"{manifest}:{utterance.line}: no duration in seconds; --lengths takes NeMo's JSON lines, as "
-                "benchmark.prepare writes them"
+                f"{manifest}:{utterance.line}: no duration in seconds; --lengths needs NeMo's JSON lines with a "
+                "duration, as benchmark.prepare writes them"
             )
         if not 0 < utterance.duration < float("inf"):
             raise ExportError(

@@ -1,4 +1,4 @@
-"""What a repository has already under a recognizer's name."""
+"""The model that an export would replace."""
 
 from __future__ import annotations
 
@@ -15,22 +15,29 @@ REPORT = "parity.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Existing:
-    """A model that an export of its name would replace. Empty where it does not say, or another tool wrote it."""
+    """A model in the repository, under the name of a new export.
+
+    Attributes:
+        name: of the model
+        nemo_class: of its checkpoint; empty if unknown, as for models of other tools
+        precision: of its encoder; empty if unknown
+        checkpoint_sha256: of its checkpoint; empty if unknown
+    """
 
     name: str
     nemo_class: str = ""
     precision: str = ""
     checkpoint_sha256: str = ""
 
-    def described(self, beside: str) -> str:
-        """The name and what tells it apart from an export of the checkpoint with the SHA-256 `beside`."""
-        other = self.checkpoint_sha256 not in ("", beside)
-        details = ", ".join(filter(None, [self.precision, "from another checkpoint" if other else ""]))
+    def describe(self, new_sha256: str) -> str:
+        """Name, precision, and whether it comes from another checkpoint than the one with the SHA-256 `new_sha256`."""
+        is_other = self.checkpoint_sha256 not in ("", new_sha256)
+        details = ", ".join(filter(None, [self.precision, "from another checkpoint" if is_other else ""]))
         return f"{self.name} ({details})" if details else self.name
 
 
 def find_existing(repository: Path, name: str) -> Existing | None:
-    """The model of that name, if there is one."""
+    """The repository's model of that name, if there is one."""
     folder = repository / name
     if not folder.is_dir():
         return None

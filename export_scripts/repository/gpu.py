@@ -1,12 +1,11 @@
-"""Settings of onnxruntime on a GPU, in a stage's configuration; on a CPU they have no effect.
+"""Settings of onnxruntime on a GPU, in a stage's configuration. They have no effect on a CPU.
 
-Names and values are those that Triton's C++ onnxruntime backend takes: triton-inference-server/onnxruntime_backend,
-README.md ("ONNX Runtime with TensorRT optimization", "... CUDA Execution Provider optimization") and
-src/onnxruntime.cc, ModelState::LoadModel. There the four older settings of CUDA are taken from the model's `parameters`
-even where the accelerator "cuda" has them: without a parameter they are set back to onnxruntime's defaults. So those
-are written as parameters, and all others as the accelerator's.
+Names and values are those of Triton's C++ onnxruntime backend. It reads the four older CUDA settings only from the
+model's `parameters`: without a parameter it resets them to onnxruntime's defaults, even if the accelerator "cuda" has
+them. So those are written as parameters, and all others with the accelerator.
 
-docs/gpu.md has what was measured on a GPU. TensorRT has not been.
+Source: triton-inference-server/onnxruntime_backend, README.md ("ONNX Runtime with TensorRT optimization", "... CUDA
+Execution Provider optimization") and src/onnxruntime.cc, ModelState::LoadModel. Measured: docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -26,23 +25,22 @@ from export_scripts.operators.walk import all_graphs
 Accelerator = Literal["cuda", "tensorrt"]
 
 CUDA_PARAMETERS = {"cudnn_conv_algo_search": "2", "arena_extend_strategy": "1"}
-"""No search for the fastest convolution: onnxruntime searches again for each new shape, and here nearly every batch has
-one. With onnxruntime 1.31 a heuristic search ("1") took 3 s for most new shapes of a Conformer-CTC small with 51
-convolutions; no search ("2") 0.05 s (docs/gpu.md). The memory arena grows by the size requested
-(kSameAsRequested), not to the next power of two."""
+"""No search for the fastest convolution ("2"), because onnxruntime searches again for each new shape, and nearly every
+batch has one (docs/gpu.md has the times). The memory arena grows by the requested size (kSameAsRequested, "1"), not to
+the next power of two."""
 CUDA_OPTIONS = {"cudnn_conv_use_max_workspace": "1", "cudnn_conv1d_pad_to_nc1d": "1"}
-"""Workspace for the fastest algorithm, and convolutions over time laid out as PyTorch lays them out, [N, C, 1, T]."""
+"""Workspace for the fastest algorithm, and PyTorch's layout of convolutions over time, [N, C, 1, T]."""
 TF32 = "use_tf32"
 
 WORKSPACE_BYTES = 4 << 30
 ENGINE_CACHE = "tensorrt_engines"
 WARM_UP_FOLDER = "warmup"
-"""Where Triton looks for the data of a model's warm-up, in the model's folder."""
+"""Subfolder of a model in which Triton looks for warm-up data."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lengths:
-    """The shortest and the longest audio that is expected, in seconds."""
+    """The shortest and the longest expected audio, in seconds."""
 
     shortest: float = 1.0
     longest: float = 35.0
@@ -52,9 +50,10 @@ class Lengths:
 class TensorRt:
     """TensorRT's settings.
 
-    lengths: the range that its engines are built for before the first request; longer audio gives the same text, but
-        waits while the engines are built again
-    cache: the folder for engines, on the server; relative to where the server was started
+    Attributes:
+        lengths: audio that engines are built for before the first request; other audio gets the same text, but waits
+            while engines are built again
+        cache: folder for engines on the server, relative to where tritonserver is started
     """
 
     lengths: Lengths = Lengths()
@@ -62,10 +61,11 @@ class TensorRt:
 
 
 def use_cuda(config: triton.ModelConfig, tf32: bool) -> None:
-    """Have GPU instances run by onnxruntime's CUDA provider.
+    """Run GPU instances with onnxruntime's CUDA provider.
 
     Args:
-        tf32: whether products of float32 may be rounded to 10 bits of mantissa (TF32) for the tensor cores
+        config: to change
+        tf32: whether float32 products may use TF32 (10 bits of mantissa) on tensor cores
     """
     for key, value in CUDA_PARAMETERS.items():
         config.parameters[key].string_value = value
@@ -76,18 +76,20 @@ def use_cuda(config: triton.ModelConfig, tf32: bool) -> None:
 
 
 def use_tensorrt(config: triton.ModelConfig, settings: TensorRt, *, fp16: bool) -> None:
-    """Have GPU instances run by TensorRT as far as it can, and by CUDA where it can't; call after use_cuda.
+    """Run GPU instances with TensorRT, and with CUDA where TensorRT can't; call after `use_cuda`.
 
-    What it can, by onnxruntime's source (tensorrt_execution_provider.cc, GetCapability; pull request 12692): a graph
-    within a Loop is handed to it in the largest parts that it supports, unless it supports the whole Loop. Our
-    encoder's network is in one, beside nodes that it does not support, so it gets parts of the
-    loop's body. Ranges of shapes can't be named for those (trt_profile_min_shapes and so on): they would have to name
-    every input of every part, which only onnxruntime knows, and one that is missing is an error. Without them an
-    engine is built for the shapes that it has met, and again for one beyond them, so the model is warmed up by the
-    shortest and the longest (see `warm_up`), and what was built is kept. TensorRT computes float64 as float32.
+    TensorRT gets the largest supported parts of a graph within a Loop, unless it supports the whole Loop. The encoder's
+    network is in a Loop with nodes that TensorRT doesn't support, so TensorRT gets parts of the body. Shape ranges
+    (trt_profile_min_shapes and so on) would have to name every input of every part, which only onnxruntime knows.
+    Without ranges, an engine is built for the shapes seen so far, and again for a shape beyond them. So `warm_up` runs
+    the shortest and the longest audio, and the engines are cached. TensorRT computes float64 as float32.
 
     Args:
+        config: to change
+        settings: of TensorRT
         fp16: whether the graph computes in float16
+
+    Source: onnxruntime, tensorrt_execution_provider.cc, GetCapability; pull request 12692.
     """
     accelerators = config.optimization.execution_accelerators
     fallbacks = [(other.name, dict(other.parameters)) for other in accelerators.gpu_execution_accelerator]
@@ -109,13 +111,15 @@ def use_tensorrt(config: triton.ModelConfig, settings: TensorRt, *, fp16: bool) 
 
 
 def warm_up(config: triton.ModelConfig, lengths: Lengths, step_rate: int) -> dict[str, bytes]:
-    """Have Triton run a ragged stage on the shortest and on a full batch of the longest before it is ready.
+    """Let Triton warm a ragged stage up: one request of the shortest audio, then a full batch of the longest.
 
     Args:
-        step_rate: of the ragged input, in Hz
+        config: to change
+        lengths: shortest and longest audio
+        step_rate: steps per second of the ragged input
 
     Returns:
-        The files for the model's folder, by path.
+        Warm-up files: path in the model's folder -> content.
     """
     files = {}
     del config.model_warmup[:]
@@ -132,7 +136,7 @@ def warm_up(config: triton.ModelConfig, lengths: Lengths, step_rate: int) -> dic
                 feed.dims.extend(steps if dim < 0 else dim for dim in tensor.dims)
                 feed.random_data = True
             else:
-                # The number of valid steps; a random one would make no sense.
+                # The number of valid steps, which must not be random.
                 feed.dims.extend(tensor.dims)
                 feed.input_data_file = f"{name}_{tensor.name}"
                 files[f"{WARM_UP_FOLDER}/{name}_{tensor.name}"] = np.array([steps], np.int32).tobytes()
@@ -140,14 +144,14 @@ def warm_up(config: triton.ModelConfig, lengths: Lengths, step_rate: int) -> dic
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a model's further files into its folder."""
+    """Write files (path -> content) into a model's folder."""
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 
 
 def computes_in_fp16(graph: onnx.ModelProto) -> bool:
-    """Whether any weights of a graph, or of a graph within it, are float16."""
+    """Whether any weights of a graph or its subgraphs are float16."""
     return any(
         tensor.data_type == TensorProto.FLOAT16 for inner in all_graphs(graph.graph) for tensor in inner.initializer
     )

@@ -1,4 +1,4 @@
-"""Lays models out in a model repository: all of them or none, whatever interrupts."""
+"""Publish models in a model repository: all or none, even if interrupted."""
 
 from __future__ import annotations
 
@@ -20,28 +20,30 @@ from export_scripts.errors import ExportError
 from export_scripts.repository.config import write_config
 
 JOURNAL = "published.json"
+MAX_MODEL_BYTES = 2**31 - 1
+"""Largest model file that onnxruntime reads (protobuf's limit)."""
 
 
 @contextmanager
 def publishing(repository: Path) -> Iterator[Path]:
-    """A folder for new models, which enter the repository together when the block ends well.
+    """A temporary folder for new models, which are moved into the repository together when the block ends.
 
-    A model of the same name is replaced. Where the block or the publishing fails, or is interrupted,
-    the repository is as it was; what a killed export left half published is put back by the next.
+    Models of the same names are replaced. If the block or the move fails or is interrupted, the repository stays
+    unchanged. If an export is killed during the move, the next one restores the repository.
 
     Raises:
-        ExportError: where the repository can't be written.
+        ExportError: the repository can't be written.
     """
     existed = repository.exists()
     try:
         repository.mkdir(parents=True, exist_ok=True)
         place, prefix = _workplace(repository)
-        with ExitStack() as held:
+        with ExitStack() as cleanup:
             with _locked(repository):
                 _recover(repository, place, prefix)
                 work = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
-                held.enter_context(_locked(work))
-            held.callback(_clean, work, repository, existed)
+                cleanup.enter_context(_locked(work))
+            cleanup.callback(_clean, work, repository, existed)
             (work / "new").mkdir()
             (work / "old").mkdir()
             yield work / "new"
@@ -54,17 +56,40 @@ def publishing(repository: Path) -> Iterator[Path]:
 
 
 def write_model(folder: Path, config: triton.ModelConfig, graph: onnx.ModelProto | None) -> None:
-    """Write one model as `folder`/`config.name`; an ensemble has no graph."""
+    """Write one model as `folder`/`config.name`; an ensemble has no graph.
+
+    Raises:
+        ExportError: see `check_size`.
+    """
     version = folder / config.name / "1"
     version.mkdir(parents=True)
     if graph is not None:
-        (version / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
+        content = graph.SerializeToString(deterministic=True)
+        check_size(config.name, len(content))
+        (version / "model.onnx").write_bytes(content)
     write_config(folder / config.name, config)
+
+
+def check_size(name: str, size: int) -> None:
+    """Refuse a model file that onnxruntime can't read.
+
+    Args:
+        name: begins the error
+        size: of the file, in bytes
+
+    Raises:
+        ExportError: the file is too large.
+    """
+    if size > MAX_MODEL_BYTES:
+        raise ExportError(
+            f"{name}: makes an ONNX file of {size / 1e9:.1f} GB; onnxruntime reads at most 2 GiB: choose a smaller "
+            "checkpoint"
+        )
 
 
 def _publish(repository: Path, work: Path) -> None:
     names = sorted(path.name for path in (work / "new").iterdir())
-    with _signals_held():
+    with _signals_deferred():
         (work / JOURNAL).write_text(json.dumps(names))
         try:
             for name in names:
@@ -78,7 +103,7 @@ def _publish(repository: Path, work: Path) -> None:
 
 
 def _undo(repository: Path, work: Path) -> None:
-    """Take back a publication that did not end well. Each step is a rename, so this can be killed and done again."""
+    """Undo a partial publication. Each step is a rename, so this can be killed and repeated."""
     names: list[str] = json.loads((work / JOURNAL).read_text())
     for name in names:
         if not (work / "new" / name).exists():
@@ -89,7 +114,7 @@ def _undo(repository: Path, work: Path) -> None:
 
 
 def _clean(work: Path, repository: Path, existed: bool) -> None:
-    """Remove the work, unless it holds what could not be put back yet, and a repository made for nothing."""
+    """Remove the work folder, unless it has models still to restore, and a repository that was created in vain."""
     if not (work / JOURNAL).exists():
         shutil.rmtree(work, ignore_errors=True)
     if not existed and not any(repository.iterdir()):
@@ -97,19 +122,19 @@ def _clean(work: Path, repository: Path, existed: bool) -> None:
 
 
 def _workplace(repository: Path) -> tuple[Path, str]:
-    """Where work in progress is kept, and how its folders' names begin.
+    """Folder for work in progress, and the prefix of its subfolders.
 
-    Only on the repository's own file system is a rename atomic. Beside the repository is better than
-    inside, where a server that starts meanwhile would take the work for a model without versions.
+    Renames are atomic on the repository's file system only. The parent folder is better than the repository, where a
+    server that starts meanwhile would see a model without versions.
     """
-    beside = repository.resolve().parent
-    if beside.stat().st_dev == repository.stat().st_dev and os.access(beside, os.W_OK):
-        return beside, f".{repository.resolve().name}.export-"
+    parent = repository.resolve().parent
+    if parent.stat().st_dev == repository.stat().st_dev and os.access(parent, os.W_OK):
+        return parent, f".{repository.resolve().name}.export-"
     return repository, ".export-"
 
 
 def _recover(repository: Path, place: Path, prefix: str) -> None:
-    """Put right what killed exports have left; one that still lives holds the lock of its work."""
+    """Clean up after killed exports. A running export holds the lock of its work folder."""
     for work in place.glob(f"{prefix}*"):
         try:
             with _locked(work, wait=False):
@@ -122,10 +147,10 @@ def _recover(repository: Path, place: Path, prefix: str) -> None:
 
 @contextmanager
 def _locked(folder: Path, wait: bool = True) -> Iterator[None]:
-    """Keep other exports out of a folder.
+    """Lock a folder against other exports.
 
     Raises:
-        BlockingIOError: where another has it and `wait` is false.
+        BlockingIOError: another export has the lock, and `wait` is false.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -136,18 +161,18 @@ def _locked(folder: Path, wait: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
-    """Ctrl-C and termination wait until the block has ended."""
+def _signals_deferred() -> Iterator[None]:
+    """Defer Ctrl-C and termination until the block has ended."""
     pending: list[int] = []
 
-    def hold(number: int, frame: FrameType | None) -> None:
+    def defer(number: int, frame: FrameType | None) -> None:
         pending.append(number)
 
-    held = {int(number): signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {int(number): signal.signal(number, defer) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in held.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
         for number in pending:
             signal.raise_signal(number)

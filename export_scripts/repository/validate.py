@@ -1,7 +1,7 @@
-"""Whether the configurations and graphs of a model repository agree.
+"""Check that the configurations and graphs of a model repository agree.
 
-By the rules of Triton's onnxruntime backend: types and dims of each configuration against its graph, and the wiring of
-ensembles against their steps.
+Compares types and dims of each configuration with its graph, by the rules of Triton's onnxruntime backend, and the
+wiring of ensembles with their steps.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from export_scripts.errors import ExportError
 from export_scripts.repository.config import WILDCARD, data_type, dims, read_config
 
 Tensor: TypeAlias = Any
-"""triton.ModelInput or triton.ModelOutput, which have no types."""
+"""triton.ModelInput or triton.ModelOutput, which have no type annotations."""
 
 
 def check_repository(*folders: Path) -> list[str]:
     """Compare configurations, graphs and ensembles with each other.
 
     Args:
-        folders: repositories; models of a later one replace those of the same name in earlier ones
+        folders: repositories; models of later ones replace those of the same name in earlier ones
 
     Returns:
-        One line for each disagreement.
+        One line per problem.
     """
     models = {model.name: model for folder in folders for model in models_in(folder)}
     configs: dict[str, triton.ModelConfig] = {}
@@ -39,12 +39,12 @@ def check_repository(*folders: Path) -> list[str]:
             problems.append(str(error))
     for name, config in configs.items():
         if config.name not in ("", name):
-            problems.append(f"{name}: config.pbtxt names the model '{config.name}'")
+            problems.append(f"{name}: config.pbtxt names the model '{config.name}'; rename the folder or the model")
         versions = _versions(models[name])
         disagreements = _ensemble(config, configs) if config.platform == "ensemble" else _stage(config, versions)
         problems += [f"{name}: {problem}" for problem in disagreements]
         if not versions:
-            problems.append(f"{name}: no version folder, such as {name}/1; without it Triton loads nothing at all")
+            problems.append(f"{name}: no version folder; add {name}/1, or Triton doesn't start")
     return problems
 
 
@@ -65,7 +65,7 @@ def _stage(config: triton.ModelConfig, versions: list[Path]) -> Iterator[str]:
         try:
             graph = onnx.load(file, load_external_data=False).graph
         except Exception as error:
-            # onnx raises protobuf's errors, which have no common class, besides OSError.
+            # onnx raises OSError and protobuf's errors, which have no common class.
             yield f"{version.name}/{file.name}: {error}"
             continue
         yield from _against_graph(config, graph)

@@ -1,1 +1,1 @@
-"""One file per stage graph: audio, features, encoder, ctc_decoder, rnnt_decoder, text."""
+"""The graphs of the stages, one file each: audio, features, encoder, ctc_decoder, rnnt_decoder, text."""

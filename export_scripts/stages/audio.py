@@ -1,4 +1,4 @@
-"""Stage `audio`: what clients send becomes samples that a ragged stage can take."""
+"""Stage `audio`: prepare the samples that clients send for the ragged stages."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from export_scripts.operators.ragged import give_length
 from nemo_triton.contract import AUDIO, AUDIO_STAGE, SAMPLES
 
 MAX_SECONDS = 1200
-"""Longer audio is refused, since a server that runs out of memory is gone for all of its clients."""
+"""Longer audio is refused, because a server that runs out of memory fails all of its clients."""
 
 
 def audio_graph(sample_rate: int) -> onnx.ModelProto:
     """AUDIO int16 [B, T] -> SAMPLES int16 [B, max(T, 1)] and SAMPLES_LENGTH int32 [B, 1], which is T.
 
-    The one stage that is not ragged: it stands between clients, who may send no samples at all,
-    and the ragged stages, which must never see an empty item (see `ragged_input`). Requests that share
-    its batch are of one length, so audio that it refuses costs no other request its text.
+    The only stage that is not ragged. Clients may send no samples at all, but ragged stages must never get an empty
+    item (see `ragged_input`). All requests of its batches have the same length, so refused audio fails no other
+    request.
 
     Args:
-        sample_rate: of the audio, in Hz
+        sample_rate: samples per second of the audio
     """
     g = Graph(AUDIO_STAGE)
     audio = g.take(AUDIO)
@@ -36,9 +36,10 @@ def audio_graph(sample_rate: int) -> onnx.ModelProto:
 
 
 def _refuse_long(g: Graph, samples: Value, sample_rate: int) -> Value:
-    """int64 [1], a zero, or an error of onnxruntime that says why.
+    """Zero, int64 [1], or an onnxruntime error that names the limit.
 
-    ONNX has no operator for that: a look-up beyond the end of a table fails, and the error quotes the node's name.
+    ONNX has no operator that raises an error. A look-up beyond the end of a table fails, and the error quotes the
+    node's name.
     """
     too_long = (samples > ints(MAX_SECONDS * sample_rate)).astype(np.int64)
     zero = g.Gather(ints(0), too_long)

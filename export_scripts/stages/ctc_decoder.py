@@ -1,4 +1,4 @@
-"""CTC greedy decoding: the best label of each frame becomes a sequence of tokens, and their text."""
+"""CTC greedy decoding: from the best label of each frame to tokens and text."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from nemo_triton.contract import LABELS
 def ctc_decoder_graph(pieces: Pieces) -> onnx.ModelProto:
     """LABELS int32 (ragged) -> TEXT, TOKENS, FRAMES, TOKENS_LENGTH (see `give_transcript`).
 
-    A label is a token where it is not blank and differs from the label before it (Graves et al.
-    2006, "Connectionist temporal classification", section 3.1; NeMo's
-    AbstractCTCDecoding.decode_hypothesis). The blank follows the pieces: its id is their number.
+    A label is a token if it is not blank and differs from the previous label. The blank is the last label: its id is
+    the number of pieces.
+
+    Source: Graves et al. 2006, "Connectionist temporal classification", section 3.1; NeMo's
+    AbstractCTCDecoding.decode_hypothesis.
     """
     g = Graph("ctc")
     batch = padded(g, ragged_input(g, LABELS), dtype=np.int64)

@@ -1,7 +1,7 @@
-"""Encoder stage: NeMo's own modules, traced with every length mask on.
+"""Encoder stage: NeMo's own modules, traced with all length masks on.
 
-NeMo's `export()` switches the masks of convolutions off and drops the lengths, so that an
-utterance's text depends on the others in its batch. Here the encoder keeps them.
+NeMo's `export()` switches the masks of convolutions off and drops the lengths, so a text depends on the other
+utterances in the batch. This trace keeps both.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from export_scripts.operators.tuning import CPU, Tuning
 from nemo_triton.contract import ENCODED, FEATURES, LABELS, LOG_PROBS
 
 Conversion = Callable[[onnx.ModelProto], onnx.ModelProto]
-"""Changes the traced encoder, inputs features and length, outputs scores and scores_length, keeping all four."""
+"""Changes the traced encoder and keeps its inputs (features, length) and outputs (scores, scores_length)."""
 
 
 def unchanged(traced: onnx.ModelProto) -> onnx.ModelProto:
@@ -48,9 +48,11 @@ def unchanged(traced: onnx.ModelProto) -> onnx.ModelProto:
 class EncoderOptions:
     """How an encoder becomes a stage.
 
-    mels: of its input
-    frame_rate: of its input, in Hz
-    convert: done to the traced encoder
+    Attributes:
+        mels: mel bands of its input
+        frame_rate: frames per second of its input
+        convert: changes the traced encoder
+        tuning: how the stage divides its work
     """
 
     mels: int
@@ -60,28 +62,35 @@ class EncoderOptions:
 
 
 class LengthKeepingEncoder(torch.nn.Module):
-    """NeMo's encoder and what is computed on top of it, time-major, for items that may have no frame at all."""
+    """NeMo's encoder and the layers after it, time-major; items may have no frames."""
 
     def __init__(self, encoder: torch.nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, features: torch.Tensor, length: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """features float32 [B, frames, mels], length int64 [B] -> scores [B, frames', width], int64 [B].
+        """Encode a padded batch.
 
-        Means over no frames would be NaN, so an item without any is given one and keeps none.
+        An item without frames is encoded with one, since means over no frames are NaN, and its result is dropped.
+
+        Args:
+            features: float32 [B, frames, mels]
+            length: int64 [B], valid frames of each item
+
+        Returns:
+            Scores float32 [B, frames', width], and their valid frames, int64 [B].
         """
         at_least_one = length.clamp(min=1)
         encoded, encoded_length = self.encoder(audio_signal=features.transpose(1, 2), length=at_least_one)
         return self.scores(encoded), torch.where(length > 0, encoded_length.to(torch.int64), 0)
 
     def scores(self, encoded: torch.Tensor) -> torch.Tensor:
-        """[B, frames', width] of the encoder's [B, D, frames']."""
+        """Scores [B, frames', width] from the encoder's output [B, D, frames']."""
         raise NotImplementedError
 
 
 class CtcEncoder(LengthKeepingEncoder):
-    """With the CTC head; the scores are log-probs."""
+    """Encoder with CTC head; the scores are log-probs."""
 
     def __init__(self, encoder: torch.nn.Module, head: torch.nn.Module) -> None:
         super().__init__(encoder)
@@ -93,7 +102,7 @@ class CtcEncoder(LengthKeepingEncoder):
 
 
 class RnntEncoder(LengthKeepingEncoder):
-    """With the joint's projection, which does not depend on what was decoded."""
+    """Encoder with the joint's projection, which doesn't depend on decoded tokens."""
 
     def __init__(self, encoder: torch.nn.Module, projection: torch.nn.Module) -> None:
         super().__init__(encoder)
@@ -107,8 +116,8 @@ class RnntEncoder(LengthKeepingEncoder):
 def ctc_encoder_graph(encoder: CtcEncoder, options: EncoderOptions) -> onnx.ModelProto:
     """FEATURES float32 (ragged) -> LABELS int32 [B, frames'], LABELS_LENGTH, LOG_PROBS float32.
 
-    LABELS is the best label of each frame, taken as NeMo takes it. LOG_PROBS [B, frames', labels] is for the ensemble
-    with log-probs.
+    LABELS is the best label of each frame, as in NeMo. LOG_PROBS [B, frames', labels] is for the ensemble with
+    log-probs.
     """
     g, log_probs = _encoder(encoder, options)
     best = log_probs.table.argmax(axis=1).astype(np.int32)
@@ -127,7 +136,7 @@ def rnnt_encoder_graph(encoder: RnntEncoder, options: EncoderOptions) -> onnx.Mo
 
 
 def _encoder(encoder: LengthKeepingEncoder, options: EncoderOptions) -> tuple[Graph, Ragged]:
-    """The graph so far, and the scores of each item's own frames."""
+    """The graph so far, and the scores of each item's valid frames."""
     tuning = options.tuning
     traced, width = trace(encoder, options.mels, tuning.scores_at_once)
     converted = options.convert(traced if tuning.convolutions else without_convolutions(traced))
@@ -142,10 +151,19 @@ def _encoder(encoder: LengthKeepingEncoder, options: EncoderOptions) -> tuple[Gr
 
 
 def trace(module: LengthKeepingEncoder, mels: int, scores_at_once: int) -> tuple[onnx.ModelProto, int]:
-    """The module as a graph for one padded batch (see Conversion), and the width of its scores."""
+    """Trace a module as a graph for one padded batch (see Conversion).
+
+    Args:
+        module: encoder and the layers after it
+        mels: mel bands of its input
+        scores_at_once: see Tuning
+
+    Returns:
+        The graph, and the width of its scores.
+    """
     example = torch.randn(2, 120, mels), torch.tensor([120, 73])
     with (
-        # Through a folder: only there PyTorch keeps weights beside the graph where both exceed protobuf's 2 GiB.
+        # PyTorch stores weights as separate files only in a folder, which models over protobuf's 2 GiB need.
         tempfile.TemporaryDirectory() as folder,
         torch.no_grad(),
         warnings.catch_warnings(),
@@ -177,31 +195,37 @@ def check_encoder(encoder: torch.nn.Module) -> None:
     """Refuse an encoder that can't be exported.
 
     Raises:
-        ValueError: if its lengths can't be kept, or it is of a kind that was never compared with NeMo.
+        ValueError: it has no length masks, or is of a kind that was never compared with NeMo.
     """
     if isinstance(encoder, ConvASREncoder):
         masked = {child.conv for child in encoder.modules() if isinstance(child, MaskedConv1d) and child.use_mask}
         if any(isinstance(child, torch.nn.Conv1d) and child not in masked for child in encoder.modules()):
-            raise ValueError("encoder.conv_mask is false: its text would depend on the other requests of its batch")
+            raise ValueError(
+                "encoder.conv_mask is false: texts would depend on the other requests of a batch; choose a checkpoint "
+                "that was trained with true"
+            )
     elif isinstance(encoder, ConformerEncoder):
         if encoder.self_attention_model != "rel_pos":
             raise ValueError(
-                f"encoder.self_attention_model is {encoder.self_attention_model}; only rel_pos can be exported"
+                f"encoder.self_attention_model is {encoder.self_attention_model}; only rel_pos can be exported: "
+                "choose a checkpoint with full attention"
             )
         if list(encoder.att_context_size) != [-1, -1]:
             raise ValueError(
-                f"encoder.att_context_size is {list(encoder.att_context_size)}; only [-1, -1], which is all of the "
-                "audio, can be exported"
+                f"encoder.att_context_size is {list(encoder.att_context_size)}, as in streaming models; only [-1, -1] "
+                "can be exported: choose an offline checkpoint"
             )
     else:
-        raise ValueError(f"the encoder is a {type(encoder).__name__}; known: ConvASREncoder, ConformerEncoder")
+        raise ValueError(
+            f"the encoder is a {type(encoder).__name__}; only ConvASREncoder and ConformerEncoder can be exported"
+        )
 
 
 @contextmanager
 def lengths_from_shapes(module: torch.nn.Module, scores_at_once: int) -> Iterator[None]:
-    """Masks and positions are computed from the shape at hand instead of being read from NeMo's caches.
+    """Compute masks and positions from shapes instead of reading them from NeMo's caches.
 
-    A cache has the size that it had when the model was traced; longer audio would run off its end.
+    A traced cache keeps the size that it had during the trace, and longer audio would exceed it.
     """
     patched: list[tuple[torch.nn.Module, str]] = []
     masks = _Masks()
@@ -242,20 +266,20 @@ def lengths_from_shapes(module: torch.nn.Module, scores_at_once: int) -> Iterato
 
 
 def _keep(self: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
-    """Leave NeMo's cache as it is."""
+    """Do nothing, in place of a method that resizes a cache."""
 
 
 class _Masks:
-    """Masks of valid steps, one for all layers of a time resolution: each on its own would cost more than some layers.
+    """Masks of valid steps, shared by all layers of a time resolution: one per layer would cost more than some layers.
 
-    Layers hand on the same tensor of lengths until one has a stride.
+    Layers pass the same tensor of lengths on until one has a stride.
     """
 
     def __init__(self) -> None:
         self._masks: list[tuple[torch.Tensor, int, tuple[torch.Tensor, torch.Tensor]]] = []
 
     def of(self, lengths: torch.Tensor, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """[B, 1, steps], true and 1 where a step is valid: bool and float32."""
+        """Mask of valid steps [B, 1, steps], as bool and as float32."""
         for known, known_steps, mask in self._masks:
             if known is lengths and known_steps == int(steps):
                 return mask
@@ -267,10 +291,10 @@ class _Masks:
 def _padding_masks(
     self: ConformerEncoder, padding_length: torch.Tensor, max_audio_length: int, **kwargs: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """True where a frame is not valid: bool [B, frames], and [B, 1, frames] for `attention`.
+    """Masks of padding: bool [B, frames], and bool [B, 1, frames] for `attention`.
 
-    NeMo has a mask of frames by frames, which for ten minutes of audio alone takes gigabytes; what
-    a frame that is not valid would attend to is never read.
+    NeMo's mask has frames by frames, gigabytes for a single recording of ten minutes. One row is enough: the attention
+    of padding is never read.
     """
     invalid = torch.arange(max_audio_length).unsqueeze(0) >= padding_length.unsqueeze(1)
     return invalid, invalid.unsqueeze(1)
@@ -279,7 +303,7 @@ def _padding_masks(
 def _relative_positions(
     self: RelPositionalEncoding, x: torch.Tensor, cache_len: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What NeMo reads from its table (PositionalEncoding.create_pe), for any number of frames."""
+    """Relative positions as in NeMo's table (PositionalEncoding.create_pe), for any number of frames."""
     if self.xscale:
         x = x * self.xscale
     frames = x.size(1)

@@ -1,9 +1,9 @@
-"""Feature stage: samples become the normalised log-mel spectrogram that a checkpoint was trained on.
+"""Feature stage: from samples to the normalised log-mel spectrogram that a checkpoint was trained on.
 
-The calculation is NeMo's FilterbankFeatures (nemo/collections/asr/parts/preprocessing/features.py)
-on one utterance, whatever else is in its batch. The windowed DFT is one
-convolution: onnxruntime's STFT operator is several times slower and less exact, and has no CUDA
-kernel.
+The result is that of NeMo's FilterbankFeatures for an unbatched utterance, whatever else is in the batch. The windowed
+DFT is a convolution: onnxruntime's STFT operator is several times slower, less exact, and has no CUDA kernel.
+
+Source: nemo/collections/asr/parts/preprocessing/features.py.
 """
 
 from __future__ import annotations
@@ -29,12 +29,22 @@ Normalization = Literal["per_feature", "all_features", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class FrontEnd:
-    """All that decides the features of an utterance.
+    """All settings that decide the features of an utterance.
 
-    window: float32 [window length], the analysis window before it is padded to n_fft
-    mel: float32 [mels, n_fft // 2 + 1], the filter bank
-    edges: what the first and the last window see beyond the signal: its mirror image, with
-        samples // hop + 1 frames (NeMo before 2.5), or zeros, with samples // hop (since)
+    Attributes:
+        sample_rate: samples per second
+        n_fft: length of the DFT, in samples
+        hop_length: samples per frame
+        window: float32 [window length], the analysis window before it is padded to n_fft
+        mel: float32 [mels, n_fft // 2 + 1], the filter bank
+        preemphasis: factor of the previous sample; 0: none
+        magnitude_power: 2 for the power spectrum, 1 for magnitudes
+        log: whether to take logarithms
+        log_guard: how log(0) is avoided: by adding or clamping to `log_guard_value`
+        log_guard_value: see `log_guard`
+        normalization: over each mel band, over all of them, or none
+        edges: what the first and last windows read beyond the signal: "reflect" its mirror image, with samples // hop +
+            1 frames (NeMo before 2.5), or "zero", with samples // hop frames (2.5 and later)
     """
 
     sample_rate: int
@@ -61,7 +71,7 @@ class FrontEnd:
 
     @property
     def name(self) -> str:
-        """The name of its stage for a CPU: equal for equal settings, different for different ones."""
+        """Name of its stage for a CPU: the same for the same settings, different for others."""
         digest = hashlib.sha256()
         for field in fields(self):
             value = getattr(self, field.name)
@@ -72,15 +82,15 @@ class FrontEnd:
         )
 
     def stage_name(self, target: Target) -> str:
-        """The name of its stage, tuned for a target."""
+        """Name of its stage for a target."""
         return self.name + TARGET_SUFFIXES[target]
 
 
 def features_graph(front_end: FrontEnd, tuning: Tuning = CPU) -> onnx.ModelProto:
     """SAMPLES int16 (ragged) -> FEATURES float32 [B, frames, mels], FEATURES_LENGTH int32 [B, 1].
 
-    FEATURES is zero beyond an item's own frames and has at least one row. No samples, or with zero
-    edges fewer than a hop of them, make no frame.
+    FEATURES has at least one row and is zero beyond an item's frames. No samples give no frame; nor does less than a
+    hop with edges "zero".
     """
     g = Graph("features")
     samples = ragged_input(g, SAMPLES)
@@ -95,19 +105,19 @@ def features_graph(front_end: FrontEnd, tuning: Tuning = CPU) -> onnx.ModelProto
 
 
 def _features(g: Graph, samples: Padded, front_end: FrontEnd) -> tuple[Value, Value]:
-    """float32 [B, longest frames, mels], and how many of them are the item's own, int64 [B]."""
+    """Features float32 [B, longest, mels], and the frames of each item, int64 [B]."""
     signal = _preemphasis(g, samples, front_end)
     power = _power_spectrum(g, _with_edges(g, signal, samples.length, front_end), front_end)
     mel = (front_end.mel @ power).transpose(0, 2, 1)
     frames = samples.length // front_end.hop_length
     if front_end.edges == "reflect":
         frames = frames + (samples.length > 0).astype(np.int64)
-    # There may be one frame more than any item has; the next mask zeroes it.
+    # The convolution may give one frame too many; the mask of `_normalize` zeroes it.
     return _normalize(g, _log(g, mel, front_end) if front_end.log else mel, frames, front_end), frames
 
 
 def _preemphasis(g: Graph, samples: Padded, front_end: FrontEnd) -> Value:
-    """float32 [B, longest] in [-1, 1), high frequencies raised, zero beyond each item's end."""
+    """Signal float32 [B, longest] with pre-emphasis, zero beyond each item's end."""
     signal = samples.values * np.float32(1 / INT16_FULL_SCALE)
     if front_end.preemphasis == 0:
         return signal
@@ -117,7 +127,7 @@ def _preemphasis(g: Graph, samples: Padded, front_end: FrontEnd) -> Value:
 
 
 def _with_edges(g: Graph, signal: Value, length: Value, front_end: FrontEnd) -> Value:
-    """Half a window more at each end of every item: [B, longest + window length]."""
+    """Add half a window at each end of every item: [B, longest + window length]."""
     before = _samples_before_frame(front_end)
     after = len(front_end.window) - before
     if front_end.edges == "zero":
@@ -130,12 +140,12 @@ def _with_edges(g: Graph, signal: Value, length: Value, front_end: FrontEnd) -> 
 
 
 def _samples_before_frame(front_end: FrontEnd) -> int:
-    """How far the window reaches before the sample that its frame stands at (torch.stft, center=True)."""
+    """Samples of the window before the frame's position (torch.stft, center=True)."""
     return front_end.n_fft // 2 - (front_end.n_fft - len(front_end.window)) // 2
 
 
 def _power_spectrum(g: Graph, signal: Value, front_end: FrontEnd) -> Value:
-    """[B, n_fft // 2 + 1, frames] from [B, samples]."""
+    """Power spectrum [B, n_fft // 2 + 1, frames] of a signal [B, samples]."""
     bins = front_end.n_fft // 2 + 1
     start = (front_end.n_fft - len(front_end.window)) // 2
     sample = np.arange(start, start + len(front_end.window))
@@ -154,7 +164,7 @@ def _log(g: Graph, mel: Value, front_end: FrontEnd) -> Value:
 
 
 def _normalize(g: Graph, features: Value, length: Value, front_end: FrontEnd) -> Value:
-    """Zero mean and unit variance over an item's own frames (NeMo's normalize_batch), zero beyond them."""
+    """Zero mean and unit variance over each item's frames, as in NeMo's normalize_batch; padding is zero."""
     frame = g.arange(features.size(1).squeeze())
     mask = (frame[None, :] < length[:, None])[:, :, None]
     if front_end.normalization == "none":
@@ -162,8 +172,8 @@ def _normalize(g: Graph, features: Value, length: Value, front_end: FrontEnd) ->
     per_feature = front_end.normalization == "per_feature"
     axes, values_per_frame = ((1,), 1) if per_feature else ((1, 2), front_end.mels)
     count = (length.reshape(-1, 1, 1) * values_per_frame).astype(np.float32)
-    # Taken from the first value, so that constant features (digital silence) are centred exactly:
-    # their deviation is all rounding, which the guard below would blow up to the size of speech.
+    # Subtract the first value first, so that constant features (digital silence) become exactly zero. Their deviation
+    # is pure rounding, which the division below would amplify to the size of speech.
     origin = features[:, :1, : front_end.mels if per_feature else 1]
     shifted = g.Where(mask, features - origin, 0.0)
     mean = _sum(shifted, axes) / g.Max(count, 1.0)
@@ -173,5 +183,5 @@ def _normalize(g: Graph, features: Value, length: Value, front_end: FrontEnd) ->
 
 
 def _sum(values: Value, axes: tuple[int, ...]) -> Value:
-    """float32 of a sum in float64: how long the padding is decides the order of a sum, and so its rounding."""
+    """Sum in float64, as float32: the length of the padding changes a sum's order, and so its rounding."""
     return values.astype(np.float64).sum(*axes, keepdims=True).astype(np.float32)

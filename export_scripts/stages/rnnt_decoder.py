@@ -1,4 +1,4 @@
-"""RNNT greedy decoding as one graph: a loop over the prediction network and the joint for a whole batch."""
+"""RNNT greedy decoding as one graph: a loop runs prediction network and joint for the whole batch."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from export_scripts.stages.text import Pieces, give_transcript
 from nemo_triton.contract import ENCODED
 
 FRAMES_PER_STEP = 4
-"""Frames that a step looks at: most are blank, and a step ends at the first that is not."""
+"""Frames that a step of the loop evaluates. Most are blank, and a step ends at the first that is not."""
 
 ACTIVATIONS = {"ReLU": "Relu", "Sigmoid": "Sigmoid", "Tanh": "Tanh"}
-"""The joint's activation, by PyTorch's name and ONNX's."""
+"""Activations of the joint: PyTorch's name -> ONNX's."""
 
 
 @dataclass(frozen=True)
 class Linear:
-    """weight float32 [inputs, outputs], bias float32 [outputs]."""
+    """A linear layer.
+
+    Attributes:
+        weight: float32 [inputs, outputs]
+        bias: float32 [outputs]
+    """
 
     weight: np.ndarray
     bias: np.ndarray
@@ -31,9 +36,11 @@ class Linear:
 
 @dataclass(frozen=True)
 class LstmLayer:
-    """PyTorch's parameters of one layer, transposed; gates are in its order: input, forget, cell, output.
+    """One LSTM layer, from PyTorch's parameters, transposed; gates in its order: input, forget, cell, output.
 
-    inputs: the input's, with both biases; hidden: float32 [hidden, 4 * hidden], the state's
+    Attributes:
+        inputs: weights of the input, with the sum of both biases
+        hidden: float32 [hidden, 4 * hidden], weights of the state
     """
 
     inputs: Linear
@@ -42,10 +49,15 @@ class LstmLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class RnntWeights:
-    """What decoding needs of an RNNT model besides its encoder.
+    """The parts of an RNNT model that decoding needs after the encoder.
 
-    embedding: float32 [pieces + 1, inputs]; the last row is the blank's, which begins a text
-    max_symbols: tokens that one frame may have
+    Attributes:
+        embedding: float32 [pieces + 1, inputs]; the last row is the blank's, which starts a text
+        layers: of the prediction network
+        prediction: the joint's projection of the prediction
+        output: the joint's last layer
+        activation: of the joint, by PyTorch's name
+        max_symbols: most tokens per frame
     """
 
     embedding: np.ndarray
@@ -67,9 +79,11 @@ class RnntWeights:
 def rnnt_decoder_graph(weights: RnntWeights, pieces: Pieces, frames_per_step: int = FRAMES_PER_STEP) -> onnx.ModelProto:
     """ENCODED float32 (ragged), the joint's projection of the encoder -> TEXT, TOKENS, FRAMES, TOKENS_LENGTH.
 
-    Graves 2012, "Sequence transduction with recurrent neural networks"; the tokens are those of NeMo's
-    greedy_batch (GreedyBatchedRNNTLabelLoopingComputer in parts/submodules/transducer_decoding). A step
-    of the loop takes each item to its next token, or some frames on where there is none.
+    Tokens are those of NeMo's greedy_batch. Each step of the loop advances each item to its next token, or by
+    `frames_per_step` frames if there is none.
+
+    Source: Graves 2012, "Sequence transduction with recurrent neural networks"; NeMo's
+    GreedyBatchedRNNTLabelLoopingComputer in parts/submodules/transducer_decoding.
     """
     g = Graph("rnnt")
     encoded = padded(g, ragged_input(g, ENCODED, width=weights.joint_size))
@@ -80,7 +94,7 @@ def rnnt_decoder_graph(weights: RnntWeights, pieces: Pieces, frames_per_step: in
 
 
 def greedy_search(g: Graph, encoded: Padded, weights: RnntWeights, frames_per_step: int) -> tuple[Value, Value]:
-    """int64 [B, steps] each: the token of each step or -1, and its frame."""
+    """Token of each step, or -1, and its frame: int64 [B, steps] each."""
     items, longest = encoded.values.size(0), encoded.values.size(1)
     rows = _Rows(
         table=encoded.values.reshape(-1, weights.joint_size),
@@ -99,12 +113,13 @@ def greedy_search(g: Graph, encoded: Padded, weights: RnntWeights, frames_per_st
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """The encoded frames of a batch, where the loop's body looks them up.
+    """The encoded frames of a batch, as the loop's body reads them.
 
-    table: float32 [B * longest, joint size]
-    first: int64 [B], the row of each item's first frame
-    last_frame: int64 [1], of the longest item
-    length: int64 [B], frames of each item
+    Attributes:
+        table: float32 [B * longest, joint size]
+        first: int64 [B], row of each item's first frame
+        last_frame: int64 [1], last frame of the longest item
+        length: int64 [B], frames of each item
     """
 
     table: Value
@@ -113,7 +128,7 @@ class _Rows:
     length: Value
 
     def read_by(self, body: Graph) -> _Rows:
-        """The same rows, to be calculated with in the loop's body."""
+        """The same rows, for calculations in the loop's body."""
         return _Rows(
             table=body.read(self.table),
             first=body.read(self.first),
@@ -123,7 +138,7 @@ class _Rows:
 
 
 def _step(weights: RnntWeights, rows: _Rows, *, states: int, frames_per_step: int) -> Graph:
-    """The loop's body; it carries each item's frame, tokens at that frame, LSTM states and projected prediction."""
+    """The loop's body. It carries each item's frame, tokens at that frame, LSTM states and projected prediction."""
     g = Graph("step")
     rows = rows.read_by(g)
     g.input("step_number", TensorProto.INT64, [])
@@ -161,9 +176,14 @@ def _step(weights: RnntWeights, rows: _Rows, *, states: int, frames_per_step: in
 
 
 def _labels(g: Graph, weights: RnntWeights, rows: _Rows, *, frames: Value, predicted: Value) -> tuple[Value, Value]:
-    """The best label at some frames, int64 [B, frames], and whether it is a token, float32 1 or 0.
+    """Best label at some frames, int64 [B, frames], and whether it is a token, float32 1 or 0.
 
-    frames: int64 [B, frames], which may be beyond an item's last; predicted: float32 [B, joint size]
+    Args:
+        g: the loop's body
+        weights: of the joint
+        rows: the encoded frames
+        frames: int64 [B, frames]; may be beyond an item's end
+        predicted: float32 [B, joint size], projected prediction
     """
     within = frames < rows.length[:, None]
     row = g.Min(frames, rows.last_frame) + rows.first[:, None]
@@ -176,8 +196,8 @@ def _labels(g: Graph, weights: RnntWeights, rows: _Rows, *, frames: Value, predi
 
 
 def _predict(g: Graph, weights: RnntWeights, token: Value, memory: Sequence[Value]) -> list[Value]:
-    """The state after `token` int64 [B]: hidden and cell of each layer, and the projected prediction."""
-    # The first layer's product with its input is looked up: there are only as many inputs as tokens.
+    """The state after tokens int64 [B]: hidden and cell of each layer, and the projected prediction."""
+    # The first layer's product with its input is a table look-up, since there are only as many inputs as tokens.
     gates = g.Gather(_gates_by_token(weights), token, axis=0)
     state: list[Value] = []
     for layer, (hidden, cell) in zip(weights.layers, zip(memory[::2], memory[1::2], strict=True), strict=True):
@@ -197,7 +217,7 @@ def _gates_by_token(weights: RnntWeights) -> np.ndarray:
 
 
 def _start(weights: RnntWeights) -> list[np.ndarray]:
-    """The state [1, width] of each kind before anything is said: one step on the blank from nothing."""
+    """Initial states [1, width]: those after one step on the blank, from zeros."""
 
     def sigmoid(x: np.ndarray) -> np.ndarray:
         result: np.ndarray = 1 / (1 + np.exp(-x))

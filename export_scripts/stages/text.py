@@ -1,4 +1,4 @@
-"""Token ids become one string inside the graph, with the spaces that NeMo would write."""
+"""From token ids to one string inside the graph, with NeMo's spaces."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from export_scripts.operators.walk import names_read
 from nemo_triton.contract import FRAMES, PIECES, TEXT, TOKENS, TRANSCRIPT
 
 LONGEST_DOUBLING = 24
-"""Texts of up to 2**23 tokens; a day of speech has fewer."""
+"""Longest text: 2**23 tokens, more than a day of speech."""
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """The text of each piece of a vocabulary, by its place.
+    """The text of each piece of a vocabulary, by its id.
 
-    inside: its text after other text
-    first: its text where none came before (SentencePiece drops the space that begins a text)
-    begins: whether a text has begun once `first` is written
-    punctuation: characters before which NeMo (since 2.4) deletes one space
+    Attributes:
+        inside: text of the piece after other text
+        first: text of the piece at the beginning, where SentencePiece drops a leading space
+        begins: whether the text has begun after `first` is written
+        punctuation: characters before which NeMo (2.4 and later) deletes one space
     """
 
     inside: tuple[str, ...]
@@ -39,22 +40,24 @@ class Pieces:
 
 
 def read_pieces(size: int, decode: Callable[[list[int]], str], punctuation: Iterable[str]) -> Pieces:
-    """Learn the pieces of a vocabulary from the tokenizer itself.
+    """Find out the text of each piece by decoding with the tokenizer itself.
 
     Args:
-        size: how many pieces there are
-        decode: NeMo's text of a list of ids, before spaces at punctuation are deleted
+        size: number of pieces
+        decode: NeMo's text of a list of ids, before it deletes spaces at punctuation
         punctuation: characters before which NeMo deletes a space
 
     Raises:
-        ValueError: where no piece is made of letters, or one can't be served.
+        ValueError: no piece consists of letters, or one can't be served.
     """
     first = [decode([piece]) for piece in range(size)]
     if any("\0" in text for text in first):
-        raise ValueError("the vocabulary has a piece with a NUL, where Triton would end the text")
+        raise ValueError(
+            "the vocabulary has a piece with a NUL, at which Triton would cut the text; choose another checkpoint"
+        )
     anchor = next((piece for piece in range(size) if first[piece] and first[piece].isalpha()), None)
     if anchor is None:
-        raise ValueError("the vocabulary has no piece made of letters")
+        raise ValueError("the vocabulary has no piece made of letters; choose another checkpoint")
     after_text = len(first[anchor])
     inside = [decode([anchor, piece])[after_text:] for piece in range(size)]
     spaced = next((piece for piece in range(size) if first[piece] != inside[piece]), None)
@@ -71,14 +74,14 @@ def text_graph(pieces: Pieces) -> onnx.ModelProto:
 
 
 def give_transcript(g: Graph, *, tokens: Value, frames: Value, length: Value, pieces: Pieces) -> None:
-    """Emit what a decoder gives: text, and the tokens with the encoder frames where they are spoken.
-
-    The graph's outputs: TEXT string [B, 1]; TOKENS, FRAMES int32 [B, longest], longest >= 1; TOKENS_LENGTH int32
-    [B, 1].
+    """Add the outputs of a decoder: TEXT string [B, 1]; TOKENS, FRAMES int32 [B, longest]; TOKENS_LENGTH int32 [B, 1].
 
     Args:
-        tokens, frames: int64 [B, longest], -1 beyond each row's length
-        length: int64 [B]
+        g: the decoder's graph
+        tokens: int64 [B, longest], longest >= 1, -1 beyond each row's length
+        frames: int64 [B, longest], encoder frame of each token, -1 beyond each row's length
+        length: int64 [B], tokens of each row
+        pieces: text of each token
     """
     g.give(TEXT, _text(g, tokens, pieces))
     g.give(TOKENS, tokens.astype(np.int32))
@@ -87,20 +90,20 @@ def give_transcript(g: Graph, *, tokens: Value, frames: Value, length: Value, pi
 
 
 def split_text(decoder: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """Split a decoder's graph in two, so that the first can run on a GPU, which strings can't be copied to.
+    """Split a decoder's graph in two, so that the first can run on a GPU, where onnxruntime has no strings.
 
-    The second graph takes PIECES, a copy of TOKENS. Triton (2.51) drops a step of an ensemble if a request names none
-    of its outputs, even if a later step needs them. With TOKENS, a request for TEXT alone would fail.
+    The second graph reads PIECES, a copy of TOKENS. Triton (2.51) drops a step of an ensemble if a request names none
+    of its outputs, even if a later step needs them. With TOKENS, a request for TEXT only would fail.
 
     Args:
         decoder: a graph that ends in `give_transcript`
 
     Returns:
-        The decoder with PIECES int32 [B, longest] and PIECES_LENGTH int32 [B, 1] in place of TEXT, and the graph that
-        takes those (ragged) and gives TEXT string [B, 1].
+        The decoder with PIECES int32 [B, longest] and PIECES_LENGTH int32 [B, 1] in place of TEXT, and the graph from
+        those (ragged) to TEXT string [B, 1].
 
     Raises:
-        ValueError: if the graph gives no TEXT made from TOKENS.
+        ValueError: the graph has no TEXT made from TOKENS.
     """
     producers = {name: node for node in decoder.graph.node for name in node.output}
     outputs = {output.name: output for output in decoder.graph.output}
@@ -111,7 +114,7 @@ def split_text(decoder: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelPro
     sources = {name: producers[name].input[0] for name in names}
     cast = producers[sources[TOKENS.name]]
     if cast.op_type != "Cast":
-        raise ValueError(f"the decoder's {TOKENS.name} are not cast from those that its {TEXT.name} is made of")
+        raise ValueError(f"the decoder's {TEXT.name} is not made from its {TOKENS.name}")
 
     kept = [output for name, output in outputs.items() if name != TEXT.name]
     without_text = _part(decoder, decoder.graph.input, kept)
@@ -125,7 +128,7 @@ def split_text(decoder: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelPro
 
 
 def _text_stage(decoder: onnx.ModelProto, *, tokens: str, text: str) -> onnx.ModelProto:
-    """PIECES int32 (ragged) -> TEXT, by the nodes of a decoder between those two values of its graph."""
+    """PIECES int32 (ragged) -> TEXT, with the decoder's nodes between the values `tokens` and `text`."""
     g = Graph("text")
     pieces = padded(g, ragged_input(g, PIECES), dtype=np.int64)
     nodes = _part(
@@ -141,7 +144,7 @@ def _text_stage(decoder: onnx.ModelProto, *, tokens: str, text: str) -> onnx.Mod
 def _part(
     model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
 ) -> onnx.ModelProto:
-    """The nodes and constants between some values of a model."""
+    """The part of a model between these inputs and outputs."""
     given = {value.name for value in inputs}
     needed = {value.name for value in outputs}
     nodes = []
@@ -153,14 +156,14 @@ def _part(
     part.CopyFrom(model)
     constants = [tensor for tensor in model.graph.initializer if tensor.name in needed]
     part.graph.CopyFrom(helper.make_graph(nodes[::-1], model.graph.name, inputs, outputs, constants))
-    # Without strings an older opset will do, which more CUDA kernels serve.
+    # A part without strings can use an older opset, for which there are more CUDA kernels.
     del part.opset_import[:]
     part.opset_import.extend(opset_imports(part.graph))
     return part
 
 
 def _text(g: Graph, tokens: Value, pieces: Pieces) -> Value:
-    """string [B, 1] of the tokens int64 [B, longest], -1 where there is none."""
+    """Text string [B, 1] of tokens int64 [B, longest], -1 for padding."""
     wordless = [not (inside or first) for inside, first in zip(pieces.inside, pieces.first, strict=True)]
     if any(wordless):
         is_written = (tokens >= 0) & ~_look_up(g, wordless, tokens)
@@ -187,7 +190,7 @@ def _text(g: Graph, tokens: Value, pieces: Pieces) -> Value:
 
 
 def _variants(pieces: Pieces) -> list[list[str]]:
-    """Texts by piece: inside, first, inside before punctuation, first before punctuation."""
+    """Text of each piece in four positions: inside, first, inside before punctuation, first before punctuation."""
     punctuation = "".join(map(re.escape, sorted(pieces.punctuation)))
     space_before = re.compile(rf"\s(?=[{punctuation}])") if punctuation else None
 
@@ -199,12 +202,12 @@ def _variants(pieces: Pieces) -> list[list[str]]:
 
 
 def _look_up(g: Graph, flags: Iterable[bool], tokens: Value) -> Value:
-    """bool [B, longest]: the flag of each token; False for -1, which reads the last row."""
+    """Flag of each token, bool [B, longest]; False for -1, which reads the last row."""
     return g.Gather(np.array([*flags, False]), tokens, axis=0)
 
 
 def _widen_to_power_of_two(g: Graph, key: Value) -> tuple[Value, Value]:
-    """key [B, n] with columns of -1 added until there are 2**k, and k, int64 scalar."""
+    """Pad key [B, n] with columns of -1 to 2**k columns; returns it and k, int64 scalar."""
     width = key.size(1)
     powers = 2 ** np.arange(LONGEST_DOUBLING, dtype=np.int64)
     doublings = g.Less(powers, width).astype(np.int64).sum()
@@ -213,7 +216,7 @@ def _widen_to_power_of_two(g: Graph, key: Value) -> tuple[Value, Value]:
 
 
 def _join(g: Graph, strings: Value, doublings: Value) -> Value:
-    """string [B, 1] from [B, 2**k]: neighbours are concatenated, k times."""
+    """Join strings [B, 2**k] to [B, 1]: concatenate neighbours k times."""
     body = Graph("join")
     body.input("round", TensorProto.INT64, [])
     more = body.input("more", TensorProto.BOOL, [])

@@ -1,1 +1,1 @@
-"""Compares the written stages with NeMo."""
+"""Compare the written stages with NeMo."""

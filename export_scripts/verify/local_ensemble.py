@@ -1,4 +1,4 @@
-"""Runs a recognizer of a model repository in this process, batching as Triton does."""
+"""Run a recognizer of a model repository in this process, with batches like Triton's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Item = dict[str, np.ndarray]
 
 
 class LocalEnsemble:
-    """The ensemble `name` of `repository`, its graphs opened on the CPU."""
+    """An ensemble of a repository, with its graphs opened on the CPU."""
 
     def __init__(self, repository: Path, name: str) -> None:
         ort.set_default_logger_severity(3)
@@ -26,14 +26,14 @@ class LocalEnsemble:
         self.sessions = {model: _open(repository / model / "1" / "model.onnx", self.configs[model]) for model in models}
 
     def run(self, audio: Sequence[np.ndarray]) -> list[Item]:
-        """Recognize one mixed batch.
+        """Recognize one batch.
 
         Args:
-            audio: int16 [T] of each utterance
+            audio: int16 [samples] each, 16 kHz, of any lengths
 
         Returns:
-            All tensors that the ensemble names, for each utterance. Each has its batch dimension, [1, ...], and the
-            padding of the longest in the batch.
+            All tensors of the ensemble for each utterance, with batch dimension [1, ...], padded to the longest
+            utterance of the batch.
         """
         items: list[Item] = [{AUDIO.name: samples[None]} for samples in audio]
         for step in self.config.ensemble_scheduling.step:

@@ -1,4 +1,4 @@
-"""Compares the written models with NeMo before they are published."""
+"""Compare the written models with NeMo before they are published."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime as ort
 
 from export_scripts.checkpoints.checkpoint import Checkpoint
-from export_scripts.checkpoints.families import TIE, Decoder
+from export_scripts.checkpoints.families import Decoder
 from export_scripts.checkpoints.nemo_reference import Reference, nemo_reference
 from export_scripts.errors import ParityError
 from export_scripts.precision.choice import FP32, Precision
@@ -30,17 +30,20 @@ from nemo_triton.contract import FEATURES, FRAMES, TEXT, TOKENS, Description, Pa
 
 FEATURES_TOLERANCE = 2e-3
 SCORES_TOLERANCE = 5e-2
-"""Convolutions with batch normalisation spread rounding to some 1e-3; a mask that is missing moves scores by more."""
+"""Convolutions with batch normalisation amplify rounding to about 1e-3; a missing mask changes scores by more than
+this."""
 RANDOM_SEQUENCES = 200
+MISMATCHES_SHOWN = 5
 ID_LENGTH = 16
-"""Hexadecimal digits of the report's SHA-256 by which results name the export that they were measured on."""
+"""Hexadecimal digits of the report's SHA-256 that make the parity_id, by which results name their export."""
 
 
 @dataclass(frozen=True)
 class Calibration(Trace):
-    """From which recordings int8 learnt.
+    """The recordings that calibrated int8.
 
-    among_probes: how many of them are also recordings of the probes
+    Attributes:
+        among_probes: how many of them are also probes
     """
 
     among_probes: int
@@ -48,7 +51,13 @@ class Calibration(Trace):
 
 @dataclass(frozen=True)
 class ChangedText:
-    """A probe, by its name, whose text alone is not NeMo's."""
+    """A probe whose unbatched text differs from NeMo's.
+
+    Attributes:
+        probe: its name
+        nemo: NeMo's text
+        export: the export's text
+    """
 
     probe: str
     nemo: str
@@ -57,21 +66,40 @@ class ChangedText:
 
 @dataclass(kw_only=True)
 class Parity:
-    """How an exported model compares with NeMo. Differences are the largest absolute ones.
+    """The comparison of an export with NeMo, written as parity.json. Differences are the largest absolute ones.
 
-    probes: how many signals
-    probe_recordings: their recordings
-    probes_made: signals derived from those
-    calibrated_on_probes: whether words were counted on recordings that int8 learnt from
-    characters: of NeMo's texts of all probes
-    texts_compared: one for each probe alone and one for each probe in every mixed batch
-    texts_tied: texts that differ only by what NeMo itself decides by less than TIE
-    scores: what the encoder's output was compared by, log-probs or the joint's projection
-    precision: in which the encoder computes. Where it is reduced, scores may differ, and texts by words_changed: edits
-        that turn NeMo's texts of the probes into those of the export alone, of words_compared, NeMo's words, a part of
-        at most max_word_change. In mixed batches texts are still to be those that they are alone.
-    changed_texts: of the probes alone, from which words_changed are counted, and texts_tied in part
-    mismatches: what makes the export wrong, one line each
+    In fp32 all texts must be NeMo's, except near ties. fp16 and int8 may change words: `words_changed` of
+    `words_compared`, at most the fraction `max_word_change`. In every precision the text of a probe in a batch must be
+    its unbatched text.
+
+    Attributes:
+        model: the recognizer's name
+        checkpoint_sha256: digest of the .nemo file
+        nemo_class: of the checkpoint
+        checkpoint_nemo_version: NeMo that wrote the checkpoint
+        front_end: name of the feature stage
+        scores: output of the encoder that is compared: log-probs, or the joint's projection
+        versions: of the packages that made the comparison
+        precision: numbers in which the encoder computes
+        max_word_change: limit of changed words, as a fraction
+        probes: number of signals
+        probe_seconds: audio of all signals
+        probe_recordings: recordings among the probes
+        probes_made: signals derived from the recordings
+        calibration: recordings that calibrated int8
+        calibrated_on_probes: whether words were counted on recordings that calibrated int8
+        characters: of NeMo's texts of all probes
+        features_difference: between the export's features and NeMo's
+        scores_difference: between the export's scores and NeMo's
+        scores_difference_in_batches: between the export's scores in batches and unbatched
+        texts_compared: one per probe unbatched, and one per probe in every mixed batch
+        texts_equal: texts that are NeMo's
+        texts_tied: texts that differ by near ties only (NeMo's top two labels within TIE)
+        words_compared: words of NeMo's texts
+        words_changed: word edits between NeMo's texts and the export's unbatched texts
+        changed_texts: the unbatched texts that differ
+        token_sequences: random token sequences whose text was compared
+        mismatches: reasons to refuse the export, one line each
     """
 
     model: str
@@ -106,7 +134,7 @@ class Parity:
         self.calibrated_on_probes = self.calibration is not None and self.calibration.among_probes > 0
 
     def publish(self, folder: Path) -> None:
-        """Leave this report with the ensemble in `folder`, and its id in the configuration, where clients see it."""
+        """Write the report into an ensemble's folder, and its id into the configuration, where clients read it."""
         report = json.dumps(asdict(self), indent=2) + "\n"
         (folder / "1" / REPORT).write_text(report)
         config = read_config(folder)
@@ -122,59 +150,68 @@ class Parity:
 
     @property
     def word_change(self) -> float:
-        """Words changed as a part of NeMo's; infinite where NeMo has none."""
+        """Changed words as a fraction of NeMo's; infinite if NeMo has none."""
         if not self.words_compared:
             return math.inf if self.words_changed else 0.0
         return self.words_changed / self.words_compared
 
     def summary(self) -> str:
-        learnt = ", on recordings that it learnt from" if self.calibrated_on_probes else ""
+        """One line for the terminal."""
+        calibrated = " (they calibrated it too: count on other --probes)" if self.calibrated_on_probes else ""
         words = (
-            f"; {self.precision} changes {self.words_changed} of {self.words_compared} words, {self.word_change:.2%}, "
-            f"counted on each probe once, alone{learnt}"
+            f"; {self.precision} changes {self.words_changed} of {self.words_compared} words ({self.word_change:.2%}), "
+            f"counted on the unbatched probes{calibrated}"
         )
         return (
             f"{self.model}: {self.texts_equal}/{self.texts_compared} texts equal NeMo's"
-            + (f" ({self.texts_tied} more differ by ties below {TIE})" if self.texts_tied else "")
-            + f" of {self.probes} probes ({self.probe_seconds:.0f} s), each alone and in two mixed batches"
+            + (f", {self.texts_tied} more differ by near ties" if self.texts_tied else "")
+            + f" ({self.probes} probes of {self.probe_seconds:.0f} s, unbatched and in two mixed batches)"
             + (words if self.reduced else "")
-            + f"; largest difference: features {self.features_difference:.1e}, "
+            + f"; largest differences: features {self.features_difference:.1e}, "
             f"{self.scores} {self.scores_difference:.1e}, "
-            f"between alone and batched {self.scores_difference_in_batches:.1e}"
+            f"batched from unbatched {self.scores_difference_in_batches:.1e}"
         )
 
 
 def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: Precision = FP32) -> Parity:
-    """Compare the recognizer written in `repository` with the checkpoint's NeMo model.
+    """Compare the recognizer in `repository` with the checkpoint's NeMo model.
+
+    Args:
+        checkpoint: with NeMo's model
+        repository: the folder with the new models
+        probes: recordings to compare on
+        precision: of the export
 
     Raises:
-        ParityError: where a feature, a text or a decoded sequence differs by more than rounding; in a reduced
-            precision, where more words differ than it may cost, or a text depends on who shares the batch.
+        ParityError: features, scores or texts differ by more than rounding; or in a reduced precision, too many words
+            change or a text depends on the batch.
     """
     decoder = checkpoint.decoder
     name = Part.LOG_PROBS.of(checkpoint.name) if decoder.scores_are_served else checkpoint.name
     ensemble = LocalEnsemble(repository, name)
-    parity = _nothing_compared(checkpoint, probes, precision)
-    references, alone = [], []
+    parity = _empty_report(checkpoint, probes, precision)
+    references, unbatched = [], []
     for index, (probe, probe_name) in enumerate(zip(probes.signals, probes.names, strict=True)):
         references.append(nemo_reference(checkpoint, probe))
-        alone.append(ensemble.run([probe])[0])
-        _compare(parity, decoder, f"probe {index} alone", nemo=references[-1], item=alone[-1])
-        _count_words(parity, probe_name, nemo=references[-1].text, ours=_text(alone[-1]))
+        unbatched.append(ensemble.run([probe])[0])
+        _compare(parity, decoder, f"probe {index} unbatched", nemo=references[-1], item=unbatched[-1])
+        _count_words(parity, probe_name, nemo=references[-1].text, exported=_text(unbatched[-1]))
     for batch in mixed_batches(parity.probes, ensemble.config.max_batch_size):
         for index, item in zip(batch, ensemble.run([probes.signals[index] for index in batch]), strict=True):
-            what = f"probe {index} in a batch of {len(batch)}"
-            _compare(parity, decoder, what, nemo=references[index], item=item)
-            _compare_batched(parity, decoder, what, alone=alone[index], batched=item)
+            label = f"probe {index} in a batch of {len(batch)}"
+            _compare(parity, decoder, label, nemo=references[index], item=item)
+            _compare_batched(parity, decoder, label, unbatched=unbatched[index], batched=item)
     _compare_texts(parity, checkpoint)
     if parity.reduced and not parity.word_change <= precision.max_word_change:
         parity.mismatches.insert(0, _too_many_words(parity, checkpoint))
     if parity.mismatches:
-        raise ParityError(f"{checkpoint.name}: " + "; ".join(parity.mismatches[:5]))
+        more = len(parity.mismatches) - MISMATCHES_SHOWN
+        problems = "; ".join(parity.mismatches[:MISMATCHES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+        raise ParityError(f"{checkpoint.name}: {problems}; nothing was published, see docs/export.md")
     return parity
 
 
-def _nothing_compared(checkpoint: Checkpoint, probes: Probes, precision: Precision) -> Parity:
+def _empty_report(checkpoint: Checkpoint, probes: Probes, precision: Precision) -> Parity:
     packages = ("nemo_toolkit", "torch", "onnx", "onnxruntime")
     return Parity(
         model=checkpoint.name,
@@ -194,33 +231,33 @@ def _nothing_compared(checkpoint: Checkpoint, probes: Probes, precision: Precisi
     )
 
 
-def _calibration(learnt: Recordings, probes: Recordings) -> Calibration | None:
-    if not learnt.signals:
+def _calibration(recordings: Recordings, probes: Recordings) -> Calibration | None:
+    if not recordings.signals:
         return None
-    return Calibration(**asdict(learnt.trace()), among_probes=learnt.count_in(probes))
+    return Calibration(**asdict(recordings.trace()), among_probes=recordings.count_in(probes))
 
 
 def words_changed(before: str, after: str) -> int:
-    """Substitutions, insertions and deletions of words that turn one text into the other."""
+    """Word edits (substitutions, insertions, deletions) that turn one text into the other."""
     if not before.split():
-        return len(after.split())  # jiwer refuses a reference without words.
+        return len(after.split())  # jiwer needs a reference with words.
     edits = jiwer.process_words(before, after)
     return int(edits.substitutions + edits.insertions + edits.deletions)
 
 
 def _too_many_words(parity: Parity, checkpoint: Checkpoint) -> str:
     line = (
-        f"{parity.precision} changes {parity.words_changed} of NeMo's {parity.words_compared} words of the probes, "
-        f"{parity.word_change:.2%}, more than {parity.max_word_change:.2%}; export in another precision, or allow more "
-        "by --max-word-change"
+        f"{parity.precision} changes {parity.words_changed} of NeMo's {parity.words_compared} words on the probes "
+        f"({parity.word_change:.2%}), more than {parity.max_word_change:.2%}; choose another --precision or raise "
+        "--max-word-change"
     )
     if checkpoint.random_weights:
-        line += " (this checkpoint has random weights, whose labels are closer to each other than a trained model's)"
+        line += " (this checkpoint has random weights: its labels are closer to each other than a trained model's)"
     return line
 
 
 def larger(largest: float, value: float) -> float:
-    """The larger one; NaN where one is, which Python's max would lose."""
+    """The larger number; NaN if either is NaN, which Python's max could lose."""
     return float(np.maximum(largest, value))
 
 
@@ -232,34 +269,34 @@ def mixed_batches(count: int, largest: int) -> Iterator[list[int]]:
         yield from (order[start : start + size] for start in range(0, count, size))
 
 
-def _count_words(parity: Parity, probe: str, *, nemo: str, ours: str) -> None:
+def _count_words(parity: Parity, probe: str, *, nemo: str, exported: str) -> None:
     parity.characters += len(nemo)
     parity.words_compared += len(nemo.split())
-    parity.words_changed += words_changed(nemo, ours)
-    if ours != nemo:
-        parity.changed_texts.append(ChangedText(probe, nemo, ours))
+    parity.words_changed += words_changed(nemo, exported)
+    if exported != nemo:
+        parity.changed_texts.append(ChangedText(probe, nemo, exported))
 
 
-def _compare(parity: Parity, decoder: Decoder, what: str, *, nemo: Reference, item: Item) -> None:
+def _compare(parity: Parity, decoder: Decoder, label: str, *, nemo: Reference, item: Item) -> None:
     frames = int(item[FEATURES.length.name].item())
     scores, text = _scores(decoder, item), _text(item)
     parity.texts_compared += 1
     if frames != len(nemo.features) or len(scores) != len(nemo.scores):
         parity.mismatches.append(
-            f"{what}: {frames} frames and {len(scores)} encoded, NeMo has {len(nemo.features)} and {len(nemo.scores)}"
+            f"{label}: {frames} frames and {len(scores)} encoded, NeMo has {len(nemo.features)} and {len(nemo.scores)}"
         )
         return
     difference = float(np.abs(item[FEATURES.name][0, :frames] - nemo.features).max(initial=0))
     parity.features_difference = larger(parity.features_difference, difference)
     if not difference <= FEATURES_TOLERANCE:
-        parity.mismatches.append(f"{what}: features differ by {difference:.1e}, more than {FEATURES_TOLERANCE}")
+        parity.mismatches.append(f"{label}: features differ by {difference:.1e}, more than {FEATURES_TOLERANCE}")
     change = float(np.abs(scores - nemo.scores).max(initial=0))
     parity.scores_difference = larger(parity.scores_difference, change)
     if parity.reduced:
         if not np.isfinite(scores).all():
-            parity.mismatches.append(f"{what}: {parity.scores} are not finite in {parity.precision}")
+            parity.mismatches.append(f"{label}: {parity.scores} are not finite in {parity.precision}")
     elif not change <= SCORES_TOLERANCE:
-        parity.mismatches.append(f"{what}: {parity.scores} differ by {change:.1e}, more than {SCORES_TOLERANCE}")
+        parity.mismatches.append(f"{label}: {parity.scores} differ by {change:.1e}, more than {SCORES_TOLERANCE}")
     if text == nemo.text:
         parity.texts_equal += 1
         return
@@ -268,15 +305,15 @@ def _compare(parity: Parity, decoder: Decoder, what: str, *, nemo: Reference, it
     if decoder.differs_by_a_tie(scores, tokens, token_frames, nemo.scores):
         parity.texts_tied += 1
     elif not parity.reduced:
-        parity.mismatches.append(f"{what}: text {text!r}, NeMo has {nemo.text!r}")
+        parity.mismatches.append(f"{label}: text {text!r}, NeMo has {nemo.text!r}")
 
 
-def _compare_batched(parity: Parity, decoder: Decoder, what: str, *, alone: Item, batched: Item) -> None:
-    if parity.reduced and _text(batched) != _text(alone):
-        parity.mismatches.append(f"{what}: text {_text(batched)!r}, alone {_text(alone)!r}")
-    scores, before = _scores(decoder, batched), _scores(decoder, alone)
-    if len(scores) == len(before):
-        change = float(np.abs(scores - before).max(initial=0))
+def _compare_batched(parity: Parity, decoder: Decoder, label: str, *, unbatched: Item, batched: Item) -> None:
+    if parity.reduced and _text(batched) != _text(unbatched):
+        parity.mismatches.append(f"{label}: text {_text(batched)!r}, unbatched {_text(unbatched)!r}")
+    scores, expected = _scores(decoder, batched), _scores(decoder, unbatched)
+    if len(scores) == len(expected):
+        change = float(np.abs(scores - expected).max(initial=0))
         parity.scores_difference_in_batches = larger(parity.scores_difference_in_batches, change)
 
 
@@ -291,7 +328,7 @@ def _text(item: Item) -> str:
 
 
 def _compare_texts(parity: Parity, checkpoint: Checkpoint) -> None:
-    """Random sequences of tokens against NeMo's text of them."""
+    """Compare the text of random token sequences with NeMo's."""
     rng = np.random.default_rng(0)
     session = ort.InferenceSession(text_graph(checkpoint.pieces).SerializeToString())
     for _ in range(RANDOM_SEQUENCES):

@@ -1,4 +1,4 @@
-"""Recordings on which an exported model is compared with NeMo."""
+"""Probes: recordings on which an export is compared with NeMo."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENOUGH = 6
 
 @dataclass(frozen=True)
 class Probes:
-    """Recordings, and signals derived from them."""
+    """Recordings, and signals derived from them, such as shorter and longer ones."""
 
     recordings: Recordings
     derived: Recordings = NO_RECORDINGS
@@ -31,10 +31,14 @@ class Probes:
 
 
 def read_probes(source: Path | None, most: int | None = ENOUGH) -> Probes:
-    """Recordings of a folder or a manifest, by default `most` of the demo's, and signals derived from them.
+    """Read recordings and derive more signals from them.
+
+    Args:
+        source: folder or manifest; None: recordings of the demo
+        most: number of demo recordings; None: all
 
     Raises:
-        ExportError: where there are none or one can't be used.
+        ExportError: there is no recording, or one can't be used.
     """
     recordings = read_recordings(source) if source else _demo_commands().first(most)
     return Probes(recordings, _derived_from(recordings.signals))
@@ -45,12 +49,12 @@ def _demo_commands() -> Recordings:
 
 
 def _derived_from(recordings: Sequence[np.ndarray]) -> Recordings:
-    """Long ones, short ones, and noise."""
+    """Longer signals, shorter ones, and noise."""
     noise = np.random.default_rng(0).normal(0, 300, 24_000).astype(np.int16)
-    endless = [recordings[index % len(recordings)] for index in range(ENOUGH)]
-    long = {f"{count} joined": np.concatenate(endless[:count]) for count in (2, 3, ENOUGH)}
-    # Cut around the loudest sample: where hardly anything is heard, normalisation blows up the
-    # rounding of NeMo's own logarithms beyond any tolerance.
+    repeated = [recordings[index % len(recordings)] for index in range(ENOUGH)]
+    long = {f"{count} joined": np.concatenate(repeated[:count]) for count in (2, 3, ENOUGH)}
+    # Cut around the loudest sample: in near silence, normalisation amplifies the rounding of NeMo's own logarithms
+    # beyond any tolerance.
     first = recordings[0]
     loudest = int(np.abs(first.astype(np.int32)).argmax())
     short = {f"{count} samples": first[max(0, loudest - count // 2) :][:count] for count in (1_600, 4_801, 11_200)}

@@ -1,4 +1,4 @@
-"""The export command, in a process of its own or in this one."""
+"""Run the export command, in a new process or in this one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from export_scripts.export import main
 
 
 def run_export(*arguments: object, home: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """In a process of its own; with a `home`, nothing is downloaded yet and nothing can be."""
+    """Run it in a new process. With a `home`, that folder's caches are empty and there is no network."""
     environment = dict(os.environ)
     if home is not None:
         environment |= dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
@@ -26,7 +26,7 @@ def run_export(*arguments: object, home: Path | None = None) -> subprocess.Compl
 
 
 def invoke_export(*arguments: object) -> Result:
-    """In this process, where NeMo is imported once for all tests."""
+    """Run it in this process, where all tests share one import of NeMo."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with warnings.catch_warnings():

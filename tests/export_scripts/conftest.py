@@ -1,6 +1,6 @@
-"""Checkpoints to export, tiny ones with random weights, and their exports: each is made once for all tests.
+"""Fixtures: tiny checkpoints with random weights and their exports, each made once for all tests.
 
-NeMo is imported by the fixtures that need it, so that the fast tests run without it.
+The fixtures that need NeMo import it, so that the fast tests run without it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from export_scripts.operators.tuning import Target
 
 logging.disable(logging.ERROR)
-# Before PyTorch is imported. Tiny models gain nothing by threads: with two, the tests take twice the CPU time.
+# Set before PyTorch is imported. Threads don't speed tiny models up: with two, the tests take twice the CPU time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if find_spec("nemo") is None:
-    # The server's environment runs the fast tests; the other modules can't be imported there.
+    # The serving environment runs the fast tests only; it can't import the other modules.
     modules = Path(__file__).parent.glob("test_*.py")
     collect_ignore = [module.name for module in modules if "pytest.mark.fast" not in module.read_text()]
 
 
 @pytest.fixture(scope="session")
 def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> CheckpointFile:
-    """A .nemo file of an architecture, as if written by the given NeMo."""
+    """A .nemo file of an architecture, as if saved by the given version of NeMo."""
     folder = tmp_path_factory.mktemp("checkpoints")
 
     def save(architecture: str, nemo_version: str) -> Path:
@@ -48,7 +48,7 @@ def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> CheckpointFile:
 
 @pytest.fixture(scope="session")
 def checkpoint(checkpoint_file: CheckpointFile) -> OpenCheckpoint:
-    """A checkpoint of an architecture, opened. Tests share it and leave it as it is."""
+    """An open checkpoint of an architecture. Tests share it and don't change it."""
     opened: dict[str, Checkpoint] = {}
 
     def open_once(architecture: str) -> Checkpoint:
@@ -63,7 +63,7 @@ def checkpoint(checkpoint_file: CheckpointFile) -> OpenCheckpoint:
 
 @pytest.fixture(scope="session")
 def exported(checkpoint_file: CheckpointFile, tmp_path_factory: pytest.TempPathFactory) -> ExportOnce:
-    """The repository that an architecture is exported to, and its name there. Tests share it and only read it."""
+    """The repository with an exported architecture, and the recognizer's name. Tests share it and only read it."""
     repository = tmp_path_factory.mktemp("exported") / "repository"
     suffixes: dict[Target, str] = {"cpu": "", "gpu": "_for_gpus"}
 

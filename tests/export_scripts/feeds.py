@@ -1,4 +1,4 @@
-"""Inputs of stages and graphs to run them with, without NeMo."""
+"""Inputs for stages, and sessions to run them, without NeMo."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ NUMPY_TYPES = {"INT16": np.int16, "INT32": np.int32, "FP32": np.float32}
 
 
 def open_graph(graph: onnx.ModelProto, threads: int = 0) -> ort.InferenceSession:
-    """A graph on the CPU; 0 threads: as many as onnxruntime takes."""
+    """Open a graph on the CPU; 0 threads: onnxruntime's default."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     return ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def ragged_feeds(tensor: Tensor, items: Sequence[Array], lengths: Sequence[int] | None = None) -> dict[str, Array]:
-    """A ragged input and what comes with it.
+    """A ragged input with its shapes and lengths.
 
     Args:
-        items: [steps] or [steps, width] each, with one step at least
-        lengths: valid steps of each item, all by default
+        tensor: the input
+        items: [steps] or [steps, width] each, at least one step
+        lengths: valid steps of each item; None: all
     """
     dtype = NUMPY_TYPES[tensor.dtype]
     counts = [len(item) for item in items] if lengths is None else lengths
@@ -40,11 +41,11 @@ def ragged_feeds(tensor: Tensor, items: Sequence[Array], lengths: Sequence[int] 
 
 
 def names(tensors: Sequence[Tensor]) -> list[str]:
-    """Of tensors, as onnxruntime takes them."""
+    """Names of tensors, for onnxruntime."""
     return [tensor.name for tensor in tensors]
 
 
 def types_of(model: onnx.ModelProto) -> dict[str, int]:
-    """ONNX's type of each value and input of a graph."""
+    """ONNX type of each value and input of a graph."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     return {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input)}

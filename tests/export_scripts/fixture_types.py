@@ -1,4 +1,4 @@
-"""Types of the fixtures that conftest.py gives."""
+"""Types of the fixtures in conftest.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A NeMo class that no decoder serves until docs/extending.md is followed: a CTC model by its layers."""
+"""A NeMo class without a decoder, for the steps of docs/extending.md. Its layers are those of a CTC model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write a .nemo file of a tiny model of each family, to be exported and served.
+"""Save a tiny model of each family as a .nemo file, for exports and served tests.
 
 python tests/export_scripts/save_tiny_models.py FOLDER
 """

@@ -1,4 +1,4 @@
-"""Settings of GPUs in configurations, and what warms TensorRT up."""
+"""GPU settings in configurations, and TensorRT's warm-up."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ENCODER = Part.ENCODER.of("my")
 
 
 def ragged_graph(values: int = TensorProto.FLOAT) -> onnx.ModelProto:
-    """FEATURES (ragged, 4 wide) -> their lengths; weights of type `values` within an If."""
+    """A graph from FEATURES (ragged, width 4) to their lengths, with weights of type `values` inside an If."""
     g = Graph("ragged")
     items = ragged_input(g, FEATURES, mels=4)
     body = Graph("body")
@@ -50,19 +50,19 @@ def ragged_graph(values: int = TensorProto.FLOAT) -> onnx.ModelProto:
 
 
 def accelerators(config: triton.ModelConfig) -> dict[str, dict[str, str]]:
-    """Of GPUs, with their parameters, in their order."""
+    """GPU accelerators of a configuration in order, with their parameters."""
     listed = config.optimization.execution_accelerators.gpu_execution_accelerator
     return {accelerator.name: dict(accelerator.parameters) for accelerator in listed}
 
 
-def test_a_stage_for_gpus_is_run_by_cuda_with_products_rounded_in_the_encoder_only() -> None:
+def test_cuda_runs_gpu_stages_with_tf32_in_the_encoder_only() -> None:
     encoder = stage_config(Stage(name=ENCODER, graph=ragged_graph(), device="any", encodes=True), Serving())
     features = stage_config(Stage(name="mel", graph=ragged_graph(), device="any", shared=True), Serving())
     for config, tf32 in ((encoder, "1"), (features, "0")):
         assert accelerators(config) == {
             "cuda": {"cudnn_conv_use_max_workspace": "1", "cudnn_conv1d_pad_to_nc1d": "1", "use_tf32": tf32}
         }
-        # The C++ backend takes these two from the parameters alone.
+        # The C++ backend reads these two from the parameters only.
         assert config.parameters["cudnn_conv_algo_search"].string_value == "2"
         assert config.parameters["arena_extend_strategy"].string_value == "1"
         assert config.instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
@@ -73,7 +73,7 @@ def test_a_stage_for_cpus_has_no_accelerator() -> None:
     assert accelerators(config) == {} and "cudnn_conv_algo_search" not in config.parameters
 
 
-def test_tensorrt_is_the_encoders_with_cuda_behind_it() -> None:
+def test_tensorrt_runs_the_encoder_and_cuda_the_rest_of_it() -> None:
     encoder = accelerators(
         stage_config(Stage(name=ENCODER, graph=ragged_graph(), device="any", encodes=True), TENSORRT)
     )
@@ -81,7 +81,7 @@ def test_tensorrt_is_the_encoders_with_cuda_behind_it() -> None:
     assert encoder["tensorrt"]["trt_engine_cache_path"] == encoder["tensorrt"]["trt_timing_cache_path"] == "/engines"
     assert encoder["tensorrt"]["trt_engine_cache_prefix"] == ENCODER
     assert not [key for key in encoder["tensorrt"] if "profile" in key], (
-        "parts of a Loop's body have names of their own"
+        "shape ranges can't name the inputs of parts of a Loop's body"
     )
     features = accelerators(stage_config(Stage(name="mel", graph=ragged_graph(), device="any", shared=True), TENSORRT))
     decoder = accelerators(stage_config(Stage(name="decoder", graph=ragged_graph(), device="any"), TENSORRT))
@@ -96,7 +96,7 @@ def test_tensorrt_computes_as_the_graph_does(values: int, mode: str) -> None:
     assert accelerators(config)["tensorrt"]["precision_mode"] == mode
 
 
-def test_a_warm_up_has_the_shortest_and_a_batch_of_the_longest() -> None:
+def test_warm_up_runs_the_shortest_audio_and_a_batch_of_the_longest() -> None:
     config = stage_config(Stage(name=ENCODER, graph=ragged_graph(), device="any", encodes=True), TENSORRT)
     files = warm_up(config, LENGTHS, step_rate=100)
     assert [(sample.name, sample.batch_size) for sample in config.model_warmup] == [("shortest", 1), ("longest", 8)]
@@ -114,7 +114,7 @@ def test_lengths_of_a_manifest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "complaint"),
     [
         (f'{{{AUDIO_PATH}, "duration": 2}}\n{{{AUDIO_PATH}}}\n', ":2: no duration"),
         (f'{{{AUDIO_PATH}, "duration": "long"}}', ":1: no duration"),
@@ -125,14 +125,14 @@ def test_lengths_of_a_manifest() -> None:
         ("audio,text\n", ": not a manifest"),
     ],
 )
-def test_a_manifest_without_lengths(content: str, says: str, tmp_path: Path) -> None:
+def test_a_manifest_without_durations(content: str, complaint: str, tmp_path: Path) -> None:
     file = tmp_path / "manifest.jsonl"
     file.write_text(content)
     with pytest.raises(ExportError) as error:
         read_lengths(file)
-    assert str(error.value).startswith(f"{file}{says}")
+    assert str(error.value).startswith(f"{file}{complaint}")
 
 
-def test_what_the_command_line_leaves_out_is_a_plain_cuda_export() -> None:
+def test_default_options_make_a_plain_cuda_export() -> None:
     engines = TensorRt(Lengths(shortest=1, longest=35), ENGINE_CACHE)
     assert Serving() == Serving(accelerator="cuda", decoder_device="cpu", tensorrt=engines)

@@ -1,4 +1,4 @@
-"""Which models other packages are given."""
+"""Models for other packages, the baselines."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from export_scripts.checkpoints.families import CtcDecoder
 
 
 class FrameDecoder(CtcDecoder):
-    """A kind that no package knows."""
+    """A kind of decoder that no package knows."""
 
     kind = "frame"
     nemo_classes = ("EncDecFrameModel",)
 
 
-def test_a_kind_that_no_package_decodes_is_a_reason_and_no_model(checkpoint: OpenCheckpoint, tmp_path: Path) -> None:
+def test_packages_that_cannot_decode_a_kind_get_a_reason_instead_of_a_model(
+    checkpoint: OpenCheckpoint, tmp_path: Path
+) -> None:
     known = checkpoint("conformer")
     reasons = write_baseline_models(replace(known, decoder=FrameDecoder(known.model)), tmp_path)
     assert reasons == dict.fromkeys(FORMS, "it decodes ctc and rnnt models, this one is frame")

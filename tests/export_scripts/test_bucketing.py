@@ -1,4 +1,4 @@
-"""How a batch is cut into buckets of similar length."""
+"""Length bucketing: how a batch is cut."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RATE = 100
 
 
 def padded_to(tuning: Tuning, lengths: list[int]) -> list[int]:
-    """How many steps each item (so many steps long) is padded to, by a graph whose network says just that."""
+    """Steps to which each item is padded, from a graph whose network returns the padded length."""
     g = Graph("padded_to")
     items = ragged_input(g, X)
 
@@ -38,20 +38,20 @@ def padded_to(tuning: Tuning, lengths: list[int]) -> list[int]:
     values, result_lengths = open_graph(g.model()).run(None, feeds)
     assert result_lengths[:, 0].tolist() == lengths
     for row, length in zip(values, lengths, strict=True):
-        # All of an item's steps are its bucket's, and there is nothing behind them.
+        # All steps of an item come from one bucket, and padding is zero.
         assert len(set(row[:length, 0].tolist())) == min(length, 1)
         assert not row[length:].any()
     return [int(row[0, 0]) for row in values]
 
 
 def speech(count: int, seed: int) -> list[int]:
-    """Steps of so many utterances, spread as LibriSpeech's are (1 to 35 s, median 6.6 s)."""
+    """Lengths of `count` utterances in steps, distributed like LibriSpeech (1 to 35 s, median 6.6 s)."""
     seconds = np.exp(np.random.default_rng(seed).normal(np.log(6.6), 0.49, count)).clip(1, 35)
     return [int(steps) for steps in np.round(seconds * RATE)]
 
 
 def cheapest(lengths: list[int], tuning: Tuning) -> float:
-    """Steps that the best of all cuts costs: padded items, and so many for each pass (dynamic programming)."""
+    """Cost of the best cut in steps: padded items, and the cost of each pass (dynamic programming)."""
     pass_steps, at_once = tuning.pass_seconds * RATE, tuning.seconds_at_once * RATE
     longest_first = sorted(lengths, reverse=True)
     best = [0.0] + [np.inf] * len(lengths)
@@ -64,7 +64,7 @@ def cheapest(lengths: list[int], tuning: Tuning) -> float:
 
 
 def buckets(padded: npt.NDArray[np.int64], tuning: Tuning) -> int:
-    """How many buckets there are: those of one length may be several, since each holds so many seconds at most."""
+    """Number of buckets. Items of one padded length may fill several, since each holds a limited number of seconds."""
     lengths, counts = np.unique(padded, return_counts=True)
     at_most = np.maximum(tuning.seconds_at_once * RATE // lengths, 1)
     return int(np.ceil(counts / at_most).sum())
@@ -87,7 +87,7 @@ def test_a_free_pass_pads_nothing_and_a_dear_one_takes_all_at_once() -> None:
     assert padded_to(replace(CPU, pass_seconds=1e6), lengths) == [max(lengths)] * 32
 
 
-def test_a_bucket_holds_so_many_seconds_at_most_but_for_one_longer_item() -> None:
+def test_a_bucket_has_a_limit_of_seconds_except_for_a_single_longer_item() -> None:
     tuning = replace(CPU, pass_seconds=1e6, seconds_at_once=20.0)
     assert padded_to(tuning, [900, 1000, 800, 700]) == [1000, 1000, 800, 800]
     assert padded_to(tuning, [5000, 100]) == [5000, 100]

@@ -1,4 +1,4 @@
-"""The catalogue and what the command line makes of it."""
+"""The catalogue, and how the command line uses it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES, PUBLIS
 from export_scripts.checkpoints.families import exported_classes
 
 
-def test_nemo_knows_all_22_under_the_class_that_is_given() -> None:
+def test_nemo_lists_all_22_under_the_class_of_the_catalogue() -> None:
     from nemo.collections.asr.models import EncDecCTCModel, EncDecCTCModelBPE, EncDecRNNTBPEModel
 
     known = {
@@ -35,8 +35,8 @@ def test_every_model_has_a_name_and_a_class_that_can_be_exported() -> None:
 
 
 @pytest.mark.fast
-def test_a_row_is_all_that_a_checkpoint_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a model that NeMo's lists don't have, in a family that is there."""
+def test_a_row_adds_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that NeMo doesn't list, in a known family."""
     new = Model("nvidia/stt_en_conformer_ctc_new", "conformer_ctc", 120.0, (2.0, 4.0))
     for module in (catalogue, progress):
         monkeypatch.setattr(module, "CATALOGUE", (*CATALOGUE, new))
@@ -68,14 +68,19 @@ def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
 def test_list() -> None:
     result = invoke_export("--list")
     assert result.exit_code == 0
-    assert all(model.name in result.stdout for model in CATALOGUE)
+    lines = result.stdout.splitlines()
+    for model in CATALOGUE:
+        (row,) = (line for line in lines if model.name in line.split())
+        assert str(model.word_error_rates[0]) in row and f"{model.parameters:.1f} M" in row
+    assert max(map(len, lines)) <= 80
+    assert "Not exported: TDT, hybrid, Canary and streaming models" in result.stdout
 
 
 def test_all_without_network(tmp_path: Path) -> None:
     result = run_export("--all", "--repository", tmp_path / "repository", home=tmp_path / "home")
     assert result.returncode == 1
     lines = result.stderr.splitlines()
-    assert [line.partition(": could not be downloaded: ")[0] for line in lines] == [
+    assert [line.partition(": could not be downloaded (")[0] for line in lines] == [
         f"error: {model.name}" for model in CATALOGUE
     ]
     count, repository = len(CATALOGUE), tmp_path / "repository"
@@ -87,9 +92,9 @@ def test_all_without_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--repository", "r"], "Name a CHECKPOINT, a --family or --all."),
+        (["--repository", "r"], "Give a CHECKPOINT, a --family or --all."),
         (["a.nemo"], "Missing option '--repository'."),
-        (["x*", "--repository", "r"], "error: x*: fits none of the models in the catalogue, see --list"),
+        (["x*", "--repository", "r"], "error: x*: matches no listed model; see --list"),
     ],
 )
 def test_wrong_arguments(arguments: list[str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

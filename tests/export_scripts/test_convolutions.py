@@ -1,4 +1,4 @@
-"""Products in place of Conv nodes, against onnxruntime's Conv."""
+"""Matrix products that replace Conv nodes, compared with onnxruntime's Conv."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPSETS = (18, 20)
 def conv_model(
     weight: Numbers, bias: Numbers | None, opset: int = 20, width: int | None = None, **attributes: Any
 ) -> onnx.ModelProto:
-    """A Conv, after a Relu and before another, as those of encoders are in the middle of other nodes."""
+    """A Conv between other nodes, as in an encoder."""
     rank = weight.ndim - 2
     inputs = ["bounded", "weight", *(["bias"] if bias is not None else [])]
     nodes = [
@@ -58,7 +58,7 @@ def operators(graph: onnx.GraphProto) -> Iterator[str]:
 
 
 def assert_same(weight: Numbers, bias: Numbers | None, spaces: Sequence[tuple[int, ...]], **attributes: Any) -> None:
-    """The same results as Conv's, for inputs of each of these sizes."""
+    """Compare the replacement with Conv, for inputs of each of these sizes."""
     rng = np.random.default_rng(len(spaces))
     channels = weight.shape[1] * attributes.get("group", 1)
     for opset in OPSETS:
@@ -66,10 +66,10 @@ def assert_same(weight: Numbers, bias: Numbers | None, spaces: Sequence[tuple[in
         replaced = without_convolutions(model)
         assert "Conv" not in set(operators(replaced.graph)) and "Conv" in set(operators(model.graph))
         onnx.checker.check_model(replaced, full_check=True)
-        truth, ours = session(model), session(replaced)
+        conv, products = session(model), session(replaced)
         for space in spaces:
             x = rng.normal(0, 1, (3, channels, *space)).astype(np.float32)
-            (expected,), (result,) = truth.run(None, {"x": x}), ours.run(None, {"x": x})
+            (expected,), (result,) = conv.run(None, {"x": x}), products.run(None, {"x": x})
             assert result.shape == expected.shape, space
             np.testing.assert_allclose(result, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
 
@@ -78,10 +78,10 @@ def drawn(*shape: int) -> Numbers:
     return np.random.default_rng(sum(shape)).normal(0, 1, shape).astype(np.float32)
 
 
-def lengths(least: int, block: int = BLOCK) -> list[tuple[int, ...]]:
-    """From the shortest that the Conv takes, over the edges of blocks, to several blocks."""
-    edges = (1, 2, least - 1, block - 1, block, block + 1, 2 * block, 2 * block + 1, 5 * block + 7)
-    return [(max(least, edge),) for edge in edges]
+def lengths(shortest: int, block: int = BLOCK) -> list[tuple[int, ...]]:
+    """Input lengths from the Conv's shortest to several blocks, with those at the edges of blocks."""
+    edges = (1, 2, shortest - 1, block - 1, block, block + 1, 2 * block, 2 * block + 1, 5 * block + 7)
+    return [(max(shortest, edge),) for edge in edges]
 
 
 @pytest.mark.parametrize("with_bias", [False, True])
@@ -184,7 +184,7 @@ def test_a_conv_in_the_body_of_a_branch() -> None:
         (drawn(2, 2, 3, 3, 3), {}, "layer: only 1-D and 2-D Convs can be replaced"),
     ],
 )
-def test_what_cannot_be_replaced(weight: Numbers, attributes: dict[str, Any], complaint: str) -> None:
+def test_a_conv_that_cannot_be_replaced(weight: Numbers, attributes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         without_convolutions(conv_model(weight, None, **attributes))
 
@@ -206,10 +206,10 @@ def test_depthwise_over_bands_of_known_number(
     model = conv_model(weight, drawn(8), width=bands, **attributes)
     replaced = without_convolutions(model)
     assert "MatMul" in set(operators(replaced.graph))
-    truth, ours = session(model), session(replaced)
+    conv, products = session(model), session(replaced)
     for steps in (1, 2, 3, 40, 41):
         x = drawn(2, 8, steps, bands)
-        (expected,), (result,) = truth.run(None, {"x": x}), ours.run(None, {"x": x})
+        (expected,), (result,) = conv.run(None, {"x": x}), products.run(None, {"x": x})
         np.testing.assert_allclose(result, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
 
 

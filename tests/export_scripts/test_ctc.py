@@ -1,4 +1,4 @@
-"""CTC decoding and text in the graph, against NeMo's own decoding of the same labels."""
+"""CTC decoding and text in the graph, compared with NeMo's decoding of the same labels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GREEDY = {"strategy": "greedy_batch"}
 
 @pytest.fixture(scope="module")
 def decodings(checkpoint: OpenCheckpoint) -> dict[str, Any]:
-    """NeMo's decoding of each kind of vocabulary."""
+    """NeMo's decoding for each kind of vocabulary."""
     model: Any = checkpoint("citrinet").model
     return {
         "characters": CTCDecoding(GREEDY, vocabulary=CHARACTERS),
@@ -44,7 +44,7 @@ def decoder(pieces: Pieces) -> ort.InferenceSession:
 
 
 def decode(graph: ort.InferenceSession, batch: Sequence[Labels]) -> tuple[list[str], list[Labels], list[Labels]]:
-    """Texts, tokens and frames of label sequences that come padded with a label that is none of theirs."""
+    """Texts, tokens and frames of label sequences, each padded with a label that must be ignored."""
     padded = [np.append(labels, np.int32(1)) for labels in batch]
     feeds = ragged_feeds(LABELS, padded, [len(labels) for labels in batch])
     text, tokens, frames, length = graph.run(names(TRANSCRIPT), feeds)
@@ -72,7 +72,7 @@ def decoding(request: pytest.FixtureRequest, decodings: dict[str, Any]) -> Any:
 
 
 def awkward_labels(decoding: Any) -> list[int]:
-    """Blank, unknown, and pieces that begin with, end with or are a space or an apostrophe."""
+    """Blank, unknown, and pieces that are, begin with or end with a space or an apostrophe."""
     texts = [decoding.decode_ids_to_str([3, piece]) for piece in range(decoding.blank_id)]
     odd = [piece for piece, text in enumerate(texts) if not text.isalpha()]
     return [decoding.blank_id, 0, *odd]
@@ -127,7 +127,7 @@ def test_unknown_piece(decodings: dict[str, Any]) -> None:
 
 
 def run_split(pieces: Pieces, batch: Sequence[Labels]) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
-    """The transcript of a whole decoder, and of one split in two."""
+    """The transcript of a whole decoder, and of the decoder split in two."""
     whole = ctc_decoder_graph(pieces)
     feeds = ragged_feeds(LABELS, batch)
     opened = [open_graph(graph) for graph in (whole, *split_text(whole))]
@@ -139,7 +139,7 @@ def run_split(pieces: Pieces, batch: Sequence[Labels]) -> tuple[list[npt.NDArray
     return expected, [text, tokens, frames, length]
 
 
-def test_a_split_decoder_gives_what_the_whole_one_gives(decoding: Any) -> None:
+def test_a_split_decoder_gives_the_same_as_the_whole(decoding: Any) -> None:
     rng = np.random.default_rng(3)
     pieces = pieces_of(decoding)
     pool = [*awkward_labels(decoding), *rng.integers(0, decoding.blank_id, 20)]
@@ -152,7 +152,7 @@ def test_a_split_decoder_gives_what_the_whole_one_gives(decoding: Any) -> None:
 
 
 def test_the_text_stage_on_random_tokens_of_requests_that_were_batched_apart(decoding: Any) -> None:
-    """Each comes padded to the longest of the batch that it was decoded in, and may have no token."""
+    """Each request is padded to the longest of its decoder's batch, and may have no token."""
     rng = np.random.default_rng(4)
     pieces = pieces_of(decoding)
     session = open_graph(split_text(ctc_decoder_graph(pieces))[1])
@@ -184,7 +184,7 @@ def test_a_split_decoder_has_no_string_and_each_half_only_what_it_needs(decoding
     assert {"Loop", "LabelEncoder"} <= operators[1]
     assert [output.name for output in halves[0].graph.output][:3] == names(TRANSCRIPT[1:])
     assert [value.name for value in halves[1].graph.input] == names([PIECES, PIECES.shape, PIECES.length])
-    assert len(decoder_graph.graph.output) == 4, "the whole one is left as it was"
+    assert len(decoder_graph.graph.output) == 4, "the whole decoder is unchanged"
 
 
 def test_a_graph_without_text_cannot_be_split(decodings: dict[str, Any]) -> None:
@@ -195,8 +195,8 @@ def test_a_graph_without_text_cannot_be_split(decodings: dict[str, Any]) -> None
         split_text(text_graph(pieces_of(decodings["characters"])))
 
 
-def test_pieces_without_any_text_are_passed_over() -> None:
-    """Control symbols: SentencePiece writes nothing for them, and the next piece still begins the text."""
+def test_pieces_without_text_are_skipped() -> None:
+    """Control symbols: SentencePiece writes nothing for them, and the next piece is still the first of the text."""
     texts = {0: "", 1: "▁a", 2: "▁b", 3: "'", 4: "▁"}
 
     def decode_ids(ids: list[int]) -> str:

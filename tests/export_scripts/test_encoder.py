@@ -1,4 +1,4 @@
-"""The encoder stage on lengths that verify's recordings do not have."""
+"""The encoder stage on lengths beyond those of the probes."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def encoder_stage(model: Any, tuning: Tuning = CPU) -> onnx.ModelProto:
 
 @pytest.fixture(scope="module", params=sorted(CTC))
 def encoder(request: pytest.FixtureRequest, checkpoint: OpenCheckpoint) -> tuple[Any, ort.InferenceSession, int]:
-    """A NeMo model, its encoder stage, and its mel bands."""
+    """A NeMo model, its encoder stage, and its number of mel bands."""
     model: Any = checkpoint(request.param).model
     mels = model.cfg.preprocessor.features
     return model, open_graph(encoder_stage(model)), mels
 
 
 def run(graph: ort.InferenceSession, batch: list[Features]) -> list[Features]:
-    """Each item's own log-probs; an item without frames is carried by one that is not its own."""
-    carried = [item if len(item) else np.full((1, item.shape[1]), 9, np.float32) for item in batch]
-    feeds = ragged_feeds(FEATURES, carried, [len(item) for item in batch])
+    """Valid log-probs of each item. An item without frames is passed as one padding frame."""
+    padded = [item if len(item) else np.full((1, item.shape[1]), 9, np.float32) for item in batch]
+    feeds = ragged_feeds(FEATURES, padded, [len(item) for item in batch])
     log_probs, lengths, labels = graph.run(names([LOG_PROBS, LABELS.length, LABELS]), feeds)
     rows = [row[: int(length)] for row, length in zip(log_probs, lengths[:, 0], strict=True)]
     assert all((row.argmax(axis=1) == best[: len(row)]).all() for row, best in zip(rows, labels, strict=True))
@@ -60,17 +60,17 @@ def test_from_no_frame_to_a_minute_in_one_batch(encoder: tuple[Any, ort.Inferenc
     model, graph, mels = encoder
     rng = np.random.default_rng(5)
     batch = [rng.normal(0, 1, (frames, mels)).astype(np.float32) for frames in (6000, 0, 1, 2, 9, 17, 401)]
-    together = run(graph, batch)
-    assert len(together[1]) == 0
-    for features, log_probs in zip(batch, together, strict=True):
+    batched = run(graph, batch)
+    assert len(batched[1]) == 0
+    for features, log_probs in zip(batch, batched, strict=True):
         if len(features):
-            truth = by_nemo(model, features)
-            assert log_probs.shape == truth.shape
-            np.testing.assert_allclose(log_probs, truth, atol=5e-3, rtol=0)
+            nemo = by_nemo(model, features)
+            assert log_probs.shape == nemo.shape
+            np.testing.assert_allclose(log_probs, nemo, atol=5e-3, rtol=0)
             np.testing.assert_allclose(log_probs, run(graph, [features])[0], atol=1e-3, rtol=0)
 
 
-def test_attention_by_small_blocks_is_nemos(checkpoint: OpenCheckpoint) -> None:
+def test_attention_in_small_blocks_is_nemos(checkpoint: OpenCheckpoint) -> None:
     model: Any = checkpoint("conformer").model
     mels = model.cfg.preprocessor.features
     graph = open_graph(encoder_stage(model, replace(CPU, scores_at_once=60_000)))
@@ -80,7 +80,7 @@ def test_attention_by_small_blocks_is_nemos(checkpoint: OpenCheckpoint) -> None:
         np.testing.assert_allclose(log_probs, by_nemo(model, features), atol=1e-3, rtol=0)
 
 
-def test_nemo_is_left_as_it_was(encoder: tuple[Any, ort.InferenceSession, int]) -> None:
+def test_nemos_model_is_unchanged(encoder: tuple[Any, ort.InferenceSession, int]) -> None:
     model, _, mels = encoder
     features = np.random.default_rng(6).normal(0, 1, (300, mels)).astype(np.float32)
     before = by_nemo(model, features)
@@ -89,7 +89,7 @@ def test_nemo_is_left_as_it_was(encoder: tuple[Any, ort.InferenceSession, int]) 
     assert not any("forward" in vars(module) for module in model.encoder.modules())
 
 
-def test_encoders_that_cannot_be_kept_faithfully() -> None:
+def test_encoders_that_cannot_be_exported() -> None:
     unmasked = ConvASREncoder(jasper=[block(11)], activation="relu", feat_in=64, conv_mask=False)
     with pytest.raises(ValueError, match=r"encoder\.conv_mask is false"):
         check_encoder(unmasked)
@@ -97,7 +97,9 @@ def test_encoders_that_cannot_be_kept_faithfully() -> None:
     with pytest.raises(ValueError, match=r"encoder\.self_attention_model is abs_pos; only rel_pos"):
         check_encoder(absolute)
     limited = ConformerEncoder(feat_in=80, n_layers=1, d_model=32, att_context_size=[40, 40])
-    with pytest.raises(ValueError, match=r"encoder\.att_context_size is \[40, 40\]; only \[-1, -1\]"):
+    with pytest.raises(
+        ValueError, match=r"encoder\.att_context_size is \[40, 40\], as in streaming models; only \[-1, -1\]"
+    ):
         check_encoder(limited)
     with pytest.raises(ValueError, match="the encoder is a Identity"):
         check_encoder(torch.nn.Identity())

@@ -1,4 +1,4 @@
-"""The export command: its options, everything that can go wrong, and interruption."""
+"""The export command: options, errors and interruption."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_models_for_cpu_and_gpu_serve_together(demo_checkpoint: Path, tmp_path: 
     name = demo_checkpoint.stem
     sizes = {path.name: read_config(path).max_batch_size for path in tmp_path.iterdir()}
     assert (sizes[Part.ENCODER.of(name)], sizes[Part.ENCODER.of(f"{name}_on_gpu")]) == (16, 64)
-    # What both use has one configuration, whatever comes last; features are tuned for the target.
+    # The shared audio stage has the same configuration in both; features are tuned for the target.
     assert sizes[AUDIO_STAGE] == 16
     assert sorted(size for stage, size in sizes.items() if stage.startswith("mel_")) == [16, 64]
 
 
 @pytest.mark.parametrize("kind", ["none", "empty", "text"])
-def test_probes_of_another_kind(kind: str, tmp_path: Path) -> None:
+def test_probes_that_cannot_be_used(kind: str, tmp_path: Path) -> None:
     if kind == "text":
         (tmp_path / "probe.flac").write_text("no audio")
     elif kind == "empty":
@@ -69,14 +69,14 @@ def bad_checkpoints(checkpoint_file: CheckpointFile, tmp_path_factory: pytest.Te
     ("kind", "complaint"),
     [
         ("missing", "no such file"),
-        ("folder", "is a folder; name a .nemo file in it"),
+        ("folder", "is a folder; give a .nemo file in it"),
         ("text", "not a NeMo checkpoint"),
-        ("other", "holds no model_config.yaml"),
+        ("other", "not a NeMo checkpoint (no model_config.yaml in it)"),
         ("torn", "not a NeMo checkpoint|NeMo can't restore it"),
-        ("classifier", "is of EncDecClassificationModel; can be exported: EncDecCTCModel, "),
+        ("classifier", "EncDecClassificationModel can't be exported; choose a checkpoint of EncDecCTCModel, "),
     ],
 )
-def test_a_bad_checkpoint_costs_one_line(
+def test_a_bad_checkpoint_gives_one_error_line(
     kind: str, complaint: str, bad_checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     (tmp_path / "kept").write_text("untouched")
@@ -88,7 +88,7 @@ def test_a_bad_checkpoint_costs_one_line(
     assert snapshot(tmp_path) == {"kept": b"untouched"}
 
 
-def test_a_bad_checkpoint_does_not_cost_the_good_one(
+def test_a_bad_checkpoint_does_not_stop_the_next(
     bad_checkpoints: dict[str, Path], checkpoint_file: CheckpointFile, tmp_path: Path
 ) -> None:
     good = checkpoint_file("quartznet", NEW_NEMO)
@@ -99,13 +99,13 @@ def test_a_bad_checkpoint_does_not_cost_the_good_one(
     assert check_repository(tmp_path / "repository") == []
 
 
-def test_a_class_of_model_that_nvidia_published(tmp_path: Path) -> None:
+def test_a_published_model_of_another_class_is_refused(tmp_path: Path) -> None:
     marblenet = SHARED / "nemo" / "vad_multilingual_marblenet.nemo"
     if not marblenet.exists():
         pytest.skip(f"no checkpoint at {marblenet}")
     result = invoke_export(marblenet, "--repository", tmp_path / "repository")
     assert result.exit_code == 2
-    assert "ClassificationModel; can be exported: " in result.stderr
+    assert "ClassificationModel can't be exported; choose a checkpoint of " in result.stderr
     assert not (tmp_path / "repository").exists()
 
 
@@ -146,7 +146,7 @@ def test_an_interrupted_export_leaves_nothing(demo_checkpoint: Path, tmp_path: P
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors == f"interrupted: {demo_checkpoint} is in the repository as a whole or not at all\n"
+    assert errors == f"interrupted: {demo_checkpoint} is either completely in the repository or not at all\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -159,15 +159,13 @@ def test_a_pretrained_name_that_nemo_does_not_know(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("export.py", "--list"), ("check.py", ".")])
-def test_a_python_without_the_exports_packages_is_told_the_environment(arguments: tuple[str, str]) -> None:
+def test_a_missing_package_names_the_environment_to_activate(arguments: tuple[str, str]) -> None:
     script, argument = arguments
-    # -S: this Python without what is installed.
+    # -S: this Python without installed packages.
     command = [sys.executable, "-S", f"export_scripts/{script}", argument]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(
-        "error: there is no module click in this Python; activate the environment for exports"
-    )
+    assert done.stderr.startswith("error: no module click in this Python; activate the environment for exports")
     assert done.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Options of the export command that do not fit, and percentages."""
+"""Options of the export command that don't fit together, and percentages."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ NO_PERCENTAGES = ("2", "50", "inf%", "-0.1", "-1%", "nan", "nan%", "inf", "few",
         (("--name-suffix", "a/b"), "error: --name-suffix: 'a/b' can't be in a model's name; use letters"),
     ],
 )
-def test_flags_that_do_not_fit(flags: tuple[object, ...], complaint: str, tmp_path: Path) -> None:
+def test_options_that_do_not_fit(flags: tuple[object, ...], complaint: str, tmp_path: Path) -> None:
     result = invoke_export(DEMO_CHECKPOINT, "--repository", tmp_path / "repository", *flags)
     assert result.exit_code == 2
     assert complaint in result.stderr
     assert not (tmp_path / "repository").exists()
 
 
-def test_each_precision_has_its_rules_and_all_but_fp32_say_what_they_are_for() -> None:
+def test_each_precision_has_rules_and_all_but_fp32_a_purpose() -> None:
     assert tuple(RULES) == PRECISIONS
     assert set(PRECISIONS) - set(REDUCED) == {"fp32"} and set(CALIBRATED) <= set(REDUCED)
     assert [name for name, rules in RULES.items() if rules.purpose] == list(REDUCED)

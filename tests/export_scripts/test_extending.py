@@ -1,4 +1,4 @@
-"""The walk of docs/extending.md for a decoder: a copy of the sources is changed as that page says, and exports."""
+"""Follow the steps of docs/extending.md for a decoder: change a copy of the sources as the page says, and export."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BIN = Path(sys.executable).parent
 
 
 def code_of_the_page() -> list[str]:
-    """The Python of the section about decoders, in the order of its steps."""
+    """The Python blocks of the section about decoders, in order."""
     page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     section = page.partition("## A decoder\n")[2].partition("\n## ")[0]
     blocks = re.findall(r"^ *```python\n(.*?)^ *```$", section, re.DOTALL | re.MULTILINE)
@@ -40,7 +40,7 @@ def code_of_the_page() -> list[str]:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sources of the export, after the steps of the page."""
+    """A copy of the sources, changed by the steps of the page."""
     folder = tmp_path_factory.mktemp("walk") / "checkout"
     for package in ("export_scripts", "nemo_triton"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -59,7 +59,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, *command: object) -> str:
-    """Run a program on the modules in `folder`, and give what it prints."""
+    """Run a program on the modules in `folder`; returns its output."""
     variables = {**os.environ, "PYTHONPATH": f"{folder}:{Path(__file__).parent}"}
     done = subprocess.run([*map(str, command)], cwd=folder, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -69,7 +69,7 @@ def run(folder: Path, *command: object) -> str:
 def test_the_pages_code_is_typed_and_formatted(checkout: Path) -> None:
     run(checkout, BIN / "ruff", "format", "-q", "--no-cache", "--check", GRAPH, FAMILIES)
     with (checkout / "pyproject.toml").open("a") as settings:
-        # PyTorch alone takes mypy a minute.
+        # Checking PyTorch takes mypy a minute.
         settings.write('\n[[tool.mypy.overrides]]\nmodule = ["torch.*"]\nfollow_imports = "skip"\n')
     run(checkout, BIN / "mypy", "--strict", "--follow-imports=silent", "--cache-dir=mypy_cache", GRAPH, FAMILIES)
 
@@ -85,7 +85,7 @@ def test_a_decoder_is_a_class_and_a_line(checkpoint_file: CheckpointFile, checko
 
     before = invoke_export(*arguments)
     assert before.exit_code == 2
-    assert f"is of {NEMO_CLASS}; can be exported: EncDecCTCModel, " in before.stderr
+    assert f"{NEMO_CLASS} can't be exported; choose a checkpoint of EncDecCTCModel, " in before.stderr
 
     summary = run(checkout, sys.executable, "export_scripts/export.py", *arguments)
     assert summary.startswith("frames: ")

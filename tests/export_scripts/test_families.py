@@ -1,4 +1,4 @@
-"""What a kind of recognizer must say of itself."""
+"""Attributes that a kind of recognizer must set."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ WHOLE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_decoder_that_leaves_something_out_is_refused_when_it_is_written(name: str) -> None:
+def test_a_decoder_without_an_attribute_is_refused_when_it_is_defined(name: str) -> None:
     type("Whole", (Decoder,), WHOLE)
-    rest = {key: value for key, value in WHOLE.items() if key != name}
+    incomplete = {key: value for key, value in WHOLE.items() if key != name}
     with pytest.raises(TypeError, match=f"Short does not set {name}; see Decoder"):
-        type("Short", (Decoder,), rest)
+        type("Short", (Decoder,), incomplete)
 
 
-def test_a_decoder_inherits_the_encoder_and_no_name() -> None:
+def test_a_decoder_inherits_the_encoder_but_not_the_names() -> None:
     type("Whole", (CtcDecoder,), {"kind": "new", "nemo_classes": ("EncDecNewModel",)})
     with pytest.raises(TypeError, match="Short does not set kind, nemo_classes; see Decoder"):
         type("Short", (CtcDecoder,), {})

@@ -1,4 +1,4 @@
-"""The feature stage against NeMo's front ends, in ragged batches."""
+"""The feature stage in ragged batches, compared with NeMo's front ends."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def session(front_end: FrontEnd) -> ort.InferenceSession:
 
 
 def run(graph: ort.InferenceSession, batch: Sequence[Samples]) -> list[npt.NDArray[np.float32]]:
-    carried = [samples if len(samples) else np.zeros(1, np.int16) for samples in batch]
-    features, frames = graph.run(None, ragged_feeds(SAMPLES, carried, [len(samples) for samples in batch]))
+    padded = [samples if len(samples) else np.zeros(1, np.int16) for samples in batch]
+    features, frames = graph.run(None, ragged_feeds(SAMPLES, padded, [len(samples) for samples in batch]))
     for row, count in enumerate(frames[:, 0]):
-        assert not features[row, count:].any(), "rows beyond an item's own frames are zero"
+        assert not features[row, count:].any(), "rows beyond an item's frames are zero"
     return [features[row, :count] for row, count in enumerate(frames[:, 0])]
 
 
@@ -69,7 +69,7 @@ def by_nemo(nemo: FilterbankFeatures, samples: Samples, edges: Edges) -> npt.NDA
 
 @pytest.fixture(scope="module")
 def signals() -> list[Samples]:
-    """Speech and noise of 0.05 to 12 s, none a whole number of hops."""
+    """Speech and noise of 0.05 to 12 s; no length is a whole number of hops."""
     speech = [soundfile.read(file, dtype="int16")[0] for file in sorted(DEMO_MANIFEST.parent.glob("*.flac"))[:3]]
     noise = np.random.default_rng(3).normal(0, 3000, 192_077).astype(np.int16)
     return [noise, speech[0], speech[1][20_000:20_801], noise[:5000], speech[2][12_000:28_161], noise[:3217]]
@@ -93,12 +93,12 @@ def signals() -> list[Samples]:
 )
 def test_equals_nemo_in_ragged_batches(settings: dict[str, Any], edges: Edges, signals: list[Samples]) -> None:
     nemo = nemo_front_end(**settings)
-    ours = run(session(front_end_of(nemo, edges)), signals)
-    for samples, features in zip(signals, ours, strict=True):
-        truth = by_nemo(nemo, samples, edges)
-        assert features.shape == truth.shape
-        scale = max(1.0, float(np.abs(truth).max()) / 100)
-        np.testing.assert_allclose(features, truth, atol=TOLERANCE * scale, rtol=0)
+    exported = run(session(front_end_of(nemo, edges)), signals)
+    for samples, features in zip(signals, exported, strict=True):
+        expected = by_nemo(nemo, samples, edges)
+        assert features.shape == expected.shape
+        scale = max(1.0, float(np.abs(expected).max()) / 100)
+        np.testing.assert_allclose(features, expected, atol=TOLERANCE * scale, rtol=0)
 
 
 @pytest.mark.parametrize("edges", ["zero", "reflect"])
@@ -106,15 +106,15 @@ def test_a_batch_changes_nothing(edges: Edges, signals: list[Samples]) -> None:
     silence = np.zeros(16_000, np.int16)
     graph = session(front_end_of(nemo_front_end(), edges))
     batch = [*signals, silence, np.zeros(0, np.int16), np.full(1, 99, np.int16)]
-    together = run(graph, batch)
-    for samples, features in zip(batch, together, strict=True):
-        (alone,) = run(graph, [samples])
-        np.testing.assert_allclose(features, alone, atol=1e-4, rtol=0)
-    assert not together[len(signals)].any(), "digital silence has no features, whatever the rounding"
+    batched = run(graph, batch)
+    for samples, features in zip(batch, batched, strict=True):
+        (unbatched,) = run(graph, [samples])
+        np.testing.assert_allclose(features, unbatched, atol=1e-4, rtol=0)
+    assert not batched[len(signals)].any(), "features of digital silence are zero"
 
 
 @pytest.mark.parametrize(("edges", "of_one_sample"), [("zero", 0), ("reflect", 1)])
-def test_hardly_any_audio(edges: Edges, of_one_sample: int) -> None:
+def test_very_short_audio(edges: Edges, of_one_sample: int) -> None:
     graph = session(front_end_of(nemo_front_end(), edges))
     nothing, sample, hop = run(graph, [np.zeros(0, np.int16), np.ones(1, np.int16), np.ones(160, np.int16)])
     assert len(nothing) == 0
@@ -123,28 +123,28 @@ def test_hardly_any_audio(edges: Edges, of_one_sample: int) -> None:
     assert all(np.isfinite(features).all() for features in (nothing, sample, hop))
 
 
-def test_equals_what_nemo_2_4_wrote() -> None:
+def test_equals_nemo_2_4() -> None:
     file = SHARED / "nemo" / "features_nemo_2.4.0.npz"
     if not file.exists():
         pytest.skip(f"no {file}")
-    truth = np.load(file)
+    saved = np.load(file)
     for mels, window in ((64, 320), (80, 400)):
-        names = [name.partition("/")[2] for name in truth if name.startswith(f"mel{mels}/")]
+        names = [name.partition("/")[2] for name in saved if name.startswith(f"mel{mels}/")]
         batch = [
-            truth[f"audio/{name}"]
-            if f"audio/{name}" in truth
+            saved[f"audio/{name}"]
+            if f"audio/{name}" in saved
             else soundfile.read(next((SPEECH / "read").rglob(f"{name}.*")), dtype="int16")[0]
             for name in names
         ]
         assert len(names) == 7
-        ours = run(session(front_end_of(nemo_front_end(mels, window), "reflect")), batch)
-        for name, features in zip(names, ours, strict=True):
-            expected = truth[f"mel{mels}/{name}"].T
+        stage_features = run(session(front_end_of(nemo_front_end(mels, window), "reflect")), batch)
+        for name, features in zip(names, stage_features, strict=True):
+            expected = saved[f"mel{mels}/{name}"].T
             assert len(features) <= len(expected) < len(features) + 16, "NeMo pads to a multiple of 16"
             np.testing.assert_allclose(features, expected[: len(features)], atol=TOLERANCE, rtol=0)
 
 
-def test_every_setting_has_a_name_of_its_own() -> None:
+def test_every_setting_changes_the_name() -> None:
     base = front_end_of(nemo_front_end(), "zero")
     others = [
         dataclasses.replace(base, preemphasis=0.96),

@@ -1,4 +1,4 @@
-"""Operations and bytes of known layers, counted by hand; and of NeMo's encoders, which grow as they should."""
+"""Operations and bytes: known layers counted by hand, and how NeMo's encoders grow with length."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_convolution_over_time(channels: int, groups: int) -> None:
 
 
 @torch.no_grad()
-def test_what_is_no_product_is_free() -> None:
+def test_only_products_count() -> None:
     with FlopCounter() as counter:
         torch.nn.functional.layer_norm(torch.randn(4, 8).relu() + 1, (8,)).softmax(dim=1)
     assert (counter.operations, counter.elements) == (0, 0)
@@ -48,7 +48,7 @@ def test_attention_grows_with_the_square_of_the_length() -> None:
 
     cost = count_cost(run, weights.numel())
     assert cost.operations == pytest.approx((2 * 100 * 4, 2 * 10 * 4 * 3, 0), abs=1e-3)
-    # Operands and results: 10 x 4 and 10 x 3 a second, then 10 x 4 twice, and 100 of its square.
+    # Operands and results per second: 10 x 4 and 10 x 3, then 10 x 4 twice; and 100 per square of seconds.
     assert cost.elements == pytest.approx((100, 40 + 30 + 80, 0), abs=1e-3)
     assert cost.weights == 12
     assert cost.operations_of([2, 3]) == pytest.approx(800 * (4 + 9) + 240 * 5)
@@ -66,7 +66,7 @@ def test_cost_of_encoders(architecture: str, checkpoint: OpenCheckpoint) -> None
 
 
 def test_every_multiplication_is_at_least_a_weight_used_once() -> None:
-    """The sum of operations over utterances is what the polynomial says of each."""
+    """The operations of utterances are the sum of the polynomial over them."""
     cost = NetworkCost((1.0, 2.0, 3.0), (0.0, 4.0, 0.0), 5)
     assert cost.operations_of([1.0, 2.0]) == (1 + 2 + 3) + (4 + 4 + 3)
     assert cost.elements_of([1.0, 2.0]) == 12

@@ -1,4 +1,4 @@
-"""NVIDIA's own weights through the encoder stage: MarbleNet has the encoder class of QuartzNet and Jasper."""
+"""The encoder stage with weights published by NVIDIA: MarbleNet has the encoder class of QuartzNet and Jasper."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def marblenet() -> Any:
 
 @pytest.fixture(scope="module")
 def graph(marblenet: Any) -> ort.InferenceSession:
-    """The encoder stage without a head: ENCODED is the encoding itself."""
+    """The encoder stage without a head: ENCODED is the encoder's output."""
     check_encoder(marblenet.encoder)
     encoder = RnntEncoder(marblenet.encoder, torch.nn.Identity())
     return open_graph(rnnt_encoder_graph(encoder, EncoderOptions(mels=80, frame_rate=100)))
@@ -43,7 +43,7 @@ def graph(marblenet: Any) -> ort.InferenceSession:
 
 @pytest.fixture(scope="module")
 def speech(marblenet: Any) -> list[Array]:
-    """Features [frames, 80] of the demo's commands, of every length that they have."""
+    """Features [frames, 80] of all demo commands."""
     return [features(marblenet, path) for path in sorted(DEMO_MANIFEST.parent.glob("*.flac"))]
 
 
@@ -62,25 +62,27 @@ def encode(graph: ort.InferenceSession, batch: list[Array]) -> list[Array]:
 
 
 @torch.no_grad()
-def test_the_encoder_is_nemos_in_batches_of_other_lengths(
+def test_the_encoder_equals_nemo_in_mixed_batches(
     marblenet: Any, graph: ort.InferenceSession, speech: list[Array]
 ) -> None:
-    for item, ours in zip(speech, encode(graph, speech), strict=True):
+    for item, encoded in zip(speech, encode(graph, speech), strict=True):
         signal, length = torch.from_numpy(item.T[None].copy()), torch.tensor([len(item)])
         nemo, nemo_length = marblenet.encoder(audio_signal=signal, length=length)
-        assert len(ours) == int(nemo_length)
-        np.testing.assert_allclose(ours, nemo[0, :, : len(ours)].T.numpy(), atol=TOLERANCE, rtol=0)
+        assert len(encoded) == int(nemo_length)
+        np.testing.assert_allclose(encoded, nemo[0, :, : len(encoded)].T.numpy(), atol=TOLERANCE, rtol=0)
 
 
 @torch.no_grad()
-def test_the_encoder_is_nvidias_own_export_where_lengths_are_full(
+def test_the_encoder_equals_nvidias_export_without_padding(
     marblenet: Any, graph: ort.InferenceSession, speech: list[Array]
 ) -> None:
-    theirs = ort.InferenceSession(str(NVIDIAS_EXPORT), providers=["CPUExecutionProvider"])
+    published = ort.InferenceSession(str(NVIDIAS_EXPORT), providers=["CPUExecutionProvider"])
     logits = []
     for item in speech:
-        (ours,) = encode(graph, [item])
-        our_logits = marblenet.decoder(encoder_output=torch.from_numpy(ours.T[None].copy())).numpy()
-        logits.append(theirs.run(["logits"], {"audio_signal": item.T[None]})[0])
-        np.testing.assert_allclose(our_logits, logits[-1], atol=TOLERANCE, rtol=0)
-    assert np.ptp(np.concatenate(logits), axis=0).min() > 0.1, "logits that do not follow the audio prove nothing"
+        (encoded,) = encode(graph, [item])
+        stage_logits = marblenet.decoder(encoder_output=torch.from_numpy(encoded.T[None].copy())).numpy()
+        logits.append(published.run(["logits"], {"audio_signal": item.T[None]})[0])
+        np.testing.assert_allclose(stage_logits, logits[-1], atol=TOLERANCE, rtol=0)
+    assert np.ptp(np.concatenate(logits), axis=0).min() > 0.1, (
+        "the logits must depend on the audio, or the comparison proves nothing"
+    )

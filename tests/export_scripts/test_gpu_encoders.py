@@ -1,4 +1,4 @@
-"""Encoders without Conv nodes, for GPUs, against NeMo."""
+"""Encoders for GPUs, without Conv nodes, compared with NeMo."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def by_nemo(model: Any, architecture: str, features: Numbers) -> Numbers:
 
 
 def run(graph: ort.InferenceSession, outputs: Sequence[Tensor], batch: Sequence[Numbers]) -> list[Numbers]:
-    """Each item's own scores; an item without frames is carried by one that is not its own."""
-    carried = [item if len(item) else np.full((1, item.shape[1]), 9, np.float32) for item in batch]
-    feeds = ragged_feeds(FEATURES, carried, [len(item) for item in batch])
+    """Valid scores of each item. An item without frames is passed as one padding frame."""
+    padded = [item if len(item) else np.full((1, item.shape[1]), 9, np.float32) for item in batch]
+    feeds = ragged_feeds(FEATURES, padded, [len(item) for item in batch])
     scores, lengths = graph.run(names(outputs), feeds)
     return [row[: int(length)] for row, length in zip(scores, lengths[:, 0], strict=True)]
 
@@ -58,31 +58,31 @@ def test_encoders_for_gpus_are_nemos(
     mels = model.cfg.preprocessor.features
     traced: list[onnx.ModelProto] = []
 
-    def look(replaced: onnx.ModelProto) -> onnx.ModelProto:
+    def record(replaced: onnx.ModelProto) -> onnx.ModelProto:
         traced.append(replaced)
         return replaced
 
     decoder = decoder_class_of(model)(model)
-    stage = decoder.encoder_graph(EncoderOptions(mels=mels, frame_rate=100, convert=look, tuning=GPU))
+    stage = decoder.encoder_graph(EncoderOptions(mels=mels, frame_rate=100, convert=record, tuning=GPU))
     counts = Counter(node.op_type for inner in all_graphs(stage.graph) for node in inner.node)
     assert not {"Conv", "ConvTranspose", "Einsum", "STFT"} & set(counts) and counts["MatMul"] > 4
 
     graph, outputs = open_graph(stage, threads=1), (decoder.encoder_output, decoder.encoder_length)
     rng = np.random.default_rng(5)
     batch = [rng.normal(0, 1, (frames, mels)).astype(np.float32) for frames in (1300, 0, 1, 2, 17, 64, 65, 401)]
-    together = run(graph, outputs, batch)
-    assert len(together[1]) == 0
-    for features, scores in zip(batch, together, strict=True):
+    batched = run(graph, outputs, batch)
+    assert len(batched[1]) == 0
+    for features, scores in zip(batch, batched, strict=True):
         if len(features):
-            truth = by_nemo(model, architecture, features)
-            assert scores.shape == truth.shape
-            np.testing.assert_allclose(scores, truth, atol=5e-3, rtol=0)
+            nemo = by_nemo(model, architecture, features)
+            assert scores.shape == nemo.shape
+            np.testing.assert_allclose(scores, nemo, atol=5e-3, rtol=0)
             np.testing.assert_allclose(scores, run(graph, outputs, [features])[0], atol=1e-3, rtol=0)
     fp16_stays_close(traced[0], architecture not in RNNT, mels)
 
 
 def fp16_stays_close(traced: onnx.ModelProto, has_head: bool, mels: int) -> None:
-    """In fp16: within what test_precision holds; products and their weights in float16, but for the last."""
+    """In fp16 scores stay close; all products and their weights are float16, except the last layer."""
     last = last_layer(traced.graph)
     if has_head:
         assert "/head/" in last

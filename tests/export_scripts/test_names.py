@@ -1,4 +1,4 @@
-"""Names that recognizers can have, beside the parts that exports write."""
+"""Names of recognizers, and names reserved for their parts."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def test_a_recognizers_name(source: str, suffix: str, name: str) -> None:
         ("mel_80_25ms.nemo", "_zero_1d0b7e", "mel_80_25ms_zero_1d0b7e"),
     ],
 )
-def test_a_name_that_belongs_to_a_part(source: str, suffix: str, name: str) -> None:
+def test_a_reserved_name(source: str, suffix: str, name: str) -> None:
     with pytest.raises(ExportError) as refusal:
         recognizer_name(source, suffix)
     assert str(refusal.value).startswith(f"{source}: a recognizer can't be called {name}, which is ")
-    assert str(refusal.value).endswith("; rename the checkpoint or give it another name by --name-suffix")
+    assert str(refusal.value).endswith("; rename the file or add a --name-suffix")
 
 
 @pytest.mark.parametrize("suffix", ["a/b", " ", "é", "..\\"])
@@ -64,7 +64,7 @@ def test_a_suffix_that_no_model_has(suffix: str) -> None:
 
 
 def test_a_name_is_refused_before_nemo_is_loaded(tmp_path: Path) -> None:
-    """With a NeMo that can't be imported."""
+    """With a NeMo whose import fails."""
     (tmp_path / "nemo.py").write_text("raise RuntimeError('NeMo is loaded')")
     options = ["--repository", str(tmp_path / "repository"), "--name-suffix", Part.LOG_PROBS.value]
     command = (

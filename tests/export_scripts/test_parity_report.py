@@ -1,4 +1,4 @@
-"""What the report of an export says of its words and recordings."""
+"""Words and recordings in the report of an export."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def test_the_result_line_says_which_texts_and_words_count(among_probes: int) -> 
     )
     line = parity.summary()
     assert line.startswith(
-        "coffee: 27/30 texts equal NeMo's of 10 probes (24 s), each alone and in two mixed batches; int8 changes "
-        "2 of 100 words, 2.00%, counted on each probe once, alone"
+        "coffee: 27/30 texts equal NeMo's (10 probes of 24 s, unbatched and in two mixed batches); int8 changes "
+        "2 of 100 words (2.00%), counted on the unbatched probes"
     )
-    assert ("on recordings that it learnt from" in line) == (among_probes > 0)
+    assert ("they calibrated it too" in line) == (among_probes > 0)
 
 
-def test_a_trace_is_of_the_samples_in_any_order() -> None:
+def test_a_trace_depends_on_the_samples_but_not_on_their_order() -> None:
     first, second = np.arange(3, dtype=np.int16), np.arange(3, 6, dtype=np.int16)
     digest = Recordings("a", (first, second), ("x", "y")).trace().sha256
     assert digest == Recordings("b", (second, first), ("p", "q")).trace().sha256

@@ -1,4 +1,4 @@
-"""Exports in fp16 and int8: what their texts and reports hold, and what refuses an export."""
+"""Exports in fp16 and int8: texts, reports and refusals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMANDS = SPEECH.signals
 
 @pytest.fixture(scope="module", params=[DEMO_CHECKPOINT, RNNT_CHECKPOINT], ids=["ctc", "rnnt"])
 def repository(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trained model in each precision, the bounds of the reduced ones as they are by default but for the shipped."""
+    """A trained model in each precision, with the default limits of changed words."""
     folder = tmp_path_factory.mktemp("precisions")
     probes = read_probes(None, most=None)
     for name in PRECISIONS:
@@ -49,15 +49,15 @@ def model_of(repository: Path, precision: str) -> str:
 @pytest.mark.parametrize("precision", REDUCED)
 def test_a_text_does_not_depend_on_its_batch(repository: Path, precision: str) -> None:
     ensemble = LocalEnsemble(repository, model_of(repository, precision))
-    alone = [ensemble.run([samples])[0][TEXT.name].item() for samples in COMMANDS]
-    assert len(set(alone)) == len(COMMANDS)
+    unbatched = [ensemble.run([samples])[0][TEXT.name].item() for samples in COMMANDS]
+    assert len(set(unbatched)) == len(COMMANDS)
     order = np.random.default_rng(3).permutation(len(COMMANDS))
     for batch in np.array_split(order, 3):
         items = ensemble.run([COMMANDS[index] for index in batch])
-        assert [item[TEXT.name].item() for item in items] == [alone[index] for index in batch]
+        assert [item[TEXT.name].item() for item in items] == [unbatched[index] for index in batch]
 
 
-def test_what_the_export_says_of_its_precision(repository: Path) -> None:
+def test_the_report_of_each_precision(repository: Path) -> None:
     for precision in PRECISIONS:
         name = model_of(repository, precision)
         parity = json.loads((repository / name / "1" / "parity.json").read_text())
@@ -72,8 +72,8 @@ def test_what_the_export_says_of_its_precision(repository: Path) -> None:
         assert {text["probe"] for text in texts} <= {*SPEECH.names, *read_probes(None).derived.names}
         assert parity["probe_recordings"] == {**asdict(SPEECH.trace()), "source": "demo commands"}
         assert parity["probe_recordings"]["recordings"] + parity["probes_made"]["recordings"] == parity["probes"]
-        learnt = {**asdict(SPEECH.trace()), "among_probes": len(COMMANDS)} if precision in CALIBRATED else None
-        assert parity["calibration"] == learnt
+        calibration = {**asdict(SPEECH.trace()), "among_probes": len(COMMANDS)} if precision in CALIBRATED else None
+        assert parity["calibration"] == calibration
         assert parity["calibrated_on_probes"] == (precision in CALIBRATED)
         assert str(ROOT) not in json.dumps(parity)
 
@@ -95,7 +95,7 @@ def test_int8_is_for_cpus(repository: Path) -> None:
     assert kinds["fp16"] == kinds["fp32"] != kinds["int8"]
 
 
-def test_more_words_than_allowed_are_refused_with_the_figure(tmp_path: Path) -> None:
+def test_too_many_changed_words_are_refused_with_their_number(tmp_path: Path) -> None:
     bound = ("--precision", "int8", "--max-word-change", 0, "--name-suffix", "_int8")
     result = invoke_export(DEMO_CHECKPOINT, "--repository", tmp_path / "repository", *bound)
     assert result.exit_code == 1

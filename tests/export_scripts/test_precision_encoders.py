@@ -1,4 +1,4 @@
-"""Encoders in fp16 and int8: what stays exact, and what stays in float32."""
+"""Encoders in fp16 and int8: which results stay exact, and which layers stay in float32."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Numbers = npt.NDArray[Any]
 
 @pytest.fixture(scope="module", params=["citrinet", "conformer"])
 def traced(request: pytest.FixtureRequest, checkpoint: OpenCheckpoint) -> tuple[onnx.ModelProto, int]:
-    """A tiny encoder as it is before it is put into the loop, and its mel bands."""
+    """A traced tiny encoder, and its number of mel bands."""
     model: Any = checkpoint(request.param).model
     mels = model.cfg.preprocessor.features
     return trace(CtcEncoder(model.encoder, model.decoder), mels, CPU.scores_at_once)[0], mels
@@ -45,8 +45,8 @@ def run(model: onnx.ModelProto, batch: Batch) -> tuple[Numbers, Numbers]:
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_what_is_masked_counts_for_nothing(traced: tuple[onnx.ModelProto, int], precision: PrecisionName) -> None:
-    """What is behind an item's end is zero in the next layer too: garbage there leaves every number as it was."""
+def test_padding_changes_nothing(traced: tuple[onnx.ModelProto, int], precision: PrecisionName) -> None:
+    """Garbage in the padding leaves every score unchanged, since each layer masks it."""
     model, mels = traced
     converted = to_fp16(model) if precision == "fp16" else to_int8(model, batches(mels, 300, 211))
     (batch, *_) = batches(mels, 300, 211, 57)
@@ -59,17 +59,17 @@ def test_what_is_masked_counts_for_nothing(traced: tuple[onnx.ModelProto, int], 
         np.testing.assert_array_equal(row[:frames], other_row[:frames])
 
 
-def test_int8_alone_is_int8_in_a_padded_batch(traced: tuple[onnx.ModelProto, int]) -> None:
-    """To the last bit: a single different rounding to 8 bits would move the scores by much more than rounding."""
+def test_int8_gives_the_same_unbatched_and_padded(traced: tuple[onnx.ModelProto, int]) -> None:
+    """Bit by bit: one different rounding to 8 bits would change the scores by much more than float rounding."""
     model, mels = traced
     converted = to_int8(model, batches(mels, 300, 211))
     (batch, *_) = batches(mels, 300, 211, 57)
-    together, length = run(converted, batch)
+    batched, length = run(converted, batch)
     for item, frames in enumerate(batch["length"]):
-        alone, _ = run(
+        unbatched, _ = run(
             converted, {"features": batch["features"][item : item + 1, :frames], "length": np.array([frames])}
         )
-        np.testing.assert_array_equal(together[item, : length[item]], alone[0, : length[item]])
+        np.testing.assert_array_equal(batched[item, : length[item]], unbatched[0, : length[item]])
 
 
 def test_int8_has_fixed_scales_and_weights_of_seven_bits(traced: tuple[onnx.ModelProto, int]) -> None:
@@ -103,4 +103,4 @@ def test_fp16_weights_and_fp32_sums(traced: tuple[onnx.ModelProto, int]) -> None
             assert kinds.get(node.input[0]) != TensorProto.FLOAT16, node.name
     heavy = [node for node in converted.graph.node if node.op_type in ("Conv", "MatMul")]
     assert all(kinds[node.input[0]] == TensorProto.FLOAT16 for node in heavy[:-1])
-    assert kinds[heavy[-1].input[0]] == TensorProto.FLOAT, "the last layer tells labels apart"
+    assert kinds[heavy[-1].input[0]] == TensorProto.FLOAT, "the last layer stays in float32"

@@ -1,4 +1,4 @@
-"""Sums that float16 can't hold, and that must not depend on padding."""
+"""Sums that exceed float16, and sums that must not depend on padding."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from export_scripts.precision.int8 import sums_in_double
 pytestmark = pytest.mark.fast
 
 
-def test_fp16_survives_a_sum_that_float16_does_not_hold() -> None:
-    """200 in each of 1000 places: their sum is beyond 65504."""
+def test_fp16_computes_sums_in_float32() -> None:
+    """The sum of 1000 times 200 exceeds 65504, the largest float16."""
     nodes = [
         helper.make_node("MatMul", ["features", "weight"], ["product"], name="product"),
         helper.make_node("Relu", ["product"], ["gated"], name="gated"),
@@ -60,5 +60,5 @@ def test_a_sum_does_not_depend_on_padding() -> None:
         lengths = [997, 1024, 1031, 2500]
         return [session.run(None, {"features": np.pad(values, ((0, 0), (0, to - 997)))})[0].tobytes() for to in lengths]
 
-    assert len(set(totals(model))) > 1, "float32 sums do depend on it"
+    assert len(set(totals(model))) > 1, "float32 sums depend on padding"
     assert len(set(totals(sums_in_double(model)))) == 1

@@ -1,4 +1,4 @@
-"""Recordings of any format, from folders and manifests, and what is said of those that can't be used."""
+"""Recordings of any format from folders and manifests, and errors for those that can't be used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.fast
 TONE = np.sin(np.arange(24_000) / 20) * 0.5
 
 
-def test_recordings_of_a_manifest_are_those_of_its_folder() -> None:
+def test_a_manifest_gives_the_same_recordings_as_its_folder() -> None:
     listed, in_folder = read_recordings(DEMO_MANIFEST), read_recordings(DEMO_MANIFEST.parent)
     assert len(listed.signals) == 22 and all(samples.dtype == np.int16 for samples in listed.signals)
     assert listed.names == in_folder.names and listed.trace().sha256 == in_folder.trace().sha256
@@ -38,7 +38,7 @@ def test_recordings_of_a_manifest_are_those_of_its_folder() -> None:
         ("a.aif", 16_000, 2, "PCM_16"),
     ],
 )
-def test_recordings_are_what_the_client_would_send(
+def test_recordings_equal_the_audio_that_the_client_sends(
     name: str, rate: int, channels: int, subtype: str, tmp_path: Path
 ) -> None:
     file = tmp_path / name
@@ -91,7 +91,7 @@ def test_a_manifest_that_cannot_be_used(name: str, content: bytes, complaint: st
 
 
 @pytest.mark.parametrize("byte_order_mark", [b"", b"\xef\xbb\xbf"])
-def test_manifests_of_every_kind_that_the_client_reads(byte_order_mark: bytes, tmp_path: Path) -> None:
+def test_every_kind_of_manifest(byte_order_mark: bytes, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", TONE, 16_000)
     for name, content in (("a.jsonl", b'{"audio_filepath": "a.wav"}'), ("a.csv", b"filename,transcript\na.wav,tone")):
         (tmp_path / name).write_bytes(byte_order_mark + content)
@@ -104,8 +104,8 @@ def test_a_folder_without_recordings(tmp_path: Path) -> None:
         read_recordings(tmp_path)
 
 
-def test_what_a_report_says_of_where_recordings_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The path as it was given, but nothing of this machine's folders."""
+def test_reports_have_no_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path stays; of an absolute path only the last part is kept."""
     monkeypatch.chdir(tmp_path)
     speech = Path("some") / "speech"
     speech.mkdir(parents=True)

@@ -27,7 +27,7 @@ def contents(repository: Path) -> dict[str, str]:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A repository with two models, one of which an export would replace."""
+    """A repository with two models; an export replaces one of them."""
     folder = tmp_path / "repository"
     with publishing(folder) as new:
         add(new, "kept", "old")
@@ -35,12 +35,12 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
-def assert_as_it_was(repository: Path) -> None:
+def assert_unchanged(repository: Path) -> None:
     assert contents(repository) == {"kept": "old", "replaced": "old"}
-    assert [path.name for path in repository.parent.iterdir()] == [repository.name], "no work is left behind"
+    assert [path.name for path in repository.parent.iterdir()] == [repository.name], "no work folder is left"
 
 
-def test_new_models_come_and_old_ones_are_replaced(repository: Path) -> None:
+def test_new_models_are_added_and_old_ones_replaced(repository: Path) -> None:
     with publishing(repository) as new:
         add(new, "replaced", "new")
         add(new, "added", "new")
@@ -53,7 +53,7 @@ def test_a_failure_publishes_nothing(repository: Path, failure: BaseException) -
     with pytest.raises(type(failure)), publishing(repository) as new:
         add(new, "replaced", "new")
         raise failure
-    assert_as_it_was(repository)
+    assert_unchanged(repository)
 
 
 def test_a_failure_leaves_no_empty_repository(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_failure_leaves_no_empty_repository(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("renames", range(4))
 def test_a_rename_that_fails_is_undone(repository: Path, renames: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rename fails half way through publishing: nothing that a test could provoke on a real disk."""
+    """A rename fails during the publication, which a test can't provoke on a real disk."""
     rename, done = Path.rename, 0
 
     def failing(self: Path, target: Path) -> Path:
@@ -84,7 +84,7 @@ def test_a_rename_that_fails_is_undone(repository: Path, renames: int, monkeypat
     with pytest.raises(ExportError, match="Input/output error; nothing was published"), publishing(repository) as new:
         add(new, "added", "new")
         add(new, "replaced", "new")
-    assert_as_it_was(repository)
+    assert_unchanged(repository)
 
 
 KILLED = """
@@ -92,13 +92,13 @@ import os, signal, sys
 from pathlib import Path
 from export_scripts.repository.publish import publishing
 rename, done = Path.rename, 0
-def dying(self, target):
+def rename_or_die(self, target):
     global done
     if done == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
     done += 1
     return rename(self, target)
-Path.rename = dying
+Path.rename = rename_or_die
 with publishing(Path(sys.argv[1])) as new:
     for name in ("added", "replaced"):
         (new / name).mkdir()
@@ -107,7 +107,7 @@ with publishing(Path(sys.argv[1])) as new:
 
 
 @pytest.mark.parametrize("renames", range(3))
-def test_the_next_export_puts_right_what_a_killed_one_left(repository: Path, renames: int) -> None:
+def test_the_next_export_cleans_up_after_a_killed_one(repository: Path, renames: int) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, repository, str(renames)])
     assert killed.returncode == -signal.SIGKILL
     with publishing(repository) as new:
@@ -119,16 +119,16 @@ def test_the_next_export_puts_right_what_a_killed_one_left(repository: Path, ren
 
 @pytest.mark.parametrize("published", range(3))
 @pytest.mark.parametrize("put_back", range(3))
-def test_a_recovery_that_is_killed_is_done_by_the_next(repository: Path, published: int, put_back: int) -> None:
+def test_the_next_export_completes_a_killed_recovery(repository: Path, published: int, put_back: int) -> None:
     subprocess.run([sys.executable, "-c", KILLED, repository, str(published)])
     subprocess.run([sys.executable, "-c", KILLED, repository, str(put_back)])
     with publishing(repository):
         assert contents(repository) == {"kept": "old", "replaced": "old"}
-    assert_as_it_was(repository)
+    assert_unchanged(repository)
 
 
-def test_what_cannot_be_put_back_is_kept(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that stays broken: neither publishing nor undoing it works."""
+def test_models_that_cannot_be_restored_are_kept(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken disk, on which neither publishing nor undoing it works."""
     rename, done = Path.rename, 0
 
     def failing(self: Path, target: Path) -> Path:
@@ -145,10 +145,10 @@ def test_what_cannot_be_put_back_is_kept(repository: Path, monkeypatch: pytest.M
             add(new, "replaced", "new")
     with publishing(repository):
         assert contents(repository) == {"kept": "old", "replaced": "old"}
-    assert_as_it_was(repository)
+    assert_unchanged(repository)
 
 
-def test_an_export_beside_another_leaves_its_work_alone(repository: Path) -> None:
+def test_concurrent_exports_do_not_touch_each_others_work(repository: Path) -> None:
     with publishing(repository) as first:
         add(first, "one", "new")
         with publishing(repository) as second:

@@ -1,4 +1,4 @@
-"""RNNT decoding in the graph, against NeMo's greedy_batch on the same encodings."""
+"""RNNT decoding in the graph, compared with NeMo's greedy_batch on the same encodings."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ WIDTH, PIECES = 20, 30
 LETTERS = tuple(chr(ord("a") + piece % 26) for piece in range(PIECES))
 Encoded = npt.NDArray[np.float32]
 Decoded = tuple[str, list[int], list[int]]
-"""Text, tokens and the frames where they were found."""
+"""Text, tokens and their frames."""
 
 
 class Model:
-    """Prediction network, joint and greedy search of NeMo, as its models hold them."""
+    """NeMo's prediction network, joint and greedy search, with the attributes of its models."""
 
     def __init__(self, layers: int, activation: str, max_symbols: int) -> None:
         torch.manual_seed(11)
@@ -87,12 +87,12 @@ def by_nemo(model: Model, encoded: Encoded) -> Decoded:
 
 def test_tokens_and_frames_are_nemos(model: Model, graph: ort.InferenceSession) -> None:
     batch = encodings(61, 5, 1, 4, 40, 2, 3, 17)
-    truth = [by_nemo(model, item) for item in batch]
-    assert sum(len(tokens) for _, tokens, _ in truth) > 40
-    most_at_a_frame = max(count for _, _, frames in truth for count in Counter(frames).values())
+    nemo = [by_nemo(model, item) for item in batch]
+    assert sum(len(tokens) for _, tokens, _ in nemo) > 40
+    most_at_a_frame = max(count for _, _, frames in nemo for count in Counter(frames).values())
     assert most_at_a_frame > 1 or model.decoding.decoding.max_symbols == 1
-    assert decode(model, graph, batch) == truth
-    assert [decode(model, graph, [item])[0] for item in batch] == truth
+    assert decode(model, graph, batch) == nemo
+    assert [decode(model, graph, [item])[0] for item in batch] == nemo
 
 
 def test_items_without_frames(model: Model, graph: ort.InferenceSession) -> None:
@@ -101,7 +101,7 @@ def test_items_without_frames(model: Model, graph: ort.InferenceSession) -> None
     assert decode(model, graph, [nothing, something, nothing])[1] == by_nemo(model, something)
 
 
-def test_blank_all_along(model: Model) -> None:
+def test_only_blanks(model: Model) -> None:
     with torch.no_grad():
         model.joint.joint_net[-1].bias[-1] = 1000.0
         pieces = Pieces(LETTERS, LETTERS, (True,) * PIECES, frozenset())
@@ -112,7 +112,7 @@ def test_blank_all_along(model: Model) -> None:
 
 @pytest.mark.parametrize(("lead", "is_tie"), [(1e-4, True), (1e-2, False)])
 def test_only_a_close_choice_is_a_tie(lead: float, is_tie: bool) -> None:
-    """A second label that is all but the first; ours takes the second where NeMo takes the first."""
+    """Two labels are nearly equal; NeMo chooses the first and the export the other."""
     model = Model(1, "relu", 10)
     output = model.joint.joint_net[-1]
     (encoded,) = encodings(60)
@@ -126,15 +126,15 @@ def test_only_a_close_choice_is_a_tie(lead: float, is_tie: bool) -> None:
     decoder = RnntDecoder(model)
     assert not decoder.differs_by_a_tie(scores, np.array(tokens), np.array(frames), scores), "nothing differs"
     place = tokens.index(first)
-    ours = np.array([*tokens[:place], second, *tokens[place + 1 :]])
-    assert decoder.differs_by_a_tie(scores, ours, np.array(frames), scores) == is_tie
+    exported = np.array([*tokens[:place], second, *tokens[place + 1 :]])
+    assert decoder.differs_by_a_tie(scores, exported, np.array(frames), scores) == is_tie
 
 
 @pytest.mark.parametrize(
     ("part", "complaint"),
     [
-        ("norm", "normalization_mode must be null"),
-        ("extra", "only plain RNNT can be exported"),
+        ("norm", "only decoder.normalization_mode null can be exported"),
+        ("extra", "num_extra_outputs is 5: a TDT or multi-blank model can't be exported"),
         ("stateless", "only RNNTDecoder can be exported"),
     ],
 )

@@ -1,4 +1,4 @@
-"""How often the decoder's loop runs, as the benchmark counts it, beside the loop itself."""
+"""The benchmark's count of the decoder's loop steps, compared with the loop itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nemo_triton.contract import ENCODED, FRAMES, TOKENS
 
 
 @pytest.mark.parametrize("frames_per_step", [1, 2, 4, 8])
-def test_steps_are_the_loops_own(frames_per_step: int, checkpoint: OpenCheckpoint) -> None:
+def test_counted_steps_equal_the_loops(frames_per_step: int, checkpoint: OpenCheckpoint) -> None:
     decoder = checkpoint("conformer_transducer").decoder
     assert isinstance(decoder, RnntDecoder)
     weights = decoder.weights
@@ -35,4 +35,4 @@ def test_steps_are_the_loops_own(frames_per_step: int, checkpoint: OpenCheckpoin
         utterances = [(step_frames[row][steps[row] >= 0].tolist(), length) for row, length in enumerate(lengths)]
         assert loop_steps(utterances, frames_per_step, weights.max_symbols) == steps.shape[1]
         seen |= {len(token_frames) > 0 for token_frames, _ in utterances}
-    assert True in seen, "some utterance has tokens"
+    assert True in seen, "at least one utterance must have tokens"

@@ -1,4 +1,4 @@
-"""How stages are run, as their configurations say it."""
+"""Instances, threads and batching in the configurations of stages."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from nemo_triton.contract import AUDIO_STAGE
 pytestmark = pytest.mark.fast
 
 
-def run_by(config: triton.ModelConfig) -> tuple[int, str | None]:
-    """Instances, and onnxruntime's threads where they are named."""
+def instances_and_threads(config: triton.ModelConfig) -> tuple[int, str | None]:
+    """Number of instances, and onnxruntime's threads if the configuration sets them."""
     threads = config.parameters[THREADS_PARAMETER].string_value if THREADS_PARAMETER in config.parameters else None
     return config.instance_group[0].count, threads
 
@@ -24,11 +24,14 @@ def run_by(config: triton.ModelConfig) -> tuple[int, str | None]:
 )
 def test_only_the_encoder_has_more_instances_and_threads(serving: Serving, expected: tuple[int, str | None]) -> None:
     graph = audio_graph(16000)
-    assert run_by(stage_config(Stage(name="encoder", graph=graph, device="any", encodes=True), serving)) == expected
-    assert run_by(stage_config(Stage(name="decoder", graph=graph, device="cpu"), serving)) == (1, "1")
+    assert (
+        instances_and_threads(stage_config(Stage(name="encoder", graph=graph, device="any", encodes=True), serving))
+        == expected
+    )
+    assert instances_and_threads(stage_config(Stage(name="decoder", graph=graph, device="cpu"), serving)) == (1, "1")
 
 
-def test_a_shared_stage_is_configured_alike_whatever_the_export() -> None:
+def test_a_shared_stage_has_the_same_configuration_in_every_export() -> None:
     stage = Stage(name=AUDIO_STAGE, graph=audio_graph(16000), device="cpu", shared=True)
     serving = Serving(max_batch_size=4, queue_delay_us=100, encoders=2, encoder_threads=1)
     assert stage_config(stage, serving) == stage_config(stage, Serving())

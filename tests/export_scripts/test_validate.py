@@ -1,4 +1,4 @@
-"""The check finds what a server would stumble over, in any repository."""
+"""check.py finds problems that would stop a server, in any repository."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def run_check(repository: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-def test_what_the_export_writes_agrees(tmp_path: Path) -> None:
-    alone = ensemble_config("whole", [audio], [SAMPLES.name], {})
-    assert written(tmp_path, audio, decoder, alone) == []
+def test_exported_models_agree(tmp_path: Path) -> None:
+    single_step = ensemble_config("whole", [audio], [SAMPLES.name], {})
+    assert written(tmp_path, audio, decoder, single_step) == []
 
 
 def change(config: triton.ModelConfig, how: Callable[[triton.ModelConfig], object]) -> triton.ModelConfig:
@@ -83,14 +83,16 @@ def test_a_configuration_that_does_not_fit_its_graph(
     assert any(problem.startswith(f"{stage.name}: ") and complaint in problem for problem in problems)
 
 
-def test_an_output_that_a_configuration_leaves_out_is_its_own_choice(tmp_path: Path) -> None:
+def test_a_configuration_may_omit_an_output(tmp_path: Path) -> None:
     assert written(tmp_path, change(audio, lambda c: c.output.pop())) == []
 
 
 def test_a_folder_and_a_name_that_differ(tmp_path: Path) -> None:
     written(tmp_path, audio)
     (tmp_path / AUDIO_STAGE).rename(tmp_path / "sound")
-    assert check_repository(tmp_path) == [f"sound: config.pbtxt names the model '{AUDIO_STAGE}'"]
+    assert check_repository(tmp_path) == [
+        f"sound: config.pbtxt names the model '{AUDIO_STAGE}'; rename the folder or the model"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -119,8 +121,8 @@ def test_an_ensemble_that_is_wired_wrongly(
 
 
 def test_an_ensemble_without_a_version_folder(tmp_path: Path) -> None:
-    alone = ensemble_config("whole", [audio], [SAMPLES.name], {})
-    assert written(tmp_path, audio, alone) == []
+    single_step = ensemble_config("whole", [audio], [SAMPLES.name], {})
+    assert written(tmp_path, audio, single_step) == []
     (tmp_path / "whole" / "1").rmdir()
     (problem,) = check_repository(tmp_path)
     assert problem.startswith("whole: no version folder")
@@ -128,7 +130,10 @@ def test_an_ensemble_without_a_version_folder(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     nothing = run_check(tmp_path)
-    assert (nothing.returncode, nothing.stderr) == (2, f"error: {tmp_path}: holds no models\n")
+    assert (nothing.returncode, nothing.stderr) == (
+        2,
+        f"error: {tmp_path}: no models in this folder; name a model repository\n",
+    )
     written(tmp_path, audio)
     whole = run_check(tmp_path)
     assert (whole.returncode, whole.stdout) == (0, "1 models agree with their graphs and each other\n")

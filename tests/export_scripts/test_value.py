@@ -1,4 +1,4 @@
-"""Values of a graph, calculated with like NumPy arrays, against NumPy."""
+"""Operators on values of a graph, compared with NumPy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Calculation = Callable[[Any, Any, Any], Any]
 
 
 def calculated(calculation: Calculation) -> npt.NDArray[Any]:
-    """The result of a graph of A, B and N."""
+    """The result of a graph with the inputs A, B and N."""
     g = Graph("calculation")
     arrays: dict[str, npt.NDArray[Any]] = {"a": A, "b": B, "n": N}
     types = {"a": TensorProto.FLOAT, "b": TensorProto.FLOAT, "n": TensorProto.INT64}
@@ -32,7 +32,7 @@ def calculated(calculation: Calculation) -> npt.NDArray[Any]:
         g.input(name, types[name], [f"{name}_{axis}" for axis in range(array.ndim)]) for name, array in arrays.items()
     ]
     result = calculation(*values)
-    # Of any type: onnxruntime takes the output's from the node.
+    # The shape may be any: onnxruntime takes it from the node.
     g.output("result", result.astype(np.float32), TensorProto.FLOAT, [])
     model = g.model()
     model.graph.output[0].type.tensor_type.ClearField("shape")
@@ -79,7 +79,7 @@ def calculated(calculation: Calculation) -> npt.NDArray[Any]:
         lambda a, b, n: n.cumsum(axis=0),
     ],
 )
-def test_what_numpy_calculates(calculation: Calculation) -> None:
+def test_calculations_that_are_written_as_in_numpy(calculation: Calculation) -> None:
     expected = np.asarray(calculation(A, B, N))
     result = calculated(calculation)
     assert result.shape == expected.shape
@@ -105,7 +105,7 @@ def test_what_numpy_calculates(calculation: Calculation) -> None:
         (lambda a, b, n: ints(10) - n[:1], [5]),
     ],
 )
-def test_what_is_written_otherwise_than_in_numpy(calculation: Calculation, expected: Any) -> None:
+def test_calculations_that_are_written_differently_in_numpy(calculation: Calculation, expected: Any) -> None:
     result = calculated(calculation)
     assert result.shape == np.shape(expected)
     np.testing.assert_allclose(result, expected, rtol=1e-6)

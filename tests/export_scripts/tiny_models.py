@@ -1,4 +1,4 @@
-"""Small NeMo models with random weights, one of each architecture that is exported."""
+"""Small NeMo models with random weights, one of each architecture."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tokenizer_folder() -> str:
 
 
 def tiny_model(architecture: str, nemo_version: str) -> Any:
-    """A NeMo model whose text is not trivial."""
+    """A NeMo model with varied text."""
     torch.manual_seed(7)
     front_end, encoder, kind = ARCHITECTURES[architecture]
     config: Block = {"preprocessor": front_end, "encoder": encoder, "nemo_version": nemo_version}
@@ -48,7 +48,7 @@ def tiny_model(architecture: str, nemo_version: str) -> Any:
 
 @torch.no_grad()
 def _settle(model: Any) -> None:
-    """Batch-norm statistics of speech, and labels far enough apart that rounding decides nothing."""
+    """Set batch-norm statistics from speech, and spread the labels so that rounding decides nothing."""
     signals = [soundfile.read(file, dtype="float32")[0] for file in sorted(DEMO_MANIFEST.parent.glob("*.flac"))[:4]]
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm1d):
@@ -70,7 +70,7 @@ def _settle(model: Any) -> None:
 
 
 def _spread_joint(model: Any, encoded: torch.Tensor) -> None:
-    """Spread logits, and a blank that wins about half of the frames."""
+    """Spread the logits, and let the blank win about half of the frames."""
     projected = model.joint.enc(encoded.transpose(1, 2))
     output = model.joint.joint_net[-1]
     output.bias.zero_()
@@ -88,13 +88,13 @@ def _encode(model: Any, signal: Any) -> torch.Tensor:
 
 
 def save_tiny_model(architecture: str, nemo_version: str, file: Path) -> None:
-    """Write the model as if that NeMo had written it."""
+    """Save the model as if that version of NeMo had saved it."""
     tiny_model(architecture, nemo_version).save_to(str(file))
     rewrite_config(file, nemo_version=nemo_version)
 
 
 def read_config(file: Path) -> Block:
-    """The model_config.yaml inside a .nemo file."""
+    """Read the model_config.yaml of a .nemo file."""
     with tarfile.open(file) as archive:
         for member in archive:
             if Path(member.name).name == "model_config.yaml" and (source := archive.extractfile(member)):
@@ -103,7 +103,7 @@ def read_config(file: Path) -> Block:
 
 
 def rewrite_config(file: Path, **changes: object) -> None:
-    """Change entries of the model_config.yaml inside a .nemo file, which NeMo's save_to sets itself."""
+    """Change entries of a .nemo file's model_config.yaml, such as those that NeMo's save_to sets itself."""
     with tarfile.open(file) as archive:
         members = [(member, archive.extractfile(member)) for member in archive if member.isfile()]
         contents = [(member, source.read() if source else b"") for member, source in members]

@@ -1,4 +1,4 @@
-"""The training script learns, stops and goes on."""
+"""The training script learns, stops and continues."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ TRANSDUCER = (
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    """The first six of the demo's commands, by absolute paths."""
+    """A manifest of the first six demo commands, with absolute paths."""
     rows = [json.loads(line) for line in DEMO_MANIFEST.read_text().splitlines()[:6]]
     for row in rows:
         row["audio_filepath"] = str(DEMO_MANIFEST.parent / row["audio_filepath"])
@@ -79,7 +79,7 @@ def train(settings: str, manifest: Path, out: Path, epochs: int) -> str:
 
 
 @pytest.mark.parametrize("settings", [CTC, TRANSDUCER], ids=["ctc", "transducer"])
-def test_it_learns_saves_and_goes_on(settings: str, manifest: Path, tmp_path: Path) -> None:
+def test_training_learns_saves_and_continues(settings: str, manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.nemo"
     first = train(settings, manifest, out, epochs=20)
     losses = [float(loss) for loss in re.findall(r"loss ([\d.]+)", first)]
@@ -87,5 +87,5 @@ def test_it_learns_saves_and_goes_on(settings: str, manifest: Path, tmp_path: Pa
     assert losses[-1] < 0.7 * losses[0]
     assert out.exists()
     second = train(settings, manifest, out, epochs=21)
-    assert "goes on after epoch 20" in second
+    assert "continuing after epoch 20" in second
     assert re.findall(r"epoch (\d+)  step", second) == ["21"]

@@ -1,0 +1,132 @@
+"""Models beyond the 22, through export.py: FastConformers export, others are refused with one clear line."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from architectures import ARCHITECTURES, NEW_NEMO, TRANSDUCER, Block, Kind, conformer, preprocessor
+from command import invoke_export
+from fixture_types import CheckpointFile
+from nemo.collections.asr.models import EncDecRNNTBPEModel
+from omegaconf import OmegaConf
+from tiny_models import read_config, rewrite_config, save_tiny_model, tokenizer_folder
+
+from export_scripts.repository import publish
+from export_scripts.repository.validate import check_repository
+
+DURATIONS = [0, 1, 2, 3, 4]
+
+
+def fast_conformer(mels: int = 80, **settings: object) -> Block:
+    """A FastConformer's encoder: depthwise subsampling by 8, short kernels."""
+    fast = {"subsampling": "dw_striding", "subsampling_factor": 8, "conv_kernel_size": 9}
+    return {**conformer(mels), **fast, **settings}
+
+
+LATER: dict[str, tuple[Block, Block, Kind]] = {
+    "fastconformer_ctc": (preprocessor(80, 0.025, 0), fast_conformer(), "pieces"),
+    "fastconformer_rnnt": (preprocessor(80, 0.025, 0), fast_conformer(), "transducer"),
+    "parakeet_rnnt": (preprocessor(128, 0.025, 0), fast_conformer(128, xscaling=False, use_bias=False), "transducer"),
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_fast_conformers_give_nemos_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ARCHITECTURES, name, LATER[name])
+    file, repository = tmp_path / f"{name}.nemo", tmp_path / "repository"
+    save_tiny_model(name, NEW_NEMO, file)
+    result = invoke_export(file, "--repository", repository)
+    assert (result.exit_code, result.stderr) == (0, "")
+    parity = json.loads((repository / name / "1" / "parity.json").read_text())
+    assert parity["texts_equal"] + parity["texts_tied"] == parity["texts_compared"] == 3 * parity["probes"]
+    assert parity["characters"] > 10 * parity["probes"]
+    assert check_repository(repository) == []
+
+
+def tdt_checkpoint(file: Path) -> None:
+    """A token-and-duration transducer: its joint also predicts how many frames to skip."""
+    config: dict[str, Any] = {
+        "preprocessor": preprocessor(80, 0.025, 0),
+        "encoder": fast_conformer(),
+        "tokenizer": {"dir": tokenizer_folder(), "type": "bpe"},
+        **copy.deepcopy(TRANSDUCER),
+        "loss": {"loss_name": "tdt", "tdt_kwargs": {"durations": DURATIONS}},
+    }
+    config["joint"]["num_extra_outputs"] = len(DURATIONS)
+    config["decoding"] |= {"model_type": "tdt", "durations": DURATIONS}
+    EncDecRNNTBPEModel(cfg=OmegaConf.create(config)).save_to(str(file))
+
+
+def changed(checkpoint: Path, part: str, file: Path, **changes: object) -> None:
+    """Copy a checkpoint with changes to a part of its config."""
+    file.write_bytes(checkpoint.read_bytes())
+    rewrite_config(file, **{part: {**read_config(file)[part], **changes}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [
+        (
+            "tdt",
+            "joint.num_extra_outputs is 5: a TDT or multi-blank model can't be exported; choose a plain RNNT or CTC",
+        ),
+        ("attention", "encoder.self_attention_model is rel_pos_local_attn; only rel_pos can be exported: choose "),
+        (
+            "context",
+            "encoder.att_context_size is [70, 13], as in streaming models; only [-1, -1] can be exported: choose",
+        ),
+        (
+            "normalization",
+            "preprocessor.normalize is NA; only per_feature, all_features, none can be exported; it is a ",
+        ),
+        (
+            "hybrid",
+            "EncDecHybridRNNTCTCBPEModel, a hybrid of RNNT and CTC, can't be exported; save its CTC or RNNT part ",
+        ),
+        ("canary", "EncDecMultiTaskModel, a multi-task model such as Canary, can't be exported; choose a CTC or RNNT "),
+        ("unnamed", "its config names no class (target); save it again"),
+    ],
+)
+def test_a_refused_model_names_its_class_or_setting(
+    kind: str, complaint: str, checkpoint_file: CheckpointFile, tmp_path: Path
+) -> None:
+    checkpoint, file = checkpoint_file("conformer_transducer", NEW_NEMO), tmp_path / f"{kind}.nemo"
+    classes = {"hybrid": "EncDecHybridRNNTCTCBPEModel", "canary": "EncDecMultiTaskModel", "unnamed": ""}
+    if kind == "tdt":
+        tdt_checkpoint(file)
+    elif kind == "attention":
+        local = {"self_attention_model": "rel_pos_local_attn", "att_context_size": [64, 64]}
+        changed(checkpoint, "encoder", file, **local)
+    elif kind == "context":
+        streaming = {"att_context_size": [[70, 13], [70, 0]], "att_context_style": "chunked_limited"}
+        changed(checkpoint, "encoder", file, **streaming)
+    elif kind == "normalization":
+        changed(checkpoint, "preprocessor", file, normalize="NA")
+    else:
+        file.write_bytes(checkpoint.read_bytes())
+        rewrite_config(file, target=classes[kind] and f"nemo.collections.asr.models.{classes[kind]}")
+    result = invoke_export(file, "--repository", tmp_path / "repository")
+    (line,) = result.stderr.splitlines()
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert line.startswith(f"error: {file}: {complaint}")
+    assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_model_over_2_gib_is_refused(
+    precision: str, demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a lower limit: fp32 by the size of the weights, fp16 by the size of the file."""
+    monkeypatch.setattr(publish, "MAX_MODEL_BYTES", 1_000_000)
+    result = invoke_export(demo_checkpoint, "--repository", tmp_path / "repository", "--precision", precision)
+    (line,) = result.stderr.splitlines()
+    assert result.exit_code == 2
+    assert line.startswith(
+        f"error: {demo_checkpoint if precision == 'fp32' else 'coffee_ctc_encoder'}: makes an ONNX file"
+    )
+    assert line.endswith("; onnxruntime reads at most 2 GiB: choose a smaller checkpoint")
+    assert not (tmp_path / "repository").exists()
