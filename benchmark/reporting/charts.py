@@ -232,23 +232,29 @@ def _any_of(numbers: Sequence[int]) -> str:
 
 
 def under_load(report: Json, colours: Mapping[str, str]) -> Chart | None:
-    """Latency against the offered rate, or against concurrency where nothing was measured at several rates.
+    """Latency against the offered rate, or against concurrency if nothing was measured at several rates.
 
-    One panel per model and data set, all with the same axes.
+    One panel per model and data set; panels of the same data set have the same axes.
     """
     runs = [(run, _with_latency(run["open"], "rate")) for run in report["served"]]
     label, by_rate = "requests per second, offered", True
     if all(len(loads) < 2 for _, loads in runs):
         runs = [(run, _with_latency(run["closed"], "concurrency")) for run in report["served"]]
         label, by_rate = "concurrent requests", False
-    panels = [(run, loads) for run, loads in runs if len(loads) > 1]
+    panels = sorted(
+        ((run, loads) for run, loads in runs if len(loads) > 1), key=lambda panel: panel[0]["dataset"]["name"]
+    )
     if not panels:
         return None
     question = "What happens under load?"
-    figure, axes = new_figure(len(panels), [1.9] + [1.7] * (len(panels) - 1), question, sharex=True, sharey=True)
+    figure, axes = new_figure(len(panels), [1.9] + [1.7] * (len(panels) - 1), question, sharey=True)
     every_value = [load["latency_ms"][name] for _, loads in panels for load in loads for name in ("p50", "p95")]
-    every_load = [amount(load) for _, loads in panels for load in loads]
-    for panel, (run, loads) in zip(axes, panels, strict=True):
+    amounts_of: dict[str, list[float]] = {}
+    for run, loads in panels:
+        amounts_of.setdefault(run["dataset"]["name"], []).extend(map(amount, loads))
+    datasets = [run["dataset"]["name"] for run, _ in panels]
+    for panel, (run, loads), next_dataset in zip(axes, panels, [*datasets[1:], None], strict=True):
+        every_load = amounts_of[run["dataset"]["name"]]
         colour = colours[run["model"]]
         amounts = [amount(load) for load in loads]
         p50, p95 = ([load["latency_ms"][name] for load in loads] for name in ("p50", "p95"))
@@ -267,6 +273,7 @@ def under_load(report: Json, colours: Mapping[str, str]) -> Chart | None:
             _mark_knee(panel, run, loads)
         else:
             log_axis(panel.xaxis, every_load, sorted(set(every_load)))
+        panel.tick_params(axis="x", labelbottom=next_dataset != run["dataset"]["name"])
     axes[-1].set_xlabel(label)
     caption = "Latency of half of the requests (p50, solid) and of 95 % of them (p95, dashed)"
     if by_rate:

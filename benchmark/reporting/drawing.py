@@ -7,14 +7,16 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import matplotlib
 
 matplotlib.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
@@ -23,6 +25,8 @@ WIDTH = 5.2
 FONT_POINTS = 11.0
 NARROW_RANGE = 5.0
 """Values that differ by at most this factor get a linear axis from zero, others a logarithmic one."""
+MOST_TICKS = 6
+"""Of a logarithmic axis."""
 
 BACKGROUND = "#ffffff"
 TEXT = "#24292f"
@@ -35,7 +39,7 @@ ON_DARK_BAR = "#fefefe"
 ON_LIGHT_BAR = "#1f2328"
 """Text on bars, the same on light and dark pages."""
 MODEL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a8488f", "#b8860b", "#3f9fd1", "#7f4f24", "#5c6670")
-"""Colours that people with any kind of colour blindness can tell apart, for models in their order."""
+"""Colours of the models, in their order; distinct for people with any kind of colour blindness."""
 STAGE_COLOURS = {
     "audio": "#8c959f",
     "features": "#b2abd2",
@@ -68,8 +72,22 @@ DARK: Mapping[str, str] = {
 }
 """Each colour of a chart on a light page, and the one that replaces it on a dark page."""
 
+LABEL_SIDES: tuple[tuple[Literal["left", "center", "right"], Literal["bottom", "center", "top"]], ...] = (
+    ("left", "center"),
+    ("right", "center"),
+    ("center", "bottom"),
+    ("center", "top"),
+    ("left", "bottom"),
+    ("right", "bottom"),
+    ("left", "top"),
+    ("right", "top"),
+)
+"""Alignments of a label next to its point, the preferred ones first."""
+LABEL_DISTANCES = (2, 8, 16, 26)
+"""Points between a marker and its label."""
+
 FONTS = ["DejaVu Sans", "Verdana", "Arial"]
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.edgecolor": MUTED,
     "axes.facecolor": BACKGROUND,
     "axes.grid": True,
@@ -145,18 +163,20 @@ def theme_css() -> str:
     return f":root {{ {light_rules} }}\n  @media (prefers-color-scheme: dark) {{ :root {{ {dark_rules} }} }}"
 
 
-def new_figure(rows: int, heights: Sequence[float], question: str, **options: object) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    rows: int, heights: Sequence[float], question: str, *, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
     """A figure with panels one below the other.
 
     Args:
         rows: Number of panels.
         heights: Of each panel, in inches.
         question: The title.
-        options: For matplotlib's subplots, such as sharex.
+        sharey: Whether all panels have the same y-axis.
     """
     size = (WIDTH, sum(heights) + 0.4)
     figure, grid = plt.subplots(
-        rows, figsize=size, height_ratios=heights, squeeze=False, layout="constrained", **options
+        rows, figsize=size, height_ratios=heights, squeeze=False, layout="constrained", sharey=sharey
     )
     figure.suptitle(question, x=0.01, ha="left", fontsize=FONT_POINTS + 2, fontweight="bold")
     return figure, list(grid.flat)
@@ -166,7 +186,7 @@ def ratio_axis(axis: Axis, values: Sequence[float]) -> None:
     """Scale an axis of positive values: linear from zero, or logarithmic if they differ by more than NARROW_RANGE."""
     if max(values) > NARROW_RANGE * min(values):
         log_axis(axis, values)
-    elif axis.axis_name == "x":
+    elif isinstance(axis, XAxis):
         axis.axes.set_xlim(0, 1.15 * max(values))
     else:
         axis.axes.set_ylim(0, 1.15 * max(values))
@@ -178,27 +198,30 @@ def log_axis(axis: Axis, values: Sequence[float], ticks: Sequence[float] = ()) -
     Args:
         axis: To scale.
         values: To show.
-        ticks: Where to write numbers; by default 1, 2 and 5 times powers of ten.
+        ticks: Where to write numbers; by default at round numbers.
     """
-    low, high = min(values) / 1.3, max(values) * 1.3
+    low, high = min(values) / 1.3, max(values) * 1.6
     axes = axis.axes
-    if axis.axis_name == "x":
+    if isinstance(axis, XAxis):
         axes.set_xscale("log")
         axes.set_xlim(low, high)
     else:
         axes.set_yscale("log")
         axes.set_ylim(low, high)
-    axis.set_major_locator(FixedLocator(ticks or _one_two_five(low, high)))
+    axis.set_major_locator(FixedLocator(ticks or _log_ticks(low, high)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
-def _one_two_five(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten between the limits; without the 2 and the 5 where that would be too many."""
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between the limits: 1, 2 and 5 times powers of ten, or fewer if that would be too many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
-    within = [tick for tick in ticks if low <= tick <= high]
-    return within if len(within) <= 8 else within[-1::-3][::-1]
+    ticks: list[float] = []
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [digit * 10.0**power for power in powers for digit in digits if low <= digit * 10.0**power <= high]
+        if len(ticks) <= MOST_TICKS:
+            break
+    return ticks
 
 
 def place_labels(axes: Axes, points: Sequence[tuple[float, float, float, str]]) -> None:
@@ -209,7 +232,7 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float, float, str]]) 
         points: x, y, the marker's radius in points, and the name.
     """
     figure = axes.get_figure()
-    assert figure is not None
+    assert isinstance(figure, Figure)
     figure.draw_without_rendering()
     pixel = figure.dpi / 72
     places = [(*axes.transData.transform((x, y)), radius * pixel) for x, y, radius, _ in points]
@@ -218,24 +241,27 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float, float, str]]) 
     for (x, y, radius, name), marker in zip(points, list(occupied), strict=True):
         others = [box for box in occupied if box is not marker]
         label = axes.annotate(name, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=FONT_POINTS - 1)
-        best = None
-        for distance in (2, 8, 16, 26):
-            for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
-                label.set_ha({1: "left", 0: "center", -1: "right"}[right])
-                label.set_va({1: "bottom", 0: "center", -1: "top"}[up])
-                offset = ((radius + distance) * right, (radius + distance) * up)
-                label.set_position(offset)
+        costs: list[tuple[float, float, int]] = []
+        for distance in LABEL_DISTANCES:
+            for number in range(len(LABEL_SIDES)):
+                _move(label, number, radius + distance)
                 box = label.get_window_extent()
                 outside = box.width * box.height - _common_area(box, frame)
-                cost = sum(_common_area(box, other) for other in others) + outside + distance
-                if best is None or cost < best[0]:
-                    best = (cost, offset, label.get_ha(), label.get_va(), box)
-            if best is not None and best[0] <= distance + 1:
-                break
-        assert best is not None
-        _, offset, horizontal, vertical, box = best
-        label.set(position=offset, ha=horizontal, va=vertical)
-        occupied.append(box)
+                covered = sum(_common_area(box, other) for other in others)
+                costs.append((covered + outside + distance, distance, number))
+        _, distance, number = min(costs)
+        _move(label, number, radius + distance)
+        occupied.append(label.get_window_extent())
+
+
+def _move(label: Annotation, side: int, distance: float) -> None:
+    """Put a label next to its point, at a distance in points."""
+    horizontal, vertical = LABEL_SIDES[side]
+    right = {"left": 1, "center": 0, "right": -1}[horizontal]
+    up = {"bottom": 1, "center": 0, "top": -1}[vertical]
+    label.set_position((distance * right, distance * up))
+    label.set_horizontalalignment(horizontal)
+    label.set_verticalalignment(vertical)
 
 
 def _common_area(box: Bbox, other: Bbox) -> float:

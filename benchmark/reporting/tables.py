@@ -18,10 +18,10 @@ AGREEMENT = {True: "as many errors", False: "more errors", None: NONE}
 SCLITE_NOTE = " sclite: whether NIST's scorer counts as many errors; it weighs them differently and may count more."
 LOAD_HEADINGS = (
     "RTFx",
-    "answered per second",
     "p50, ms",
     "p95, ms",
     "p99, ms",
+    "answered per second",
     "mean batch",
     "CPU, %",
     "failed",
@@ -94,7 +94,7 @@ def _comparison_of(report: Json, model: Json) -> Json | None:
 
 def _as_model(compared: Json) -> Json:
     """What a comparison says of a model that was not put under other loads."""
-    ours = next((system for system in compared["systems"] if system["name"] == OURS), {})
+    ours: Json = next((system for system in compared["systems"] if system["name"] == OURS), {})
     return {
         "model": compared["model"],
         "random_weights": compared["random_weights"],
@@ -163,7 +163,7 @@ def _saturations(report: Json) -> str:
     ]
     if not saturations:
         return ""
-    return f" Lowest concurrency with {SATURATED:.0%} of the highest throughput: {', '.join(saturations)}."
+    return f" Lowest concurrency with {100 * SATURATED:.0f} % of the highest throughput: {', '.join(saturations)}."
 
 
 def open_loops(report: Json) -> Table:
@@ -202,8 +202,8 @@ def _load_cells(load: Json) -> list[str]:
     cpu = (load.get("usage") or {}).get("cpu")
     return [
         number(load["rtfx"], 1),
-        number(load["requests_per_second"], 2),
         *(number(latencies.get(name)) for name in ("p50", "p95", "p99")),
+        number(load["requests_per_second"], 2),
         number(load["mean_batch_size"], 2),
         number(100 * cpu["mean"]) if cpu else NONE,
         str(load["failed"]),
@@ -239,14 +239,13 @@ def comparison(compared: Json) -> Table:
     )
     if has_own_model:
         note += " All run the same weights, except those marked *, which have their own model."
-    for name, reason in compared["not_run"].items():
-        note += f" Not run: {name} ({reason})."
+    if compared["not_run"]:
+        note += f" Not run: {'; '.join(f'{name} ({reason})' for name, reason in compared['not_run'].items())}."
     return _without_empty_columns(
         Table(
             f"{compared['model']}{_weights_note(compared)} compared with others on {dataset['name']}",
             [
                 "system",
-                "version",
                 "RTFx",
                 "ours is times as fast",
                 "lowest to highest",
@@ -255,6 +254,7 @@ def comparison(compared: Json) -> Table:
                 "95 % interval",
                 "CER, %",
                 "transcripts equal to NeMo's",
+                "version",
             ],
             [_compared_row(system) for system in compared["systems"]],
             note,
@@ -267,7 +267,6 @@ def _compared_row(system: Json) -> list[str]:
     same = NONE if system["texts_as_nemo"] is None else f"{system['texts_as_nemo']}/{system['texts']}"
     return [
         system["name"] + (" *" if system["own_model"] else ""),
-        system["version"] or NONE,
         number(system["rtfx"], 1),
         number(times["median"], 2) if times else NONE,
         f"{times['lowest']:.2f} to {times['highest']:.2f}" if times else NONE,
@@ -276,6 +275,7 @@ def _compared_row(system: Json) -> list[str]:
         _interval(system["wer_interval"]),
         percent(system["cer"]),
         same,
+        system["version"] or NONE,
     ]
 
 
