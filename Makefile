@@ -51,16 +51,20 @@ VERIFY = $(SERVE)/python -m verification.full_size.verify --manifest $(MANIFEST)
 REPORT := build/report
 REPORT_RESULTS := $(REPORT)/results
 SPEECH := ../shared/speech
-# Orders for the models that know them, read speech of all lengths for the others, SpeechLoop's words for its table.
+REPORT_TITLE := Two trained models and two full-size architectures served on a CPU
+# Coffee orders for the models trained on them, read speech of all lengths for the others, words for docs/speechloop.md.
 ORDERS := $(firstword $(wildcard $(SPEECH)/coffee/test.jsonl) nemo_triton/demo_speech/manifest.jsonl)
 WORDS := $(wildcard $(SPEECH)/words/simple_test.csv)
-COMPARED := $(basename $(notdir $(CHECKPOINTS))) stt_en_citrinet_256 stt_en_conformer_ctc_small
+# Full-size architectures with random weights: one under load, both compared with other packages.
+REPORT_LOADED := stt_en_conformer_ctc_small
+REPORT_FULL_SIZE := stt_en_citrinet_256 $(REPORT_LOADED)
+COMPARED := $(basename $(notdir $(CHECKPOINTS))) $(REPORT_FULL_SIZE)
 RUN = $(SERVE)/python -m benchmark.run --repository $(REPORT)/repository --out $(REPORT_RESULTS)
 COMPARE = $(SERVE)/python -m benchmark.compare --repository $(REPORT)/repository --out $(REPORT_RESULTS) \
 	--export-python $(EXPORT)/python --baselines-python $(BASELINES)/python
 RNNT_BASELINES := --checkpoint demo/coffee_rnnt.nemo --baseline-models $(REPORT)/baseline_models/coffee_rnnt
-# pocketsphinx takes minutes for a pass over the read speech.
-SLOW := --without pocketsphinx --without faster_whisper
+# Those with their own models: pocketsphinx takes minutes per pass, faster-whisper needs a download.
+SAME_WEIGHTS := --without pocketsphinx --without faster_whisper
 PRECISION := build/precision
 PRECISION_MODELS := stt_en_citrinet_256 stt_en_conformer_ctc_small
 PERF_ANALYZER := build/perf_analyzer
@@ -178,23 +182,23 @@ gpu-pack: install $(GPU_PACKED:%=$(GPU_PACK)/seeded/%.nemo) ## pack all that a G
 	$(EXPORT)/python -m benchmark.studies.gpu.pack $(CHECKPOINTS) $(GPU_PACKED:%=$(GPU_PACK)/seeded/%.nemo) --out $(GPU_PACK)/packed
 	$(SERVE)/python -m benchmark.studies.gpu.portable --out $(GPU_PACK)/portable
 
-report: report-served report-compared sclite ## speed, latency, WER of seven models beside baselines, into docs/report; about an hour
+report: report-served report-compared sclite ## speed, latency and WER, also of NeMo and other packages, into docs/report; half an hour
 	$(SERVE)/python -m benchmark.score $(REPORT_RESULTS)
-	$(SERVE)/python -m benchmark.report $(REPORT_RESULTS) --out docs/report
+	rm -f docs/report/*.svg
+	$(SERVE)/python -m benchmark.report $(REPORT_RESULTS) --out docs/report --title "$(REPORT_TITLE)"
+	$(if $(WORDS),mv docs/report/speechloop.md docs/speechloop.md)
 
 report-served: $(REPORT)/repository/.exported $(REPORT)/data/.prepared
 	code=0; $(RUN) 'coffee_*' --data $(REPORT)/data/orders || code=$$?; \
-		$(RUN) 'stt_en_*' --data $(REPORT)/data/read || code=$$?; exit $$code
+		$(RUN) $(REPORT_LOADED) --data $(REPORT)/data/read || code=$$?; exit $$code
 
 report-compared: $(REPORT)/repository/.exported $(REPORT)/data/.prepared $(COMPARED:%=$(REPORT)/baseline_models/%/.written) $(BASELINES_READY)
-	$(COMPARE) coffee_rnnt $(RNNT_BASELINES) --data $(REPORT)/data/orders
+	$(COMPARE) coffee_rnnt $(RNNT_BASELINES) --data $(REPORT)/data/orders $(SAME_WEIGHTS)
 	$(COMPARE) coffee_ctc --checkpoint demo/coffee_ctc.nemo --baseline-models $(REPORT)/baseline_models/coffee_ctc \
-		--data $(REPORT)/data/orders $(SLOW)
-	$(COMPARE) stt_en_citrinet_256 --checkpoint $(REPORT)/stt_en_citrinet_256.nemo \
-		--baseline-models $(REPORT)/baseline_models/stt_en_citrinet_256 --data $(REPORT)/data/read $(SLOW)
-	$(COMPARE) stt_en_conformer_ctc_small --checkpoint $(REPORT)/stt_en_conformer_ctc_small.nemo \
-		--baseline-models $(REPORT)/baseline_models/stt_en_conformer_ctc_small --data $(REPORT)/data/read $(SLOW)
-	$(if $(WORDS),$(COMPARE) coffee_rnnt $(RNNT_BASELINES) --data $(REPORT)/data/words)
+		--data $(REPORT)/data/orders $(SAME_WEIGHTS)
+	set -e; for model in $(REPORT_FULL_SIZE); do $(COMPARE) $$model --checkpoint $(REPORT)/$$model.nemo \
+		--baseline-models $(REPORT)/baseline_models/$$model --data $(REPORT)/data/read $(SAME_WEIGHTS); done
+	$(if $(WORDS),$(COMPARE) coffee_rnnt $(RNNT_BASELINES) --data $(REPORT)/data/words --without faster_whisper)
 
 $(REPORT)/data/.prepared: $(ORDERS) $(MANIFEST) $(WORDS) | install
 	$(SERVE)/python -m benchmark.prepare orders=$(ORDERS) read=$(MANIFEST) $(WORDS:%=words=%) --out $(@D)
@@ -205,9 +209,9 @@ $(REPORT)/stt_en_%.nemo: $(wildcard verification/full_size/*.py) | install
 	rm -f $@
 	$(EXPORT)/python -m verification.full_size.make_checkpoint stt_en_$* --nemo-version 2.7.3 --out $@
 
-$(REPORT)/repository/.exported: $(CHECKPOINTS) $(FULL_SIZE:%=$(REPORT)/%.nemo) $(EXPORT_CODE)
+$(REPORT)/repository/.exported: $(CHECKPOINTS) $(REPORT_FULL_SIZE:%=$(REPORT)/%.nemo) $(EXPORT_CODE)
 	rm -rf $(@D)
-	$(EXPORT)/python export_scripts/export.py $(CHECKPOINTS) $(FULL_SIZE:%=$(REPORT)/%.nemo) --repository $(@D)
+	$(EXPORT)/python export_scripts/export.py $(CHECKPOINTS) $(REPORT_FULL_SIZE:%=$(REPORT)/%.nemo) --repository $(@D)
 	touch $@
 
 $(REPORT)/baseline_models/coffee_%/.written: demo/coffee_%.nemo benchmark/baselines/baseline_models.py | install

@@ -3,77 +3,60 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
-from jinja2 import Environment, PackageLoader
 
 from benchmark.core.constants import REPORT
-from benchmark.core.results_folder import write_json
-from benchmark.core.tables import Table, markdown
+from benchmark.core.results_folder import write_json, write_text
 from benchmark.reporting.charts import all_charts
-from benchmark.reporting.gather import gather
+from benchmark.reporting.gather import gather_files, gather_folder
+from benchmark.reporting.headline import default_title
+from benchmark.reporting.pages import html_page, markdown_page, speechloop_page
 from benchmark.reporting.tables import all_tables
 from nemo_triton.terminal import exit_codes, options
 
-TITLE = "NeMo recognizers served by Triton: speed, latency and word error rate"
 NAME = "report"
+SPEECHLOOP = "speechloop.md"
 
 
 @click.command()
-@click.argument("results", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--out", required=True, metavar="FOLDER", type=click.Path(file_okay=False, path_type=Path))
-def run(results: Path, out: Path) -> int:
-    """Write FOLDER/report.md with its charts, and FOLDER/report.html, one file that needs no network.
+@click.argument(
+    "results", nargs=-1, required=True, metavar="RESULTS | FILE...", type=click.Path(exists=True, path_type=Path)
+)
+@click.option(
+    "--out",
+    required=True,
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for report.md, report.html and the charts.",
+)
+@click.option(
+    "--title", metavar="TEXT", help="Title of the report.  [default: the names of the models, or their number]"
+)
+def run(results: tuple[Path, ...], out: Path, title: str | None) -> int:
+    """Write tables and charts: FOLDER/report.md with SVG files, and FOLDER/report.html, one file that loads nothing.
 
-    RESULTS/report.json gets all values, for programs; tables and charts are drawn from these alone.
+    RESULTS is a folder of benchmark.run, benchmark.compare and benchmark.score. Or give files that bench.py wrote with
+    --json, one per model. The values for programs go to report.json in RESULTS, or in FOLDER if files are given.
     """
-    report = gather(results)
+    folders = [path for path in results if path.is_dir()]
+    if folders and len(results) > 1:
+        raise click.UsageError(f"{folders[0]}: give one folder of results, or only files of bench.py --json")
+    report = gather_folder(folders[0]) if folders else gather_files(results)
+    report = {"title": title or default_title(report), **report}
     tables, charts = all_tables(report), all_charts(report)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(results / REPORT, report)
-    for name, (_, svg) in charts.items():
-        (out / f"{name}.svg").write_text(svg, encoding="utf-8")
-    (out / f"{NAME}.md").write_text(_markdown(report, tables, charts), encoding="utf-8")
-    (out / f"{NAME}.html").write_text(_page(report, tables, charts), encoding="utf-8")
-    click.echo(f"{out / NAME}.html")
+    write_json((folders[0] if folders else out) / REPORT, report)
+    for chart in charts:
+        for name, svg in chart.files().items():
+            write_text(out / name, svg)
+    write_text(out / f"{NAME}.md", markdown_page(report, tables, charts))
+    write_text(out / f"{NAME}.html", html_page(report, tables, charts))
+    if report["engines"]["measured"]:
+        write_text(out / SPEECHLOOP, speechloop_page(report))
+        click.echo(out / SPEECHLOOP)
+    click.echo(out / f"{NAME}.html")
     return exit_codes.EXIT_OK
-
-
-def introduction(report: dict[str, Any]) -> str:
-    """What was measured on, in one paragraph."""
-    # As texts, so that what was measured on the same machine with the same versions is said once.
-    machines = {_machine(measured): None for measured in [*report["served"], *report["comparisons"]]}
-    return f"Measured on {'; and on '.join(machines)}. docs/method.md says what is measured where."
-
-
-def _machine(measured: dict[str, Any]) -> str:
-    machine = measured["machine"]
-    memory = f"{machine['memory_bytes'] / 2**30:.0f} GiB"
-    packages = ", ".join(f"{name} {version}" for name, version in measured["versions"].items())
-    return f"{machine['cores']} cores of {machine['processor']}, {memory}, {machine['system']} with {packages}"
-
-
-def _markdown(report: dict[str, Any], tables: list[Table], charts: dict[str, tuple[str, str]]) -> str:
-    drawn = [f"![{title}]({name}.svg)" for name, (title, _) in charts.items()]
-    return "\n\n".join([f"# {TITLE}", introduction(report), *drawn, *map(markdown, tables)]).rstrip() + "\n"
-
-
-def _page(report: dict[str, Any], tables: list[Table], charts: dict[str, tuple[str, str]]) -> str:
-    environment = Environment(loader=PackageLoader("benchmark.reporting", ""), autoescape=True)
-    worst_utterances = [
-        {"model": run["model"], **utterance}
-        for run in report["served"]
-        if not run["random_weights"]
-        for utterance in run["worst"]
-    ]
-    return environment.get_template("page.html.j2").render(
-        title=TITLE,
-        introduction=introduction(report),
-        charts=[{"title": title, "svg": svg} for title, svg in charts.values()],
-        tables=tables,
-        worst=worst_utterances,
-    )
 
 
 if __name__ == "__main__":

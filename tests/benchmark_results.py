@@ -1,4 +1,4 @@
-"""What tests of the benchmark commands share."""
+"""Helpers for tests of the benchmark commands."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ Finished: TypeAlias = "subprocess.CompletedProcess[str]"
 RunModule: TypeAlias = Callable[..., Finished]
 
 ROWS = "closed_*.rows.jsonl"
-"""The answers of closed loops."""
+"""Files with the responses of closed loops."""
 SECONDS = 120.0
-"""That a first answer may take."""
+"""Longest wait for a first response."""
 
 
 @dataclass(frozen=True)
 class Interrupted:
-    """A benchmark.run that was ended among its closed loops.
+    """A benchmark.run that was stopped during its closed loops.
 
-    files: what it left in the folder of its model and data set, by name
+    Attributes:
+        returncode: Exit code.
+        stderr: Text on standard error.
+        files: Contents of the files in the folder of its model and data set, by name.
     """
 
     returncode: int
@@ -36,10 +39,16 @@ class Interrupted:
 
 @dataclass(frozen=True)
 class Measured:
-    """Folders of data and results, and what the commands printed that made them.
+    """Folders of data and results, and the output of the commands that wrote them.
 
-    killed: the first run of coffee_ctc
-    cut_short: the first run of coffee_rnnt, whose server went away
+    Attributes:
+        data: Folder of the data set.
+        results: Folder of results.
+        killed: First run of coffee_ctc.
+        cut_short: First run of coffee_rnnt, whose server was stopped.
+        run: benchmark.run that continued both.
+        compare: benchmark.compare.
+        score: benchmark.score.
     """
 
     data: Path
@@ -52,7 +61,7 @@ class Measured:
 
 
 def interrupt(arguments: list[object], folder: Path, stop: Callable[[subprocess.Popen[str]], object]) -> Interrupted:
-    """Run benchmark.run, and call `stop` when its closed loops have a first answer in `folder`."""
+    """Run benchmark.run and call `stop` when `folder` has the first response of a closed loop."""
     command = [sys.executable, "-m", "benchmark.run", *map(str, arguments)]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -68,6 +77,6 @@ def interrupt(arguments: list[object], folder: Path, stop: Callable[[subprocess.
 
 
 def answers(rows: Path) -> list[tuple[object, object]]:
-    """Load and number of each answer in a file of rows; its last line may not be whole yet."""
+    """Load and number of each response in a file of rows; the last line may be incomplete."""
     entries = [json.loads(line) for line in rows.read_text().split("\n")[:-1]]
     return [(entry["load"], entry["number"]) for entry in entries if entry.get("error", "") is None]

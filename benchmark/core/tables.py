@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 NONE = "-"
 MB = 1e6
+_NUMBER = re.compile(r"[\d.,]+ ?%?( to [\d.,]+| \([\d.,]+ to [\d.,]+\)|/\d+)?")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,20 @@ def markdown_rows(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> lis
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
-    return [line(headings), line(["---"] * len(headings)), *map(line, rows)]
+    rows = list(rows)
+    numeric = numeric_columns(rows)
+    marks = ["---:" if column in numeric else "---" for column in range(len(headings))]
+    return [line(headings), line(marks), *map(line, rows)]
+
+
+def numeric_columns(rows: Sequence[Sequence[str]]) -> set[int]:
+    """The columns, by index, that hold numbers, ranges or fractions only."""
+    return {
+        column
+        for column in range(len(rows[0]) if rows else 0)
+        if all(row[column] in ("", NONE) or _NUMBER.fullmatch(row[column]) for row in rows)
+        and any(row[column] not in ("", NONE) for row in rows)
+    }
 
 
 def number(value: float | None, digits: int = 0) -> str:

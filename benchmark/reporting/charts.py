@@ -1,76 +1,154 @@
-"""The report's charts, each one SVG, drawn from the report's values alone."""
+"""The report's charts. Each answers one question, from the report's values only."""
 
 from __future__ import annotations
 
-import io
-import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("svg")
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from benchmark.core.loads import compared_load
+from benchmark.baselines.in_process import InProcess
+from benchmark.core.constants import NEMO, OURS
+from benchmark.reporting.drawing import (
+    FONT_POINTS,
+    MODEL_COLOURS,
+    MUTED,
+    ON_DARK_BAR,
+    ON_LIGHT_BAR,
+    OTHERS,
+    QUEUE,
+    STAGE_COLOURS,
+    STYLE,
+    TEXT,
+    Chart,
+    log_axis,
+    new_figure,
+    place_labels,
+    ratio_axis,
+    to_svg,
+)
+from benchmark.reporting.wording import amount, knee_text, load_text
 from nemo_triton.contract import AUDIO_STAGE, Part
 
 Json = dict[str, Any]
 
-MARKERS = "osD^vPX*<>hp"
-STAGES = ("audio", "features", "encoder", "decoder", "text")
 PART_STAGES = {Part.ENCODER: "encoder", Part.DECODER: "decoder", Part.TEXT: "text"}
-"""What the steps of one recognizer only do; all others are features, by whatever name."""
-PUBLISHED_SET = "test-clean/other"
-COLUMNS = 4
-FONTS = ["DejaVu Sans", "Verdana", "Arial"]
-PARTS = (("queue", 0.35), ("compute", 1.0))
-"""What a stage's bar is made of, and how opaque each part is drawn."""
+"""Stages that belong to one recognizer, by the end of their names; every other stage but audio computes features."""
+SMALLEST_FRONT = 3
+"""Models that a Pareto front is drawn for, at least."""
+CLOSE_LINES = 1.6
+"""Lines that end closer than this factor get their names moved apart."""
+LARGEST_AREA, SMALLEST_AREA = 400.0, 16.0
+"""Square points; the largest model of a chart gets the largest area."""
 
 
-def all_charts(report: Json) -> dict[str, tuple[str, str]]:
-    """By file name: the title and the SVG. A chart without anything to show is left out."""
-    drawers: dict[str, tuple[str, Callable[[Json], Figure | None]]] = {
-        "wer_rtfx": ("Word error rate against speed", error_and_speed),
-        "size_wer": ("Size against word error rate", size_and_error),
-        "latency_load": ("Latency against offered load", latency_and_load),
-        "batch_sizes": ("Batch sizes of the encoder", batch_sizes),
-        "stage_times": ("Time by stage", stage_times),
-    }
-    charts = {}
-    for name, (title, draw) in drawers.items():
-        figure = draw(report)
-        if figure is not None:
-            charts[name] = (title, _svg(figure, name))
-    return charts
+@dataclass(frozen=True)
+class ModelPoint:
+    """A model in the chart of accuracy against speed.
+
+    Attributes:
+        name: Its label.
+        rtfx: Seconds of audio per second.
+        wer: Percent.
+        megabytes: Size of its files, shown as area; None draws a small point.
+        colour: Of drawing.MODEL_COLOURS.
+    """
+
+    name: str
+    rtfx: float
+    wer: float
+    megabytes: float | None
+    colour: str
 
 
-def error_and_speed(report: Json) -> Figure | None:
-    """Systems that were measured side by side, by run, with the Pareto front of each."""
-    points: dict[str, list[tuple[float, float, str]]] = {}
-    for compared in report["comparisons"]:
-        scored = [system for system in compared["systems"] if system["wer"] is not None]
-        if len(scored) > 1:
-            # A panel for each run: speeds of different runs can't be compared.
-            title = f"{compared['model']} and others, {compared['dataset']['name']}"
-            points[title] = [(system["rtfx"], 100 * system["wer"], system["name"]) for system in scored]
-    if not points:
+@dataclass(frozen=True)
+class Bar:
+    """A system in the chart of speeds. `low` and `high`: the slowest and the fastest round."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+def all_charts(report: Json) -> list[Chart]:
+    """The charts that have something to show."""
+    colours = model_colours(report)
+    drawers: tuple[Callable[[Json, Mapping[str, str]], Chart | None], ...] = (
+        which_model,
+        how_much_faster,
+        under_load,
+        where_time_goes,
+    )
+    with matplotlib.rc_context(STYLE):
+        charts = [draw(report, colours) for draw in drawers]
+    return [chart for chart in charts if chart is not None]
+
+
+def model_colours(report: Json) -> dict[str, str]:
+    """One colour per model, the same in all charts."""
+    names = dict.fromkeys(row["model"] for row in [*report["models"], *report["comparisons"]])
+    return {name: MODEL_COLOURS[number % len(MODEL_COLOURS)] for number, name in enumerate(names)}
+
+
+def which_model(report: Json, colours: Mapping[str, str]) -> Chart | None:
+    """Word error rate against speed, a panel for each data set with two models or more."""
+    panels: dict[str, list[ModelPoint]] = {}
+    for model in report["models"]:
+        if model.get("wer") is not None and model.get("rtfx"):
+            size = model["onnx_bytes"] / 1e6 if model.get("onnx_bytes") else None
+            point = ModelPoint(model["model"], model["rtfx"], 100 * model["wer"], size, colours[model["model"]])
+            panels.setdefault(model["dataset"], []).append(point)
+    panels = {dataset: points for dataset, points in panels.items() if len(points) > 1}
+    if not panels:
         return None
-    figure, axes = _grid(len(points), columns=2, height=4.2)
-    for panel, (title, systems) in zip(axes, points.items(), strict=False):
-        for number, (speed, error, name) in enumerate(systems):
-            panel.plot(speed, error, MARKERS[number % len(MARKERS)], label=name)
-        front = pareto_front([(speed, error) for speed, error, _ in systems])
-        panel.plot(*zip(*front, strict=True), color="0.5", linewidth=1, zorder=0, label="Pareto front")
-        panel.set(title=title, xlabel="RTFx, seconds of audio a second", ylabel="WER, %", xscale="log")
-        # Linear below 1 %, so that it has a zero; baselines with a model of their own may be far above.
-        panel.set_yscale("symlog", linthresh=1)
-        panel.set_ylim(0, max(2 * max(error for _, error, _ in systems), 1))
-        panel.legend(frameon=False, fontsize=7)
-    return figure
+    question = "Which model should I take?"
+    figure, axes = new_figure(len(panels), [3.2] * len(panels), question)
+    for panel, (dataset, points) in zip(axes, panels.items(), strict=True):
+        draw_models(panel, points, f"WER on {dataset}, %")
+    caption = "Lower right is better: fewer errors, more speed."
+    if any(point.megabytes for points in panels.values() for point in points):
+        caption += " The area of a point shows the size of the ONNX files."
+    if any(map(has_front, panels.values())):
+        caption += " Line: the models that no other beats in both."
+    return _chart("which_model", question, caption, figure)
+
+
+def draw_models(axes: Axes, points: Sequence[ModelPoint], wer_label: str) -> None:
+    """Draw word error rate against speed with names on the points, and the Pareto front of three models or more."""
+    areas = _areas(points)
+    for point, area in zip(points, areas, strict=True):
+        axes.scatter(point.rtfx, point.wer, area, color=point.colour, alpha=0.85, linewidth=0, zorder=3)
+    ratio_axis(axes.xaxis, [point.rtfx for point in points])
+    axes.set_ylim(0, 1.25 * max(point.wer for point in points) or 1)
+    axes.set(xlabel="RTFx, seconds of audio per second", ylabel=wer_label)
+    if has_front(points):
+        axes.plot(*zip(*_front(points), strict=True), color=MUTED, linewidth=1, zorder=2)
+    place_labels(
+        axes,
+        [(point.rtfx, point.wer, area**0.5 / 2, point.name) for point, area in zip(points, areas, strict=True)],
+    )
+
+
+def has_front(points: Sequence[ModelPoint]) -> bool:
+    """Whether the chart of these models has the line of its Pareto front."""
+    return len(points) >= SMALLEST_FRONT and len(_front(points)) > 1
+
+
+def _front(points: Sequence[ModelPoint]) -> list[tuple[float, float]]:
+    return pareto_front([(point.rtfx, point.wer) for point in points])
+
+
+def _areas(points: Sequence[ModelPoint]) -> list[float]:
+    """Proportional to the models' sizes, in square points."""
+    largest = max((point.megabytes or 0 for point in points), default=0)
+    if not largest:
+        return [4 * SMALLEST_AREA] * len(points)
+    return [max(LARGEST_AREA * (point.megabytes or 0) / largest, SMALLEST_AREA) for point in points]
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -82,142 +160,203 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return front
 
 
-def size_and_error(report: Json) -> Figure | None:
-    """What was measured here, and beside it what NVIDIA published."""
-    measured = [model for model in report["models"] if model.get("wer") is not None]
-    published = [
-        model for model in report["models"] if model["published"] and model["published"]["measured_on"] == PUBLISHED_SET
-    ]
-    if not measured:
-        return None
-    figure, (ours, theirs) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for number, model in enumerate(measured):
-        label = f"{model['model']}, {model['dataset']}"
-        ours.plot(model["onnx_bytes"] / 1e6, 100 * model["wer"], MARKERS[number % len(MARKERS)], label=label)
-    ours.set(title="measured here", xlabel="ONNX, MB", ylabel="WER, %")
-    ours.set_ylim(bottom=0)
-    ours.set_xlim(left=0)
-    families = sorted({model["family"] for model in published})
-    for number, family in enumerate(families):
-        rows = [
-            model["published"] for model in {m["model"]: m for m in published}.values() if model["family"] == family
+def how_much_faster(report: Json, colours: Mapping[str, str]) -> Chart | None:
+    """Bars of the systems in each comparison that run the same weights, relative to NeMo if it ran in all of them."""
+    groups: list[tuple[Json, list[Bar]]] = []
+    relative = all(any(system["name"] == NEMO for system in row["systems"]) for row in report["comparisons"])
+    for compared in report["comparisons"]:
+        systems = [
+            system for system in compared["systems"] if system["name"] != InProcess.name and not system["own_model"]
         ]
-        sizes = [4 * row["million_parameters"] for row in rows]
-        theirs.plot(sizes, [row["wer_percent"][1] for row in rows], MARKERS[number], label=family)
-    theirs.set(title="published by NVIDIA, LibriSpeech test-other", xlabel="parameters, MB as float32", ylabel="WER, %")
-    theirs.set_ylim(bottom=0)
-    for panel in (ours, theirs):
-        panel.legend(frameon=False, fontsize=7)
-        _bare(panel)
-    return figure
-
-
-def latency_and_load(report: Json) -> Figure | None:
-    """A panel for each model and data set: percentiles over the offered rate."""
-    runs = [run for run in report["served"] if run["open"]]
-    if not runs:
+        nemo = next((system["rtfx_by_round"] for system in systems if system["name"] == NEMO), None)
+        if len(systems) > 1:
+            groups.append((compared, [_bar(system, nemo if relative else None) for system in systems]))
+    if not groups:
         return None
-    figure, axes = _grid(len(runs), COLUMNS, height=2.6)
-    for panel, run in zip(axes, runs, strict=False):
-        loads = sorted((load for load in run["open"] if load["latency_ms"]), key=lambda load: load["load"]["rate"])
-        rates = [load["load"]["rate"] for load in loads]
-        for name in ("p50", "p95", "p99"):
-            panel.plot(rates, [load["latency_ms"][name] for load in loads], ".-", label=name)
-        knees = [load["load"]["rate"] for load in loads if load["name"] == run["knee"]]
-        for rate in knees:
-            panel.axvline(rate, color="0.6", linestyle=":", label="knee")
-        panel.set_title(f"{run['model']}, {run['dataset']['name']}", fontsize=8)
-        panel.set(xlabel="requests/s offered", ylabel="latency, ms", yscale="log")
-    axes[0].legend(frameon=False, fontsize=7)
-    return figure
+    question = "How much faster than the others?"
+    lines = sum(len(bars) + 1.4 for _, bars in groups)
+    figure, (axes,) = new_figure(1, [0.27 * lines + 0.6], question)
+    names: list[tuple[float, str]] = []
+    place = 0.0
+    for compared, bars in groups:
+        title = compared["model"] + (" (random weights)" if compared["random_weights"] else "")
+        axes.text(0, place, title, va="center", fontweight="bold", fontsize=FONT_POINTS - 1)
+        for bar in bars:
+            place += 1
+            _draw_bar(axes, bar, place, colours[compared["model"]], relative)
+            names.append((place, "Triton (ours)" if bar.name == OURS else bar.name.replace(" transcribe()", "")))
+        place += 1.4
+    axes.set_yticks([place for place, _ in names], [name for _, name in names])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(place - 0.8, -0.7)
+    axes.set_xlim(0, 1.18 * max(bar.high for _, bars in groups for bar in bars))
+    axes.set_xlabel("times as fast as NeMo's transcribe()" if relative else "RTFx, seconds of audio per second")
+    axes.grid(visible=False, axis="y")
+    return _chart("faster", question, _comparison_caption(report["comparisons"]), figure)
 
 
-def batch_sizes(report: Json) -> Figure | None:
-    """A bar for each model: the share of requests that the encoder took in batches of each size."""
-    bars = []
-    for run in report["served"]:
-        encoders = [step for step in compared_load(run["closed"])["steps"] if stage_of(step["model"]) == "encoder"]
-        if encoders:
-            sizes = {int(size): count for size, count in encoders[0]["batch_sizes"].items()}
-            bars.append((f"{run['model']}, {run['dataset']['name']}", sizes))
+def _bar(system: Json, nemo: Sequence[float] | None) -> Bar:
+    """The median of a system with its lowest and highest round; relative to NeMo round by round."""
+    values = system["rtfx_by_round"]
+    if nemo is not None:
+        values = [value / other for value, other in zip(values, nemo, strict=True)]
+    in_order = sorted(values)
+    middle = len(in_order) // 2
+    median = in_order[middle] if len(in_order) % 2 else (in_order[middle - 1] + in_order[middle]) / 2
+    return Bar(system["name"], median, in_order[0], in_order[-1])
+
+
+def _draw_bar(axes: Axes, bar: Bar, place: float, colour: str, relative: bool) -> None:
+    axes.barh(place, bar.value, height=0.75, color=colour if bar.name == OURS else OTHERS)
+    if bar.high > bar.low:
+        spread = [[bar.value - bar.low], [bar.high - bar.value]]
+        axes.errorbar(bar.value, place, xerr=spread, color=TEXT, linewidth=1, capsize=2.5)
+    text = f"{bar.value:.1f}x" if relative else f"{bar.value:,.0f}"
+    axes.annotate(
+        text, (bar.high, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=FONT_POINTS - 1
+    )
+
+
+def _comparison_caption(comparisons: Sequence[Json]) -> str:
+    rounds = sorted({compared["rounds"] for compared in comparisons})
+    concurrent = sorted({compared["at_once"] for compared in comparisons})
+    cores = sorted({compared["machine"]["cores"] for compared in comparisons})
+    return (
+        f"Longer is faster. Median of {_any_of(rounds)} rounds; whiskers: the lowest and the highest round. All run "
+        f"the same weights on the same recordings, {_any_of(concurrent)} at a time, on {_any_of(cores)} CPU cores."
+    )
+
+
+def _any_of(numbers: Sequence[int]) -> str:
+    return " or ".join(map(str, numbers))
+
+
+def under_load(report: Json, colours: Mapping[str, str]) -> Chart | None:
+    """Latency against the offered rate, or against concurrency if nothing was measured at several rates.
+
+    One panel per model and data set; panels of the same data set have the same axes.
+    """
+    runs = [(run, _with_latency(run["open"], "rate")) for run in report["served"]]
+    label, by_rate = "requests per second, offered", True
+    if all(len(loads) < 2 for _, loads in runs):
+        runs = [(run, _with_latency(run["closed"], "concurrency")) for run in report["served"]]
+        label, by_rate = "concurrent requests", False
+    panels = sorted(
+        ((run, loads) for run, loads in runs if len(loads) > 1), key=lambda panel: panel[0]["dataset"]["name"]
+    )
+    if not panels:
+        return None
+    question = "What happens under load?"
+    figure, axes = new_figure(len(panels), [1.9] + [1.7] * (len(panels) - 1), question, sharey=True)
+    every_value = [load["latency_ms"][name] for _, loads in panels for load in loads for name in ("p50", "p95")]
+    amounts_of: dict[str, list[float]] = {}
+    for run, loads in panels:
+        amounts_of.setdefault(run["dataset"]["name"], []).extend(map(amount, loads))
+    datasets = [run["dataset"]["name"] for run, _ in panels]
+    for panel, (run, loads), next_dataset in zip(axes, panels, [*datasets[1:], None], strict=True):
+        every_load = amounts_of[run["dataset"]["name"]]
+        colour = colours[run["model"]]
+        amounts = [amount(load) for load in loads]
+        p50, p95 = ([load["latency_ms"][name] for load in loads] for name in ("p50", "p95"))
+        panel.fill_between(amounts, p50, p95, color=colour, alpha=0.15, linewidth=0)
+        panel.plot(amounts, p95, "o--", color=colour, markersize=3.5, linewidth=1.4)
+        panel.plot(amounts, p50, "o-", color=colour, markersize=3.5, linewidth=1.8)
+        panel.set_title(_run_name(run, report))
+        panel.set_ylabel("latency, ms")
+        ratio_axis(panel.yaxis, every_value)
+        apart = 0 if p95[-1] > CLOSE_LINES * p50[-1] else 6
+        for name, values, shift in (("p95", p95, apart), ("p50", p50, -apart)):
+            place = (amounts[-1], values[-1])
+            panel.annotate(name, place, xytext=(6, shift), textcoords="offset points", va="center")
+        if by_rate:
+            panel.set_xlim(0, 1.12 * max(every_load))
+            _mark_knee(panel, run, loads)
+        else:
+            log_axis(panel.xaxis, every_load, sorted(set(every_load)))
+        panel.tick_params(axis="x", labelbottom=next_dataset != run["dataset"]["name"])
+    axes[-1].set_xlabel(label)
+    caption = "Latency of half of the requests (p50, solid) and of 95 % of them (p95, dashed)"
+    if by_rate:
+        caption += (
+            " with requests at random moments. Knee (dotted): the last rate before p95 exceeds twice that of the "
+            "lowest rate."
+        )
+    else:
+        caption += " against the number of concurrent requests."
+    return _chart("load", question, caption, figure)
+
+
+def _with_latency(loads: Sequence[Json], kind: str) -> list[Json]:
+    """The loads of one kind that have an answered request, in order."""
+    return sorted((load for load in loads if load["latency_ms"] and kind in load["load"]), key=amount)
+
+
+def _mark_knee(axes: Axes, run: Json, loads: Sequence[Json]) -> None:
+    text = knee_text(run)
+    if text is not None:
+        axes.set_title(f"knee: {text}", loc="right", fontsize=FONT_POINTS - 1)
+    for load in loads:
+        if load["name"] == run["knee"]:
+            axes.axvline(amount(load), color=MUTED, linestyle=":", linewidth=1.6)
+
+
+def _run_name(run: Json, report: Json) -> str:
+    """The model, with its data set if the report has several."""
+    datasets = {served["dataset"]["name"] for served in report["served"]}
+    return run["model"] if len(datasets) == 1 else f"{run['model']}, {run['dataset']['name']}"
+
+
+def where_time_goes(report: Json, colours: Mapping[str, str]) -> Chart | None:
+    """A bar per model: shares of a request's mean time in the queue and the computation of each stage."""
+    bars = [(run, run["stage_load"]["steps"]) for run in report["served"] if run["stage_load"]]
+    bars = [(run, steps) for run, steps in bars if sum(map(_step_ms, steps)) > 0]
     if not bars:
         return None
-    largest = max(size for _, sizes in bars for size in sizes)
-    colours = matplotlib.colormaps["viridis"]
-    figure, axes = plt.subplots(figsize=(9, 0.45 * len(bars) + 1.4), layout="constrained")
-    for place, (_, sizes) in enumerate(bars):
-        requests, left = sum(size * count for size, count in sizes.items()), 0.0
-        for size, count in sorted(sizes.items()):
-            share = size * count / requests
-            axes.barh(place, share, left=left, color=colours(size / largest), edgecolor="white", linewidth=0.5)
-            if share > 0.04:
-                axes.text(left + share / 2, place, str(size), ha="center", va="center", fontsize=7, color="white")
-            left += share
-    axes.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
-    axes.invert_yaxis()
-    axes.set(xlabel="share of requests, by the size of the batch that the encoder took them in", xlim=(0, 1))
-    _bare(axes)
-    return figure
-
-
-def stage_times(report: Json) -> Figure | None:
-    """A bar for each model: a request's mean time in each stage's queue and computation."""
-    bars = [
-        (f"{run['model']}, {run['dataset']['name']}", compared_load(run["closed"])["steps"]) for run in report["served"]
-    ]
-    bars = [(name, steps) for name, steps in bars if steps]
-    if not bars:
-        return None
-    colours = dict(zip(STAGES, ("C7", "C0", "C1", "C2", "C3"), strict=True))
-    figure, axes = plt.subplots(figsize=(9, 0.45 * len(bars) + 1.6), layout="constrained")
-    for place, (_, steps) in enumerate(bars):
+    question = "Where does the time go?"
+    figure, (axes,) = new_figure(1, [0.62 * len(bars) + 1.3], question)
+    stages: dict[str, None] = {}
+    for place, (run, steps) in enumerate(bars):
+        total = sum(map(_step_ms, steps))
         left = 0.0
         for step in steps:
             stage = stage_of(step["model"])
-            computed = step["input_ms"] + step["infer_ms"] + step["output_ms"]
-            for (part, opacity), width in zip(PARTS, (step["queue_ms"], computed), strict=True):
-                label = f"{stage}, {part}" if place == 0 else None
-                axes.barh(place, width, left=left, color=colours[stage], alpha=opacity, label=label)
-                left += width
-    axes.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
-    axes.invert_yaxis()
-    axes.set(xlabel="ms of a request, mean")
-    axes.legend(frameon=False, fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.25))
-    _bare(axes)
-    return figure
+            stages.setdefault(stage)
+            computing = _step_ms(step) - step["queue_ms"]
+            for width, colour in ((step["queue_ms"], QUEUE), (computing, STAGE_COLOURS[stage])):
+                share = 100 * width / total
+                axes.barh(place, share, left=left, height=0.42, color=colour)
+                if share > 9:
+                    on = TEXT if colour == QUEUE else ON_DARK_BAR if stage == "encoder" else ON_LIGHT_BAR
+                    axes.text(left + share / 2, place, f"{share:.0f}", ha="center", va="center", color=on)
+                left += share
+        axes.text(0, place - 0.38, _run_name(run, report), va="center", color=TEXT)
+        axes.text(100, place - 0.38, f"{total:,.0f} ms", va="center", ha="right", color=TEXT)
+    axes.set_ylim(len(bars) - 0.6, -0.65)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.grid(visible=False, axis="y")
+    axes.set(xlim=(0, 100), xlabel="% of a request's time in the server")
+    order = [stage for stage in STAGE_COLOURS if stage in stages]
+    handles = [Patch(color=QUEUE), *(Patch(color=STAGE_COLOURS[stage]) for stage in order)]
+    figure.legend(handles, ["waiting", *order], loc="outside lower left", ncols=5, columnspacing=1, handlelength=1)
+    loads = dict.fromkeys(load_text(run["stage_load"]) for run, _ in bars)
+    caption = (
+        f"Mean time of a request with {' or '.join(loads)}, by Triton's counters. Grey: waiting for the stage that "
+        "follows; coloured: that stage at work on the batch that has the request."
+    )
+    return _chart("stages", question, caption, figure)
+
+
+def _step_ms(step: Json) -> float:
+    return sum(step[part] or 0.0 for part in ("queue_ms", "input_ms", "infer_ms", "output_ms"))
 
 
 def stage_of(model: str) -> str:
-    """What a step does, by the name that export gives it."""
+    """What a stage computes, by the name that the export gives it."""
     if model == AUDIO_STAGE:
         return "audio"
     return next((stage for part, stage in PART_STAGES.items() if model.endswith(part.value)), "features")
 
 
-def _grid(panels: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
-    """So many panels in rows; those beyond are removed."""
-    columns = min(columns, panels)
-    rows = math.ceil(panels / columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(11, height * rows), squeeze=False, layout="constrained")
-    axes = list(grid.flat)
-    for panel in axes[panels:]:
-        panel.remove()
-    for panel in axes[:panels]:
-        _bare(panel)
-    return figure, axes[:panels]
-
-
-def _bare(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _svg(figure: Figure, name: str) -> str:
-    """The figure as an element that a page can hold."""
-    drawn = io.StringIO()
-    # Ids differ between charts of one page, and without random ones the same figures are the same text.
-    # Letters are text in one of few fonts: as paths they would be most of the file.
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.sans-serif": FONTS}):
-        figure.savefig(drawn, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    plt.close(figure)
-    text = drawn.getvalue()
-    return re.sub(r"<!--.*?-->|(?<=\n)[ ]+", "", text[text.index("<svg") :], flags=re.DOTALL)
+def _chart(name: str, question: str, caption: str, figure: Figure) -> Chart:
+    return Chart(name, question, caption, to_svg(figure, name))

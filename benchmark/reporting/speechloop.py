@@ -1,8 +1,12 @@
-"""The engines that SpeechLoop compared on its 78 words, as published."""
+"""SpeechLoop's published table of engines, and the page that sets what was measured here next to it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from benchmark.core.constants import OWN_MODELS
+from benchmark.core.tables import NONE, Table
 
 SOURCE = (
     "Rob Smith, 'Adding NeMo ASRs to SpeechLoop', 21 June 2022 (robmsmt.github.io); versions of Vosk, Sphinx and Coqui "
@@ -13,7 +17,9 @@ MEASURE = (
     "corrections of spelling and numbers"
 )
 WORDS = "words"
-"""The name that its data set is prepared under."""
+"""The name that the data set is prepared under."""
+UTTERANCES = 78
+TITLE = "SpeechLoop's engines on its 78 words"
 
 
 @dataclass(frozen=True)
@@ -33,3 +39,28 @@ ENGINES = (
     Engine("NeMo", "stt_en_contextnet_1024", "offline", 0.0897),
     Engine("Google", "cloud, 2022", "API", 0.1154),
 )
+
+
+def is_words(dataset: str, utterances: int) -> bool:
+    """Whether a data set is SpeechLoop's."""
+    return dataset == WORDS and utterances <= UTTERANCES
+
+
+def engines(report: dict[str, Any]) -> Table:
+    """SpeechLoop's engines, then what was measured here."""
+    compared = report["engines"]
+    rows = [
+        [engine["name"], engine["version"], engine["runs"], f"{100 * engine['mean_wer']:.2f}", "published"]
+        for engine in compared["published"]
+    ]
+    for row in compared["measured"]:
+        if row.get("mean_capped_wer") is not None:
+            model = NONE if row["system"] in OWN_MODELS.values() else row["model"]
+            rows.append([row["system"], model, "offline", f"{100 * row['mean_capped_wer']:.2f}", "measured here"])
+    return Table(
+        "Engines",
+        ["engine", "model", "runs", "mean WER, %", "source"],
+        rows,
+        f"Published rows: {compared['source']}. {compared['measure']}. Rows measured here: the same mean, after this "
+        "project's `basic` normalisation.",
+    )

@@ -1,8 +1,10 @@
-"""Scores and a report of small results, where nothing but the benchmark's own packages is installed."""
+"""Scores and reports of small results, with only the benchmark's own packages installed."""
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +15,15 @@ from locations import ROOT
 
 from benchmark.core.constants import COMPARED_AT, OURS
 from benchmark.core.results_folder import write_json
+from benchmark.reporting.headline import NO_BREAK
+from benchmark.reporting.speechloop import ENGINES, WORDS
 
 pytestmark = pytest.mark.fast
 
 MODEL, DATASET = "coffee_ctc", "orders"
 REFERENCES = {"a.flac": "one small coffee", "b.flac": "two large teas"}
 TEXTS = {"a.flac": "one small coffee", "b.flac": "two large tees"}
-"""One wrong word of six."""
+"""One wrong word in six."""
 
 
 def closed_load(concurrency: int) -> dict[str, Any]:
@@ -40,7 +44,7 @@ def closed_load(concurrency: int) -> dict[str, Any]:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """What benchmark.run leaves of one model."""
+    """What benchmark.run writes for one model."""
     folder = tmp_path / "results"
     write_json(
         folder / MODEL / "model.json",
@@ -80,8 +84,55 @@ def results(tmp_path: Path) -> Path:
     return folder
 
 
+def copy_model(results: Path, name: str, **changed: object) -> Path:
+    """The results of MODEL again under another name."""
+    shutil.copytree(results / MODEL, results / name)
+    model = json.loads((results / name / "model.json").read_text())
+    write_json(results / name / "model.json", {**model, "name": name, **changed})
+    closed = json.loads((results / name / DATASET / "closed.json").read_text())
+    write_json(results / name / DATASET / "closed.json", {**closed, "model": name})
+    return results / name
+
+
+def bench_load(concurrency: int, rtfx: float = 100.0) -> dict[str, Any]:
+    return {**closed_load(concurrency), "rtfx": rtfx}
+
+
+def write_bench(
+    file: Path, model: str, loads: list[dict[str, Any]], *, errors: int = 1, knee: str | None = None
+) -> Path:
+    """What bench.py writes with --json, as far as a report reads it."""
+    rate = errors / 6
+    figures = {
+        "model": model,
+        "started": "2026-01-01T00:00:00+00:00",
+        "manifest": "data/orders/manifest.jsonl",
+        "normalization": "basic",
+        "random_weights": False,
+        "precision": "fp32",
+        "server": "triton 2.51",
+        "machine": {"cores": 2, "processor": "a processor", "memory_bytes": 2**34, "system": "Linux"},
+        "versions": {"python": "3.11"},
+        "dataset": {"sha256": "0123456789", "utterances": 2, "audio_seconds": 5.0},
+        "utterances": 2,
+        "wer": rate,
+        "wer_interval": [0.0, rate],
+        "cer": rate,
+        "cer_interval": [0.0, rate],
+        "words": {"hits": 6 - errors, "substitutions": errors, "insertions": 0, "deletions": 0, "total": 6},
+        "loads": loads,
+        "saturation": None,
+        "knee": knee,
+        "changed_texts": [],
+        "failures": [],
+        "worst": [],
+    }
+    write_json(file, figures)
+    return file
+
+
 def run_without_onnx(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command where onnx, onnxruntime and PyTorch can't be imported."""
+    """Run the command where onnx, onnxruntime and PyTorch can't be imported."""
     absent = ["onnx", "onnxruntime", "torch", "nemo"]
     program = (
         f"import runpy, sys\nsys.modules.update(dict.fromkeys({absent}))\n"
@@ -100,6 +151,97 @@ def test_score_and_report_need_no_onnx(results: Path, tmp_path: Path) -> None:
     assert row["wer"] == pytest.approx(1 / 6) and row["words"]["substitutions"] == 1
     reported = run_without_onnx("report", results, "--out", tmp_path / "pages")
     assert (reported.returncode, reported.stderr) == (0, "")
-    assert "| coffee_ctc | EncDecCTCModel | trained | fp32 | 1.0 |" in (tmp_path / "pages" / "report.md").read_text()
+    text = (tmp_path / "pages" / "report.md").read_text()
+    assert "| coffee_ctc | EncDecCTCModel | trained | fp32 | 1.0 |" in text
+    assert "Measured on 1 January 2026 on 2 cores of a processor, 16 GiB of memory, Linux" in text
     assert "<script" not in (tmp_path / "pages" / "report.html").read_text()
     assert json.loads((results / "report.json").read_text())["served"][0]["model"] == MODEL
+
+
+def test_one_model_has_no_chart_that_compares(results: Path, tmp_path: Path) -> None:
+    assert run_without_onnx("score", results).returncode == 0
+    assert run_without_onnx("report", results, "--out", tmp_path, "--title", "Mine").returncode == 0
+    text = (tmp_path / "report.md").read_text()
+    assert text.startswith("# Mine\n")
+    assert re.findall(r'alt="([^"]*)"', text) == ["What happens under load?", "Where does the time go?"]
+
+
+def test_two_precisions_are_compared_in_one_sentence(results: Path, tmp_path: Path) -> None:
+    quantized = copy_model(results, f"{MODEL}_int8", precision="int8", onnx_bytes=2_000_000)
+    closed = json.loads((quantized / DATASET / "closed.json").read_text())
+    for load in closed["loads"]:
+        load["rtfx"] *= 1.25
+    write_json(quantized / DATASET / "closed.json", closed)
+    assert run_without_onnx("score", results).returncode == 0
+    assert run_without_onnx("report", results, "--out", tmp_path).returncode == 0
+    text = (tmp_path / "report.md").read_text().replace(NO_BREAK, " ")
+    assert text.startswith("# coffee_ctc and coffee_ctc_int8: speed and accuracy\n")
+    assert (
+        "- On orders, coffee_ctc_int8 is 1.25 times as fast as coffee_ctc, has the same WER (16.67 %) and takes 2.0 MB "
+        "instead of 5.0 MB.\n"
+    ) in text
+    assert "Vosk" not in text and "compared with others" not in text
+
+
+def test_speechloops_words_have_a_page_and_no_error_rate_in_the_report(results: Path, tmp_path: Path) -> None:
+    words = results / MODEL / WORDS
+    (results / MODEL / DATASET).rename(words)
+    closed = json.loads((words / "closed.json").read_text())
+    write_json(words / "closed.json", {**closed, "dataset_name": WORDS})
+    assert run_without_onnx("score", results).returncode == 0
+    assert run_without_onnx("report", results, "--out", tmp_path).returncode == 0
+    page = (tmp_path / "speechloop.md").read_text()
+    for engine in ENGINES:
+        assert f"| {engine.name} | {engine.version} | {engine.runs} | {100 * engine.mean_wer:.2f} | published |" in page
+    assert f"| {OURS} | {MODEL} | offline | 16.67 | measured here |" in page
+    report = (tmp_path / "report.md").read_text()
+    assert "WER" not in report and "Vosk" not in report
+
+
+def test_files_of_bench_become_a_report(tmp_path: Path) -> None:
+    mine = write_bench(tmp_path / "mine.json", "mine", [bench_load(1), bench_load(8)])
+    other = write_bench(tmp_path / "other.json", "other", [bench_load(8), bench_load(32)], errors=2)
+    done = run_without_onnx("report", mine, other, "--out", tmp_path / "pages")
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads((tmp_path / "pages" / "report.json").read_text())
+    assert [(row["model"], row["dataset"], row["concurrency"]) for row in report["models"]] == [
+        ("mine", "orders", 8),
+        ("other", "orders", 8),
+    ]
+    text = (tmp_path / "pages" / "report.md").read_text().replace(NO_BREAK, " ")
+    assert "with 8 concurrent requests" in text
+    assert "WER of 16.67 % instead of 33.33 %" in text or "WER of 33.33 % instead of 16.67 %" in text
+    assert "MB" not in text, "bench.py does not know the sizes of files"
+
+
+def test_two_files_of_one_model_are_told_apart(tmp_path: Path) -> None:
+    before = write_bench(tmp_path / "before.json", MODEL, [bench_load(8)])
+    after = write_bench(tmp_path / "after.json", MODEL, [bench_load(8, rtfx=200.0)])
+    assert run_without_onnx("report", before, after, "--out", tmp_path / "pages").returncode == 0
+    text = (tmp_path / "pages" / "report.md").read_text()
+    assert "coffee_ctc (after) is 2.00 times as fast as coffee_ctc (before)" in text
+
+
+def test_a_file_with_only_open_loops_becomes_a_report(tmp_path: Path) -> None:
+    rates = [{**bench_load(1), "load": {"rate": rate}, "name": f"{rate:g} per second"} for rate in (5.0, 10.0)]
+    file = write_bench(tmp_path / "open.json", MODEL, rates, knee="above 10 per second")
+    done = run_without_onnx("report", file, "--out", tmp_path / "pages")
+    assert (done.returncode, done.stderr) == (0, "")
+    text = (tmp_path / "pages" / "report.md").read_text()
+    assert "Outside the rates measured: coffee_ctc above 10 per second." in text
+    assert "RTFx and p95" not in text
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "no JSON"])
+def test_other_files_are_one_line(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(content)
+    done = run_without_onnx("report", file, "--out", tmp_path / "pages")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: {file}: not ")
+
+
+def test_a_folder_and_a_file_are_one_line(results: Path, tmp_path: Path) -> None:
+    file = write_bench(tmp_path / "mine.json", MODEL, [bench_load(8)])
+    done = run_without_onnx("report", results, file, "--out", tmp_path / "pages")
+    assert done.returncode == 2 and "give one folder of results, or only files" in done.stderr
