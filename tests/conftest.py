@@ -43,7 +43,7 @@ def triton(repository: Path) -> Iterator[Triton]:
     name = DEMO_CHECKPOINT.stem
     only = ["--model-control-mode=explicit", f"--load-model={name}", f"--load-model={Part.LOG_PROBS.of(name)}"]
     with running_server(repository, only) as server:
-        yield Triton(server.grpc, f"http://{server.metrics}/metrics", name)
+        yield Triton(server.grpc, f"http://{server.metrics}/metrics", name, server.http)
 
 
 @pytest.fixture(scope="session")

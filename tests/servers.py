@@ -13,8 +13,10 @@ class Triton:
         url: host:port of its gRPC endpoint.
         metrics: URL of its metrics.
         model: Name of the demo's recognizer.
+        http: host:port of its HTTP endpoint.
     """
 
     url: str
     metrics: str
     model: str
+    http: str
