@@ -1,4 +1,4 @@
-"""Addresses of servers: parsing, host names, ports that are not gRPC."""
+"""Addresses of servers: parsing, and looking up host names."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_the_systems_ca_certificates(
 ) -> None:
     refused = run_command("transcribe", spoken[0][0], "--url", secured, "--tls")
     assert_one_line(refused, secured, "certificate is not trusted", "--ca")
-    # As if our authority were one of the system's, by the variable that OpenSSL has for it.
+    # OpenSSL's environment variable adds our CA to the system's CA certificates.
     monkeypatch.setenv("SSL_CERT_FILE", str(ours / "ca.pem"))
     done = run_command("transcribe", spoken[0][0], "--url", secured, "--tls")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{text}\n", "")
