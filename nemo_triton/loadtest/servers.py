@@ -65,14 +65,14 @@ class Servers:
         """Whether a server still answers."""
         for endpoint in self._asked():
             with suppress(RecognizerError):
-                if await self.recognizer.ask(endpoint, single_call("is_server_live", {})):
+                if await self.recognizer.call(endpoint, single_call("is_server_live", {})):
                     return True
         return False
 
     async def version(self) -> str:
         """Name and version of the server, as it tells them; of each if several differ."""
         question = "get_server_metadata"
-        answers = [await self.recognizer.ask(endpoint, single_call(question, {})) for endpoint in self._asked()]
+        answers = [await self.recognizer.call(endpoint, single_call(question, {})) for endpoint in self._asked()]
         return ", ".join(sorted({f"{metadata.name} {metadata.version}" for metadata in answers}))
 
     async def share(self, *, region: str, key: str, byte_size: int) -> None:
@@ -91,12 +91,12 @@ class Servers:
             names = ", ".join(self.names)
             raise RecognizerError(f"shared memory is for one server, on this machine, and there are {names}; name one")
         arguments = {"name": region, "key": key, "byte_size": byte_size}
-        await self.recognizer.ask(first, single_call("register_system_shared_memory", arguments))
+        await self.recognizer.call(first, single_call("register_system_shared_memory", arguments))
 
     async def unshare(self, region: str) -> None:
         """Have the server forget a region."""
         call = single_call("unregister_system_shared_memory", {"name": region})
-        await self.recognizer.ask(self.recognizer.endpoints[0], call)
+        await self.recognizer.call(self.recognizer.endpoints[0], call)
 
     def _asked(self) -> list[Endpoint]:
         endpoints = self.recognizer.endpoints
@@ -118,7 +118,7 @@ class Servers:
         for endpoint in self._asked():
             period = UpPeriod(endpoint.name, endpoint.times_joined)
             try:
-                snapshots[period] = await self.recognizer.ask(endpoint, snapshot(models))
+                snapshots[period] = await self.recognizer.call(endpoint, snapshot(models))
             except RecognizerError as error:
                 errors.append(error)
         if not snapshots:
