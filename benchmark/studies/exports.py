@@ -17,7 +17,8 @@ from nemo_triton.errors import one_line
 FULL: PrecisionName = "fp32"
 """What the other precisions are compared with."""
 ANY_CHANGE = "1000%"
-"""The limit for random weights, which say nothing of what a precision costs a trained model."""
+"""The limit for random weights, which don't show what a precision costs a trained model. More words can change than
+there are."""
 
 
 def export_all(
