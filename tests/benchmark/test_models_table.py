@@ -86,7 +86,7 @@ def test_measures_a_model_and_goes_on_after_a_failure(run_module: RunModule, rep
     for exported in [*PRECISION_REPOSITORY.glob("coffee_ctc_int8*"), *repository.iterdir()]:
         if exported.is_dir():
             (folder.repository / exported.name).symlink_to(exported)
-    arguments = ("studies.models_table.run", "nothing", "coffee_ctc", "--folder", tmp_path)
+    arguments = ("studies.models_table.run", "nothing", "coffee_ctc", "--folder", tmp_path, "--rounds", 2)
     done = run_module(*arguments)
     assert done.returncode == 2
     assert f"error: nothing: no such architecture, and no checkpoint {folder.checkpoint('nothing')}" in done.stderr
@@ -94,8 +94,8 @@ def test_measures_a_model_and_goes_on_after_a_failure(run_module: RunModule, rep
 
     measured = json.loads(folder.result("coffee_ctc").read_text())
     assert measured["texts"] == {"compared": 16, "equal": 16}
-    assert len(measured["served_seconds"]) == len(measured["nemo"]["seconds_by_batch_size"]["16"]) == 5
-    assert len(measured["single_request_seconds"]) == 16 and len(measured["int8_seconds"]) == 3
+    assert len(measured["served_seconds"]) == len(measured["nemo"]["seconds_by_batch_size"]["16"]) == 2
+    assert len(measured["single_request_seconds"]) == 16 and len(measured["int8_seconds"]) == 2
     assert 1e8 < measured["memory"]["loaded_bytes"] <= measured["memory"]["peak_bytes"] < 1e10
     assert measured["onnx_bytes"]["int8"] < measured["onnx_bytes"]["fp32"]
     assert measured["random_weights"] is False and measured["nemo"]["version"].startswith("nemo_toolkit ")

@@ -59,7 +59,12 @@ SLOW_RTFX = 25.0
 """Below this throughput a model is slow."""
 
 
-def conditions(exports: Exports, speech: Speech) -> Json:
+def chosen_effort(rounds: int) -> Effort:
+    """The effort with that many rounds."""
+    return Effort(rounds=rounds, both_ways=rounds, int8_rounds=rounds, single_requests=REQUESTS)
+
+
+def conditions(exports: Exports, speech: Speech, rounds: int | None) -> Json:
     """What a result depends on; a result with other conditions is measured again."""
     return {
         "version": 1,
@@ -67,6 +72,7 @@ def conditions(exports: Exports, speech: Speech) -> Json:
         "int8": exports.int8.parity_id if exports.int8 else None,
         "speech": speech.digest,
         "requests": REQUESTS,
+        "rounds": rounds,
     }
 
 
@@ -77,7 +83,7 @@ def measure_model(
     speech: Speech,
     export_python: Path,
     *,
-    effort: Effort | None = None,
+    rounds: int | None = None,
     say: Say = lambda line: None,
 ) -> Json:
     """Measure one model.
@@ -88,7 +94,7 @@ def measure_model(
         checkpoint: the .nemo file, for NeMo.
         speech: the recordings.
         export_python: the Python that has NeMo.
-        effort: how often; None chooses by the model's speed.
+        rounds: passes by each system; None chooses by the model's speed.
         say: gets a line per step.
 
     Returns:
@@ -99,12 +105,12 @@ def measure_model(
         ServerUnavailableError: the server does not start.
     """
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    timed = _measure_speed(exports, repository, checkpoint, speech, export_python, effort, say)
+    timed = _measure_speed(exports, repository, checkpoint, speech, export_python, rounds, say)
     memory = measure_memory(exports.fp32, repository, speech)
     say(f"peak memory {memory['peak_bytes'] / 1e9:.2f} GB")
     int8 = exports.int8
     return {
-        "conditions": conditions(exports, speech),
+        "conditions": conditions(exports, speech, rounds),
         "name": exports.fp32.name,
         "nemo_class": exports.fp32.nemo_class,
         "random_weights": exports.fp32.random_weights,
@@ -127,7 +133,7 @@ def _measure_speed(
     checkpoint: Path,
     speech: Speech,
     export_python: Path,
-    effort: Effort | None,
+    rounds: int | None,
     say: Say,
 ) -> Json:
     """Measure throughput and latency; the server and NeMo take turns."""
@@ -144,7 +150,8 @@ def _measure_speed(
         fp32.measure(warm_up, REQUESTS)
         seconds = fp32.measure(warm_up, REQUESTS).seconds
         speed = speech.seconds * len(warm_up) / len(recordings) / seconds
-        effort = effort or (SLOW_EFFORT if speed < SLOW_RTFX else FULL_EFFORT)
+        by_speed = SLOW_EFFORT if speed < SLOW_RTFX else FULL_EFFORT
+        effort = chosen_effort(rounds) if rounds else by_speed
         single = fp32.measure(recordings[: effort.single_requests], 1).latencies
         say(f"single request p50 {1e3 * statistics.median(single):.0f} ms")
         for other in others:

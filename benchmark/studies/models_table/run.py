@@ -37,14 +37,22 @@ from verification.full_size.architectures import ARCHITECTURES
     help="Manifest of speech that the recordings are cut from; the demo's speech by default.",
 )
 @click.option("--export-python", type=click.Path(path_type=Path), default=EXPORT_PYTHON, help="The Python with NeMo.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    help="Passes over the recordings by the server, NeMo and int8. By default 5 by server and NeMo and 3 by int8, and "
+    "fewer for slow models.",
+)
 @click.option("--export-only", is_flag=True, help="Make checkpoints and exports, and measure nothing.")
-def main(names: tuple[str, ...], folder: Path, speech: Path, export_python: Path, export_only: bool) -> int:
+def main(
+    names: tuple[str, ...], folder: Path, speech: Path, export_python: Path, rounds: int | None, export_only: bool
+) -> int:
     place = Folder(folder)
     cut = cut_recordings(speech, place.speech, count=REQUESTS, seconds=SECONDS)
     code = exit_codes.EXIT_OK
     for name in names or smallest_first():
         try:
-            exported_or_measured(name, place, cut, export_python, export_only)
+            process(name, place, cut, export_python, rounds, export_only)
         except (ClientError, NotRun, OSError) as error:
             click.echo(f"error: {name}: {one_line(error)}", err=True)
             code = exit_codes.EXIT_PROBLEM
@@ -56,7 +64,9 @@ def smallest_first() -> list[str]:
     return sorted((model.name for model in PUBLISHED), key=lambda name: ARCHITECTURES[name].parameters)
 
 
-def exported_or_measured(name: str, folder: Folder, speech: Speech, export_python: Path, export_only: bool) -> None:
+def process(
+    name: str, folder: Folder, speech: Speech, export_python: Path, rounds: int | None, export_only: bool
+) -> None:
     """Export one model and measure it, unless there is a complete result.
 
     Raises:
@@ -71,12 +81,13 @@ def exported_or_measured(name: str, folder: Folder, speech: Speech, export_pytho
     result = folder.result(name)
     if export_only:
         say("is exported")
-    elif is_measured(result, conditions(exports, speech)):
+    elif is_measured(result, conditions(exports, speech, rounds)):
         say("is measured already")
     else:
         started = time.monotonic()
         checkpoint = folder.checkpoint(name)
-        write_json(result, measure_model(exports, folder.repository, checkpoint, speech, export_python, say=say))
+        measured = measure_model(exports, folder.repository, checkpoint, speech, export_python, rounds=rounds, say=say)
+        write_json(result, measured)
         say(f"measured in {time.monotonic() - started:.0f} s")
 
 
