@@ -14,12 +14,13 @@ from benchmark_results import RunModule
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, PRECISION_REPOSITORY
 
 from benchmark.baselines.system import Measured
-from benchmark.studies.models_table.choice import Candidate, candidates, pareto_front
+from benchmark.studies.models_table.choice import Candidate, balanced, candidates, pareto_front
 from benchmark.studies.models_table.exports import Folder
 from benchmark.studies.models_table.labels import Box, Point, place_labels
 from benchmark.studies.models_table.measure import Passes
 from benchmark.studies.models_table.page import BEGIN, END, page, replace_table, short_table
 from benchmark.studies.models_table.rows import all_rows
+from benchmark.studies.models_table.run import smallest_first
 from benchmark.studies.models_table.speech import cut, cut_recordings
 from export_scripts.checkpoints.catalogue import CATALOGUE, PUBLISHED, Model
 from verification.full_size.architectures import ARCHITECTURES, LATER
@@ -165,8 +166,11 @@ def test_models_of_one_architecture_share_a_measurement(tmp_path: Path) -> None:
     twin = by_name["stt_en_contextnet_512_mls"]
     assert twin["measured_as"] == "stt_en_contextnet_512"
     assert by_name["stt_en_citrinet_256"]["measured"] is None
-    sentence = "`stt_en_contextnet_512_mls` has the architecture of `stt_en_contextnet_512` and shows its measurement."
-    assert sentence in " ".join(page(table).split())
+    assert "- `stt_en_contextnet_512_mls` as `stt_en_contextnet_512`\n" in page(table)
+    measured = smallest_first()
+    assert len(measured) == 18 and measured[-1] == "stt_en_jasper10x5dr"
+    complete = all_rows(write_results(tmp_path, *measured))["models"]
+    assert all(row["measured"] for row in complete) and len(complete) == 22
 
 
 @pytest.mark.fast
@@ -184,7 +188,7 @@ def test_the_command_writes_all_files(run_module: RunModule, complete: Folder, t
     arguments = ("studies.models_table.write", "--folder", complete.root, "--docs", tmp_path, "--readme", readme)
     done = run_module(*arguments)
     assert (done.returncode, readme.read_text()) == (0, "no markers\n")
-    assert f"{readme}: has no markers for the table of models; left as it is\n" in done.stderr
+    assert f"{readme}: has no markers for the table of models; not changed\n" in done.stderr
     assert "22 of 22 models measured" in done.stderr
     assert len(json.loads((tmp_path / "models.json").read_text())["models"]) == len(CATALOGUE)
 
@@ -211,7 +215,11 @@ def test_the_front_has_the_models_that_no_other_beats() -> None:
     model = Candidate("a", "citrinet", speed=10.0, error=5.0, parameters=1, on_dev=False)
     faster = replace(model, name="b", speed=20.0, error=6.0)
     beaten = replace(model, name="c", speed=9.0)
-    assert [model.name for model in pareto_front([beaten, model, faster])] == ["b", "a"]
+    front = pareto_front([beaten, model, faster])
+    assert [model.name for model in front] == ["b", "a"]
+    middle = replace(model, name="d", speed=15.0, error=5.1)
+    assert balanced([front[0], middle, front[1]]) is middle
+    assert balanced([model]) is model
 
 
 @pytest.mark.fast

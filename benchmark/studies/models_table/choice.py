@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,3 +87,15 @@ def pareto_front(models: Sequence[Candidate]) -> list[Candidate]:
         if not front or model.error < front[-1].error:
             front.append(model)
     return front
+
+
+def balanced(front: Sequence[Candidate]) -> Candidate:
+    """The model of a Pareto front that is furthest from the line between its ends, on the axes of the chart."""
+    fastest, best = front[0], front[-1]
+    width, height = math.log(fastest.speed / best.speed), fastest.error - best.error
+
+    def gain(model: Candidate) -> float:
+        share = math.log(model.speed / best.speed) / width if width else 0.0
+        return share - ((model.error - best.error) / height if height else 0.0)
+
+    return max(front, key=gain)

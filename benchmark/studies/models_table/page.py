@@ -1,4 +1,4 @@
-"""docs/models.md and the short table of README.md, written from the rows alone."""
+"""docs/models.md and the short table of README.md, written from the rows only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmark.studies.models_table import columns
-from benchmark.studies.models_table.choice import candidates, other_rate, pareto_front
+from benchmark.studies.models_table.choice import balanced, candidates, other_rate, pareto_front
 from benchmark.studies.models_table.columns import NOT_MEASURED
 from benchmark.studies.models_table.text_table import Column, table_lines
 from export_scripts.checkpoints.catalogue import SCORES
@@ -19,6 +19,7 @@ REFUSED = (
     ("hybrid", "parakeet-tdt_ctc-110m", "convert it to CTC with NeMo's convert_nemo_asr_hybrid_to_ctc.py (not tried)"),
     ("over 2 GiB in fp32", "parakeet-ctc-0.6b, parakeet-rnnt-0.6b", "take a smaller model"),
 )
+SHARED = "Models of one architecture share one measurement, because their files here are the same:"
 LINE = 118
 """Characters of a line of prose."""
 
@@ -44,7 +45,7 @@ def page(table: Json) -> str:
         "",
         "Down and to the right is better. The dashed line connects the models that no other beats in both word error "
         "rate and speed (the Pareto front). A circle's area is the number of parameters. "
-        "CTC and RNNT are the two Conformers; \N{GREEK SMALL LETTER GAMMA} stands in names as `_gamma_0_25`. "
+        "CTC and RNNT are the two Conformers; \N{GREEK SMALL LETTER GAMMA} is `_gamma_0_25` in the name. "
         "An asterisk marks a word error rate on dev-other; the others are on test-other.",
         "",
         *_front(table),
@@ -162,12 +163,21 @@ def _picture() -> list[str]:
 
 def _front(table: Json) -> list[str]:
     """The models of the front, the most accurate first."""
-    names = [model.name for model in reversed(pareto_front(candidates(table["models"])))]
+    front = pareto_front(candidates(table["models"]))
     by_name = {row["name"]: row for row in table["models"]}
-    if not names:
+    if not front:
         return [f"No model is measured; see `{table['command']}`."]
-    heading = "The front, most accurate first:"
-    return [heading, "", *table_lines(columns.SHORT, [by_name[name] for name in names])]
+    chosen = {"Most accurate": front[-1], "Balanced": balanced(front), "Fastest": front[0]}
+    return [
+        *(
+            f"- **{title}**: `{model.name}`, WER {model.error} % at {model.speed:.0f} times real time."
+            for title, model in chosen.items()
+        ),
+        "",
+        "All models of the line, most accurate first:",
+        "",
+        *table_lines(columns.SHORT, [by_name[model.name] for model in reversed(front)]),
+    ]
 
 
 def _column_notes(table: Json) -> list[str]:
@@ -191,9 +201,7 @@ def _column_notes(table: Json) -> list[str]:
         ("weights", "NVIDIA publishes the weights of all 22; random weights of the same size were measured here"),
     )
     shared = [row for row in table["models"] if row["measured_as"] not in (None, row["name"])]
-    sharing = [
-        f"`{row['name']}` has the architecture of `{row['measured_as']}` and shows its measurement." for row in shared
-    ]
+    sharing = [f"- `{row['name']}` as `{row['measured_as']}`" for row in shared]
     return [
         "## Columns",
         "",
@@ -203,7 +211,11 @@ def _column_notes(table: Json) -> list[str]:
         "",
         f"The recordings are {requests} different ones of {seconds:g} s, cut from the speech `"
         f"{speech.strip('`')}`. Random weights write random words: a transducer's speed depends a little on how many.",
-        *(["", *sharing] if sharing else []),
+        *(
+            ["", "Models of one architecture share one measurement, because their files here are the same:", ""]
+            * bool(sharing)
+        ),
+        *sharing,
         "",
         "Versions: " + "; ".join(_versions(versions) for versions in table["versions"]) + ".",
     ]

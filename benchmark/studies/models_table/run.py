@@ -2,9 +2,10 @@
 
     python -m benchmark.studies.models_table.run stt_en_citrinet_256 --folder build/models_table
 
-Without NAME, all models that NVIDIA published. Makes the checkpoints (architectures at full size with random weights)
-and the exports in fp32 and int8 that the folder does not have. A model that was measured under the same conditions is
-skipped. If a model fails, one line says why and the others are still measured. Run it in the serving environment.
+Without NAME, all models that NVIDIA published, one per architecture. Makes the checkpoints (architectures at full size
+with random weights) and the exports in fp32 and int8 that the folder does not have. A model that was measured under the
+same conditions is skipped. If a model fails, one line says why and the others are still measured. Run it in the serving
+environment.
 """
 
 from __future__ import annotations
@@ -60,8 +61,13 @@ def main(
 
 
 def smallest_first() -> list[str]:
-    """The published models by number of parameters."""
-    return sorted((model.name for model in PUBLISHED), key=lambda name: ARCHITECTURES[name].parameters)
+    """The published models by number of parameters, one per architecture: models that share one also share files."""
+    names = sorted((model.name for model in PUBLISHED), key=lambda name: ARCHITECTURES[name].parameters)
+    return [
+        name
+        for number, name in enumerate(names)
+        if all(ARCHITECTURES[name] != ARCHITECTURES[other] for other in names[:number])
+    ]
 
 
 def process(

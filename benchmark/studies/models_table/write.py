@@ -34,7 +34,7 @@ def main(folder: Path, docs: Path, readme: Path) -> int:
         write_text(docs / f"models_{theme.name}.svg", draw(points, processor_text(table), theme))
     text = replace_table(readme.read_text(encoding="utf-8"), short_table(table))
     if text is None:
-        click.echo(f"{readme}: has no markers for the table of models; left as it is", err=True)
+        click.echo(f"{readme}: has no markers for the table of models; not changed", err=True)
     else:
         write_text(readme, text)
     measured = sum(row["measured"] is not None for row in table["models"])
