@@ -48,6 +48,8 @@ GPU_PACKED ?= stt_en_conformer_ctc_small stt_en_conformer_ctc_large stt_en_citri
 VERIFY = $(SERVE)/python -m verification.full_size.verify --manifest $(MANIFEST) \
 	--export-python $(EXPORT)/python --serve-python $(SERVE)/python
 
+MODELS_TABLE := build/models_table
+
 REPORT := build/report
 REPORT_RESULTS := $(REPORT)/results
 SPEECH := ../shared/speech
@@ -73,7 +75,7 @@ PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvid
 
 # Concurrent measurements would disturb each other.
 .NOTPARALLEL:
-.PHONY: report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack benchmark-batching benchmark-gpu benchmark-precision gpu-pack verify-full verify-all clean
+.PHONY: models-table report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack benchmark-batching benchmark-gpu benchmark-precision gpu-pack verify-full verify-all clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21
@@ -141,6 +143,11 @@ verify-full: install ## compare five full-size models with NeMo as served, rando
 
 verify-all: install ## the same for all 22, into docs/full_size.md; 1 hour
 	$(VERIFY) --all --clean --recordings 16 --at-once 8 --folder build/full_size --out docs/full_size.md
+
+models-table: install ## measure all 22 models, into docs/models.md and README; two hours, resumable
+	code=0; $(SERVE)/python -m benchmark.studies.models_table.run --folder $(MODELS_TABLE) --speech $(MANIFEST) \
+		--export-python $(EXPORT)/python || code=$$?; \
+		$(SERVE)/python -m benchmark.studies.models_table.write --folder $(MODELS_TABLE) && exit $$code
 
 attack: install $(TEST_REPOSITORY)/.exported ## send 10,000 valid and invalid requests, into docs/attack.md; some minutes
 	$(SERVE)/python -m verification.attack.attack $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY) \

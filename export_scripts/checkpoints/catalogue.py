@@ -16,7 +16,7 @@ from typing import Literal
 from export_scripts.checkpoints.names import model_name
 
 Family = Literal["quartznet", "jasper", "citrinet", "conformer_ctc", "contextnet", "conformer_transducer"]
-TestSet = Literal["dev-clean/other", "test-clean/other", "MLS test-other"]
+TestSet = Literal["dev-clean/other", "test-clean/other", "test-other"]
 
 NEMO_CLASSES: dict[Family, str] = {
     "quartznet": "EncDecCTCModel",
@@ -28,6 +28,16 @@ NEMO_CLASSES: dict[Family, str] = {
 }
 FRONT_ENDS: dict[Family, str] = {
     family: "64 mel, 20 ms" if family in ("quartznet", "jasper") else "80 mel, 25 ms" for family in NEMO_CLASSES
+}
+SCORES = "NeMo docs/source/asr/data/scores/en"
+"""The folder of published word error rates, a CSV file per architecture."""
+_SCORE_FILES: dict[Family, str] = {
+    "quartznet": "quartznet15x5_en.csv",
+    "jasper": "jasper10x5dr_en.csv",
+    "citrinet": "citrinet_en.csv",
+    "conformer_ctc": "conformer_en.csv",
+    "contextnet": "contextnet_en.csv",
+    "conformer_transducer": "conformer_en.csv",
 }
 CC_BY = "CC-BY-4.0"
 UNREAD = "see its NGC page"
@@ -45,6 +55,7 @@ class Model:
         word_error_rates: percent, one for each part of `measured_on`
         measured_on: test set of the word error rates
         licence: from the model's page at Hugging Face, if it has one
+        source: where the word error rates are published; empty for NeMo's documentation
     """
 
     name: str
@@ -53,10 +64,16 @@ class Model:
     word_error_rates: tuple[float, ...]
     measured_on: TestSet = "test-clean/other"
     licence: str = UNREAD
+    source: str = ""
 
     @property
     def megabytes(self) -> float:
         return 4 * self.parameters
+
+    @property
+    def rates_source(self) -> str:
+        """Where the word error rates are published."""
+        return self.source or f"{SCORES}/{_SCORE_FILES[self.family]}"
 
     @property
     def served_as(self) -> str:
@@ -81,9 +98,9 @@ PUBLISHED: tuple[Model, ...] = (
     Model("stt_en_conformer_ctc_large_ls", "conformer_ctc", 121.5, (2.7, 6.0)),
     Model("stt_en_contextnet_512", "contextnet", 40.8, (2.2, 5.0)),
     Model("stt_en_contextnet_1024", "contextnet", 144.9, (1.9, 4.0)),
-    Model("stt_en_contextnet_256_mls", "contextnet", 14.5, (9.2,), "MLS test-other"),
-    Model("stt_en_contextnet_512_mls", "contextnet", 40.8, (5.2,), "MLS test-other"),
-    Model("stt_en_contextnet_1024_mls", "contextnet", 144.9, (4.2,), "MLS test-other"),
+    Model("stt_en_contextnet_256_mls", "contextnet", 14.5, (9.2,), "test-other"),
+    Model("stt_en_contextnet_512_mls", "contextnet", 40.8, (5.2,), "test-other"),
+    Model("stt_en_contextnet_1024_mls", "contextnet", 144.9, (4.2,), "test-other"),
     Model("stt_en_conformer_transducer_small", "conformer_transducer", 14.6, (2.5, 6.6)),
     Model("stt_en_conformer_transducer_medium", "conformer_transducer", 32.5, (2.1, 4.7)),
     Model("stt_en_conformer_transducer_large", "conformer_transducer", 120.4, (1.7, 3.7), licence=CC_BY),

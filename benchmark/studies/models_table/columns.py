@@ -1,0 +1,156 @@
+"""The columns of the tables of models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmark.core.tables import MB
+from benchmark.studies.models_table.choice import FAMILY_TITLES
+from benchmark.studies.models_table.text_table import Column
+from export_scripts.checkpoints.catalogue import SCORES
+
+Json = dict[str, Any]
+
+NOT_MEASURED = "not measured yet"
+NONE = ""
+GB = 1e9
+
+
+def number(value: float) -> str:
+    """The value with three digits at most, so that slow models keep one behind the point."""
+    return f"{value:.1f}" if value < 20 else f"{value:.0f}"
+
+
+def middle(values: Json | None) -> str:
+    """The median."""
+    return number(values["median"]) if values else NONE
+
+
+def middle_and_range(values: Json | None) -> str:
+    """The median with the lowest and the highest."""
+    if not values:
+        return NONE
+    return f"{number(values['median'])} ({number(values['lowest'])} to {number(values['highest'])})"
+
+
+def megabytes(size: float | None) -> str:
+    """Megabytes of 10^6 bytes."""
+    return NONE if size is None else number(size / MB)
+
+
+def parameters(row: Json) -> str:
+    """Millions of parameters: counted, or published where nothing was counted."""
+    millions = row["parameters"] / 1e6 if row["parameters"] else row["published"]["parameters_millions"]
+    return f"{millions:.1f}"
+
+
+def onnx_megabytes(row: Json, precision: str) -> str:
+    """Megabytes of all stages."""
+    if not row["measured"]:
+        return NONE
+    size = row["onnx_bytes"][precision]
+    return "refused" if size is None else megabytes(size)
+
+
+def error_rates(row: Json) -> str:
+    """Both published word error rates, with a mark for their sets."""
+    rates = row["published"]["wer_percent"]
+    text = " / ".join(map(str, rates.values()))
+    return f"other {text}" if len(rates) == 1 else text + r" \*" * ("dev-other" in rates)
+
+
+def test_set(row: Json) -> str:
+    """The LibriSpeech sets of the published word error rates."""
+    first, *others = row["published"]["wer_percent"]
+    return "/".join([first, *(name.partition("-")[2] for name in others)])
+
+
+def measured(row: Json, key: str) -> Any:
+    """A measured value; None if nothing was measured."""
+    return row["measured"][key] if row["measured"] else None
+
+
+def milliseconds(row: Json) -> str:
+    """The median latency of a single request."""
+    value = measured(row, "single_request_p50_ms")
+    return NONE if value is None else f"{value:.0f}"
+
+
+def gigabytes(row: Json) -> str:
+    """The peak memory of the server."""
+    value = measured(row, "memory_peak_bytes")
+    return NONE if value is None else f"{value / GB:.2f}"
+
+
+def nemo_way(row: Json) -> str:
+    """How many recordings NeMo takes in a batch."""
+    value = measured(row, "nemo_batch_size")
+    return NONE if value is None else str(value)
+
+
+def equal_texts(row: Json) -> str:
+    """Recordings with NeMo's text in every round."""
+    texts = measured(row, "texts")
+    return f"{texts['equal']}/{texts['compared']}" if texts else NONE
+
+
+def weights(row: Json) -> str:
+    """Whether the weights are published, and what was measured."""
+    if row["measured"] is None:
+        return NOT_MEASURED
+    published = "published" if row["published"]["by"] else "not by NVIDIA"
+    return f"{published}; {'random' if 'random' in row['status'] else 'the same'} here"
+
+
+NAME = Column("model", lambda row: f"`{row['name']}`", is_number=False)
+PARAMETERS = Column("params M", parameters)
+SPEED = Column(
+    "RTFx",
+    lambda row: middle(measured(row, "served_rtfx")) if row["measured"] else NOT_MEASURED,
+)
+LATENCY = Column("p50 ms", milliseconds)
+MEMORY = Column("memory GB", gigabytes)
+
+SHORT = (
+    NAME,
+    PARAMETERS,
+    Column(
+        "ONNX MB fp32 / int8",
+        lambda row: f"{onnx_megabytes(row, 'fp32')} / {onnx_megabytes(row, 'int8')}" if row["measured"] else NONE,
+    ),
+    Column("WER %", error_rates),
+    SPEED,
+    LATENCY,
+    MEMORY,
+)
+QUALITY = (
+    NAME,
+    Column("WER %", lambda row: " / ".join(map(str, row["published"]["wer_percent"].values()))),
+    Column("LibriSpeech set", test_set, is_number=False),
+    Column("source", lambda row: row["published"]["source"].removeprefix(f"{SCORES}/"), is_number=False),
+    Column("licence", lambda row: row["licence"], is_number=False),
+)
+FILES = (
+    NAME,
+    Column("family", lambda row: FAMILY_TITLES.get(row["family"], row["family"]), is_number=False),
+    Column("NeMo class", lambda row: row["nemo_class"], is_number=False),
+    PARAMETERS,
+    Column(".nemo MB", lambda row: megabytes(row["checkpoint_bytes"]) if row["measured"] else NONE),
+    Column("ONNX fp32", lambda row: onnx_megabytes(row, "fp32")),
+    Column("int8", lambda row: onnx_megabytes(row, "int8")),
+    Column("weights", weights, is_number=False),
+)
+MEASURED = (
+    NAME,
+    Column(
+        "RTFx",
+        lambda row: middle_and_range(measured(row, "served_rtfx")) if row["measured"] else NOT_MEASURED,
+    ),
+    Column("int8", lambda row: middle(measured(row, "int8_rtfx"))),
+    Column("NeMo", lambda row: middle(measured(row, "nemo_rtfx"))),
+    Column("batch", nemo_way),
+    Column("x NeMo", lambda row: middle_and_range(measured(row, "times_nemo"))),
+    LATENCY,
+    Column("GB", gigabytes),
+    Column("texts", equal_texts),
+)

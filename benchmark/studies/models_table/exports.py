@@ -1,0 +1,102 @@
+"""A checkpoint with random weights and its exports in fp32 and int8, made where they are missing."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from benchmark.core.models import Model
+from benchmark.studies.exports import FULL, export_all
+from export_scripts.precision.choice import PrecisionName
+from nemo_triton.errors import ClientError, one_line
+from verification.full_size.architectures import ARCHITECTURES, LATER
+from verification.full_size.model_parts import ZERO_EDGES
+
+INT8: PrecisionName = "int8"
+
+
+class CheckpointError(ClientError):
+    """A checkpoint can't be made."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The working folder: checkpoints, the model repository, speech and results."""
+
+    root: Path
+
+    @property
+    def repository(self) -> Path:
+        """The model repository of all exports."""
+        return self.root / "repository"
+
+    @property
+    def speech(self) -> Path:
+        """The folder of the recordings."""
+        return self.root / "speech"
+
+    def checkpoint(self, name: str) -> Path:
+        """The .nemo file of a model."""
+        return self.root / "checkpoints" / f"{name}.nemo"
+
+    def result(self, name: str) -> Path:
+        """The JSON file of a model's measurement."""
+        return self.root / "results" / f"{name}.json"
+
+
+@dataclass(frozen=True)
+class Exports:
+    """One model's exports.
+
+    Attributes:
+        fp32: The export with default options.
+        int8: The same in int8; None if the export refuses it.
+        refusal: Why there is no int8 export; empty if there is one.
+    """
+
+    fp32: Model
+    int8: Model | None
+    refusal: str = ""
+
+
+def make_exports(name: str, folder: Folder, export_python: Path) -> Exports:
+    """Write the checkpoint and its exports, those that are missing.
+
+    Args:
+        name: of an architecture; with a checkpoint in the folder, any name.
+        folder: where they are written.
+        export_python: the Python that has NeMo.
+
+    Raises:
+        CheckpointError: the checkpoint can't be made.
+        RepositoryError: it can't be exported in fp32.
+    """
+    checkpoint = folder.checkpoint(name)
+    if not checkpoint.exists():
+        make_checkpoint(name, checkpoint, export_python)
+    models, refused = export_all(checkpoint, folder.repository, export_python, precisions=(FULL, INT8))
+    return Exports(models[FULL], models.get(INT8), refused.get(INT8, ""))
+
+
+def make_checkpoint(name: str, checkpoint: Path, export_python: Path) -> None:
+    """Write a checkpoint with random weights, of the NeMo release that is installed.
+
+    Raises:
+        CheckpointError: with the last line that the program printed.
+    """
+    if name not in ARCHITECTURES | LATER:
+        raise CheckpointError(f"no such architecture, and no checkpoint {checkpoint}; see export.py --list for names")
+    click.echo(f"{name}: makes a checkpoint with random weights", err=True)
+    # With this release's front end NeMo reads the checkpoint with its own.
+    program = [str(export_python), "-m", "verification.full_size.make_checkpoint", name]
+    command = [*program, "--nemo-version", ZERO_EDGES, "--out", str(checkpoint)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        raise CheckpointError(f"{export_python}: {error.strerror}; make this environment with make install") from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise CheckpointError(f"no checkpoint: {one_line(lines[-1])}")

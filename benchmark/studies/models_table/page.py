@@ -1,0 +1,273 @@
+"""docs/models.md and the short table of README.md, written from the rows only."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from benchmark.studies.models_table import columns
+from benchmark.studies.models_table.choice import balanced, candidates, other_rate, pareto_front
+from benchmark.studies.models_table.columns import NOT_MEASURED
+from benchmark.studies.models_table.text_table import Column, table_lines
+from export_scripts.checkpoints.catalogue import SCORES
+
+BEGIN, END = "<!-- models-table:begin -->", "<!-- models-table:end -->"
+ALT = "Published word error rate against measured speed, a circle per model"
+REFUSED = (
+    ("TDT decoder", "parakeet-tdt-0.6b-v2", "take a model with a CTC or RNNT decoder"),
+    ("hybrid", "parakeet-tdt_ctc-110m", "convert it to CTC with NeMo's convert_nemo_asr_hybrid_to_ctc.py (not tried)"),
+    ("over 2 GiB in fp32", "parakeet-ctc-0.6b, parakeet-rnnt-0.6b", "take a smaller model"),
+)
+SHARED = "Models of one architecture share one measurement, because their files here are the same:"
+LINE = 118
+"""Characters of a line of prose."""
+
+Json = dict[str, Any]
+
+
+def page(table: Json) -> str:
+    """The page about all models."""
+    rows = best_first(table["models"])
+    lines = [
+        "# Which model should I take?",
+        "",
+        "```sh",
+        table["command"],
+        "```",
+        "",
+        "The command measures every model and writes this page, its charts, [models.json](models.json) and the short "
+        "table in README. It resumes after an interruption.",
+        "",
+        "## How to choose",
+        "",
+        *_picture(),
+        "",
+        "Down and to the right is better. The dashed line connects the models that no other beats in both word error "
+        "rate and speed (the Pareto front). A circle's area is the number of parameters. "
+        "CTC and RNNT are the two Conformers; \N{GREEK SMALL LETTER GAMMA} is `_gamma_0_25` in the name. "
+        "An asterisk marks a word error rate on dev-other; the others are on test-other.",
+        "",
+        *_front(table),
+        "",
+        "- **Speech other than audiobooks**: leave out `_ls` and `_mls`, which were trained on audiobooks only.",
+        "- **A CPU**: try int8, then measure the word error rate on your own recordings.",
+        "- **Word or token times, punctuation**: every model returns a time per token; none of the 22 writes "
+        "punctuation.",
+        "",
+        "## Quality and licence",
+        "",
+        "Best word error rate first.",
+        "",
+        *table_lines(columns.QUALITY, rows),
+        "",
+        "## Files",
+        "",
+        *table_lines(columns.FILES, by_family(table["models"])),
+        "",
+        "## Speed and memory",
+        "",
+        "Fastest first.",
+        "",
+        *table_lines(columns.MEASURED, fastest_first(table["models"])),
+        "",
+        conditions(table),
+        "",
+        *_column_notes(table),
+        "",
+        *_sources(),
+        "",
+        *_later(table),
+    ]
+    return wrapped(lines) + "\n"
+
+
+def wrapped(lines: Iterable[str]) -> str:
+    """The text of a page, with long lines of prose broken."""
+    return "\n".join(line if line.startswith(("|", "<", "  ")) else fill(line) for line in lines)
+
+
+def fill(line: str) -> str:
+    """One paragraph or list entry, broken into lines."""
+    indent = "  " if line.startswith("- ") else ""
+    return textwrap.fill(line, LINE, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def short_table(table: Json) -> str:
+    """README's table, with a note of what was measured."""
+    note = (
+        "WER: published by NVIDIA on LibriSpeech test-clean / test-other (\\*: dev-clean / dev-other). "
+        "RTFx: seconds of audio per second, 16 concurrent requests of 10 s. p50: latency of a single 10 s request. "
+        f"Memory: peak of the server. {conditions(table)}"
+    )
+    return wrapped([*table_lines(columns.SHORT, best_first(table["models"])), "", note])
+
+
+def replace_table(readme: str, table: str) -> str | None:
+    """The text of README with another table between its markers; None if it has none."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{begin}\n{table}\n{end}{after}" if begin and end else None
+
+
+def best_first(rows: Iterable[Json]) -> list[Json]:
+    """Rows by published word error rate."""
+    return sorted(rows, key=lambda row: (other_rate(row) is None, other_rate(row) or 0))
+
+
+def by_family(rows: Iterable[Json]) -> list[Json]:
+    """Rows by family, the smallest model first."""
+    return sorted(rows, key=lambda row: (row["family"], row["published"]["parameters_millions"]))
+
+
+def fastest_first(rows: Iterable[Json]) -> list[Json]:
+    """Rows by speed; those without at the end."""
+    return sorted(rows, key=lambda row: -row["measured"]["served_rtfx"]["median"] if row["measured"] else 0)
+
+
+def conditions(table: Json) -> str:
+    """What speed and memory are of, and the machine."""
+    machines = "; ".join(machine_text(machine) for machine in table["machines"])
+    return (
+        "Speed and memory are of the architecture at full size with random weights, in fp32, "
+        f"on {machines or 'no machine yet'}{_date(table)}."
+    )
+
+
+def machine_text(machine: Json) -> str:
+    """The machine in a few words."""
+    memory = machine["memory_bytes"] / 2**30
+    return f"{machine['cores']} cores of {machine['processor']} with {memory:.0f} GiB"
+
+
+def processor_text(table: Json) -> str:
+    """The processors in a few words, for a chart's axis."""
+    return ", ".join(
+        dict.fromkeys(f"{machine['cores']} cores of {machine['processor']}" for machine in table["machines"])
+    )
+
+
+def _date(table: Json) -> str:
+    dates = list(dict.fromkeys(str(table[key])[:10] for key in ("measured_from", "measured_to") if table[key]))
+    return f" ({' to '.join(dates)})" if dates else ""
+
+
+def _picture() -> list[str]:
+    return [
+        "<picture>",
+        '  <source media="(prefers-color-scheme: dark)" srcset="models_dark.svg">',
+        f'  <img alt="{ALT}" src="models_light.svg">',
+        "</picture>",
+    ]
+
+
+def _front(table: Json) -> list[str]:
+    """The models of the front, the most accurate first."""
+    front = pareto_front(candidates(table["models"]))
+    by_name = {row["name"]: row for row in table["models"]}
+    if not front:
+        return [f"No model is measured; see `{table['command']}`."]
+    chosen = {"Most accurate": front[-1], "Balanced": balanced(front), "Fastest": front[0]}
+    return [
+        *(
+            f"- **{title}**: `{model.name}`, WER {model.error} % at {model.speed:.0f} times real time."
+            for title, model in chosen.items()
+        ),
+        "",
+        "All models of the line, most accurate first:",
+        "",
+        *table_lines(columns.SHORT, [by_name[model.name] for model in reversed(front)]),
+    ]
+
+
+def _column_notes(table: Json) -> list[str]:
+    load = table["load"]
+    seconds, requests = load["seconds_per_recording"], load["concurrency"]
+    speech = ", ".join(f"`{speech['name']}`" for speech in table["speech"])
+    notes = (
+        ("RTFx", f"seconds of audio per second, served; {requests} concurrent requests of {seconds:g} s, closed loop"),
+        ("int8", "the same of the int8 export; at most three rounds"),
+        ("NeMo", "RTFx of NeMo's `transcribe()` of the same recordings, in rounds that alternate with the server's"),
+        ("batch", f"recordings per batch that NeMo gets: 1 or {requests}, whichever was faster"),
+        ("x NeMo", "how many times as fast the server is, taken round by round"),
+        ("p50 ms", f"median latency of a single {seconds:g} s request with nothing else in flight"),
+        (
+            "GB",
+            f"peak memory of the server with {requests} concurrent requests, in a pass without timing: "
+            + "; ".join(table["memory_measure"]),
+        ),
+        ("texts", "recordings whose served text is NeMo's in every round"),
+        (".nemo MB, ONNX", "megabytes of 10^6 bytes; ONNX: all stages, those that models share included"),
+        ("weights", "NVIDIA publishes the weights of all 22; random weights of the same size were measured here"),
+    )
+    shared = [row for row in table["models"] if row["measured_as"] not in (None, row["name"])]
+    sharing = [f"- `{row['name']}` as `{row['measured_as']}`" for row in shared]
+    return [
+        "## Columns",
+        "",
+        "Ranges are the lowest and the highest of the rounds, around the median.",
+        "",
+        *(f"- **{name}**: {meaning}." for name, meaning in notes),
+        "",
+        f"The recordings are {requests} different ones of {seconds:g} s, cut from the speech `"
+        f"{speech.strip('`')}`. Random weights write random words: a transducer's speed depends a little on how many.",
+        *(
+            ["", "Models of one architecture share one measurement, because their files here are the same:", ""]
+            * bool(sharing)
+        ),
+        *sharing,
+        "",
+        "Versions: " + "; ".join(_versions(versions) for versions in table["versions"]) + ".",
+    ]
+
+
+def _versions(versions: Json) -> str:
+    shown = ("tritonserver", "onnxruntime", "nemo", "python", "tritonclient")
+    names = {name: versions[name] for name in shown if name in versions}
+    return ", ".join(f"{name} {version}" if name != "nemo" else str(version) for name, version in names.items())
+
+
+def _sources() -> list[str]:
+    """Where the published word error rates are from."""
+    return [
+        "## Sources",
+        "",
+        f"Word error rates are NVIDIA's, greedy decoding without a language model, from the files in {SCORES}. "
+        "They were not measured here. Licences are those that NVIDIA's Hugging Face pages name; "
+        "its NGC pages were not read.",
+    ]
+
+
+def _later(table: Json) -> list[str]:
+    """Where models beyond the catalogue stand."""
+    rows = table["later_architectures"]
+    exported = (
+        columns.NAME,
+        Column("NeMo class", lambda row: row["nemo_class"], is_number=False),
+        Column("params M", lambda row: f"{row['parameters'] / 1e6:.1f}"),
+        Column("export.py", lambda row: "yes" if row["fits_export"] else "no: over 2 GiB", is_number=False),
+        Column("RTFx", lambda row: _later_speed(row)),
+    )
+    refused: Sequence[Column] = (
+        Column("refused", lambda row: str(row["kind"]), is_number=False),
+        Column("for example", lambda row: str(row["example"]), is_number=False),
+        Column("instead", lambda row: str(row["instead"]), is_number=False),
+    )
+    kinds = [dict(zip(("kind", "example", "instead"), entry, strict=True)) for entry in REFUSED]
+    return [
+        "## Later models",
+        "",
+        "FastConformer and Parakeet with a CTC or RNNT decoder export as the 22 do, up to 2 GiB of weights in fp32. "
+        "They were tried with few layers and random weights, and gave NeMo's text.",
+        "",
+        *table_lines(exported, rows),
+        "",
+        *table_lines(refused, kinds),
+        "",
+        "A row in the catalogue (`export_scripts/checkpoints/catalogue.py`) or an architecture "
+        "(`verification/full_size/architectures.py`) adds a model to this page.",
+    ]
+
+
+def _later_speed(row: Json) -> str:
+    return columns.middle(row["measured"]["served_rtfx"]) if row["measured"] else NOT_MEASURED

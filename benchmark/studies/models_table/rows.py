@@ -1,0 +1,166 @@
+"""The table of models as data: the catalogue and the architectures, with what was measured of each."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from benchmark.core.results_folder import read_json
+from benchmark.studies.models_table.exports import Folder
+from benchmark.studies.models_table.measure import REQUESTS, SECONDS
+from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES, PUBLISHED, Model
+from verification.full_size.architectures import ARCHITECTURES, LATER
+from verification.full_size.model_parts import Architecture
+
+COMMAND = "make models-table"
+NOT_MEASURED = "not measured"
+WEIGHTS = {True: "random", False: "trained"}
+LARGEST_EXPORT_BYTES = 2**31
+"""The weights in fp32 that export.py can write."""
+
+Json = dict[str, Any]
+Architectures = Mapping[str, Architecture]
+
+
+def all_rows(
+    folder: Folder,
+    catalogue: Iterable[Model] = CATALOGUE,
+    architectures: Architectures = ARCHITECTURES,
+    later: Architectures = LATER,
+) -> Json:
+    """Collect the table.
+
+    Args:
+        folder: that has the results.
+        catalogue: a row per model.
+        architectures: of the catalogue's models, where they are known.
+        later: architectures outside the catalogue, a row each.
+
+    Raises:
+        ResultsError: a result can't be read.
+    """
+    known = {**later, **architectures}
+    names = [model.served_as for model in catalogue]
+    results = read_results(folder, [*names, *known])
+    rows = [catalogue_row(model, known.get(model.served_as), results, known) for model in catalogue]
+    others = [later_row(name, architecture, results) for name, architecture in later.items() if name not in names]
+    measured = [results[name] for name in dict.fromkeys(row["measured_as"] for row in rows + others) if name]
+    return {
+        "command": COMMAND,
+        "load": {"concurrency": REQUESTS, "recordings": REQUESTS, "seconds_per_recording": SECONDS},
+        "speech": distinct(result["speech"] for result in measured),
+        "memory_measure": distinct(result["memory"]["measure"] for result in measured),
+        "measured_from": min((result["started"] for result in measured), default=None),
+        "measured_to": max((result["started"] for result in measured), default=None),
+        "machines": distinct(result["machine"] for result in measured),
+        "versions": distinct({**result["versions"], "nemo": result["nemo"]["version"]} for result in measured),
+        "models": rows,
+        "later_architectures": others,
+    }
+
+
+def read_results(folder: Folder, names: Iterable[str]) -> dict[str, Json]:
+    """The results that there are, by model."""
+    files = {name: folder.result(name) for name in names}
+    return {name: read_json(file) for name, file in files.items() if file.exists()}
+
+
+def catalogue_row(
+    model: Model, architecture: Architecture | None, results: Mapping[str, Json], architectures: Architectures
+) -> Json:
+    """The row of a model of the catalogue."""
+    source = measured_as(model.served_as, architecture, results, architectures)
+    return {
+        "name": model.served_as,
+        "family": model.family,
+        "nemo_class": NEMO_CLASSES[model.family],
+        "licence": model.licence,
+        "published": {
+            "by": "NVIDIA" if model in PUBLISHED else None,
+            "parameters_millions": model.parameters,
+            "wer_percent": word_error_rates(model),
+            "source": model.rates_source,
+        },
+        **measured_row(source, results, architecture),
+    }
+
+
+def later_row(name: str, architecture: Architecture, results: Mapping[str, Json]) -> Json:
+    """The row of an architecture outside the catalogue."""
+    return {
+        "name": name,
+        "nemo_class": architecture.nemo_class,
+        "fits_export": 4 * architecture.parameters < LARGEST_EXPORT_BYTES,
+        **measured_row(name if name in results else None, results, architecture),
+    }
+
+
+def word_error_rates(model: Model) -> dict[str, float]:
+    """Percent by LibriSpeech set: of "dev-clean/other" those of "dev-clean" and "dev-other"."""
+    part, _, kinds = model.measured_on.partition("-")
+    return {f"{part}-{kind}": rate for kind, rate in zip(kinds.split("/"), model.word_error_rates, strict=True)}
+
+
+def measured_as(
+    name: str, architecture: Architecture | None, results: Mapping[str, Json], architectures: Architectures
+) -> str | None:
+    """The model whose result is shown: its own, else that of a model with the same architecture."""
+    if name in results:
+        return name
+    if architecture is None:
+        return None
+    return next((other for other in results if architectures.get(other) == architecture), None)
+
+
+def measured_row(source: str | None, results: Mapping[str, Json], architecture: Architecture | None) -> Json:
+    """What was measured, with medians; NOT_MEASURED and None where nothing was."""
+    if source is None:
+        parameters = architecture.parameters if architecture else None
+        return {"status": NOT_MEASURED, "measured_as": None, "parameters": parameters, "measured": None}
+    result = results[source]
+    audio, nemo = result["speech"]["seconds"], result["nemo"]
+    batch_size = nemo["batch_size"]
+    of_nemo = nemo["seconds_by_batch_size"][str(batch_size)]
+    times = [theirs / ours for theirs, ours in zip(of_nemo, result["served_seconds"], strict=True)]
+    return {
+        "status": f"measured with {WEIGHTS[result['random_weights']]} weights",
+        "measured_as": source,
+        "parameters": result["parameters"],
+        "checkpoint_bytes": result["checkpoint_bytes"],
+        "onnx_bytes": result["onnx_bytes"],
+        "int8_refusal": result["int8_refusal"],
+        "measured": {
+            "started": result["started"],
+            "served_rtfx": rtfx(audio, result["served_seconds"]),
+            "int8_rtfx": rtfx(audio, result["int8_seconds"]),
+            "nemo_rtfx": rtfx(audio, of_nemo),
+            "nemo_batch_size": batch_size,
+            "times_nemo": spread(times),
+            "single_request_p50_ms": 1e3 * statistics.median(result["single_request_seconds"]),
+            "single_requests": len(result["single_request_seconds"]),
+            "memory_loaded_bytes": result["memory"]["loaded_bytes"],
+            "memory_peak_bytes": result["memory"]["peak_bytes"],
+            "texts": result["texts"],
+        },
+    }
+
+
+def rtfx(audio_seconds: float, seconds: Iterable[float]) -> Json | None:
+    """Seconds of audio per second over all rounds."""
+    rates = [audio_seconds / spent for spent in seconds]
+    return spread(rates) if rates else None
+
+
+def spread(values: list[float]) -> Json:
+    """The median, with the lowest and the highest."""
+    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values), "rounds": len(values)}
+
+
+def distinct(values: Iterable[Any]) -> list[Any]:
+    """The values without repetitions, in their order."""
+    kept: list[Any] = []
+    for value in values:
+        if value not in kept:
+            kept.append(value)
+    return kept

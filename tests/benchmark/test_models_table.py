@@ -1,0 +1,256 @@
+"""The table of models: a real measurement of a demo model, and pages from results of all models."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from benchmark_results import RunModule
+from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, PRECISION_REPOSITORY
+
+from benchmark.baselines.system import Measured
+from benchmark.studies.models_table.choice import Candidate, balanced, candidates, pareto_front
+from benchmark.studies.models_table.exports import Folder
+from benchmark.studies.models_table.labels import Box, Point, place_labels
+from benchmark.studies.models_table.measure import Passes
+from benchmark.studies.models_table.page import BEGIN, END, page, replace_table, short_table
+from benchmark.studies.models_table.rows import all_rows
+from benchmark.studies.models_table.run import smallest_first
+from benchmark.studies.models_table.speech import cut, cut_recordings
+from export_scripts.checkpoints.catalogue import CATALOGUE, PUBLISHED, Model
+from verification.full_size.architectures import ARCHITECTURES, LATER
+
+Json = dict[str, Any]
+
+LATER_NAME = "stt_en_fastconformer_ctc_large"
+
+
+def result(name: str, served_seconds: float = 4.0) -> Json:
+    """What run.py writes about one model."""
+    architecture = (ARCHITECTURES | LATER)[name]
+    return {
+        "name": name,
+        "nemo_class": architecture.nemo_class,
+        "random_weights": True,
+        "parameters": architecture.parameters,
+        "checkpoint_bytes": 4 * architecture.parameters,
+        "onnx_bytes": {"fp32": 4 * architecture.parameters, "int8": architecture.parameters},
+        "int8_refusal": "",
+        "speech": {"name": "read", "recordings": 16, "seconds": 160.0},
+        "served_seconds": [served_seconds, 2 * served_seconds, 4 * served_seconds],
+        "int8_seconds": [2.0],
+        "nemo": {
+            "version": "nemo_toolkit 2.7.3",
+            "batch_size": 1,
+            "seconds_by_batch_size": {"1": [3 * served_seconds] * 3, "16": [100.0]},
+        },
+        "single_request_seconds": [0.3, 0.1, 0.2],
+        "memory": {"measure": "PSS", "loaded_bytes": 1e9, "peak_bytes": 1.5e9},
+        "texts": {"compared": 16, "equal": 16},
+        "started": "2026-01-01T00:00:00+00:00",
+        "machine": {"system": "Linux", "processor": "a processor", "cores": 2, "memory_bytes": 2**34},
+        "versions": {"python": "3.11", "tritonserver": "2.51.0"},
+    }
+
+
+def write_results(root: Path, *names: str) -> Folder:
+    """A working folder with results of these models, each a little slower than the one before."""
+    folder = Folder(root)
+    for number, name in enumerate(names):
+        folder.result(name).parent.mkdir(parents=True, exist_ok=True)
+        folder.result(name).write_text(json.dumps(result(name, 2.0 + number)))
+    return folder
+
+
+@pytest.fixture
+def complete(tmp_path: Path) -> Folder:
+    """Results of all published models."""
+    return write_results(tmp_path / "table", *(model.name for model in PUBLISHED))
+
+
+def table_rows(text: str, name: str) -> list[list[str]]:
+    """The cells of each table row about a model."""
+    lines = [line for line in text.splitlines() if line.startswith(f"| `{name}` ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_measures_a_model_and_goes_on_after_a_failure(run_module: RunModule, repository: Path, tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.checkpoint("coffee_ctc").parent.mkdir()
+    folder.checkpoint("coffee_ctc").symlink_to(DEMO_CHECKPOINT)
+    folder.repository.mkdir()
+    for exported in [*PRECISION_REPOSITORY.glob("coffee_ctc_int8*"), *repository.iterdir()]:
+        if exported.is_dir():
+            (folder.repository / exported.name).symlink_to(exported)
+    arguments = ("studies.models_table.run", "nothing", "coffee_ctc", "--folder", tmp_path, "--rounds", 2)
+    done = run_module(*arguments)
+    assert done.returncode == 2
+    assert f"error: nothing: no such architecture, and no checkpoint {folder.checkpoint('nothing')}" in done.stderr
+    assert "coffee_ctc: measured in " in done.stderr, done.stderr
+
+    measured = json.loads(folder.result("coffee_ctc").read_text())
+    assert measured["texts"] == {"compared": 16, "equal": 16}
+    assert len(measured["served_seconds"]) == len(measured["nemo"]["seconds_by_batch_size"]["16"]) == 2
+    assert len(measured["single_request_seconds"]) == 16 and len(measured["int8_seconds"]) == 2
+    assert 1e8 < measured["memory"]["loaded_bytes"] <= measured["memory"]["peak_bytes"] < 1e10
+    assert measured["onnx_bytes"]["int8"] < measured["onnx_bytes"]["fp32"]
+    assert measured["random_weights"] is False and measured["nemo"]["version"].startswith("nemo_toolkit ")
+
+    again = run_module(*arguments)
+    assert "coffee_ctc: is measured already" in again.stderr
+    assert json.loads(folder.result("coffee_ctc").read_text()) == measured
+
+    # The demo's model becomes a row by one line of data.
+    row = Model("coffee_ctc", "citrinet", 1.1, (5.0, 9.0), source="demo/MODEL_CARD.md")
+    table = all_rows(folder, [row], {}, {})
+    assert table["models"][0]["status"] == "measured with trained weights"
+    assert table["models"][0]["published"]["source"] == "demo/MODEL_CARD.md"
+    assert [cells[-1] for cells in table_rows(page(table), "coffee_ctc")][-1] == "16/16"
+
+
+@pytest.mark.fast
+def test_no_row_of_the_22_has_a_gap(complete: Folder) -> None:
+    table = all_rows(complete)
+    assert [row["name"] for row in table["models"]] == [model.served_as for model in CATALOGUE]
+    text, short = page(table), short_table(table)
+    for model in PUBLISHED:
+        rows = table_rows(text, model.name)
+        assert len(rows) >= 3
+        assert all(cell not in ("", "-") for cells in [*rows, *table_rows(short, model.name)] for cell in cells)
+    assert "not measured yet" not in short
+    conditions = "at full size with random weights, in fp32, on 2 cores of a processor with 16 GiB (2026-01-01)"
+    assert " ".join(text.split()).count(conditions) == 1
+
+
+@pytest.mark.fast
+def test_a_row_says_what_was_measured(complete: Folder) -> None:
+    (first,) = [row for row in all_rows(complete)["models"] if row["name"] == PUBLISHED[0].name]
+    measured = first["measured"]
+    assert measured["served_rtfx"] == {"median": 40.0, "lowest": 20.0, "highest": 80.0, "rounds": 3}
+    assert measured["times_nemo"] == {"median": 1.5, "lowest": 0.75, "highest": 3.0, "rounds": 3}
+    assert measured["nemo_batch_size"] == 1 and measured["single_request_p50_ms"] == 200.0
+    assert first["published"]["wer_percent"] == {"dev-clean": 4.38, "dev-other": 11.3}
+    assert first["published"]["source"].endswith("/quartznet15x5_en.csv")
+    (cells,) = table_rows(short_table(all_rows(complete)), first["name"])
+    assert cells == ["`stt_en_quartznet15x5`", "18.9", "76 / 18.9", r"4.38 / 11.3 \*", "40", "200", "1.50"]
+
+
+@pytest.mark.fast
+def test_a_later_model_needs_data_alone(complete: Folder) -> None:
+    new = Model(LATER_NAME, "conformer_ctc", 115.6, (1.9, 4.2), source="its model card")
+    table = all_rows(complete, [*CATALOGUE, new])
+    (row,) = [row for row in table["models"] if row["name"] == LATER_NAME]
+    assert (row["status"], row["measured"]) == ("not measured", None)
+    assert LATER_NAME not in [row["name"] for row in table["later_architectures"]]
+    assert all(
+        "not measured yet" in cells or "its model card" in cells for cells in table_rows(page(table), LATER_NAME)
+    )
+
+    write_results(complete.root, LATER_NAME)
+    table = all_rows(complete, [*CATALOGUE, new])
+    assert table["models"][-1]["measured"]["served_rtfx"]["median"] == 40.0
+    assert len(candidates(table["models"])) == 23
+    (row,) = [row for row in all_rows(complete)["later_architectures"] if row["name"] == LATER_NAME]
+    assert row["fits_export"] and row["measured"]["served_rtfx"]["median"] == 40.0
+
+
+@pytest.mark.fast
+def test_models_of_one_architecture_share_a_measurement(tmp_path: Path) -> None:
+    table = all_rows(write_results(tmp_path, "stt_en_contextnet_512"))
+    by_name = {row["name"]: row for row in table["models"]}
+    twin = by_name["stt_en_contextnet_512_mls"]
+    assert twin["measured_as"] == "stt_en_contextnet_512"
+    assert by_name["stt_en_citrinet_256"]["measured"] is None
+    assert "- `stt_en_contextnet_512_mls` as `stt_en_contextnet_512`\n" in page(table)
+    measured = smallest_first()
+    assert len(measured) == 18 and measured[-1] == "stt_en_jasper10x5dr"
+    complete = all_rows(write_results(tmp_path, *measured))["models"]
+    assert all(row["measured"] for row in complete) and len(complete) == 22
+
+
+@pytest.mark.fast
+def test_readme_changes_between_its_markers_only() -> None:
+    readme = f"before\n{BEGIN}\nold\n{END}\nafter {END}\n"
+    assert replace_table(readme, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter {END}\n"
+    assert replace_table("no markers\n", "new") is None
+    assert replace_table(f"{BEGIN}\nno end\n", "new") is None
+
+
+@pytest.mark.fast
+def test_the_command_writes_all_files(run_module: RunModule, complete: Folder, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("no markers\n")
+    arguments = ("studies.models_table.write", "--folder", complete.root, "--docs", tmp_path, "--readme", readme)
+    done = run_module(*arguments)
+    assert (done.returncode, readme.read_text()) == (0, "no markers\n")
+    assert f"{readme}: has no markers for the table of models; not changed\n" in done.stderr
+    assert "22 of 22 models measured" in done.stderr
+    assert len(json.loads((tmp_path / "models.json").read_text())["models"]) == len(CATALOGUE)
+
+    readme.write_text(f"{BEGIN}\n{END}\n")
+    assert run_module(*arguments).returncode == 0
+    assert len(readme.read_text().splitlines()) < 32
+    assert "| `stt_en_jasper10x5dr` " in readme.read_text()
+    for theme in ("light", "dark"):
+        chart = (tmp_path / f"models_{theme}.svg").read_text()
+        texts = re.findall(r"<text[^>]*>([^<]*)</text>", chart)
+        assert {
+            "Jasper 10x5dr*",
+            "Citrinet 256 \N{GREEK SMALL LETTER GAMMA}",
+            "CTC small ls",
+            "ContextNet 1024 mls",
+            "20",
+            "50",
+        } <= set(texts)
+        assert "system-ui" in chart and "DejaVu" not in chart
+
+
+@pytest.mark.fast
+def test_the_front_has_the_models_that_no_other_beats() -> None:
+    model = Candidate("a", "citrinet", speed=10.0, error=5.0, parameters=1, on_dev=False)
+    faster = replace(model, name="b", speed=20.0, error=6.0)
+    beaten = replace(model, name="c", speed=9.0)
+    front = pareto_front([beaten, model, faster])
+    assert [model.name for model in front] == ["b", "a"]
+    middle = replace(model, name="d", speed=15.0, error=5.1)
+    assert balanced([front[0], middle, front[1]]) is middle
+    assert balanced([model]) is model
+
+
+@pytest.mark.fast
+def test_labels_do_not_overlap() -> None:
+    points = [Point(200.0 + 3 * number, 200.0, 5.0, 80.0, 12.0) for number in range(6)]
+    places = place_labels(points, Box(0.0, 0.0, 400.0, 400.0))
+    boxes = [Box(place.x - 40, place.y - 6, place.x + 40, place.y + 6) for place in places]
+    assert not any(box.overlap(other) for box in boxes for other in boxes if box is not other)
+    assert not any(box.overlap(point.box) for box in boxes for point in points)
+    assert any(place.leader for place in places)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("samples", [7, 40, 4000])
+def test_recordings_have_equal_lengths_and_differ(samples: int) -> None:
+    pieces = cut(np.arange(samples, dtype=np.int16), 5, 100)
+    assert {len(piece) for piece in pieces} == {100}
+    assert len({piece.tobytes() for piece in pieces}) == 5
+
+
+@pytest.mark.fast
+def test_recordings_are_written_and_named_after_their_speech(tmp_path: Path) -> None:
+    speech = cut_recordings(DEMO_MANIFEST, tmp_path, count=3, seconds=2.0)
+    assert (speech.name, speech.seconds) == ("demo_speech", 6.0)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["00.wav", "01.wav", "02.wav"]
+
+
+@pytest.mark.fast
+def test_nemo_gets_its_faster_batch_size() -> None:
+    passes = Passes(10.0, lambda line: None)
+    for system, seconds in (("nemo 1", (3.0, 1.0, 3.0)), ("nemo 16", (2.0,))):
+        for spent in seconds:
+            passes.add(system, Measured(spent, {}))
+    assert passes.faster((1, 16)) == 16
