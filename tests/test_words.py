@@ -25,7 +25,7 @@ UNWANTED = {
     r"h[eo]ld(s|ing)? against": "compared with",
     r"lest": "or, so that ... not",
     r"whoever": "name the person",
-    r"the field'?s": "common",
+    r"the field's": "common",
     r"tak(e|es|en) up": "resumed, used again",
     r"vouch\w*": "verify",
     r"audio a second": "per second",
@@ -35,7 +35,7 @@ UNWANTED = {
     r"speech of your own": "your own recordings",
     r"th(is|e) very": "this, the same",
     r"by way of": "through, with",
-    r"peers": "baselines",
+    r"(?<!-)peers": "baselines",
     r"beside (NeMo|ours|others|each other|it|that|them)": "compared with, next to, side by side",
 }
 """What must not occur, and what to write instead."""

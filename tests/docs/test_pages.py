@@ -53,8 +53,7 @@ def test_every_page_is_linked_from_readme_or_another_page() -> None:
     unlinked = [
         page.name
         for page in texts
-        if page.parent == ROOT / "docs"
-        and not any(page.name in text for other, text in texts.items() if other != page)
+        if page.parent == ROOT / "docs" and not any(page.name in text for other, text in texts.items() if other != page)
     ]
     assert not unlinked
 
@@ -120,7 +119,11 @@ def _programs(command: str) -> list[tuple[tuple[str, ...], list[str]]]:
             words.pop(0)
         if not words:
             continue
-        environment = ".venv/export" if re.search(r"export_scripts|baseline_models|rnnt_decoding|full_size", part) else ".venv/serve"
+        environment = (
+            ".venv/export"
+            if re.search(r"export_scripts|baseline_models|rnnt_decoding|full_size", part)
+            else ".venv/serve"
+        )
         if words[0] in ("python", "python3") and len(words) > 1 and words[1] != "-c":
             start = 3 if words[1] == "-m" else 2
             if words[1] == "-m" and words[2] in ("venv", "pip", "build"):
