@@ -241,7 +241,7 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float, float, str]]) 
     for (x, y, radius, name), marker in zip(points, list(occupied), strict=True):
         others = [box for box in occupied if box is not marker]
         label = axes.annotate(name, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=FONT_POINTS - 1)
-        costs: list[tuple[float, float, int]] = []
+        costs: list[tuple[float, int, int]] = []
         for distance in LABEL_DISTANCES:
             for number in range(len(LABEL_SIDES)):
                 _move(label, number, radius + distance)
