@@ -1,4 +1,4 @@
-"""The GPU benchmark from end to end, on whatever machine this is, and its page."""
+"""The whole GPU benchmark, on the machine at hand, and its page."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 from benchmark_results import Finished, RunModule
-from locations import DEMO_CHECKPOINT, RNNT_CHECKPOINT
+from locations import DEMO_CHECKPOINT, RNNT_CHECKPOINT, ROOT
+from written_pages import words_of
 
-from benchmark.studies.gpu.report import NO_GPU, page
+from benchmark.core.tables import markdown
+from benchmark.studies.gpu.report import NO_GPU, page, tables
+from benchmark.studies.gpu.roofline import peak_rates
 from benchmark.studies.gpu.variants import VARIANTS
 
 FLAGS = ("--utterances", 6, "--seconds", 0.1, "--rounds", 2, "--concurrency", "1,3", "--batch", 4)
@@ -25,7 +28,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(run_module: RunModule, repository: Path, out: Path) -> Finished:
-    """The RNNT model, beside PyTorch, and the CTC model with a graph that is no longer whole."""
+    """The RNNT model, compared with PyTorch, and the CTC model with a truncated graph."""
     shutil.copytree(repository, out / "repository")
     graph = out / "repository" / f"{DEMO_CHECKPOINT.stem}_encoder" / "1" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:1000])
@@ -39,43 +42,47 @@ def report(finished: Finished, out: Path) -> Any:
     return json.loads((out / "gpu.json").read_text())
 
 
-def test_a_model_that_fails_costs_a_line_for_each_way(finished: Finished, report: Any) -> None:
-    ways = [variant.name for variant in VARIANTS if report["gpus"] or not variant.on_gpus]
+def test_a_model_that_fails_prints_one_line_per_variant(finished: Finished, report: Any) -> None:
+    variants = [variant.name for variant in VARIANTS if report["gpus"] or not variant.on_gpus]
     errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
-    assert [line.partition(": ")[2].partition(":")[0] for line in errors] == [f"coffee_ctc, {way}" for way in ways]
-    broken, whole = report["models"]
-    assert (broken["name"], whole["name"]) == ("coffee_ctc", "coffee_rnnt")
-    assert all(way["not_run"] for way in broken["served"]) and broken["no_pytorch"] == "no checkpoint was given"
-    assert not any(way["not_run"] for way in whole["served"])
+    assert [line.partition(": ")[2].partition(":")[0] for line in errors] == [
+        f"coffee_ctc, {name}" for name in variants
+    ]
+    broken, intact = report["models"]
+    assert (broken["name"], intact["name"]) == ("coffee_ctc", "coffee_rnnt")
+    assert all(variant["not_run"] for variant in broken["served"])
+    assert broken["no_pytorch"] == "no checkpoint was given"
+    assert not any(variant["not_run"] for variant in intact["served"])
 
 
-def test_figures_fit_together(report: Any) -> None:
+def test_figures_are_consistent(report: Any) -> None:
     model = report["models"][1]
     audio = sum(report["durations"])
-    for way in model["served"]:
-        assert way["rtfx"] == sorted(way["rtfx_by_round"])[1] and len(way["rtfx_by_round"]) == 2
-        assert way["texts"] == way["texts_as_nemo"] == 6 and way["texts_changed"] == 0
-        assert sum(way["shares"].values()) == pytest.approx(1) and len(way["shares"]) == 4
-        assert [load["concurrency"] for load in way["sweep"]] == [1, 3] and way["concurrency"] in (1, 3)
-        limit = way["bound"]
+    for variant in model["served"]:
+        assert variant["rtfx"] == sorted(variant["rtfx_by_round"])[1] and len(variant["rtfx_by_round"]) == 2
+        assert variant["texts"] == variant["texts_as_nemo"] == 6 and variant["texts_changed"] == 0
+        assert sum(variant["shares"].values()) == pytest.approx(1) and len(variant["shares"]) == 4
+        assert [load["concurrency"] for load in variant["sweep"]] == [1, 3] and variant["concurrency"] in (1, 3)
+        limit = variant["bound"]
         assert limit["rtfx"] * max(limit["computing_seconds"], limit["moving_seconds"]) == pytest.approx(audio)
-    assert {way["name"]: way["mean_batch_size"] for way in model["served"]}["unbatched"] == 1
+    assert {variant["name"]: variant["mean_batch_size"] for variant in model["served"]}["unbatched"] == 1
     assert [row["precision"] for row in model["pytorch"]] == ["fp32", "bf16"]
     assert model["pytorch"][0]["texts_as_nemo"] == 6, "NeMo agrees with itself"
 
 
-def test_the_page_is_its_json(report: Any, out: Path) -> None:
+def test_the_page_has_the_figures_of_the_json(report: Any, out: Path) -> None:
     text = (out / "gpu.md").read_text()
     assert page(report) == text
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    for way in report["models"][1]["served"]:
-        (row,) = [row for row in rows if row[:3] == ["coffee_rnnt", "fp32", way["name"]]]
-        slow, fast = min(way["rtfx_by_round"]), max(way["rtfx_by_round"])
-        assert row[3:5] == [str(way["concurrency"]), f"{way['rtfx']:.1f} ({slow:.1f} to {fast:.1f})"]
-        assert row[6] == f"{way['latency_ms']['p50']:.0f}" and row[13:] == ["6/6", "0"]
-        (row,) = [row for row in rows if row[:2] == ["coffee_rnnt", way["name"]] and row[2] in ("fp32", "tf32")]
-        assert row[5] == f"{way['bound']['rtfx']:.0f}" and row[7] == f"{way['rtfx'] / way['bound']['rtfx']:.1%}"
-    (unbatched,) = [way for way in report["models"][1]["served"] if way["name"] == "unbatched"]
+    for variant in report["models"][1]["served"]:
+        (row,) = [row for row in rows if row[:3] == ["coffee_rnnt", "fp32", variant["name"]]]
+        slow, fast = min(variant["rtfx_by_round"]), max(variant["rtfx_by_round"])
+        assert row[3:5] == [str(variant["concurrency"]), f"{variant['rtfx']:.1f} ({slow:.1f} to {fast:.1f})"]
+        assert row[6] == f"{variant['latency_ms']['p50']:.0f}" and row[13:] == ["6/6", "0"]
+        (row,) = [row for row in rows if row[:2] == ["coffee_rnnt", variant["name"]] and row[2] in ("fp32", "tf32")]
+        limit = variant["bound"]["rtfx"]
+        assert row[5] == f"{limit:.0f}" and row[7] == f"{variant['rtfx'] / limit:.1%}"
+    (unbatched,) = [variant for variant in report["models"][1]["served"] if variant["name"] == "unbatched"]
     (ragged,) = [row for row in rows if row[:3] == ["coffee_rnnt", "fp32", "ragged"]]
     ratios = [
         ours / theirs
@@ -86,12 +93,21 @@ def test_the_page_is_its_json(report: Any, out: Path) -> None:
     assert ragged[5] == f"{sum(ratios) / 2:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def test_without_a_gpu_the_page_begins_with_it(report: Any) -> None:
+def test_without_a_gpu_the_page_says_so_first(report: Any) -> None:
     without = {**report, "gpus": [], "no_gpu": "this machine has none", "not_on_cpu": ["wide", "tensorrt"]}
-    first = page(without).split("\n\n")[1]
-    assert first.startswith("**No GPU: this machine has none.") and "not measured here: wide, tensorrt" in first
+    first = page(without).split("\n\n")[3]
+    assert first.startswith("**No GPU: this machine has none.**") and "were not measured: wide, tensorrt" in first
     rows = [line for line in page(without).splitlines() if line.startswith("| coffee_rnnt | fp32 | ragged")]
     assert rows[0].count(f" {NO_GPU} ") == 3
+
+
+@pytest.mark.fast
+def test_the_committed_page_has_the_words_of_the_program() -> None:
+    measured = {"operations": {"fp32": 1e12, "bf16": 1e12}, "bytes": 1e9, "torch": "2.13.0+cpu", "device": "CPU"}
+    empty: dict[str, Any] = {"models": [], "rates": peak_rates([], measured)}
+    committed = words_of((ROOT / "docs" / "gpu_served.md").read_text())
+    for table in tables(empty):
+        assert words_of(markdown(table)) <= committed
 
 
 def test_with_a_gpu_its_figures_are_shown(report: Any) -> None:
@@ -107,10 +123,10 @@ def test_with_a_gpu_its_figures_are_shown(report: Any) -> None:
     assert "| 50.0% | 3.0 | 123 |" in row
 
 
-def test_an_interrupted_run_goes_on(
+def test_an_interrupted_run_continues(
     report: Any, finished: Finished, run_module: RunModule, out: Path, repository: Path
 ) -> None:
-    """What is there is not measured again; what is missing, or was measured otherwise, is."""
+    """Existing results are reused; missing ones are measured."""
     results = out / "results" / "coffee_rnnt"
     (results / "unbatched.round_2.json").unlink()
     kept = {file: file.stat().st_mtime_ns for file in results.glob("*.json")}
@@ -128,7 +144,7 @@ def test_an_interrupted_run_goes_on(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--model", "nothing*"), r"nothing\*: fits no model"),
+        (("--model", "nothing*"), r"nothing\*: "),
         (("--data", "docs"), "holds no dataset.json"),
         (("--concurrency", "1,1"), "has a number twice"),
         (("--speech", "README.md"), "README.md"),
@@ -137,7 +153,7 @@ def test_an_interrupted_run_goes_on(
 def test_bad_arguments_are_one_line(
     arguments: tuple[str, ...], says: str, run_module: RunModule, repository: Path, tmp_path: Path
 ) -> None:
-    given = ("--repository", repository, "--out", tmp_path, "--report", tmp_path / "gpu.md")
-    done = run_module("studies.gpu", *given, *arguments)
+    outputs = ("--repository", repository, "--out", tmp_path, "--report", tmp_path / "gpu.md")
+    done = run_module("studies.gpu", *outputs, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(rf"error: [^\n]*{says}[^\n]*\n", done.stderr)

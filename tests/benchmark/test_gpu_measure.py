@@ -1,4 +1,4 @@
-"""The script that measures on a GPU machine runs commands that exist, with flags that they have."""
+"""measure.sh calls existing commands with existing options."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.fast
 
 SCRIPT = ROOT / "benchmark" / "studies" / "gpu" / "measure.sh"
 COMMANDS = {"unpack": "main", "texts": "main", "stages": "main", "sweep": "sweep"}
-"""The functions behind the modules. pytorch_encoder needs PyTorch, which is not in this environment."""
+"""Click commands of the modules. pytorch_encoder is missing: it needs PyTorch, which this environment lacks."""
 
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> Path:
-    """A Python that writes its arguments down, one JSON list per line, and fails for `texts`."""
+    """A fake Python that records its arguments, one JSON list per line, and fails for `texts`."""
     file = tmp_path / "python"
     file.write_text(
         f"#!{sys.executable}\nimport json, sys\n"
@@ -32,7 +32,7 @@ def recorder(tmp_path: Path) -> Path:
     return file
 
 
-def test_every_step_is_a_command_with_these_flags(recorder: Path, tmp_path: Path) -> None:
+def test_every_step_is_a_command_with_these_options(recorder: Path, tmp_path: Path) -> None:
     packed, models, results = (tmp_path / name for name in ("packed", "models", "results"))
     packed.mkdir()
     (models / "served").mkdir(parents=True)
@@ -51,7 +51,7 @@ def test_every_step_is_a_command_with_these_flags(recorder: Path, tmp_path: Path
         run.make_context(module, list(arguments))
 
 
-def test_without_arguments_it_says_how_to_call_it() -> None:
+def test_without_arguments_it_prints_its_usage() -> None:
     ended = subprocess.run(["bash", str(SCRIPT)], capture_output=True, text=True)
     assert ended.returncode == 2
     assert "measure.sh PACKED MODELS RESULTS SECONDS" in ended.stderr

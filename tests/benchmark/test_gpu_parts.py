@@ -1,4 +1,4 @@
-"""Chips, lengths, ways to serve, bounds: the parts of the GPU benchmark that need no GPU."""
+"""GPU models, utterance lengths, serving variants and the roofline: parts of the GPU benchmark that need no GPU."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from server.process import running_server
 TENSORRT = TensorRt(Lengths(shortest=0.5, longest=4.0), "/engines")
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 RECOGNIZER, ENCODER, DECODER, TEXT_STAGE = "", Part.ENCODER.value, Part.DECODER.value, Part.TEXT.value
-"""Ends of names of an ensemble and its parts."""
+"""Suffixes of the names of an ensemble and its parts."""
 
 
 @pytest.mark.fast
@@ -61,7 +61,7 @@ def test_gpus_by_nvidia_smis_names(name: str, chip: str | None) -> None:
 
 
 @pytest.mark.fast
-def test_a_float32_model_may_use_tf32_where_there_is_any() -> None:
+def test_a_float32_model_may_use_tf32_if_the_gpu_has_it() -> None:
     a100, t4 = known_gpu("NVIDIA A100-SXM4-80GB"), known_gpu("Tesla T4")
     assert a100 is not None and rate_of(a100.operations, "fp32") == ("tf32", 156e12)
     assert t4 is not None and rate_of(t4.operations, "fp32") == ("fp32", 8.1e12)
@@ -69,7 +69,7 @@ def test_a_float32_model_may_use_tf32_where_there_is_any() -> None:
 
 
 @pytest.mark.fast
-def test_gpus_are_what_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_gpus() == []
     tool = tmp_path / "nvidia-smi"
@@ -113,25 +113,27 @@ def test_mixed_speech_is_a_prepared_data_set(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 @pytest.mark.parametrize("model", [DEMO_CHECKPOINT.stem, RNNT_CHECKPOINT.stem])
-def test_a_way_links_the_graphs_and_gives_the_same_text(
+def test_a_variant_links_the_graphs_and_has_the_same_text(
     repository: Path, tmp_path: Path, model: str, variant: Variant
 ) -> None:
     source = tmp_path / "exported"
     shutil.copytree(repository, source)
-    write_variant(source, model, tmp_path / "way", variant.change_for(TENSORRT))
-    assert check_repository(tmp_path / "way") == []
-    for graph in (tmp_path / "way").rglob("model.onnx"):
-        exported = source / graph.relative_to(tmp_path / "way")
+    changed = tmp_path / "variant"
+    write_variant(source, model, changed, variant.change_for(TENSORRT))
+    assert check_repository(changed) == []
+    for graph in changed.rglob("model.onnx"):
+        exported = source / graph.relative_to(changed)
         is_split = variant.splits_text and graph.parent.parent.name in (Part.DECODER.of(model), Part.TEXT.of(model))
         assert is_split or graph.samefile(exported)
-    ours, way = LocalEnsemble(source, model), LocalEnsemble(tmp_path / "way", model)
+    exported_ensemble, changed_ensemble = LocalEnsemble(source, model), LocalEnsemble(changed, model)
     for recording in shuffled_recordings(DEMO_MANIFEST)[:3]:
-        (exported_item,), (way_item,) = ours.run([recording.samples]), way.run([recording.samples])
-        assert way_item[TEXT.name].item() == exported_item[TEXT.name].item() != ""
+        (expected,) = exported_ensemble.run([recording.samples])
+        (actual,) = changed_ensemble.run([recording.samples])
+        assert actual[TEXT.name].item() == expected[TEXT.name].item() != ""
 
 
 def configs_of(repository: Path, folder: Path, variant: Variant) -> dict[str, triton.ModelConfig]:
-    """Of the ensemble by RECOGNIZER, of its parts by the end of their names, of stages for all by their names."""
+    """Configurations of a variant: the ensemble's by RECOGNIZER, its parts' by suffix, shared stages' by name."""
     model = RNNT_CHECKPOINT.stem
     write_variant(repository, model, folder, variant.change_for(TENSORRT))
     return {path.name.removeprefix(model): read_config(path) for path in folder.iterdir()}
@@ -142,59 +144,59 @@ def options(config: triton.ModelConfig) -> dict[str, dict[str, str]]:
     return {accelerator.name: dict(accelerator.parameters) for accelerator in accelerators}
 
 
-def test_what_the_ways_change(repository: Path, tmp_path: Path) -> None:
-    ways = {name: configs_of(repository, tmp_path / name, variant) for name, variant in BY_NAME.items()}
-    base = ways[BASELINE]
+def test_changes_of_the_variants(repository: Path, tmp_path: Path) -> None:
+    configs = {name: configs_of(repository, tmp_path / name, variant) for name, variant in BY_NAME.items()}
+    base = configs[BASELINE]
     assert options(base[ENCODER])["cuda"]["use_tf32"] == "1" and not options(base[DECODER])
-    assert {config.max_batch_size for config in ways["unbatched"].values()} == {1}
-    assert {config.max_batch_size for config in ways["wide"].values()} == {256}
-    assert options(ways["no_tf32"][ENCODER])["cuda"]["use_tf32"] == "0"
-    assert options(ways["gpu_decoder"][DECODER])["cuda"]["use_tf32"] == "0"
-    assert ways["gpu_decoder"][DECODER].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
-    assert list(options(ways["tensorrt"][ENCODER])) == ["tensorrt", "cuda"]
-    assert [sample.name for sample in ways["tensorrt"][ENCODER].model_warmup] == ["shortest", "longest"]
+    assert {config.max_batch_size for config in configs["unbatched"].values()} == {1}
+    assert {config.max_batch_size for config in configs["wide"].values()} == {256}
+    assert options(configs["no_tf32"][ENCODER])["cuda"]["use_tf32"] == "0"
+    assert options(configs["gpu_decoder"][DECODER])["cuda"]["use_tf32"] == "0"
+    assert configs["gpu_decoder"][DECODER].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
+    assert list(options(configs["tensorrt"][ENCODER])) == ["tensorrt", "cuda"]
+    assert [sample.name for sample in configs["tensorrt"][ENCODER].model_warmup] == ["shortest", "longest"]
     for name in ("no_tf32", "tensorrt"):
-        changed = {stage for stage, config in ways[name].items() if config != base[stage]}
+        changed = {stage for stage, config in configs[name].items() if config != base[stage]}
         assert changed == {ENCODER}
-    changed = {stage for stage, config in ways["gpu_decoder"].items() if config != base.get(stage)}
+    changed = {stage for stage, config in configs["gpu_decoder"].items() if config != base.get(stage)}
     assert changed == {RECOGNIZER, DECODER, TEXT_STAGE}
-    assert ways["gpu_decoder"][TEXT_STAGE].instance_group[0].kind == triton.ModelInstanceGroup.KIND_CPU
-    assert ways["gpu_decoder"][TEXT_STAGE].max_batch_size == base[DECODER].max_batch_size
+    assert configs["gpu_decoder"][TEXT_STAGE].instance_group[0].kind == triton.ModelInstanceGroup.KIND_CPU
+    assert configs["gpu_decoder"][TEXT_STAGE].max_batch_size == base[DECODER].max_batch_size
 
 
-def test_ways_of_a_repository_exported_for_a_decoder_on_the_gpu(repository: Path, tmp_path: Path) -> None:
-    """The text has its own stage there in every way; the variant gpu_decoder is what the export would write."""
+def test_variants_of_a_repository_exported_for_a_decoder_on_the_gpu(repository: Path, tmp_path: Path) -> None:
+    """Every variant has a separate text stage; gpu_decoder equals the export."""
     write_variant(repository, RNNT_CHECKPOINT.stem, tmp_path / "exported", BY_NAME["gpu_decoder"].change_for(TENSORRT))
     for name, variant in BY_NAME.items():
-        way = configs_of(tmp_path / "exported", tmp_path / name, variant)
-        assert TEXT_STAGE in way and check_repository(tmp_path / name) == []
-        on_gpu = way[DECODER].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
+        configs = configs_of(tmp_path / "exported", tmp_path / name, variant)
+        assert TEXT_STAGE in configs and check_repository(tmp_path / name) == []
+        on_gpu = configs[DECODER].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO
         assert on_gpu == (name == "gpu_decoder")
         if on_gpu:
-            assert way == configs_of(repository, tmp_path / "again", variant)
+            assert configs == configs_of(repository, tmp_path / "again", variant)
 
 
-def test_a_decoder_that_cannot_be_split_is_named_with_the_way_out(repository: Path, tmp_path: Path) -> None:
+def test_the_error_for_a_decoder_that_cannot_be_split_says_what_to_do(repository: Path, tmp_path: Path) -> None:
     model = RNNT_CHECKPOINT.stem
     shutil.copytree(repository, tmp_path / "exported")
     file = tmp_path / "exported" / Part.DECODER.of(model) / "1" / "model.onnx"
     file.write_bytes((repository / AUDIO_STAGE / "1" / "model.onnx").read_bytes())
     with pytest.raises(ExportError, match=f"has no {TEXT.name}; export it again with --decoder-device gpu"):
-        write_variant(tmp_path / "exported", model, tmp_path / "way", BY_NAME["gpu_decoder"].change_for(TENSORRT))
+        write_variant(tmp_path / "exported", model, tmp_path / "variant", BY_NAME["gpu_decoder"].change_for(TENSORRT))
 
 
 @pytest.mark.parametrize("model", [DEMO_CHECKPOINT.stem, "tiny_conformer_transducer"])
 def test_tensorrts_configuration_is_harmless_on_a_cpu(repository: Path, tmp_path: Path, model: str) -> None:
-    """The real server warms the model up, which ends badly where the warm-up does not fit the graph."""
+    """The real server runs the warm-up, which fails if it does not match the graph."""
     exported = repository if model == DEMO_CHECKPOINT.stem else FAMILY_REPOSITORY
-    write_variant(exported, model, tmp_path / "way", BY_NAME["tensorrt"].change_for(TENSORRT))
-    runner, log = LocalEnsemble(exported, model), tmp_path / "log"
+    write_variant(exported, model, tmp_path / "variant", BY_NAME["tensorrt"].change_for(TENSORRT))
+    ensemble, log = LocalEnsemble(exported, model), tmp_path / "log"
     with (
-        running_server(tmp_path / "way", ["--log-verbose=1"], log=log) as server,
+        running_server(tmp_path / "variant", ["--log-verbose=1"], log=log) as server,
         Recognizer(model, url=server.grpc) as recognizer,
     ):
         for recording in shuffled_recordings(DEMO_MANIFEST)[:2]:
-            (expected,) = runner.run([recording.samples])
+            (expected,) = ensemble.run([recording.samples])
             assert recognizer.transcribe(recording.samples).text == expected[TEXT.name].item()
     lines = log.read_text(errors="replace").splitlines()
     for sample in ("shortest", "longest"):
@@ -209,22 +211,22 @@ def test_the_roofline_by_hand() -> None:
     cost = NetworkCost(operations=(0.0, 3e9, 0.0), elements=(0.0, 1e6, 0.0), weights=5_000_000)
     rates: dict[str, Any] = {"operations": {"tf32": 1e12, "fp32": 1e11, "fp16": 2e12}, "bytes": 1e9}
     # 10 s of audio: 30 G operations in 0.03 s; (10 M + 2 * 5 M) numbers of 4 bytes in 0.08 s.
-    bound = roofline(cost, [4.0, 6.0], batches=2, precision="fp32", rates=rates)
-    assert bound is not None and bound["format"] == "tf32" and bound["limit"] == "bytes"
-    assert bound["rtfx"] == pytest.approx(10 / 0.08)
-    assert bound["computing_seconds"] == pytest.approx(0.03) and bound["moving_seconds"] == pytest.approx(0.08)
-    half = roofline(cost, [4.0, 6.0], batches=2, precision="fp16", rates={**rates, "bytes": 1e10})
-    assert half is not None and half["limit"] == "operations" and half["rtfx"] == pytest.approx(10 / 0.015)
+    limit = roofline(cost, [4.0, 6.0], batches=2, precision="fp32", rates=rates)
+    assert limit is not None and limit["format"] == "tf32" and limit["limit"] == "bytes"
+    assert limit["rtfx"] == pytest.approx(10 / 0.08)
+    assert limit["computing_seconds"] == pytest.approx(0.03) and limit["moving_seconds"] == pytest.approx(0.08)
+    fp16 = roofline(cost, [4.0, 6.0], batches=2, precision="fp16", rates={**rates, "bytes": 1e10})
+    assert fp16 is not None and fp16["limit"] == "operations" and fp16["rtfx"] == pytest.approx(10 / 0.015)
     assert roofline(cost, [4.0], batches=1, precision="int8", rates=rates) is None
     exact = roofline(cost, [4.0, 6.0], batches=2, precision="fp32", rates=without_tf32(rates))
     assert exact is not None and exact["format"] == "fp32" and exact["rtfx"] == pytest.approx(10 / 0.3)
 
 
 @pytest.mark.fast
-def test_rates_are_the_data_sheets_or_measured() -> None:
+def test_rates_are_from_a_data_sheet_or_measured() -> None:
     measured = {"operations": {"fp32": 4e10, "bf16": 1e9}, "bytes": 1e10, "torch": "2", "device": "CPU"}
     sheet = peak_rates(["NVIDIA L4"], measured)
     assert sheet is not None and sheet["chip"] == "L4" and sheet["bytes"] == 300e9
-    here = peak_rates([], measured)
-    assert here is not None and here["operations"] == {"fp32": 4e10, "bf16": 4e10}, "bf16 can be converted"
+    fallback = peak_rates([], measured)
+    assert fallback is not None and fallback["operations"] == {"fp32": 4e10, "bf16": 4e10}, "bf16 can be converted"
     assert peak_rates([], None) is None

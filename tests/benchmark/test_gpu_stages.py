@@ -1,4 +1,4 @@
-"""The short benchmark of a GPU machine, on whatever machine this is: stages, texts, sweep."""
+"""The short GPU benchmark (stages, texts, sweep), on the machine at hand."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_order_of_fields_and_their_layout_do_not_matter(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "line"), [("a: 1\nb {", 2), ("a: }", 1), ("a\n\nb: 1", 3), ('a: "x', 1), ("}", 1), ("a: 1 \n ? ", 2)]
 )
-def test_what_is_no_text_format_is_refused_with_its_line(text: str, line: int) -> None:
+def test_a_syntax_error_names_its_line(text: str, line: int) -> None:
     with pytest.raises(ValueError, match=f"line {line}: "):
         parse(text)
 
@@ -84,15 +84,15 @@ def test_escapes_and_repeated_fields() -> None:
     assert parse(r"""a: "q\"\n" a: 'two' b < c: x >""") == {"a": ['q"\n', "two"], "b": [{"c": ["x"]}]}
 
 
-def test_a_stage_is_no_recognizer(repository: Path) -> None:
-    with pytest.raises(EnsembleError, match="no recognizer"):
+def test_a_stage_is_not_a_recognizer(repository: Path) -> None:
+    with pytest.raises(EnsembleError, match="not a recognizer"):
         read_ensemble(repository, f"{CTC}_encoder")
-    with pytest.raises(EnsembleError, match=f"nope: .* has no such model; it has {CTC}"):
+    with pytest.raises(EnsembleError, match=f"nope: no such model in .*; choose from: {CTC}"):
         read_ensemble(repository, "nope")
 
 
 class Clock:
-    """Time that passes only where a run takes some."""
+    """A clock that advances only during runs."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -104,7 +104,7 @@ class Clock:
     perf_counter = monotonic
 
     def running(self, seconds: Callable[[int, bool], float]) -> Callable[[int], int]:
-        """A run of batch 0, 1, ...; `seconds` is given the batch and whether it was the last one too."""
+        """A run of batch 0, 1, ...; `seconds` gets the batch and whether the run before had the same batch."""
 
         def run(batch: int) -> int:
             self.now += seconds(batch, self.runs[-1:] == [batch])
@@ -122,7 +122,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.mark.fast
-def test_new_shapes_and_repeated_ones_are_told_apart(clock: Clock) -> None:
+def test_new_and_repeated_shapes_are_measured_separately(clock: Clock) -> None:
     run = clock.running(lambda batch, same: 0.01 if same else 1.0 + batch)
     timing, results = time_runs(run, [0, 1], [10.0, 20.0], Limits(0.04, slowest=5, stop_at=100))
     assert clock.runs == [0] * 4 + [1] * 4 + [0, 1] * 3 and results == [0, 1]
@@ -151,7 +151,7 @@ def test_slow_alternating_runs_end_the_measurement(clock: Clock) -> None:
 
 @pytest.mark.fast
 @pytest.mark.parametrize("stop_at", [-1.0, 0.5, 2.5, 5.5, 9.5])
-def test_no_run_begins_after_the_budget(clock: Clock, stop_at: float) -> None:
+def test_no_run_starts_after_the_budget(clock: Clock, stop_at: float) -> None:
     run = clock.running(lambda batch, same: 1.0)
     timing, _ = time_runs(run, [0, 1], [10.0] * 2, Limits(1.0, slowest=2, stop_at=stop_at))
     assert len(clock.runs) == int(stop_at) + 1
@@ -175,15 +175,15 @@ def runs_by_operator(repository: Path, folder: Path, cut: Cut) -> dict[str, floa
 
 
 def test_tuning_by_inputs_changes_the_number_of_buckets(repository: Path, tmp_path: Path) -> None:
-    together = runs_by_operator(repository, tmp_path / "together", ONE_BUCKET)
-    apart = runs_by_operator(repository, tmp_path / "apart", Cut("each alone", pass_seconds=0))
-    heavy = [name for name in together if "Conv" in name or "MatMul" in name]
-    assert heavy
-    for name in heavy:
-        assert apart[name] == 3 * together[name] > 0
+    one_bucket = runs_by_operator(repository, tmp_path / "one_bucket", ONE_BUCKET)
+    three_buckets = runs_by_operator(repository, tmp_path / "three_buckets", Cut("three buckets", pass_seconds=0))
+    operators = [name for name in one_bucket if "Conv" in name or "MatMul" in name]
+    assert operators
+    for name in operators:
+        assert three_buckets[name] == 3 * one_bucket[name] > 0
 
 
-def test_a_graph_without_buckets_can_not_be_tuned(repository: Path) -> None:
+def test_a_graph_without_length_bucketing_cannot_be_tuned(repository: Path) -> None:
     model = onnx.load(repository / f"{CTC}_decoder" / "1" / "model.onnx")
     with pytest.raises(ExportError, match="export the model again"):
         tune_by_inputs(model)
@@ -194,7 +194,7 @@ STAGE_FLAGS = ("--batch", 2, "--batch", 1, "--batches", 2, "--seconds", 0.05, "-
 
 @pytest.fixture(scope="module")
 def damaged(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository where the encoder of the RNNT model is no longer whole."""
+    """A repository with a truncated encoder of the RNNT model."""
     folder = tmp_path_factory.mktemp("damaged")
     shutil.copytree(repository, folder, dirs_exist_ok=True)
     graph = folder / f"{RNNT}_encoder" / "1" / "model.onnx"
@@ -209,8 +209,8 @@ def error_lines(finished: Finished) -> list[str]:
 
 
 def test_stages_on_the_cpu(damaged: Path, tmp_path: Path, run_module: RunModule) -> None:
-    """Names that can't be measured come first and cost one line each."""
-    # A decoder of other frames per step, as pack writes it.
+    """Models that fail come first and print one error line each."""
+    # A decoder with other frames per step, as pack writes it.
     shutil.copytree(damaged / f"{CTC}_decoder", damaged / f"{CTC}_decoder.4", dirs_exist_ok=True)
     flags = ("--repository", damaged, "--out", tmp_path, "--label", ".small", *STAGE_FLAGS)
     finished = run_module("studies.gpu.stages", "nope", RNNT, CTC, *flags)
@@ -245,7 +245,7 @@ def check_figures(part: dict[str, Any], audio_seconds: list[float]) -> None:
         assert figures["runs"] == 2 if kind == "first" else figures["runs"] >= 6
 
 
-def test_what_is_too_slow_is_skipped_and_said(repository: Path, tmp_path: Path, run_module: RunModule) -> None:
+def test_slow_measurements_are_skipped_and_listed(repository: Path, tmp_path: Path, run_module: RunModule) -> None:
     flags = ("--repository", repository, "--out", tmp_path, "--no-profile", *STAGE_FLAGS, "--slowest", 0.000001)
     finished = run_module("studies.gpu.stages", CTC, *flags)
     assert finished.returncode == 0 and not error_lines(finished)
@@ -261,14 +261,14 @@ def test_what_is_too_slow_is_skipped_and_said(repository: Path, tmp_path: Path, 
 
 
 @pytest.mark.fast
-def test_a_cut_may_be_called_as_before(tmp_path: Path) -> None:
+def test_former_names_of_cuts_are_accepted(tmp_path: Path) -> None:
     flags = ["--repository", str(tmp_path), "--out", str(tmp_path), "--cut", "one group", "--cut", "pass 30 s"]
     with stages.main.make_context("stages", [CTC, *flags]) as context:
         assert context.params["cut_names"] == (ONE_BUCKET.name, "pass 30 s")
 
 
 @pytest.mark.fast
-def test_a_line_leaves_the_process_at_once() -> None:
+def test_a_printed_line_is_flushed_immediately() -> None:
     program = (
         "import click\nfrom benchmark.studies.gpu import bare_cli\n"
         "@click.command()\ndef main():\n    print('measured')\n    input()\nbare_cli.run(main)"
@@ -284,7 +284,7 @@ def test_a_line_leaves_the_process_at_once() -> None:
 
 @pytest.mark.fast
 @pytest.mark.parametrize(
-    ("module", "lacking"),
+    ("module", "missing"),
     [
         ("benchmark.studies.gpu.stages", ""),
         ("benchmark.studies.gpu.texts", ""),
@@ -292,8 +292,8 @@ def test_a_line_leaves_the_process_at_once() -> None:
         ("verification.full_size.seeded", "onnx onnxruntime soundfile"),
     ],
 )
-def test_a_bare_machine_needs_few_packages(module: str, lacking: str) -> None:
-    absent = ["tritonclient", "grpc", "rich", "jiwer", "prometheus_client", "torch", "yaml", *lacking.split()]
+def test_a_bare_machine_needs_few_packages(module: str, missing: str) -> None:
+    absent = ["tritonclient", "grpc", "rich", "jiwer", "prometheus_client", "torch", "yaml", *missing.split()]
     program = f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nimport {module}"
     finished = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
@@ -316,25 +316,25 @@ def test_texts_on_the_cpu(damaged: Path, tmp_path: Path, run_module: RunModule) 
     assert report["trained"] and "cpu" in report["devices"] and report["differing"] == 0
     utterances = read_manifest(DEMO_MANIFEST).utterances
     assert [row["audio"] for row in report["texts"]] == [utterance.audio.name for utterance in utterances]
-    said = sum(row["cpu"] == utterance.text for row, utterance in zip(report["texts"], utterances, strict=True))
-    assert said > len(utterances) / 2
+    correct = sum(row["cpu"] == utterance.text for row, utterance in zip(report["texts"], utterances, strict=True))
+    assert correct > len(utterances) / 2
     for row in report["texts"]:
         assert f"{CTC}\tcpu\t{row['audio']}\t{row['cpu']}" in finished.stdout.splitlines()
-    wrong = run_module("studies.gpu.texts", "nope", RNNT, CTC, *flags)
-    assert wrong.returncode == 2 and len(error_lines(wrong)) == 2
+    failing = run_module("studies.gpu.texts", "nope", RNNT, CTC, *flags)
+    assert failing.returncode == 2 and len(error_lines(failing)) == 2
     assert list(json.loads((tmp_path / "texts.json").read_text())) == [CTC]
 
 
 @pytest.mark.parametrize("name", [CTC, RNNT])
 def test_texts_of_a_decoder_for_a_gpu(repository: Path, tmp_path: Path, name: str) -> None:
-    """Its text is made by another stage."""
+    """A separate stage makes the text."""
     (variant,) = (variant for variant in VARIANTS if variant.splits_text)
     write_variant(repository, name, tmp_path, variant.change_for(TensorRt()))
-    split, whole = read_ensemble(tmp_path, name), read_ensemble(repository, name)
+    split, exported = read_ensemble(tmp_path, name), read_ensemble(repository, name)
     assert (split.decoder, split.text) == (f"{name}_decoder", f"{name}_text")
     audio = [load_audio(utterance.audio) for utterance in read_manifest(DEMO_MANIFEST).utterances[:5]]
     texts = transcribe(tmp_path, split, "cpu", audio, 3)
-    assert texts == transcribe(repository, whole, "cpu", audio, 3) and all(texts)
+    assert texts == transcribe(repository, exported, "cpu", audio, 3) and all(texts)
 
 
 def test_a_sweep_on_the_real_server(repository: Path, tmp_path: Path, run_module: RunModule) -> None:
@@ -349,7 +349,7 @@ def test_a_sweep_on_the_real_server(repository: Path, tmp_path: Path, run_module
     for load in report["loads"]:
         assert load["failed"] == 0 and load["answered"] > 0 and load["rtfx"] > 0
         assert load["latency_ms"]["p50"] > 0 and len(load["steps"]) == 4
-    assert sum(" in flight: RTFx " in line for line in finished.stdout.splitlines()) == 2
+    assert sum(": RTFx " in line for line in finished.stdout.splitlines()) == 2
     assert not list(tmp_path.glob("*.fresh"))
     over = run_module("studies.gpu.sweep", CTC, *flags, "--budget", 0)
     assert over.returncode == 2 and over.stderr == f"error: {CTC}, ragged: {NO_TIME}\n"
@@ -367,7 +367,7 @@ def test_a_load_ends_with_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.fast
-def test_a_load_can_end_its_own_processes() -> None:
+def test_a_load_can_end_its_processes() -> None:
     program = (
         "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
         "print('ready', flush=True)\nsignal.pause()"

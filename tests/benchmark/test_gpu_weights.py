@@ -1,4 +1,4 @@
-"""Weights of large random models left out of a repository and drawn again."""
+"""Large random weights are left out of a repository and generated again."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ Float32 = npt.NDArray[np.float32]
 
 
 def weights_of(model: onnx.ModelProto) -> dict[tuple[int, ...], npt.NDArray[Any]]:
-    """The large weights of a graph and the graphs within it, by shape."""
+    """The large weights of a graph and the graphs inside it, by shape."""
     arrays = [numpy_helper.to_array(tensor) for graph in all_graphs(model.graph) for tensor in graph.initializer]
     return {array.shape: array for array in arrays if array.size >= SMALLEST}
 
 
 def product(weight: Float32) -> onnx.ModelProto:
-    """x @ weight @ a small one, which to_fp16 leaves in float32."""
+    """x @ weight @ a small weight, which to_fp16 leaves in float32."""
     g = Graph("product")
     x = g.input("x", TensorProto.FLOAT, ["rows", weight.shape[0]])
     hidden = g.MatMul(x, weight)
@@ -58,7 +58,7 @@ def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def packed(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> tuple[onnx.ModelProto, list[StandIn], Any]:
-    """The stripped model as it is read from a file, its stand-ins, and their list as it is read from JSON."""
+    """The stripped model, written and read again; its stand-ins; and their JSON list, written and read again."""
     stand_ins: list[StandIn] = []
     stripped = onnx.load_from_string(strip(copy_of(model), shapes, stand_ins).SerializeToString())
     return stripped, stand_ins, json.loads(json.dumps(entries_of(stand_ins)))
@@ -79,7 +79,7 @@ def test_draws_are_the_same_on_every_machine() -> None:
     assert not np.array_equal(drawn, draw("layers.1.weight", (64, 32, 3)))
 
 
-def test_what_is_drawn() -> None:
+def test_only_large_matrices_are_drawn() -> None:
     assert is_drawn((64, 64)) and is_drawn((64, 1, 64)) and not is_drawn((SMALLEST,)) and not is_drawn((63, 64))
 
 
@@ -88,7 +88,7 @@ def test_what_is_drawn() -> None:
     ("kind", "shape"),
     [("plain", SHAPE), ("transposed", SHAPE), ("rows", (96, 1, 64)), ("rows", (480, 1, 9)), ("transposed rows", SHAPE)],
 )
-def test_weights_come_back_bit_for_bit(kind: str, shape: tuple[int, ...], seed: int) -> None:
+def test_weights_are_restored_bit_for_bit(kind: str, shape: tuple[int, ...], seed: int) -> None:
     name = f"weight {seed}"
     weight = draw(name, shape)
     if "rows" in kind:
@@ -107,7 +107,7 @@ def test_weights_come_back_bit_for_bit(kind: str, shape: tuple[int, ...], seed: 
     assert restored.dtype == np.float32 and np.array_equal(restored, weight)
 
 
-def test_weights_come_back_in_float16() -> None:
+def test_weights_are_restored_in_float16() -> None:
     weight = draw("weight", SHAPE)
     model = product(weight)
     stripped, _, entries = packed(model, {"weight": SHAPE})
@@ -133,7 +133,7 @@ def loop(weight: Float32) -> onnx.ModelProto:
     return g.model()
 
 
-def test_weights_in_a_loop_come_back() -> None:
+def test_weights_in_a_loop_are_restored() -> None:
     model = loop(draw("weight", (64, 64)))
     stripped, stand_ins, entries = packed(model, {"weight": (64, 64)})
     assert len(stand_ins) == 1 and not weights_of(stripped)
@@ -141,7 +141,7 @@ def test_weights_in_a_loop_come_back() -> None:
     assert np.array_equal(outputs_of(fill(stripped, entries), x), outputs_of(model, x))
 
 
-def test_other_weights_stay() -> None:
+def test_weights_that_are_not_drawn_stay() -> None:
     noise = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
     nearly = draw("weight", SHAPE)
     nearly[50] = nearly[51]
@@ -165,18 +165,18 @@ def packed_folder(tmp_path: Path) -> Path:
     return tmp_path / "packed"
 
 
-@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("external", [False, True])
 def test_an_unpacked_stage_computes_the_same(
-    packed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+    packed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, external: bool
 ) -> None:
-    if beside:
+    if external:
         monkeypatch.setattr(large_graph, "LARGEST_FILE", 1000)
-        monkeypatch.setattr(large_graph, "SMALLEST_BESIDE", 1000)
+        monkeypatch.setattr(large_graph, "SMALLEST_EXTERNAL", 1000)
     stage = tmp_path / "unpacked" / "tiny_encoder"
     assert unpack(packed_folder / "tiny_encoder", stage)
-    names = {"model.onnx", *(["model.onnx.data"] if beside else [])}
+    names = {"model.onnx", *(["model.onnx.data"] if external else [])}
     assert {file.name for file in (stage / "1").iterdir()} == names
-    if beside:
+    if external:
         assert (
             (stage / "1" / "model.onnx").stat().st_size
             < 4 * 64 * 64
@@ -188,7 +188,7 @@ def test_an_unpacked_stage_computes_the_same(
     )
 
 
-def test_unpack_leaves_what_is_there(packed_folder: Path, tmp_path: Path, run_module: RunModule) -> None:
+def test_unpack_keeps_existing_models(packed_folder: Path, tmp_path: Path, run_module: RunModule) -> None:
     kept = tmp_path / "unpacked" / "audio" / "kept"
     kept.parent.mkdir(parents=True)
     kept.write_text("kept")
@@ -198,7 +198,7 @@ def test_unpack_leaves_what_is_there(packed_folder: Path, tmp_path: Path, run_mo
     assert {folder.name for folder in (tmp_path / "unpacked").iterdir()} == {"audio", "tiny_encoder"}
 
 
-def test_a_damaged_stage_costs_a_line(packed_folder: Path, tmp_path: Path, run_module: RunModule) -> None:
+def test_a_damaged_stage_prints_one_error_line(packed_folder: Path, tmp_path: Path, run_module: RunModule) -> None:
     damaged = packed_folder / "damaged"
     (damaged / "1").mkdir(parents=True)
     (damaged / "1" / "model.onnx").write_bytes(b"no graph")

@@ -1,4 +1,4 @@
-"""The packed serving environment: one chip's kernels, parts, unpacking, the shell's setting. Nothing is downloaded."""
+"""The packed serving environment: kernels for one chip, parts, unpacking, env.sh. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fatbin(*codes: Code) -> bytes:
 
 
 def library(file: Path, fatbins: Sequence[bytes]) -> Path:
-    """An ELF file whose section .nv_fatbin holds `fatbins` with padding between them."""
+    """Write an ELF file whose section .nv_fatbin has `fatbins` with padding between them."""
     code = (b"\0" * 8).join(fatbins)
     names_at, code_at = 64, 64 + len(SECTION_NAMES)
     table = code_at + len(code)
@@ -96,7 +96,7 @@ def test_only_code_that_the_chip_would_choose_is_kept(
     assert (pruned.fatbins, pruned.bytes, pruned.kept_bytes) == (3, 11 * 40, sum(map(len, kept)) * 40)
 
 
-def test_a_library_with_nothing_for_the_chip_is_named_and_unchanged(tmp_path: Path) -> None:
+def test_a_library_without_code_for_the_chip_is_named_and_unchanged(tmp_path: Path) -> None:
     file = library(tmp_path / "cuda.so", [fatbin(*ONLY_HOPPER)])
     before = file.read_bytes()
     with pytest.raises(ValueError, match=r"cuda\.so: no GPU code for compute capability 80 \(it has: 90\)"):
@@ -128,7 +128,7 @@ def test_other_files_are_an_error(tmp_path: Path) -> None:
             prune(file, 90)
 
 
-def test_parts_join_to_the_very_bytes(tmp_path: Path) -> None:
+def test_joined_parts_equal_the_data(tmp_path: Path) -> None:
     (tmp_path / "data.7").write_bytes(b"of an earlier run")
     data = os.urandom(2500)
     with Parts(tmp_path / "data", 1000) as parts:
@@ -168,7 +168,7 @@ def unpack(folder: Path, root: Path) -> subprocess.CompletedProcess[str]:
 def test_unpack_restores_modes_links_and_holes(packed: Path, tmp_path: Path) -> None:
     root, source = tmp_path / "root", tmp_path / "source"
     assert len(list(packed.glob(f"{ARCHIVE}.*"))) >= 3
-    for _ in range(2):  # the second time over the first one's files
+    for _ in range(2):  # the second time over existing files
         unpacked = unpack(packed, root)
         assert (unpacked.returncode, unpacked.stderr) == (0, "")
         assert unpacked.stdout == f"5 files unpacked below {root}\n"
@@ -183,7 +183,7 @@ def test_unpack_restores_modes_links_and_holes(packed: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("part", "message"), [("01", "part is missing"), ("last", "ends early")])
-def test_unpack_says_which_part_is_missing(packed: Path, tmp_path: Path, part: str, message: str) -> None:
+def test_unpack_names_the_missing_part(packed: Path, tmp_path: Path, part: str, message: str) -> None:
     (sorted(packed.glob(f"{ARCHIVE}.*"))[-1] if part == "last" else packed / f"{ARCHIVE}.{part}").unlink()
     unpacked = unpack(packed, tmp_path / "root")
     assert unpacked.returncode == 1
@@ -192,7 +192,7 @@ def test_unpack_says_which_part_is_missing(packed: Path, tmp_path: Path, part: s
     assert unpacked.stderr.count("\n") == 1
 
 
-def test_an_archive_is_the_same_each_time_and_gone_when_it_fails(tmp_path: Path) -> None:
+def test_an_archive_is_reproducible_and_removed_on_failure(tmp_path: Path) -> None:
     source = tmp_path / "file"
     contents = []
     for number in range(2):
@@ -209,7 +209,7 @@ def test_an_archive_is_the_same_each_time_and_gone_when_it_fails(tmp_path: Path)
 
 
 def source_env(tmp_path: Path, argument: str, **environment: str) -> tuple[list[str], str]:
-    """LD_LIBRARY_PATH, PATH and PYTHONPATH after env.sh, one a line, and what it said on stderr."""
+    """Source env.sh. Returns LD_LIBRARY_PATH, PATH and PYTHONPATH, and its stderr."""
     file = tmp_path / "env.sh"
     file.write_text((GPU / "portable_env.sh").read_text().replace("@PREFIX@", "/opt/kit"))
     script = f'set -eu; . "{file}" {argument}; printf "%s\\n" "${{LD_LIBRARY_PATH:-}}" "$PATH" "$PYTHONPATH"'
@@ -257,7 +257,7 @@ def test_packages_are_those_that_serving_needs() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--onnxruntime-gpu", "0.0.0"], "onnxruntime-gpu 0.0.0 can't be downloaded"),
+        (["--onnxruntime-gpu", "0.0.0"], "onnxruntime-gpu 0.0.0: download failed"),
         (["--wheel", ROOT / "README.md"], "README.md: not a wheel for Python"),
         (["--prefix", "opt/kit"], "opt/kit: not an absolute path"),
         (["--compute-capability", "9"], "Invalid value for '--compute-capability'"),

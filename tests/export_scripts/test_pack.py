@@ -1,4 +1,4 @@
-"""Packed repositories of seeded weights, and encoders in PyTorch: parts of the GPU benchmark that need NeMo."""
+"""Packed repositories of seeded weights, and encoders in PyTorch: the parts of the GPU benchmark that need NeMo."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def seeded_checkpoint(architecture: str, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("architecture", "precision"), [("conformer", "fp32"), ("conformer", "fp16"), ("citrinet", "fp32")]
 )
-def test_an_unpacked_model_gives_the_log_probs_of_a_normal_export(
+def test_an_unpacked_model_has_the_log_probs_of_a_normal_export(
     architecture: str, precision: PrecisionName, tmp_path: Path
 ) -> None:
     file = seeded_checkpoint(architecture, tmp_path)
@@ -73,13 +73,13 @@ def test_an_unpacked_model_gives_the_log_probs_of_a_normal_export(
         assert actual[TEXT.name] == expected[TEXT.name]
 
 
-def test_decoders_of_other_frames_per_step_and_a_file_that_is_none(tmp_path: Path) -> None:
+def test_decoders_with_other_frames_per_step_and_unreadable_checkpoints(tmp_path: Path) -> None:
     file = seeded_checkpoint("conformer_transducer", tmp_path)
-    none = tmp_path / "none.nemo"
-    none.write_text("none")
+    unreadable = tmp_path / "unreadable.nemo"
+    unreadable.write_text("not a checkpoint")
     flags = ["--out", str(tmp_path / "packed"), "--precision", "fp32", "--frames-per-step", "2"]
     result = CliRunner().invoke(
-        main, [str(none), str(tmp_path / "nope.nemo"), str(file), *flags], standalone_mode=False
+        main, [str(unreadable), str(tmp_path / "nope.nemo"), str(file), *flags], standalone_mode=False
     )
     assert result.return_value == 2 and result.exception is None
     errors = result.stderr.splitlines()
@@ -98,14 +98,14 @@ def test_encoders_in_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(pytorch_encoder, "build_encoder", tiny_or_unknown)
     monkeypatch.setattr(pytorch_encoder, "machine_rates", lambda device: {})
     monkeypatch.setattr(pytorch_encoder, "batch_lengths", lambda size, number: [0.5 + number] * size)
-    # Most CPUs take seconds for a product of bfloat16.
+    # Most CPUs need seconds for a product in bfloat16.
     monkeypatch.setattr(pytorch_encoder, "AUTOCAST", {"fp32": None})
     out = tmp_path / "pytorch.json"
     flags = ["--batch", "2", "--batch", "1", "--batches", "2", "--seconds", "0.01", "--out", str(out)]
     result = CliRunner().invoke(pytorch_encoder.main, ["nope", "tiny", *flags], standalone_mode=False)
     assert result.exception is None and result.return_value == 2
     (error,) = result.stderr.splitlines()
-    assert error.startswith("error: nope: no such architecture; choose one of ") and "parakeet_ctc_0.6b" in error
+    assert error.startswith("error: nope: no such architecture; choose from: ") and "parakeet_ctc_0.6b" in error
     models = json.loads(out.read_text())["models"]
     assert "error" in models["nope"] and list(models["tiny"]) == ["fp32"]
     for rows in models["tiny"].values():

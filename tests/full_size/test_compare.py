@@ -141,7 +141,7 @@ def test_near_ties_are_counted() -> None:
 
 
 def test_records_are_read_as_written(tmp_path: Path) -> None:
-    file = tmp_path / "results" / "alone.jsonl"
+    file = tmp_path / "results" / f"{UNBATCHED}.jsonl"
     write_records(file, [NEMO, replace(FLIPPED, log_probs=None, text="à\u2028b")])
     first, second = read_records(file)
     assert (first.text, first.tokens, second.text, second.log_probs) == ("abb", [0, 1, 1], "à\u2028b", None)

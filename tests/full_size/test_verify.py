@@ -11,7 +11,7 @@ from export_scripts.checkpoints.catalogue import PUBLISHED
 from nemo_triton.contract import AUDIO_STAGE, FEATURES_STAGE, Part
 from verification.full_size import verify
 from verification.full_size.architectures import ARCHITECTURES
-from verification.full_size.records import Record, is_of, write_records
+from verification.full_size.records import UNBATCHED, Record, is_of, write_records
 from verification.full_size.speech import spread
 from verification.full_size.verify import Run, StepFailed, _step, _verified, remove_model
 
@@ -53,7 +53,7 @@ def test_equal_lengths_are_chosen_once_each() -> None:
 
 
 def test_records_of_other_recordings_are_rejected(tmp_path: Path) -> None:
-    file = tmp_path / "alone.jsonl"
+    file = tmp_path / f"{UNBATCHED}.jsonl"
     assert not is_of(file, ["one.flac"])
     write_records(file, [Record("one.flac", 1.0, "a")])
     assert is_of(file, ["one.flac"])

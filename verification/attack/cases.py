@@ -31,7 +31,7 @@ Fate = Literal["answered", "refused"]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One request as it is sent over the wire.
+    """One request as sent over the wire.
 
     Attributes:
         kind: Row of the summary that counts it.

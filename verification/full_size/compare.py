@@ -104,7 +104,7 @@ PASS_LABELS = {
 
 
 @click.command(help=__doc__)
-@click.argument("names", type=click.Choice(list(ARCHITECTURES)), nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", type=click.Choice(list(ARCHITECTURES)), nargs=-1, required=True)
 @click.option(
     "--folder", type=click.Path(exists=True, path_type=Path), required=True, help="The folder of verify.py's results."
 )
@@ -248,7 +248,7 @@ PARITY_NOTE = (
 )
 COST_NOTE = (
     "RTFx is seconds of audio per second, on the CPU of one machine that had other work. One at a time, CTC models are "
-    "served with log-probs. NeMo runs in its own process, one recording at a time."
+    "served with log-probs. NeMo runs in a separate process, one recording at a time."
 )
 
 Column = tuple[str, Callable[[Row], str]]

@@ -2,9 +2,9 @@
 
     python -m verification.full_size.serve_and_collect NAME --repository R --manifest M.jsonl --out results/NAME
 
-Writes the transcripts of each pass into OUT (.jsonl, log-probs in an .npz of the same name): one request at a time
-(alone), concurrent with log-probs (together, CTC only), and concurrent without (text). served.json has the server's
-counters, the size of the graphs, and the export's parity.json. Results that are newer than the model are kept.
+There are up to three passes: one request at a time, concurrent requests with log-probs (CTC only), and concurrent
+requests without. OUT gets the transcripts of each pass (.jsonl, log-probs in an .npz of the same name), and served.json
+with the server's counters, the size of the graphs, and the export's parity.json. Results newer than the model are kept.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def passes(is_transducer: bool, concurrency: int) -> tuple[Pass, ...]:
 
 
 @click.command(help=__doc__)
-@click.argument("name", type=click.Choice(list(ARCHITECTURES)))
+@click.argument("name", metavar="NAME", type=click.Choice(list(ARCHITECTURES)))
 @click.option(
     "--repository", type=click.Path(exists=True, path_type=Path), required=True, help="The model repository to serve."
 )

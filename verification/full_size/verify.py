@@ -2,9 +2,10 @@
 
     python -m verification.full_size.verify NAME... --manifest M.jsonl --folder build/full_size --out parity.md
 
-Runs in .venv/serve. Models are processed one after the other; results go to FOLDER/results/NAME. A model that has
-results of the same recordings and code is skipped, so an interrupted run can be continued. A model that fails does not
-stop the others. Exit code 1 if a model failed or a text differs from NeMo's by more than a near tie.
+Runs in .venv/serve. NAME is a model that `export.py --list` shows. Models are processed one after the other; results go
+to FOLDER/results/NAME. A model that has results of the same recordings and code is skipped, so an interrupted run can
+be continued. A model that fails does not stop the others. Exit code 1 if a model failed or a text differs from NeMo's
+by more than a near tie.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class StepFailed(Exception):
 
 
 @click.command(help=__doc__)
-@click.argument("names", type=click.Choice(list(ARCHITECTURES)), nargs=-1)
+@click.argument("names", metavar="NAME...", type=click.Choice(list(ARCHITECTURES)), nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Verify all models, the smallest first.")
 @click.option(
     "--folder",

@@ -1,1 +1,1 @@
-"""Served models on a GPU, beside PyTorch and the roofline; what needs none of it runs on a CPU too."""
+"""Benchmarks on a GPU: served models compared with PyTorch and with the roofline. They run on a CPU too."""

@@ -28,8 +28,9 @@ from nemo_triton.errors import ClientError
 from nemo_triton.terminal import exit_codes, options
 
 CONCURRENCIES = {True: "1,16,64,128,256,512", False: "1,4,16"}
+"""Default of --concurrency, with a GPU and without one."""
 BENCH_FLAGS = {True: "--processes 4 --shared-memory", False: ""}
-"""With a GPU, and without one."""
+"""Default of --bench, with a GPU and without one."""
 
 
 @click.command()
@@ -38,54 +39,92 @@ BENCH_FLAGS = {True: "--processes 4 --shared-memory", False: ""}
     "--repository",
     metavar="FOLDER",
     type=click.Path(file_okay=False, path_type=Path),
-    help="The exported models; a CHECKPOINT that is not in it is exported into it.  [default: OUT/repository]",
+    help="Model repository. CHECKPOINTs that it lacks are exported into it.  [default: OUT/repository]",
 )
 @click.option(
     "--model",
     "patterns",
     multiple=True,
     metavar="NAME",
-    help="A model of the repository, or a pattern; may be given again.  [default: those of the CHECKPOINTs, else all]",
+    help="Model of the repository, or a pattern; repeat for more.  [default: the CHECKPOINTs', else all]",
 )
 @click.option(
     "--precision",
     "precisions",
     multiple=True,
     type=click.Choice(PRECISIONS),
-    help="In which CHECKPOINTs are exported besides fp32; may be given again.  [default: with a GPU fp16]",
+    help="Precision to export CHECKPOINTs in, in addition to fp32; repeat for more.  [default: fp16 with a GPU]",
 )
-@click.option("--data", metavar="FOLDER", type=click.Path(path_type=Path), help="A data set of benchmark.prepare.")
+@click.option(
+    "--data",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Data set written by benchmark.prepare. Without it, utterances are made from --speech.",
+)
 @click.option(
     "--speech",
     default=DEMO_MANIFEST,
     metavar="MANIFEST",
     type=click.Path(path_type=Path),
-    help="Without --data: speech to make utterances of LibriSpeech's lengths of.  [default: the demo's commands]",
+    help="Recordings that utterances of LibriSpeech's lengths are cut from.  [default: the demo's commands]",
 )
-@click.option("--utterances", type=click.IntRange(1), default=256, show_default=True, help="So many of them.")
-@click.option("--seed", default=0, show_default=True, help="Of their lengths.")
+@click.option(
+    "--utterances", type=click.IntRange(1), default=256, show_default=True, help="Utterances to make from --speech."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the lengths of these utterances.")
 @click.option(
     "--variant",
     "names",
     multiple=True,
     type=click.Choice([variant.name for variant in VARIANTS]),
-    help="A way to serve; may be given again.  [default: all]",
+    help="Serving variant to measure; repeat for more.  [default: all]",
 )
 @click.option(
     "--concurrency",
     callback=options.number_list(click.IntRange(min=1)),
     default="",
-    help=f"Of the closed loops.  [default: {CONCURRENCIES[True]}; without a GPU {CONCURRENCIES[False]}]",
+    help="Concurrent requests; a comma-separated list is a sweep.  "
+    f"[default: {CONCURRENCIES[True]}; without a GPU {CONCURRENCIES[False]}]",
 )
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Of each loop, about.")
 @click.option(
-    "--bench", "flags", metavar="FLAGS", help=f"More of bench.py's.  [default: {BENCH_FLAGS[True]}; without a GPU none]"
+    "--seconds", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Approximate length of a load."
 )
-@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Of PyTorch.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Of all ways, and of PyTorch.")
-@click.option("--export-python", default=EXPORT_PYTHON, type=click.Path(path_type=Path))
-@click.option("--out", required=True, metavar="FOLDER", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--report", "report_file", required=True, metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--bench",
+    "flags",
+    metavar="FLAGS",
+    help=f"More flags for bench.py.  [default: {BENCH_FLAGS[True]}; without a GPU none]",
+)
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Batch size in PyTorch.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Rounds of all variants and of PyTorch; more rounds show the spread.",
+)
+@click.option(
+    "--export-python",
+    default=EXPORT_PYTHON,
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Python of the export environment.",
+)
+@click.option(
+    "--out",
+    required=True,
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for results; an interrupted run continues from them.",
+)
+@click.option(
+    "--report",
+    "report_file",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Markdown file to write.",
+)
 def gpu(
     checkpoints: tuple[Path, ...],
     repository: Path | None,
@@ -105,26 +144,26 @@ def gpu(
     out: Path,
     report_file: Path,
 ) -> int:
-    """Serve models in several ways, sweep concurrency, and compare with PyTorch and with what the chip can do.
+    """Serve models in several variants, sweep concurrency, and compare with PyTorch and the GPU's roofline.
 
-    Writes FILE (Markdown), and its values as .json into OUT. OUT keeps what is measured, so that an interrupted run
-    goes on. A way that fails costs one line and exit code 2, never the others. Without a GPU it runs on the CPU, and
-    the report says so.
+    Writes FILE (Markdown) and its values into OUT (JSON). An interrupted run continues. A variant that fails prints one
+    error line and sets exit code 2; the others are still measured. Without a GPU it runs on the CPU, and the report
+    says so.
     """
     gpus = find_gpus() if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else []
     if gpus:
-        # Bound and PyTorch are of one GPU; Triton would serve on all.
+        # Roofline and PyTorch use one GPU. Without this, Triton would serve on all.
         gpus = gpus[:1]
         os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0"}
     repository = repository or out / "repository"
     out.mkdir(parents=True, exist_ok=True)
-    wanted = {"fp32", *(precisions or (("fp16",) if gpus else ()))}
+    chosen_precisions = {"fp32", *(precisions or (("fp16",) if gpus else ()))}
     target: Target = "gpu" if gpus else "cpu"
-    precisions = tuple(name for name in PRECISIONS if name in wanted)
+    precisions = tuple(name for name in PRECISIONS if name in chosen_precisions)
     code = _export_missing(checkpoints, repository, export_python, precisions, target)
     models = _choose(read_models(repository), checkpoints, patterns, repository)
     dataset = open_dataset(data or _mixed_speech(out, speech, utterances, seed))
-    asked = concurrency or tuple(map(int, CONCURRENCIES[bool(gpus)].split(",")))
+    concurrencies = concurrency or tuple(map(int, CONCURRENCIES[bool(gpus)].split(",")))
     chosen = [variant for variant in VARIANTS if not names or variant.name in names]
     setting = Setting(
         repository=repository,
@@ -134,7 +173,7 @@ def gpu(
         gpus=gpus,
         variants=[variant for variant in chosen if gpus or not variant.on_gpus],
         loads=Loads(
-            concurrencies=",".join(map(str, asked)),
+            concurrencies=",".join(map(str, concurrencies)),
             seconds=seconds,
             flags=tuple(shlex.split(BENCH_FLAGS[bool(gpus)] if flags is None else flags)),
         ),
@@ -153,7 +192,7 @@ def gpu(
 
 
 def _mixed_speech(out: Path, speech: Path, count: int, seed: int) -> Path:
-    """The folder of a data set of that many utterances of LibriSpeech's lengths."""
+    """Make a data set of `count` utterances of LibriSpeech's lengths. Returns its folder."""
     folder = out / "data" / f"mixed_{count}_{seed}"
     with options.progress_bar() as bar:
         task = bar.add_task("making utterances", total=count)
@@ -164,9 +203,9 @@ def _mixed_speech(out: Path, speech: Path, count: int, seed: int) -> Path:
 def _choose(
     models: Sequence[Model], checkpoints: Sequence[Path], patterns: Sequence[str], repository: Path
 ) -> list[Model]:
-    """The models of the checkpoints, in all precisions that are there, and those that fit a pattern; else all.
+    """Choose the models of the checkpoints, in all exported precisions, and those that match a pattern.
 
-    Raises RepositoryError for a pattern that fits none.
+    Without checkpoints and patterns, all models. Raises RepositoryError for a pattern that matches none.
     """
     if not checkpoints and not patterns:
         return list(models)
@@ -182,7 +221,7 @@ def _export_missing(
     precisions: Sequence[PrecisionName],
     target: Target,
 ) -> int:
-    """Export what the repository lacks of the checkpoints; the exit code."""
+    """Export the checkpoints that the repository lacks. Returns the exit code."""
     code = exit_codes.EXIT_OK
     for checkpoint in checkpoints:
         try:
@@ -192,7 +231,7 @@ def _export_missing(
             code = exit_codes.EXIT_PROBLEM
             continue
         for precision, reason in refused.items():
-            exit_codes.print_error(f"{checkpoint}: {precision} can't be exported: {reason}")
+            exit_codes.print_error(f"{checkpoint}: {precision} not exported: {reason}")
             code = exit_codes.EXIT_PROBLEM
     return code
 

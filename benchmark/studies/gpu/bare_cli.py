@@ -1,4 +1,4 @@
-"""What the commands for a bare machine share, where there is no client of Triton's."""
+"""Shared by the commands for a bare machine, which has no tritonclient."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _ERRORS = (ClientError, ExportError)
 
 
 def run(command: click.Command) -> NoReturn:
-    """Run a command that returns its exit code; an error is one line on stderr and exit code 2.
+    """Run a command and exit with the code it returns. An error is one line on stderr and exit code 2.
 
-    Stdout is flushed after each line, so that a killed run has printed what it measured.
+    Stdout is flushed after each line, so that a killed run has printed its measurements.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
@@ -27,7 +27,7 @@ def run(command: click.Command) -> NoReturn:
 
 
 def describe(error: Exception) -> str:
-    """One line for an error: its message if it is one of ours, else its class too, cut to 300 characters."""
+    """Describe an error in one line: the message of this project's errors, else class and (shortened) message."""
     if isinstance(error, _ERRORS):
         return one_line(error)
     return f"{type(error).__name__}: {one_line(error)[:300]}"

@@ -22,8 +22,9 @@ Int32 = npt.NDArray[np.int32]
 class Batch:
     """Utterances of one batch.
 
-    samples: of all utterances end to end, int16 [sum of lengths] at 16 kHz
-    lengths: samples of each utterance, int32 [B, 1]
+    Attributes:
+        samples: All utterances end to end, int16 [sum of lengths] at 16 kHz.
+        lengths: Samples of each utterance, int32 [B, 1].
     """
 
     samples: Int16
@@ -31,27 +32,33 @@ class Batch:
 
     @property
     def seconds(self) -> float:
-        """Of audio, of all utterances together."""
+        """Duration of all utterances together."""
         return float(self.lengths.sum()) / SAMPLE_RATE
 
     def feeds(self) -> dict[str, Any]:
-        """The inputs of a feature stage, as Triton gives them."""
+        """Inputs of a feature stage, as Triton passes them."""
         shape, length = SAMPLES.shape.name, SAMPLES.length.name
         return {SAMPLES.name: self.samples, shape: self.lengths, length: self.lengths}
 
 
 def make_batch(signals: Sequence[Samples]) -> Batch:
-    """A batch of these utterances, int16 [T] each."""
+    """Make a batch of utterances, int16 [T] each."""
     return Batch(np.concatenate(signals), np.array([[len(signal)] for signal in signals], np.int32))
 
 
 def draw_batches(pool: Sequence[Samples], size: int, count: int) -> Iterator[Batch]:
-    """`count` batches of `size` utterances, joined from the pool's recordings (int16 [T]); always the same."""
+    """Draw batches of utterances; the same arguments give the same batches.
+
+    Args:
+        pool: Recordings that utterances are joined from, int16 [T] each.
+        size: Utterances per batch.
+        count: Number of batches.
+    """
     generator = random.Random(size)
     for number in range(count):
         yield make_batch([join(pool, seconds, generator) for seconds in batch_lengths(size, number)])
 
 
 def batch_lengths(size: int, number: int) -> list[float]:
-    """Seconds of each utterance of batch `number` of that size; PyTorch is measured with the same lengths."""
+    """Durations in seconds of the utterances of batch `number`; PyTorch is measured with the same."""
     return draw_lengths(size, seed=1000 * size + number)

@@ -1,7 +1,7 @@
-"""An exported recognizer as its config.pbtxt describes it, read without Triton's protobuf.
+"""Read the stages of an exported recognizer from its config.pbtxt, without Triton's protobuf.
 
-A bare machine lacks tritonclient. The reader here takes protobuf's text format, but knows no field: a value stays the
-text that it is written as, and each field is a list, since any may be repeated.
+A bare machine has no tritonclient. This reader parses protobuf's text format without knowing the fields: values stay
+text, and each field is a list, because any field may be repeated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nemo_triton.errors import ClientError
 CONFIG = "config.pbtxt"
 
 Message = dict[str, list[Union[str, "Message"]]]
-"""Values of a message's fields, by field, in their order."""
+"""Values of a message by field, in order."""
 
 _TOKEN = re.compile(
     r"""(?:
@@ -35,14 +35,20 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 class EnsembleError(ClientError):
-    """A recognizer that the repository does not have, or a configuration that can't be read."""
+    """A recognizer that is missing in the repository, or an unreadable configuration."""
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A recognizer's stages, as folders of the repository, and whether its weights were trained.
+    """The stages of a recognizer, as folders of the repository.
 
-    text: the stage that makes the text; the decoder, unless it was exported for a GPU
+    Attributes:
+        name: The recognizer.
+        features: Feature stage.
+        encoder: Encoder stage.
+        decoder: Decoder stage.
+        text: Stage that makes the text: the decoder, or a separate stage if the decoder was exported for a GPU.
+        trained: Whether the weights are trained, not random.
     """
 
     name: str
@@ -54,12 +60,12 @@ class Ensemble:
 
 
 def read_ensemble(repository: Path, name: str) -> Ensemble:
-    """Read the configuration of the recognizer `name`. Raises EnsembleError in one line that names the file."""
+    """Read the configuration of a recognizer. Raises EnsembleError, which names the file."""
     file = repository / name / CONFIG
     try:
         config = parse(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise EnsembleError(f"{name}: {repository} has no such model; it has {_names(repository)}") from error
+        raise EnsembleError(f"{name}: no such model in {repository}; choose from: {_names(repository)}") from error
     except (OSError, ValueError) as error:
         raise EnsembleError(f"{file}: not readable as a configuration ({error}); export the model again") from error
     steps = [step for part in _messages(config, "ensemble_scheduling") for step in _messages(part, "step")]
@@ -74,43 +80,43 @@ def read_ensemble(repository: Path, name: str) -> Ensemble:
 
 
 def parse(text: str) -> Message:
-    """Read protobuf's text format. Raises ValueError naming the line where the text is not in it."""
+    """Parse protobuf's text format. Raises ValueError, which names the line."""
     return _fields(_Tokens(text), end="")
 
 
 class _Tokens:
-    """The tokens of a text as (kind, value); the last one is ("end", "")."""
+    """A cursor over the tokens of a text, each (kind, value); the last one is ("end", "")."""
 
     def __init__(self, text: str) -> None:
         self._tokens = list(_split(text))
-        self._place = 0
+        self._index = 0
 
     def peek(self) -> tuple[str, str]:
-        return self._tokens[self._place][:2]
+        return self._tokens[self._index][:2]
 
     def take(self) -> tuple[str, str]:
         token = self.peek()
-        self._place = min(self._place + 1, len(self._tokens) - 1)
+        self._index = min(self._index + 1, len(self._tokens) - 1)
         return token
 
     def skip(self, *marks: str) -> bool:
-        """Take the next token if it is one of these marks."""
+        """Skip the next token if it is one of these marks."""
         kind, value = self.peek()
         if kind == "mark" and value in marks:
             self.take()
             return True
         return False
 
-    def wrong(self, expected: str) -> ValueError:
-        value, line = self._tokens[self._place][1:]
+    def error(self, expected: str) -> ValueError:
+        value, line = self._tokens[self._index][1:]
         return ValueError(f"line {line}: expected {expected}, got {value or 'the end'}")
 
 
 def _split(text: str) -> Iterator[tuple[str, str, int]]:
-    """Kind, value and line of each token."""
-    place, line = 0, 1
+    """Split a text into tokens: kind, value and line of each."""
+    position, line = 0, 1
     while True:
-        space = _SPACE.match(text, place)
+        space = _SPACE.match(text, position)
         assert space is not None
         line += space[0].count("\n")
         matched = _TOKEN.match(text, space.end())
@@ -120,7 +126,7 @@ def _split(text: str) -> Iterator[tuple[str, str, int]]:
         yield kind, matched[kind], line
         if kind == "end":
             return
-        place = matched.end()
+        position = matched.end()
 
 
 def _fields(tokens: _Tokens, end: str) -> Message:
@@ -131,7 +137,7 @@ def _fields(tokens: _Tokens, end: str) -> Message:
             tokens.take()
             return message
         if kind != "word":
-            raise tokens.wrong(f"a field or {end or 'the end'}")
+            raise tokens.error(f"a field or {end or 'the end'}")
         tokens.take()
         colon = tokens.skip(":")
         values = message.setdefault(name, [])
@@ -142,7 +148,7 @@ def _fields(tokens: _Tokens, end: str) -> Message:
         elif colon or tokens.peek()[1] in _CLOSING:
             values.append(_value(tokens))
         else:
-            raise tokens.wrong(f"a value of {name}")
+            raise tokens.error(f"a value of {name}")
         tokens.skip(",", ";")
 
 
@@ -154,10 +160,10 @@ def _value(tokens: _Tokens) -> str | Message:
     if kind == "word":
         return tokens.take()[1]
     if kind != "string":
-        raise tokens.wrong("a value")
+        raise tokens.error("a value")
     parts = []
     while tokens.peek()[0] == "string":
-        # Strings side by side are one.
+        # Adjacent strings are one string.
         parts.append(re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[1]), tokens.take()[1][1:-1]))
     return "".join(parts)
 
@@ -167,7 +173,7 @@ def _messages(message: Message, field: str) -> list[Message]:
 
 
 def _text(message: Message, field: str) -> str:
-    """The last value of a field that is not repeated, as protobuf takes it; empty where there is none."""
+    """The last value of a field, which is the one that protobuf uses; empty if the field is missing."""
     values = [value for value in message.get(field, []) if isinstance(value, str)]
     return values[-1] if values else ""
 
@@ -185,11 +191,11 @@ def _description(config: Message, file: Path) -> contract.Description:
 
 
 def _step_with(steps: list[Message], tensors: str, name: str, file: Path) -> str:
-    """The model of the first step that has that tensor in its map `tensors`."""
+    """The model of the first step that has the tensor `name` in the map `tensors`."""
     for step in steps:
         if name in {_text(entry, "key") for entry in _messages(step, tensors)}:
             return _text(step, "model_name")
-    raise EnsembleError(f"{file}: no recognizer: no step has {name} in its {tensors}")
+    raise EnsembleError(f"{file}: not a recognizer: no step has {name} in its {tensors}")
 
 
 def _names(repository: Path) -> str:

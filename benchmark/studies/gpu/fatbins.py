@@ -1,7 +1,7 @@
-"""GPU code inside a shared library: keep one chip's, zero the rest.
+"""Prune the GPU code in a shared library: keep the code for one chip and zero the rest.
 
 A library has one fatbin per translation unit. A fatbin has one entry per architecture: machine code (ELF), or PTX that
-the driver compiles. Zeroed entries keep their headers and places: the library loads as before and compresses well.
+the driver compiles. Zeroed entries keep their headers and offsets, so the library still loads, and compresses well.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ENTRY = struct.Struct("<HHIQ12xI")
 
 @dataclass(frozen=True)
 class Entry:
-    """One architecture's code: `size` bytes at offset `start` of the file."""
+    """Code for one architecture: `size` bytes at offset `start` of the file."""
 
     kind: int
     architecture: int
@@ -37,7 +37,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What `prune` did: fatbins, bytes of GPU code before, bytes kept."""
+    """Result of `prune`.
+
+    Attributes:
+        fatbins: Number of fatbins.
+        bytes: Bytes of GPU code before.
+        kept_bytes: Bytes of GPU code that were kept.
+    """
 
     fatbins: int
     bytes: int
@@ -45,11 +51,15 @@ class Pruned:
 
 
 def prune(file: Path, capability: int) -> Pruned:
-    """Zero, in place, the GPU code in `file` that a chip of `capability` (90 for 9.0) would not choose.
+    """Zero the GPU code that a chip would not choose, in place.
+
+    Args:
+        file: The shared library.
+        capability: Compute capability of the chip, 90 for 9.0.
 
     Raises:
-        ValueError: not a library with GPU code of the known format, or none of it runs on such a chip. The file is
-            then unchanged.
+        ValueError: If the file has no GPU code of the known format, or none that runs on the chip. The file is then
+            unchanged.
     """
     try:
         with file.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as data:
@@ -68,9 +78,9 @@ def prune(file: Path, capability: int) -> Pruned:
 
 
 def choose(fatbin: Sequence[Entry], capability: int) -> list[Entry]:
-    """Entries that the driver may choose: machine code of the chip's major version, else the newest PTX, not above it.
+    """Entries that the driver may choose: machine code for the chip's major version, else the newest usable PTX.
 
-    Empty if the chip can't run this fatbin, as with kernels written for another generation only.
+    Empty if the chip can't run this fatbin, for example if its kernels are for another generation only.
     """
     usable = [entry for entry in fatbin if entry.architecture <= capability]
     machine_code = [e for e in usable if e.kind == ELF and e.architecture // 10 == capability // 10]

@@ -15,16 +15,17 @@ from benchmark.studies.gpu.roofline import NetworkCost
 
 
 class FlopCounter:
-    """Counts what runs in its block of matrix products and convolutions; all else is taken to be free.
+    """Context manager that counts matrix products and convolutions; other operators count as free.
 
-    operations: a multiplication and an addition are two (torch.utils.flop_counter's formulas)
-    elements: numbers read and written, each operand and each result of a product once
+    Attributes:
+        operations: FLOPs by the formulas of torch.utils.flop_counter: a multiplication and an addition are two.
+        elements: Numbers read and written: each operand and each result of a product once.
     """
 
     def __init__(self) -> None:
         self.operations = 0
         self.elements = 0
-        # torch gives its base class no types, so a subclass can't be written as one.
+        # torch's base class has no types, so mypy would reject a subclass in a class statement.
         mode = type("CountingMode", (TorchDispatchMode,), {"__torch_dispatch__": lambda mode, *call: self._run(*call)})
         self._mode: Any = mode()
 
@@ -47,14 +48,16 @@ class FlopCounter:
 
 PROBED_SECONDS = (4, 8, 16, 24, 32)
 DEGREE = 2
-"""Attention grows with the square of the length, all else with the length."""
+"""Attention grows with the square of the length, the other layers with the length."""
 
 
 @torch.no_grad()
 def count_cost(run: Callable[[int], Any], weights: int) -> NetworkCost:
-    """Count what `run` does for utterances of some whole numbers of seconds, and fit polynomials to it.
+    """Count FLOPs and memory traffic for several lengths, and fit polynomials to them.
 
-    weights: elements of the parameters that are operands of products
+    Args:
+        run: Runs the network on an utterance of that many seconds.
+        weights: Number of elements of the parameters that are operands of products.
     """
     operations, elements = [], []
     for seconds in PROBED_SECONDS:

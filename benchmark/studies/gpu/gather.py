@@ -1,4 +1,4 @@
-"""What was measured, beside the roofline."""
+"""Rows of the GPU report: measurements together with the roofline."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from nemo_triton.contract import Part
 
 
 def served_row(name: str, sweep: Json, rounds: Sequence[Json], model: Json, context: Json) -> Json:
-    """One way's figures at its best concurrency, from the round of the median RTFx, and its whole sweep.
+    """One variant at its best concurrency, from the round of the median RTFx, and its sweep.
 
-    rounds: measured in turn with those of the other ways
-    model: has name, precision and needs, the last None where there is no checkpoint
-    context: has durations, rates, nemo_texts (None where there is none)
+    Args:
+        name: The variant.
+        sweep: The sweep over concurrencies.
+        rounds: Rounds at the best concurrency, measured in turn with those of the other variants.
+        model: Has `name`, `precision` and `needs` (FLOPs and bytes; None without a checkpoint).
+        context: Has `durations`, `rates`, and `nemo_texts` (None if NeMo did not run).
     """
     loads = [measured["loads"][0] for measured in rounds]
     rtfx = [load["rtfx"] for load in loads]
@@ -63,7 +66,7 @@ def served_row(name: str, sweep: Json, rounds: Sequence[Json], model: Json, cont
 
 
 def pytorch_rows(measured: Json, context: Json) -> list[Json]:
-    """NeMo's module by precision: batches as a program makes them that has all recordings at hand."""
+    """NeMo's module in PyTorch by precision, on batches of recordings sorted by length."""
     audio = sum(context["durations"])
     batches = -(-len(context["durations"]) // measured["batch"])
     rows = []
@@ -89,5 +92,5 @@ def pytorch_rows(measured: Json, context: Json) -> list[Json]:
 
 
 def equal_texts(texts: Mapping[str, str], nemo: Mapping[str, str] | None) -> int | None:
-    """How many are NeMo's in float32; None where NeMo was not run."""
+    """Count the texts that equal NeMo's in float32; None if NeMo did not run."""
     return None if nemo is None else sum(nemo.get(audio) == text for audio, text in texts.items())

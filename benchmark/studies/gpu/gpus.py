@@ -1,4 +1,4 @@
-"""The peak rates of GPUs by their data sheets, and which GPUs this machine has."""
+"""Peak rates of GPUs from their data sheets, and the GPUs of this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_SPARSE = "rates there are with sparsity; halved here"
+_SPARSE = "its rates are with sparsity; halved here"
 _HOPPER = f"NVIDIA H100 Tensor Core GPU data sheet ({_SPARSE})"
 _H100 = {"fp32": 67e12, "tf32": 494.5e12, "bf16": 989.5e12, "fp16": 989.5e12}
 _A100 = {"fp32": 19.5e12, "tf32": 156e12, "bf16": 312e12, "fp16": 312e12}
@@ -16,11 +16,14 @@ _AMPERE = "NVIDIA A100 Tensor Core GPU data sheet"
 
 @dataclass(frozen=True)
 class GpuModel:
-    """A GPU's highest rates, dense.
+    """Peak rates of a GPU, without sparsity.
 
-    pattern: what nvidia-smi's name of it fits
-    operations: a second, by number format; a multiplication and an addition are two
-    bytes: to and from its memory, a second
+    Attributes:
+        name: The GPU.
+        pattern: Regular expression for the name that nvidia-smi prints.
+        operations: FLOPs per second by number format; a multiplication and an addition are two.
+        bytes: Bytes per second to and from its memory.
+        source: Where the rates are published.
     """
 
     name: str
@@ -56,12 +59,12 @@ GPU_MODELS = (
 
 
 def known_gpu(name: str) -> GpuModel | None:
-    """The GPU that nvidia-smi calls by this name; None where its data sheet is not among ours."""
+    """The GPU with this name in nvidia-smi; None if GPU_MODELS lacks it."""
     return next((gpu for gpu in GPU_MODELS if re.search(gpu.pattern, name)), None)
 
 
 def find_gpus() -> list[str]:
-    """The names of this machine's NVIDIA GPUs, by nvidia-smi; empty where there is none, or no driver."""
+    """The names of this machine's NVIDIA GPUs, from nvidia-smi; empty without a GPU or a driver."""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -71,9 +74,9 @@ def find_gpus() -> list[str]:
 
 
 def rate_of(operations: Mapping[str, float], precision: str) -> tuple[str, float] | None:
-    """The number format that products of a model of that precision may use, and its rate; None where it isn't known.
+    """The number format of a model's products and its rate; None if the rate is unknown.
 
-    The encoder of a float32 model may round them to TF32.
+    The encoder of a float32 model may use TF32.
     """
     formats = ("tf32", "fp32") if precision == "fp32" else (precision,)
     return next(((name, operations[name]) for name in formats if name in operations), None)

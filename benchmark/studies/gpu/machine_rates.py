@@ -1,4 +1,4 @@
-"""What a machine reaches in PyTorch: operations per second by number format, and bytes per second."""
+"""Rates that a machine reaches in PyTorch: FLOPs per second by number format, and bytes per second."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from typing import Any
 import torch
 
 MATRIX = {"cuda": 8192, "cpu": 1024}
-"""Rows and columns of the matrices whose product is timed."""
+"""Rows and columns of the matrices in the timed product."""
 COPIED_BYTES = {"cuda": 4 << 30, "cpu": 512 << 20}
 REPEATS = 5
-PATIENCE_SECONDS = 2.0
-"""A CPU without a number format may take seconds for one product of it."""
+MAX_SECONDS = 2.0
+"""Time after which a measurement ends. A CPU that lacks a number format may need seconds for one product."""
 
 
 def machine_rates(device: torch.device) -> dict[str, Any]:
-    """The best of some large products and copies: operations a second by number format, and bytes a second."""
+    """Time large products and copies.
+
+    Returns:
+        The best FLOPs per second by number format (operations), and bytes per second (bytes).
+    """
     operations = {}
     size = MATRIX[device.type]
     formats = {"fp32": (torch.float32, False), "bf16": (torch.bfloat16, False)}
@@ -38,7 +42,7 @@ def machine_rates(device: torch.device) -> dict[str, Any]:
 
 def _fastest(work: Callable[[], Any], device: torch.device) -> float:
     seconds: list[float] = []
-    while len(seconds) <= REPEATS and sum(seconds) < PATIENCE_SECONDS:
+    while len(seconds) <= REPEATS and sum(seconds) < MAX_SECONDS:
         finish(device)
         started = time.perf_counter()
         work()
@@ -58,7 +62,7 @@ def _tf32(allowed: bool) -> Iterator[None]:
 
 
 def finish(device: torch.device) -> None:
-    """Wait until the device has done what is queued."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Measure on a GPU machine, what is worth most first:
+# Measure on a GPU machine, the most useful measurements first:
 #   bash benchmark/studies/gpu/measure.sh PACKED MODELS RESULTS SECONDS [PYTHON]
-# PACKED is what benchmark.studies.gpu.pack wrote; MODELS and RESULTS are folders to write. PYTHON is the serving environment's.
-# NEMO_PYTHON, if set, is one with PyTorch and NeMo's modules. The exit code is that of the first step that failed.
+# PACKED: folder that benchmark.studies.gpu.pack wrote. MODELS, RESULTS: folders to write. PYTHON: the serving environment's.
+# NEMO_PYTHON, if set: a Python with PyTorch and NeMo. The exit code is that of the first failed step.
 set -u
 if [ $# -lt 4 ]; then
   sed -n '2,5s/^# \{0,1\}//p' "$0" >&2
@@ -12,7 +12,7 @@ packed=$(realpath "$1") models=$(realpath -m "$2") results=$(realpath -m "$3") s
 cd "$(dirname "$0")/../../.." || exit 2
 mkdir -p "$models" "$results"
 code=0
-left() { echo $((seconds > SECONDS ? seconds - SECONDS : 0)); }
+remaining() { echo $((seconds > SECONDS ? seconds - SECONDS : 0)); }
 step() { "$@" || { local failed=$?; [ $code -ne 0 ] || code=$failed; }; }
 unpack() {
   local patterns=(--model audio --model 'mel_*')
@@ -30,18 +30,18 @@ later=(parakeet_ctc_0.6b_fp16 stt_en_conformer_ctc_large stt_en_conformer_ctc_sm
 
 unpack "${trained[@]}" "${first[@]}"
 step "$python" -m benchmark.studies.gpu.texts "${trained[@]}" --repository "$models" --out "$results/texts.json"
-stages "${first[@]}" --budget $(($(left) / 3))
+stages "${first[@]}" --budget $(($(remaining) / 3))
 step "$python" -m benchmark.studies.gpu.sweep stt_en_conformer_ctc_small stt_en_conformer_ctc_large_fp16 --repository "$models" \
-  --out "$models/served" --concurrency 16,64,256 --seconds 2.5 --budget $(($(left) / 3))
+  --out "$models/served" --concurrency 16,64,256 --seconds 2.5 --budget $(($(remaining) / 3))
 mkdir -p "$results/served" && cp "$models"/served/*.json "$results/served/"
 if [ -n "${NEMO_PYTHON:-}" ]; then
   step "$NEMO_PYTHON" -m benchmark.studies.gpu.pytorch_encoder stt_en_conformer_ctc_large stt_en_conformer_ctc_small \
-    parakeet_ctc_0.6b stt_en_citrinet_1024 --out "$results/pytorch.json" --batches 3 --seconds 0.3 --budget $(($(left) / 2))
+    parakeet_ctc_0.6b stt_en_citrinet_1024 --out "$results/pytorch.json" --batches 3 --seconds 0.3 --budget $(($(remaining) / 2))
 else
-  echo 'NEMO_PYTHON is not set: PyTorch is not measured' >&2
+  echo 'NEMO_PYTHON is not set: skipping PyTorch' >&2
 fi
-if [ "$(left)" -gt 60 ]; then
+if [ "$(remaining)" -gt 60 ]; then
   unpack "${later[@]}"
-  stages "${later[@]}" --no-profile --budget "$(left)"
+  stages "${later[@]}" --no-profile --budget "$(remaining)"
 fi
 exit $code

@@ -14,9 +14,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def batch_options(slowest_help: str) -> Callable[[Command], Command]:
-    """Add --batch (as `sizes`), --batches (as `count`), --seconds, --slowest and --budget.
+    """Add the options --batch (as `sizes`), --batches (as `count`), --seconds, --slowest and --budget.
 
-    slowest_help: what a run that takes longer than --slowest ends
+    Args:
+        slowest_help: Help of --slowest: what ends after a longer run.
     """
     options = (
         click.option(
@@ -26,14 +27,16 @@ def batch_options(slowest_help: str) -> Callable[[Command], Command]:
             type=click.IntRange(1),
             default=(1, 8, 32, 128),
             show_default=True,
-            help="Utterances per batch; give it again for more sizes.",
+            help="Utterances per batch; repeat for more sizes.",
         ),
         click.option(
             "--batches", "count", type=click.IntRange(1), default=4, show_default=True, help="Batches of each size."
         ),
-        click.option("--seconds", default=1.0, show_default=True, help="Of each measurement, about."),
+        click.option("--seconds", default=1.0, show_default=True, help="Approximate length of each measurement."),
         click.option("--slowest", default=2.0, show_default=True, metavar="SECONDS", help=slowest_help),
-        click.option("--budget", default=600.0, show_default=True, metavar="SECONDS", help="No run begins later."),
+        click.option(
+            "--budget", default=600.0, show_default=True, metavar="SECONDS", help="Start no run after this time."
+        ),
     )
 
     def add(command: Command) -> Command:
@@ -45,5 +48,5 @@ def batch_options(slowest_help: str) -> Callable[[Command], Command]:
 
 
 def limits(*, seconds: float, slowest: float, budget: float) -> Limits:
-    """What --seconds, --slowest and --budget say, from now on."""
+    """The limits of --seconds, --slowest and --budget, starting now."""
     return Limits(seconds, slowest, time.monotonic() + budget)

@@ -1,8 +1,10 @@
-"""Utterances of LibriSpeech's lengths, made of whatever speech is at hand.
+"""Utterances of LibriSpeech's lengths, made of any speech.
 
-LibriSpeech's test-clean (Panayotov et al., ICASSP 2015) has 2,620 utterances of 5.4 hours, the shortest 1.3 s long and
-the longest 35 s. Lengths here are drawn from the log-normal distribution that fits these figures: its mean is that of
-the set, and its spread is such that of so many draws one is expected below the shortest, and one above the longest.
+Lengths are drawn from a log-normal distribution. Its mean is that of LibriSpeech test-clean. Its spread is such that,
+in as many draws as test-clean has utterances, one is expected below the shortest and one above the longest.
+
+Source:
+    Panayotov et al., ICASSP 2015: test-clean has 2,620 utterances, 5.4 hours, from 1.3 s to 35 s.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ STATEMENT = (
 
 
 def draw_lengths(count: int, seed: int) -> list[float]:
-    """That many lengths in seconds; the same for the same seed."""
+    """Draw `count` lengths in seconds; the same for the same seed."""
     generator = random.Random(f"{seed} lengths")
     lengths: list[float] = []
     while len(lengths) < count:
@@ -50,24 +52,42 @@ def draw_lengths(count: int, seed: int) -> list[float]:
 
 
 def join(pool: Sequence[Samples], length: float, generator: random.Random) -> Samples:
-    """int16 samples [length * rate]: recordings of the pool in turn, from a random one on, cut at the end."""
-    wanted = round(length * SAMPLE_RATE)
+    """Join recordings to an utterance of `length` seconds.
+
+    Args:
+        pool: Recordings, int16 [T]; used in turn, from a random one on.
+        length: Seconds; the last recording is cut there.
+        generator: Chooses the first recording.
+
+    Returns:
+        int16 [length * rate]
+    """
+    samples = round(length * SAMPLE_RATE)
     start = generator.randrange(len(pool))
     joined: list[Samples] = []
-    while sum(map(len, joined)) < wanted:
+    while sum(map(len, joined)) < samples:
         joined.append(pool[(start + len(joined)) % len(pool)])
-    return np.concatenate(joined)[:wanted]
+    return np.concatenate(joined)[:samples]
 
 
 def write_mixed_speech(
     folder: Path, speech: Path, *, count: int, seed: int, done: Callable[[], None] = lambda: None
 ) -> Description:
-    """A prepared data set of `count` utterances of LibriSpeech's lengths, made of the recordings of manifest `speech`.
+    """Write a data set of utterances of LibriSpeech's lengths. An unchanged one is kept.
 
-    They have no text: what was cut has none, so no error rate can be had of them. What is there already and has not
-    changed is left alone; `done` is called after each utterance. Raises ClientError where the speech can't be read.
+    The utterances have no text, because they are cut anywhere; so they have no WER.
+
+    Args:
+        folder: Folder of the data set.
+        speech: Manifest of recordings to join.
+        count: Number of utterances.
+        seed: Seed of lengths and joins.
+        done: Called after each utterance.
+
+    Raises:
+        ClientError: If the speech is not readable.
     """
-    # A path in this project is the same for everyone; of a path outside, only the end is shown.
+    # A path in this project is the same on every machine. For other paths only the end is shown.
     inside = speech.resolve().is_relative_to(ROOT)
     shown = speech.resolve().relative_to(ROOT) if inside else Path(*speech.resolve().parts[-2:])
     pool = [recording.samples for recording in shuffled_recordings(speech) if len(recording.samples)]

@@ -1,9 +1,10 @@
-"""Export checkpoints of seeded random weights into a repository of a few MB, to be copied to another machine.
+"""Export checkpoints with seeded random weights into a repository of a few MB, for copying to another machine.
 
     python -m benchmark.studies.gpu.pack CHECKPOINT... --out FOLDER [--precision fp32 --precision fp16]
 
-CHECKPOINTs are written by `verification/full_size/make_checkpoint.py --seeded`. Their large weights are left out, and
-benchmark.studies.gpu.unpack draws them again. Texts are not compared with NeMo's here, as export.py does. Needs NeMo.
+Make CHECKPOINTs with `python -m verification.full_size.make_checkpoint --seeded`. Their large weights are left out;
+benchmark.studies.gpu.unpack generates them again. Unlike export.py, this does not compare texts with NeMo's. Needs
+NeMo.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ SUFFIXES = {precision: precision_suffix(precision) for precision in PACKED}
 
 
 @click.command(help=__doc__)
-@click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write.")
 @click.option(
     "--precision",
     "precisions",
@@ -45,14 +46,14 @@ SUFFIXES = {precision: precision_suffix(precision) for precision in PACKED}
     type=click.Choice(list(SUFFIXES)),
     default=tuple(SUFFIXES),
     show_default=True,
-    help="Of the encoder; give it again for more.",
+    help="Precision of the encoder; repeat for more.",
 )
 @click.option(
     "--target",
     type=click.Choice(["cpu", "gpu"]),
     default="gpu",
     show_default=True,
-    help="What the graphs are tuned for; they run on both.",
+    help="Hardware that the graphs are tuned for; they run on both.",
 )
 @click.option(
     "--frames-per-step",
@@ -60,7 +61,7 @@ SUFFIXES = {precision: precision_suffix(precision) for precision in PACKED}
     multiple=True,
     type=click.IntRange(1),
     metavar="N",
-    help="Also write RNNT decoders of N frames per step, as NAME_decoder.N.",
+    help="Also write RNNT decoders with N frames per step, as NAME_decoder.N; repeat for more.",
 )
 def main(
     *,
@@ -86,9 +87,14 @@ def main(
 def pack(
     file: Path, out: Path, *, precision: PrecisionName, target: Target, frames_per_step: Sequence[int] = ()
 ) -> None:
-    """Write the stages and ensembles of one checkpoint in one precision into `out`, replacing those of its name.
+    """Export one checkpoint in one precision, replacing models of the same name.
 
-    frames_per_step: of further RNNT decoders
+    Args:
+        file: The checkpoint.
+        out: Folder to write.
+        precision: Precision of the encoder.
+        target: Hardware that the graphs are tuned for.
+        frames_per_step: Frames per step of additional RNNT decoders.
     """
     # These import NeMo and PyTorch.
     from export_scripts.chain import write_recognizer

@@ -1,8 +1,10 @@
-"""Pack .venv/serve for a GPU machine without a network: `python -m benchmark.studies.gpu.portable --out FOLDER`.
+"""Pack the serving environment for a GPU machine without a network.
 
-Runs in .venv/serve on Linux and needs no GPU. Writes FOLDER/serve.tar.xz.00, .01, ..., FOLDER/unpack.py and
-FOLDER/env.sh. They hold this Python, the packages of server and client, and onnxruntime-gpu for one kind of chip. The
-project itself is not in it: run it from a checkout. See docs/portable.md.
+    python -m benchmark.studies.gpu.portable --out FOLDER
+
+Runs in .venv/serve on Linux and needs no GPU. Writes FOLDER/serve.tar.xz.00, .01, ..., unpack.py and env.sh. They hold
+this Python, the packages of server and client, and onnxruntime-gpu for one kind of chip. The project itself is not
+packed: run it from a checkout. See docs/portable.md.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ LEFT_OUT_FILES = [
     "/nvidia_pytriton.libs/libpython*",
     *(f"{STUBS}/3.{minor}/*" for minor in range(8, 30) if f"3.{minor}" != python_version()),
 ]
-"""Patterns for files of the standard library and of packages; nothing here is used while serving."""
+"""Patterns for files of the standard library and of packages that serving doesn't need."""
 GLIBC = {"ld-linux-x86-64", "libc", "libdl", "libm", "libmvec", "libpthread", "libresolv", "librt", "libutil"}
 CUDA_LIBRARY = "onnxruntime/capi/libonnxruntime_providers_cuda.so"
 
@@ -58,12 +60,23 @@ main()
 
 @click.command(help=__doc__)
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write.")
-@click.option("--prefix", default="/opt/nemo-triton", show_default=True, help="Where it will be on the GPU machine.")
-@click.option("--onnxruntime-gpu", "version", default="1.31.1", show_default=True, help="Version that pip downloads.")
+@click.option(
+    "--prefix",
+    default="/opt/nemo-triton",
+    show_default=True,
+    help="Folder of the environment on the GPU machine; it works in no other folder.",
+)
+@click.option(
+    "--onnxruntime-gpu",
+    "version",
+    default="1.31.1",
+    show_default=True,
+    help="Version that pip downloads; choose one for the machine's CUDA.",
+)
 @click.option(
     "--wheel",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Use this wheel of onnxruntime-gpu; pip downloads nothing.",
+    help="Wheel of onnxruntime-gpu to use instead of a download.",
 )
 @click.option(
     "--compute-capability",
@@ -71,15 +84,19 @@ main()
     type=click.IntRange(min=10),
     default=90,
     show_default=True,
-    help="Keep the kernels of this chip: 80 for A100, 90 for H100 and H200.",
+    help="Chip whose kernels to keep: 80 for A100, 90 for H100 and H200.",
 )
 @click.option(
-    "--part-mb", default=46, show_default=True, type=click.IntRange(1), help="Largest part in MB (10^6 bytes)."
+    "--part-mb",
+    default=46,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Largest size of a part in MB (10^6 bytes); lower it if copies are limited.",
 )
 def main(out: Path, prefix: str, version: str, wheel: Path | None, capability: int, part_mb: int) -> None:
     started = time.monotonic()
     if not prefix.startswith("/") or len(prefix.split()) != 1:
-        raise click.ClickException(f"{prefix}: not an absolute path without spaces; change --prefix")
+        raise click.ClickException(f"{prefix}: not an absolute path, or has spaces; change --prefix")
     prefix = prefix.rstrip("/")
     libpython = shared_libpython()
     out.mkdir(parents=True, exist_ok=True)
@@ -98,7 +115,7 @@ def main(out: Path, prefix: str, version: str, wheel: Path | None, capability: i
 
 
 def shared_libpython() -> Path:
-    """This Python's shared library, which Triton's Python backend loads."""
+    """Find this Python's shared library, which Triton's Python backend loads."""
     name = f"libpython{python_version()}.so.1.0"
     try:
         folder = python_library_folder()
@@ -112,25 +129,25 @@ def shared_libpython() -> Path:
 
 
 def download(version: str, folder: Path) -> Path:
-    """Have pip download the wheel of onnxruntime-gpu for this Python."""
-    click.echo(f"downloading onnxruntime-gpu {version}")
+    """Download the wheel of onnxruntime-gpu for this Python with pip."""
+    click.echo(f"Downloading onnxruntime-gpu {version}")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--dest", str(folder), f"onnxruntime-gpu=={version}"]
     pip = subprocess.run(command, capture_output=True, text=True)
     if pip.returncode:
         reason = next((line for line in pip.stderr.splitlines() if line.startswith("ERROR")), "ERROR: pip failed")
-        raise click.ClickException(f"onnxruntime-gpu {version} can't be downloaded ({reason[7:]}); give a --wheel")
+        raise click.ClickException(f"onnxruntime-gpu {version}: download failed ({reason[7:]}); give a --wheel")
     return next(folder.glob("*.whl"))
 
 
 def unpack_onnxruntime(wheel: Path, folder: Path, capability: int) -> Path:
-    """Unpack the wheel into `folder`, with the kernels of one kind of chip."""
+    """Unpack the wheel into `folder`, with only the kernels for one kind of chip."""
     try:
         fits = not parse_wheel_filename(wheel.name)[3].isdisjoint(sys_tags())
     except InvalidWheelFilename:
         fits = False
     if not fits or not zipfile.is_zipfile(wheel):
-        raise click.ClickException(f"{wheel}: not a wheel for Python {python_version()} on this system")
+        raise click.ClickException(f"{wheel}: not a wheel for Python {python_version()} on this system; change --wheel")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
     library = folder / CUDA_LIBRARY
@@ -139,14 +156,14 @@ def unpack_onnxruntime(wheel: Path, folder: Path, capability: int) -> Path:
     except (OSError, ValueError) as error:
         message = str(error).replace(str(folder), wheel.name)
         raise click.ClickException(f"{message}; change --compute-capability or --onnxruntime-gpu") from error
-    click.echo(f"kernels: {pruned.kept_bytes / 1e6:.0f} of {pruned.bytes / 1e6:.0f} MB are for capability {capability}")
+    click.echo(f"Kernels for capability {capability}: {pruned.kept_bytes / 1e6:.0f} of {pruned.bytes / 1e6:.0f} MB")
     missing = [line.split()[0] for line in _ldd([library]) if line.endswith("not found")]
-    click.echo(f"the GPU machine must have: {', '.join(sorted(missing))}, cuDNN")
+    click.echo(f"The GPU machine must have: {', '.join(sorted(missing))}, cuDNN")
     return folder
 
 
 def add_python(archive: Archive, prefix: str, libpython: Path) -> None:
-    """Add the interpreter in PREFIX/python and, in PREFIX, a virtual environment of it."""
+    """Add the interpreter in PREFIX/python, and its virtual environment in PREFIX."""
     version = python_version()
     home = f"{prefix}/python"
     standard_library = Path(sysconfig.get_path("stdlib"))
@@ -166,16 +183,16 @@ def add_python(archive: Archive, prefix: str, libpython: Path) -> None:
 
 
 def libraries(binaries: Iterable[Path]) -> list[tuple[str, Path]]:
-    """Name and place of each shared library, but glibc's, that `binaries` load."""
+    """Name and path of each shared library that `binaries` load, without glibc's."""
     rows = [line.split() for line in _ldd(binaries)]
-    places = {row[0]: Path(row[2]) for row in rows if row[1:2] == ["=>"] and row[2].startswith("/")}
-    return sorted((name, place) for name, place in places.items() if name.partition(".so")[0] not in GLIBC)
+    paths = {row[0]: Path(row[2]) for row in rows if row[1:2] == ["=>"] and row[2].startswith("/")}
+    return sorted((name, path) for name, path in paths.items() if name.partition(".so")[0] not in GLIBC)
 
 
 def _ldd(binaries: Iterable[Path]) -> list[str]:
     ldd = shutil.which("ldd")
     if ldd is None:
-        raise click.ClickException("ldd: not found; this runs on Linux with glibc only")
+        raise click.ClickException("ldd: not found; run this on Linux with glibc")
     return subprocess.run([ldd, *map(str, binaries)], capture_output=True, text=True).stdout.splitlines()
 
 
@@ -189,7 +206,7 @@ def add_packages(archive: Archive, prefix: str, onnxruntime: Path) -> None:
     wheel = Distribution.at(next(onnxruntime.glob("*.dist-info")))
     packages = sorted(required([*NEEDED, *(wheel.requires or ())]), key=lambda package: str(package.metadata["Name"]))
     for package in packages:
-        # Commands of packages, ../../../bin/..., name the Python of this machine.
+        # Skip the packages' commands (../../../bin/...): they name this machine's Python.
         files = [Path(file) for file in package.files or () if ".." not in file.parts]
         root = Path(str(package.locate_file("")))
         archive.add_folder(site, root, [file for file in files if (root / file).is_file()], LEFT_OUT_FILES)

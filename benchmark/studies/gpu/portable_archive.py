@@ -1,4 +1,4 @@
-"""A reproducible .tar.xz in parts: the same files give the same bytes."""
+"""A reproducible .tar.xz in parts: the same files produce the same bytes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 FILTERS = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 26}]
-"""Machine code compresses better with its jumps made absolute."""
+"""The x86 filter makes jumps absolute, so that machine code compresses better."""
 
 
 class Parts(io.RawIOBase):
-    """Write FILE.00, FILE.01, ... of at most `size` bytes each."""
+    """A stream that writes FILE.00, FILE.01, ... of at most `size` bytes each."""
 
     def __init__(self, file: Path, size: int) -> None:
         self.written: list[Path] = []
@@ -30,16 +30,16 @@ class Parts(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        """As io.RawIOBase; the data may end in several parts."""
-        rest = memoryview(data)
-        total = len(rest)
-        while rest:
+        """As io.RawIOBase; the data may span several parts."""
+        remaining = memoryview(data)
+        total = len(remaining)
+        while remaining:
             if not self._room:
                 self._part.close()
                 self.written.append(self._file.with_name(f"{self._file.name}.{len(self.written):02}"))
                 self._part, self._room = self.written[-1].open("wb"), self._size
-            some, rest = rest[: self._room], rest[self._room :]
-            self._room -= self._part.write(some)
+            chunk, remaining = remaining[: self._room], remaining[self._room :]
+            self._room -= self._part.write(chunk)
         return total
 
     def close(self) -> None:
@@ -49,7 +49,7 @@ class Parts(io.RawIOBase):
 
 
 class Archive:
-    """Files by the absolute path that they will have."""
+    """A tar archive of files with absolute target paths."""
 
     def __init__(self, tar: tarfile.TarFile) -> None:
         self._tar = tar
@@ -62,7 +62,7 @@ class Archive:
             self._tar.addfile(info, content)
 
     def add_text(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Add a file with that text."""
+        """Add a text file."""
         content = text.encode()
         self._tar.addfile(self._info(path, len(content), mode), io.BytesIO(content))
 
@@ -73,7 +73,14 @@ class Archive:
         self._tar.addfile(info)
 
     def add_folder(self, path: str, folder: Path, files: Iterable[Path], left_out: Iterable[str]) -> None:
-        """Add those of `files`, relative to `folder`, that no pattern of `left_out` matches."""
+        """Add files of a folder, without those that match a pattern.
+
+        Args:
+            path: Target path of the folder.
+            folder: The folder.
+            files: Files to add, relative to the folder.
+            left_out: Patterns of files to leave out.
+        """
         for file in sorted(files):
             if not any(fnmatchcase(f"/{file}", pattern) for pattern in left_out):
                 self.add(f"{path}/{file}", folder / file)
@@ -87,7 +94,7 @@ class Archive:
 
 @contextmanager
 def open_archive(parts: Parts) -> Iterator[Archive]:
-    """Write into `parts` until the block ends; if it fails, no part is left."""
+    """Open an archive that is written into `parts`. If the block fails, all parts are removed."""
     try:
         with (
             parts,

@@ -1,5 +1,5 @@
-# Use the unpacked environment in this shell: `. env.sh [SITE_PACKAGES]`, with bash, then work in the project's checkout.
-# SITE_PACKAGES: where pip installed NVIDIA's CUDA wheels; by default where the first python3 finds them.
+# Activate the unpacked environment in bash, in the project's checkout: `. env.sh [SITE_PACKAGES]`.
+# SITE_PACKAGES: folder of NVIDIA's CUDA wheels; by default the one that the first python3 in PATH finds.
 if [ -d "${1:-}/nvidia" ]; then
     nemo_triton_nvidia=$1/nvidia
 else
@@ -11,7 +11,7 @@ if [ -n "$nemo_triton_nvidia" ]; then
     done
     export LD_LIBRARY_PATH
 else
-    echo "env.sh: no CUDA wheels found, LD_LIBRARY_PATH is unchanged: give their site-packages, . env.sh FOLDER" >&2
+    echo "env.sh: no CUDA wheels found, LD_LIBRARY_PATH is unchanged; name their site-packages: . env.sh FOLDER" >&2
 fi
 unset nemo_triton_nvidia nemo_triton_folder
 export PYTHONPATH=.

@@ -1,4 +1,4 @@
-"""Which installed packages serving needs; the rest of .venv/serve are development tools."""
+"""The installed packages that serving needs; the others in .venv/serve are development tools."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from packaging.utils import canonicalize_name
 PROJECT = "nemo-triton"
 LEFT_OUT = {"matplotlib", "onnxruntime", "onnxruntime-gpu"}
 WITHOUT_REQUIREMENTS = {"nvidia-pytriton"}
-"""Only the server of this package is used; what its Python interface needs is left out."""
+"""Packages whose requirements are left out: only this package's server binary is used, not its Python interface."""
 
 
 def required(names: Iterable[str]) -> Iterator[Distribution]:
-    """The installed packages that `names` require, and those that these do, without the project."""
+    """The installed packages that `names` require, directly or indirectly, without the project."""
     queue = [Requirement(name) for name in names]
     seen: set[str] = set()
     while queue:
@@ -31,7 +31,7 @@ def required(names: Iterable[str]) -> Iterator[Distribution]:
         try:
             package = distribution(name)
         except PackageNotFoundError as error:
-            raise click.ClickException(f"{sys.prefix} lacks the package {name}; run make install") from error
+            raise click.ClickException(f"{name}: not installed in {sys.prefix}; run make install") from error
         if name != PROJECT and not any(key.startswith(f"{name}[") for key in seen):
             yield package
         seen.add(f"{name}{extras}")

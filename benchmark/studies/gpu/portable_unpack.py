@@ -1,6 +1,7 @@
-"""Join the parts beside this file and unpack them: `python3 unpack.py [ROOT]`, by default to /.
+"""Join the parts in this file's folder and unpack them: `python3 unpack.py [ROOT]`, by default to /.
 
-Copied to where the parts are, as unpack.py; needs Python 3.8 and no packages. Zeros become holes, which take no disk.
+Copied next to the parts as unpack.py. Needs Python 3.8 and no packages. Blocks of zeros become holes, which need no
+disk space.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import IO, Any
 
 ARCHIVE = "serve.tar.xz"
 BLOCK = 4096
-"""The smallest hole that file systems keep."""
+"""Size of the smallest hole in bytes, a block of the file system."""
 
 
 class Parts(io.RawIOBase):
-    """Files that are read as if they were one."""
+    """A stream that reads several files as one."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = list(files)
@@ -41,7 +42,7 @@ class Parts(io.RawIOBase):
 
 
 def find_parts(folder: Path) -> list[Path]:
-    """The parts in a folder, in their order. Raises ValueError where one is missing."""
+    """Find the parts in a folder, in order. Raises ValueError if one is missing."""
     parts = {int(file.suffix[1:]): file for file in folder.glob(f"{ARCHIVE}.*") if file.suffix[1:].isdigit()}
     missing = sorted(set(range(max(parts, default=0) + 1)) - set(parts))
     if missing:
@@ -50,7 +51,7 @@ def find_parts(folder: Path) -> list[Path]:
 
 
 def unpack(folder: Path, root: Path) -> int:
-    """Unpack the parts in `folder` below `root`; how many files there were."""
+    """Unpack the parts in `folder` below `root`. Returns the number of files."""
     count = 0
     parts = io.BufferedReader(Parts(find_parts(folder)))
     with lzma.open(parts) as plain, tarfile.open(fileobj=plain, mode="r|") as archive:

@@ -1,4 +1,4 @@
-"""What runs in one batch of a recognizer: nodes by onnxruntime's profiler, kernels of the GPU by PyTorch's."""
+"""Profiles of one batch: nodes by onnxruntime's profiler, GPU kernels by PyTorch's."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from benchmark.studies.gpu.stage import Setup, Stage, next_feeds
 from benchmark.studies.gpu.tuning_inputs import ONE_BUCKET, Cut
 
 RUNS = 2
-"""Of each stage, into one profile."""
+"""Runs of each stage in one profile."""
 TOP_KERNELS = 40
 
 
 def profile_stages(
     repository: Path, ensemble: Ensemble, batch: Batch, setup: Setup, *, prefix: str, cut: Cut = ONE_BUCKET
 ) -> dict[str, Any]:
-    """Run each stage under onnxruntime's profiler, the encoder with `cut`.
+    """Run each stage with onnxruntime's profiler.
 
     Args:
-        repository: of the models
-        ensemble: the recognizer
-        batch: utterances to run
-        setup: device and options of all stages
-        prefix: beginning of the paths of profiles; the encoder's is kept, as PREFIX.encoder.profile.json.gz
+        repository: The model repository.
+        ensemble: The recognizer.
+        batch: Utterances to run.
+        setup: Device and options of all stages.
+        prefix: Prefix of the profiles' paths. The encoder's is kept, as PREFIX.encoder.profile.json.gz.
+        cut: How the encoder cuts the batch into buckets.
 
     Returns:
-        For each of features, encoder and decoder what `summarise` returns.
+        The result of `summarise` for features, encoder and decoder.
     """
     feeds = batch.feeds()
     summaries = {}
@@ -60,12 +61,11 @@ def summarise(events: Sequence[Mapping[str, Any]], runs: int) -> dict[str, dict[
     """Count the nodes of an onnxruntime profile.
 
     Args:
-        events: the profile's JSON
-        runs: how many runs it covers
+        events: The profile's JSON.
+        runs: Number of runs in the profile.
 
     Returns:
-        By provider and operator: how often nodes ran (runs), and their milliseconds on the host (host_ms), both of one
-        run.
+        By provider and operator, per run: how often nodes ran (runs), and their milliseconds on the host (host_ms).
     """
     nodes: Counter[tuple[str, str]] = Counter()
     microseconds: Counter[tuple[str, str]] = Counter()
@@ -82,9 +82,9 @@ def summarise(events: Sequence[Mapping[str, Any]], runs: int) -> dict[str, dict[
 
 
 def record_kernels(features: Stage, encoder: Stage, batch: Batch) -> dict[str, Any] | None:
-    """What runs on the GPU during one batch of the encoder; None where PyTorch is not installed.
+    """Record the GPU kernels of one batch in the encoder; None if PyTorch is not installed.
 
-    PyTorch's profiler sees the kernels of the whole process, and so onnxruntime's.
+    PyTorch's profiler records the kernels of the whole process, with those of onnxruntime.
     """
     try:
         from torch.profiler import ProfilerActivity

@@ -1,9 +1,9 @@
-"""A checkpoint in PyTorch, for the benchmark: what its encoder needs, and how fast NeMo runs it here.
+"""Measure a checkpoint with NeMo in PyTorch: FLOPs of its encoder, speed and texts.
 
     python -m benchmark.studies.gpu.pytorch CHECKPOINT --data FOLDER --out FILE
 
-Runs where NeMo is, on a GPU where PyTorch has one. FOLDER is a prepared data set; its recordings are taken sorted by
-length, --batch at a time. Writes a JSON file; --rates, without a CHECKPOINT, measures what the machine itself can do.
+Runs in .venv/export, on a GPU if PyTorch has one. FOLDER is a data set of benchmark.prepare; its recordings are sorted
+by length and run in batches of --batch. Writes a JSON file. --rates measures the machine instead of a CHECKPOINT.
 """
 
 from __future__ import annotations
@@ -34,16 +34,24 @@ from nemo_triton.loadtest.recording import Recording
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 
 Batch = tuple[list[str], torch.Tensor, torch.Tensor]
-"""Names of the files, float32 [B, longest], int64 [B]."""
+"""Names of the recordings, samples float32 [B, longest], lengths int64 [B]."""
 
 
 @click.command(help=__doc__)
 @click.argument("checkpoint", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--rates", is_flag=True)
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--batch", "batch_size", type=click.IntRange(1), default=16, show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--rates", is_flag=True, help="Measure FLOPs per second and bytes per second of this machine.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Data set written by benchmark.prepare.",
+)
+@click.option(
+    "--batch", "batch_size", type=click.IntRange(1), default=16, show_default=True, help="Recordings per batch."
+)
+@click.option(
+    "--rounds", type=click.IntRange(1), default=3, show_default=True, help="Passes over the data set per precision."
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
 def main(checkpoint: Path | None, rates: bool, data: Path | None, batch_size: int, rounds: int, out: Path) -> None:
     logging.disable(logging.ERROR)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -53,10 +61,9 @@ def main(checkpoint: Path | None, rates: bool, data: Path | None, batch_size: in
         write_json(out, {**about, **machine_rates(device)})
         return
     if checkpoint is None or data is None:
-        raise click.UsageError("give a CHECKPOINT and --data, or --rates")
+        raise click.UsageError("nothing to measure; give a CHECKPOINT and --data, or --rates")
     from nemo.collections.asr.models import ASRModel
 
-    # Before anything is frozen or moved: restoring is NeMo's.
     model: Any = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
     model.freeze()
     cost = encoder_cost(model)
@@ -68,9 +75,9 @@ def main(checkpoint: Path | None, rates: bool, data: Path | None, batch_size: in
 
 
 def encoder_cost(model: Any) -> NetworkCost:
-    """Of the encoder and what our encoder stage has behind it: the CTC head, or the joint's projection."""
+    """FLOPs and memory traffic of the encoder stage: the encoder with the CTC head or the joint's projection."""
     mels, rate = model.encoder._feat_in, 1 / model.cfg.preprocessor.window_stride
-    joint = model.joint if decoder_class_of(model) is RnntDecoder else None
+    joint = model.joint if issubclass(decoder_class_of(model), RnntDecoder) else None
 
     def run(seconds: int) -> None:
         features = torch.randn(1, mels, round(seconds * rate))
@@ -81,28 +88,32 @@ def encoder_cost(model: Any) -> NetworkCost:
             model.decoder(encoder_output=encoded)
 
     parts = [model.encoder, joint.enc if joint is not None else model.decoder]
-    # Vectors (biases, norms) are no operands of a product worth counting.
+    # Vectors (biases, norms) are not operands of products.
     weights = sum(weight.numel() for part in parts for weight in part.parameters() if weight.dim() > 1)
     return count_cost(run, weights)
 
 
 def make_batches(recordings: Sequence[Recording], size: int, device: torch.device) -> Iterator[Batch]:
-    """The recordings, padded to the longest of each batch."""
+    """Make batches of recordings, padded to the longest of each batch."""
     for start in range(0, len(recordings), size):
-        some = recordings[start : start + size]
-        signals = [torch.from_numpy(recording.samples).float() / INT16_FULL_SCALE for recording in some]
+        batch = recordings[start : start + size]
+        signals = [torch.from_numpy(recording.samples).float() / INT16_FULL_SCALE for recording in batch]
         padded = torch.nn.utils.rnn.pad_sequence(signals, batch_first=True)
         lengths = torch.tensor([len(signal) for signal in signals])
-        yield [recording.utterance.name for recording in some], padded.to(device), lengths.to(device)
+        yield [recording.utterance.name for recording in batch], padded.to(device), lengths.to(device)
 
 
 @torch.no_grad()
 def measure(
     model: Any, batches: Sequence[Batch], dtype: torch.dtype | None, device: torch.device, rounds: int
 ) -> dict[str, Any]:
-    """Seconds of passes over all batches, up to the scores and in all, and the texts of the last one."""
+    """Time passes over all batches.
+
+    Returns:
+        Seconds of each pass without decoding (encoding_seconds) and in total (seconds), and the texts of the last pass.
+    """
     texts: dict[str, str] = {}
-    # A GPU tunes itself to each shape; a CPU only has to be awake.
+    # Warm-up: a GPU needs each shape once, a CPU any batch.
     _pass(model, batches if device.type == "cuda" else batches[:1], dtype, device, texts)
     encoding, whole = [], []
     for _ in range(rounds):
@@ -118,11 +129,11 @@ def _pass(
     encoding = 0.0
     started = time.perf_counter()
     for names, signal, length in batches:
-        asked = time.perf_counter()
+        batch_started = time.perf_counter()
         with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
             scores, frames, *_ = model.forward(input_signal=signal, input_signal_length=length)
         finish(device)
-        encoding += time.perf_counter() - asked
+        encoding += time.perf_counter() - batch_started
         scores = scores.float()
         hypotheses = decoder_class_of(model).hypotheses(model, scores, frames)
         texts.update({name: hypothesis.text for name, hypothesis in zip(names, hypotheses, strict=True)})

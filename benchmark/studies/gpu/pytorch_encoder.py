@@ -1,10 +1,9 @@
-"""Measure NeMo's encoders in PyTorch on batches of the lengths that benchmark.studies.gpu.stages has.
+"""Measure NeMo's encoders in PyTorch, on batches with the same lengths as in benchmark.studies.gpu.stages.
 
     python -m benchmark.studies.gpu.pytorch_encoder NAME... --out pytorch.json
 
-NAME is an architecture of verification/full_size/architectures.py. Needs PyTorch and NeMo, but no
-checkpoint: weights are as NeMo initialises them, and features are noise. The file is written again after each
-measurement.
+NAME is an architecture of verification/full_size/architectures.py. Needs PyTorch and NeMo, but no checkpoint: weights
+are NeMo's initial ones, and features are noise. The file is rewritten after each measurement.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @click.command(help=__doc__)
-@click.argument("names", nargs=-1)
+@click.argument("names", metavar="NAME...", nargs=-1)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="JSON file to write.")
-@batch_options("A longer run ends its measurement; larger batches in that precision are skipped.")
+@batch_options("Longest run. A longer one ends its measurement, and larger batches in that precision are skipped.")
 def main(
     *,
     names: tuple[str, ...],
@@ -61,7 +60,7 @@ def main(
             for precision, size, row in measure(name, plan):
                 rows.setdefault(precision, {})[str(size)] = row
                 write_json(out, report)
-        # NeMo and CUDA raise whatever they like, and one model must not cost the others their figures.
+        # NeMo and CUDA raise exceptions of any class. One failing model must not stop the others.
         except Exception as error:
             rows["error"] = bare_cli.describe(error)
             exit_codes.print_error(f"{name}: {rows['error']}")
@@ -72,10 +71,13 @@ def main(
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured of each model.
+    """Measurements of each model.
 
-    sizes: of batches, smallest first
-    count: batches of each size
+    Attributes:
+        device: Where the encoder runs.
+        sizes: Batch sizes, smallest first.
+        count: Batches of each size.
+        limits: When a measurement ends.
     """
 
     device: torch.device
@@ -85,7 +87,14 @@ class Plan:
 
 
 def measure(name: str, plan: Plan) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Yields precision, batch size and Timing.row of each measurement, or {"skipped": why}. Raises ClientError."""
+    """Measure one architecture.
+
+    Yields:
+        Precision, batch size, and Timing.row of each measurement or {"skipped": reason}.
+
+    Raises:
+        ClientError: If the architecture is unknown or no time is left.
+    """
     if plan.limits.no_time_left():
         raise ClientError(NO_TIME)
     encoder = build_encoder(name).eval().to(plan.device)
@@ -93,26 +102,29 @@ def measure(name: str, plan: Plan) -> Iterator[tuple[str, int, dict[str, Any]]]:
         if plan.device.type == "cpu" and dtype is torch.float16:
             continue
         run = partial(run_encoder, encoder, dtype)
-        # So that no first run loads libraries.
+        # Warm-up, so that the first measured run loads no libraries.
         run(_draw_features(encoder, [1.0], plan.device))
-        why = ""
+        skip_reason = ""
         for size in plan.sizes:
-            if why or plan.limits.no_time_left():
-                yield precision, size, {"skipped": why or NO_TIME}
+            if skip_reason or plan.limits.no_time_left():
+                yield precision, size, {"skipped": skip_reason or NO_TIME}
                 continue
             lengths = [batch_lengths(size, number) for number in range(plan.count)]
             feeds = [_draw_features(encoder, seconds, plan.device) for seconds in lengths]
             timing, _ = time_runs(run, feeds, [sum(seconds) for seconds in lengths], plan.limits)
             click.echo(f"{name} {precision} batch {size}: {timing.line()}")
-            why = f"batch {size} was too slow" if timing.too_slow else ""
+            skip_reason = f"batch {size} was too slow" if timing.too_slow else ""
             yield precision, size, timing.row()
 
 
 @torch.no_grad()
 def run_encoder(encoder: Any, dtype: torch.dtype | None, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
-    """Run one padded batch to its end, with autocast to `dtype`.
+    """Run one padded batch and wait for its end.
 
-    batch: features float32 [B, mels, frames] and their lengths int64 [B]
+    Args:
+        encoder: NeMo's encoder.
+        dtype: Type of autocast; None for float32.
+        batch: Features float32 [B, mels, frames] and their lengths int64 [B].
     """
     features, frames = batch
     with nullcontext() if dtype is None else torch.autocast(features.device.type, dtype):
@@ -121,18 +133,18 @@ def run_encoder(encoder: Any, dtype: torch.dtype | None, batch: tuple[torch.Tens
 
 
 def _draw_features(encoder: Any, seconds: Sequence[float], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch for `run_encoder` of these lengths in seconds."""
+    """Draw a batch of noise with these lengths in seconds, for `run_encoder`."""
     frames = torch.tensor([round(length * FRAME_RATE) for length in seconds], device=device)
     return torch.randn(len(seconds), encoder._feat_in, int(frames.max()), device=device), frames
 
 
 def build_encoder(name: str) -> Any:
-    """The NeMo encoder of that architecture, as initialised. Raises ClientError for an unknown name."""
+    """Build the NeMo encoder of an architecture, with its initial weights. Raises ClientError for an unknown name."""
     from verification.full_size.architectures import ARCHITECTURES, LATER
 
     known = ARCHITECTURES | LATER
     if name not in known:
-        raise ClientError(f"no such architecture; choose one of {', '.join(sorted(known))}")
+        raise ClientError(f"no such architecture; choose from: {', '.join(sorted(known))}")
     from nemo.collections.asr import modules
 
     config = dict(known[name].config["encoder"])

@@ -1,4 +1,4 @@
-"""Runs of benchmark.studies.gpu.pytorch, by the Python that has NeMo."""
+"""Run benchmark.studies.gpu.pytorch in the export environment."""
 
 from __future__ import annotations
 
@@ -15,15 +15,25 @@ from nemo_triton.errors import ClientError, one_line
 
 @dataclass(frozen=True)
 class PyTorchRunner:
-    """The Python that has NeMo, and the GPUs it may use."""
+    """Runs PyTorch measurements in another environment.
+
+    Attributes:
+        python: Python of the export environment.
+        gpus: Names of the GPUs that it may use.
+    """
 
     python: Path
     gpus: Sequence[str]
 
     def run(self, flags: list[str], fresh: Path) -> dict[str, Any]:
-        """Run benchmark.studies.gpu.pytorch, which writes its results to `fresh`, removed before and after.
+        """Run benchmark.studies.gpu.pytorch and return its results.
 
-        Raises ClientError where it has none.
+        Args:
+            flags: Its arguments.
+            fresh: File that it writes its results to; removed before and after.
+
+        Raises:
+            ClientError: If it has no results.
         """
         fresh.parent.mkdir(parents=True, exist_ok=True)
         fresh.unlink(missing_ok=True)
@@ -34,11 +44,11 @@ class PyTorchRunner:
             )
         except OSError as error:
             raise ClientError(
-                f"{self.python}: {error.strerror}; --export-python names the Python that has NeMo"
+                f"{self.python}: {error.strerror}; set --export-python to the export environment's Python"
             ) from error
         if done.returncode or not fresh.exists():
             lines = done.stderr.strip().splitlines()
-            reason = one_line(lines[-1]) if lines else "silent"
+            reason = one_line(lines[-1]) if lines else "no error message"
             raise ResultsError(f"PyTorch ended with code {done.returncode}: {reason}")
         results = read_json(fresh)
         fresh.unlink()
@@ -48,8 +58,12 @@ class PyTorchRunner:
 def measure_pytorch(
     runner: PyTorchRunner, checkpoint: Path, dataset: Dataset, file: Path, *, batch: int, rounds: int
 ) -> dict[str, Any]:
-    """NeMo's module in PyTorch on the same recordings. Raises ClientError where its environment can't run it."""
-    wanted = {
+    """Measure NeMo's module in PyTorch on a data set; results in `file` of the same conditions are reused.
+
+    Raises:
+        ClientError: If the export environment can't run it.
+    """
+    conditions = {
         "checkpoint": checkpoint.name,
         "checkpoint_bytes": checkpoint.stat().st_size,
         "audio_sha256": dataset.description.audio_sha256,
@@ -57,15 +71,15 @@ def measure_pytorch(
         "rounds": rounds,
         "gpus": list(runner.gpus),
     }
-    if not is_measured(file, wanted):
+    if not is_measured(file, conditions):
         flags = [str(checkpoint), "--data", str(dataset.folder), "--batch", str(batch), "--rounds", str(rounds)]
-        write_json(file, {"conditions": wanted, **runner.run(flags, file.with_suffix(".measured.json"))})
+        write_json(file, {"conditions": conditions, **runner.run(flags, file.with_suffix(".measured.json"))})
     return read_json(file)
 
 
 def measure_rates(runner: PyTorchRunner, file: Path) -> dict[str, Any]:
-    """What large products and copies reach on this machine in PyTorch. Raises ClientError as measure_pytorch."""
-    wanted = {"rates": True, "gpus": list(runner.gpus)}
-    if not is_measured(file, wanted):
-        write_json(file, {"conditions": wanted, **runner.run(["--rates"], file.with_suffix(".measured.json"))})
+    """Measure the machine's rates in PyTorch; results in `file` are reused. Raises ClientError as measure_pytorch."""
+    conditions = {"rates": True, "gpus": list(runner.gpus)}
+    if not is_measured(file, conditions):
+        write_json(file, {"conditions": conditions, **runner.run(["--rates"], file.with_suffix(".measured.json"))})
     return read_json(file)

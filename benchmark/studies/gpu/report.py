@@ -1,4 +1,4 @@
-"""The page of the GPU benchmark, from its JSON alone."""
+"""Write the page of the GPU benchmark from its JSON."""
 
 from __future__ import annotations
 
@@ -10,21 +10,30 @@ from benchmark.studies.gpu.roofline import Json
 from benchmark.studies.gpu.variants import UNBATCHED
 
 NO_GPU = "no GPU"
+COMMAND = """Served throughput and latency, compared with PyTorch and with the roofline. Run in the checkout; on a GPU
+machine, give both commands `SERVER=server-gpu`:
+
+```sh
+make install
+make benchmark-gpu
+```"""
+LIMITS = {"operations": "FLOPs", "bytes": "memory traffic"}
+"""What limits the roofline, by its name in the JSON."""
 
 
 def page(report: Json) -> str:
-    """Markdown of everything."""
+    """The page as Markdown."""
     parts = [f"# {_title(report)}", *_introduction(report), *map(markdown, tables(report))]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
 def tables(report: Json) -> list[Table]:
-    """All tables."""
-    return [served(report), beside_pytorch(report), rooflines(report), stages(report), sweeps(report)]
+    """All tables of the page."""
+    return [served(report), pytorch(report), rooflines(report), stages(report), sweeps(report)]
 
 
 def _title(report: Json) -> str:
-    return f"Served on {report['gpus'][0]}" if report["gpus"] else "The GPU benchmark, on a CPU"
+    return f"Served on {report['gpus'][0]}" if report["gpus"] else "The GPU benchmark, run on a CPU"
 
 
 def _introduction(report: Json) -> list[str]:
@@ -32,54 +41,53 @@ def _introduction(report: Json) -> list[str]:
     memory = f"{machine['memory_bytes'] / 2**30:.0f} GiB"
     packages = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     random_weights = [model["name"] for model in report["models"] if model["random_weights"]]
-    paragraphs = []
+    paragraphs = [COMMAND]
     if report["no_gpu"]:
         left_out = ", ".join(report["not_on_cpu"]) or "none"
         paragraphs.append(
-            f"**No GPU: {report['no_gpu']}. Every figure of a GPU is missing; those below are a CPU's and show that "
-            f"the benchmark runs from end to end.** Ways that differ on a GPU only, not measured here: {left_out}."
+            f"**No GPU: {report['no_gpu']}.** All figures below are of a CPU. They show that the benchmark runs from "
+            f"start to end. Variants that differ only on a GPU were not measured: {left_out}."
         )
     paragraphs.append(
-        f"Measured on {machine['cores']} cores of {machine['processor']}, {memory}, {machine['system']}"
-        f"{'; ' + ', '.join(report['gpus']) if report['gpus'] else ''}, with {packages}; {report['onnxruntime']}. "
-        "docs/method.md says how it is counted."
+        f"Machine: {machine['cores']} cores of {machine['processor']}, {memory}, {machine['system']}"
+        f"{'; ' + ', '.join(report['gpus']) if report['gpus'] else ''}. Software: {packages}; {report['onnxruntime']}."
     )
     paragraphs.append(
-        f"{dataset['name']}: {dataset['utterances']} utterances, {dataset['seconds']:.0f} s in all, "
-        f"{min(durations):.1f} to {max(durations):.1f} s, from {dataset['source']}."
+        f"Data set {dataset['name']}: {dataset['utterances']} utterances, {dataset['seconds']:.0f} s in total, "
+        f"{min(durations):.1f} to {max(durations):.1f} s each, from {dataset['source']}."
     )
     if random_weights:
-        named = ", ".join(random_weights)
-        paragraphs.append(f"With **random weights**, so that no figure is one of a published model: {named}.")
-    paragraphs.append("\n".join(f"- `{name}`: {what}" for name, what in report["ways"].items()))
+        paragraphs.append(f"**Random weights**, no figure is of a published model: {', '.join(random_weights)}.")
+    listed = "\n".join(f"- `{name}`: {description}" for name, description in report["ways"].items())
+    paragraphs.append(f"Variants:\n\n{listed}")
     return paragraphs
 
 
 def served(report: Json) -> Table:
-    """Each model and way at its best concurrency."""
+    """Each model and variant at its best concurrency."""
     rows = []
     for model in report["models"]:
-        for way in model["served"]:
-            if way["not_run"]:
+        for variant in model["served"]:
+            if variant["not_run"]:
                 rows.append(
-                    [model["name"], model["precision"], way["name"], f"not run: {way['not_run']}", *[NONE] * 11]
+                    [model["name"], model["precision"], variant["name"], f"not run: {variant['not_run']}", *[NONE] * 11]
                 )
                 continue
             rows.append(
                 [
                     model["name"],
                     model["precision"],
-                    way["name"],
-                    str(way["concurrency"]),
-                    _rounds(way),
-                    _times(way, model["served"]),
-                    number(way["latency_ms"]["p50"]),
-                    number(way["latency_ms"]["p95"]),
-                    number(way["mean_batch_size"], 1),
-                    *_gpu_cells(way, report),
-                    percentage(way["cpu"]["mean"] if way["cpu"] else None),
-                    _of(way["texts_as_nemo"], way["texts"]),
-                    str(way["texts_changed"]),
+                    variant["name"],
+                    str(variant["concurrency"]),
+                    _rounds(variant),
+                    _times(variant, model["served"]),
+                    number(variant["latency_ms"]["p50"]),
+                    number(variant["latency_ms"]["p95"]),
+                    number(variant["mean_batch_size"], 1),
+                    *_gpu_cells(variant, report),
+                    percentage(variant["cpu"]["mean"] if variant["cpu"] else None),
+                    _of(variant["texts_as_nemo"], variant["texts"]),
+                    str(variant["texts_changed"]),
                 ]
             )
     return Table(
@@ -87,10 +95,10 @@ def served(report: Json) -> Table:
         [
             "model",
             "precision",
-            "way",
-            "in flight",
+            "variant",
+            "concurrency",
             "RTFx",
-            "as fast as unbatched",
+            "times unbatched",
             "p50 ms",
             "p95 ms",
             "mean batch",
@@ -98,24 +106,31 @@ def served(report: Json) -> Table:
             "GPU memory GiB",
             "GPU W",
             "CPU busy",
-            "texts as NeMo's",
+            "same text as NeMo",
             "texts changed",
         ],
         rows,
-        "By the real server, at the concurrency of the sweep with the highest throughput. RTFx: seconds of audio a "
-        "second, median of rounds (lowest to highest), each of which has all ways in turn; 'as fast as unbatched' is "
-        "taken round by round. Latency and all else: of the round of the median. Busy, memory and power are means of "
-        "Triton's metrics over the load, of the whole machine. Mean batch: of the encoder. Texts: equal to those of "
-        "NeMo in float32 on the same recordings sorted by length, which pads; with the front end that the installed "
-        "NeMo has. Changed: texts that were not the same under every load.",
+        "Each variant at the concurrency with the highest throughput in its sweep.\n\n"
+        "| column | meaning |\n"
+        "| --- | --- |\n"
+        "| RTFx | seconds of audio per second, median of the rounds (lowest to highest); a round has all variants in "
+        "turn |\n"
+        "| times unbatched | RTFx divided by that of `unbatched`, round by round |\n"
+        "| p50, p95, and all columns to the right | of the round with the median RTFx |\n"
+        "| mean batch | of the encoder |\n"
+        "| GPU busy, GPU W, CPU busy | means of Triton's metrics during the load, of the whole machine |\n"
+        "| GPU memory | highest value of Triton's metric during the load |\n"
+        "| same text as NeMo | NeMo in float32, on padded batches of the same recordings, with the front end of the "
+        "installed NeMo |\n"
+        "| texts changed | texts that were not the same under every load |",
     )
 
 
-def beside_pytorch(report: Json) -> Table:
-    """The same recordings by NeMo's module in PyTorch."""
+def pytorch(report: Json) -> Table:
+    """The same recordings in PyTorch with NeMo's module."""
     rows = []
     for model in report["models"]:
-        best = max((way["rtfx"] for way in model["served"] if not way["not_run"]), default=None)
+        best = max((variant["rtfx"] for variant in model["served"] if not variant["not_run"]), default=None)
         for row in model["pytorch"]:
             rows.append(
                 [
@@ -133,83 +148,90 @@ def beside_pytorch(report: Json) -> Table:
         if model["no_pytorch"]:
             rows.append([model["name"], f"not run: {model['no_pytorch']}", *[NONE] * 7])
     return Table(
-        "Beside PyTorch",
+        "Compared with PyTorch",
         [
             "model",
-            "PyTorch",
-            "on",
+            "PyTorch precision",
+            "device",
             "batch",
             "RTFx",
-            "up to the scores",
-            "served is",
-            "of the roofline",
-            "texts as NeMo's",
+            "RTFx without decoding",
+            "served / PyTorch",
+            "percentage of the roofline",
+            "same text as NeMo",
         ],
         rows,
-        "NeMo's own module on the same machine: audio to text in this process, all recordings at hand and sorted by "
-        "length; bf16 is autocast. RTFx: median of the rounds (lowest to highest). Up to the scores: without decoding. "
-        "Served is: how many times as fast the best served way of the model is, measured at another time of the run.",
+        "NeMo's module on the same machine, in one process: audio to text, all recordings sorted by length; bf16 is "
+        "autocast. RTFx: median of the rounds (lowest to highest). Served / PyTorch: RTFx of the model's best served "
+        "variant, measured at another time, divided by that of PyTorch.",
     )
 
 
 def rooflines(report: Json) -> Table:
-    """How much of the roofline is reached."""
+    """The percentage of the roofline that each variant reaches."""
     rates = report["rates"]
     rows = [
         [
             model["name"],
-            way["name"],
+            variant["name"],
             limit["format"],
             number(limit["operations_per_second_of_audio"] / 1e9, 2),
             number(limit["bytes_per_second_of_audio"] / 1e6, 2),
             number(limit["rtfx"]),
-            limit["limit"],
-            _reached(way),
+            LIMITS[limit["limit"]],
+            _reached(variant),
         ]
         for model in report["models"]
-        for way in model["served"]
-        if (limit := way.get("bound")) is not None
+        for variant in model["served"]
+        if (limit := variant.get("bound")) is not None
     ]
     if rates is None:
-        note = (
-            "The chip's rates are not known: it is not among those whose data sheets are here, and PyTorch did not run."
-        )
+        note = "The chip's rates are unknown: its data sheet is not in benchmark/studies/gpu/gpus.py, and PyTorch did "
+        note += "not run."
     else:
-        listed = ", ".join(f"{name} {rate / 1e12:.3g} T/s" for name, rate in rates["operations"].items())
-        note = f"{rates['chip']}: {listed}, {rates['bytes'] / 1e9:.0f} GB/s; {rates['source']}."
+        listed = ", ".join(f"{name} {rate / 1e12:.3g} TFLOP/s" for name, rate in rates["operations"].items())
+        note = f"Rates of {rates['chip']}: {listed}, {rates['bytes'] / 1e9:.0f} GB/s; {rates['source']}."
     return Table(
         "Roofline",
-        ["model", "way", "format", "G operations/s", "MB/s", "roofline RTFx", "set by", "reached"],
+        [
+            "model",
+            "variant",
+            "format",
+            "GFLOP per second of audio",
+            "MB per second of audio",
+            "roofline RTFx",
+            "limited by",
+            "reached",
+        ],
         rows,
-        f"{note} Operations and bytes of the encoder for a second of audio: matrix products and convolutions of each "
-        "utterance by itself, without padding; weights are read once a batch. The roofline is the larger of operations "
-        "by rate and bytes by bandwidth; features, decoding and all else are taken to be free.",
+        f"{note} FLOPs and bytes are of the encoder's matrix products and convolutions, for each utterance by itself, "
+        "without padding. Weights are read once per batch. Features, decoding and other operators count as free.",
     )
 
 
 def stages(report: Json) -> Table:
-    """What each stage takes of the computing."""
+    """The percentage of execution time in each stage."""
     rows = [
-        [model["name"], way["name"], stage, percentage(share)]
+        [model["name"], variant["name"], stage, percentage(share)]
         for model in report["models"]
-        for way in model["served"]
-        for stage, share in way.get("shares", {}).items()
+        for variant in model["served"]
+        for stage, share in variant.get("shares", {}).items()
     ]
     return Table(
         "Stages",
-        ["model", "way", "stage", "share"],
+        ["model", "variant", "stage", "percentage of execution time"],
         rows,
-        "Of all stages' computing, by the wall clock of their executions (Triton's counters). On a GPU, stages on it "
-        "share it; a stage on the CPU runs beside them.",
+        "Wall-clock time of the executions, from Triton's counters. On a GPU, stages share the GPU, and a stage on the "
+        "CPU runs at the same time as they do.",
     )
 
 
 def sweeps(report: Json) -> Table:
-    """All concurrencies."""
+    """All concurrencies of the sweeps."""
     rows = [
         [
             model["name"],
-            way["name"],
+            variant["name"],
             str(load["concurrency"]),
             number(load["rtfx"], 1),
             number(load["p50_ms"]),
@@ -217,12 +239,12 @@ def sweeps(report: Json) -> Table:
             number(load["mean_batch_size"], 1),
         ]
         for model in report["models"]
-        for way in model["served"]
-        for load in way.get("sweep", [])
+        for variant in model["served"]
+        for load in variant.get("sweep", [])
     ]
     return Table(
         "Sweeps",
-        ["model", "way", "in flight", "RTFx", "p50 ms", "p95 ms", "mean batch"],
+        ["model", "variant", "concurrency", "RTFx", "p50 ms", "p95 ms", "mean batch"],
         rows,
         "Closed loops, one after the other on one server.",
     )
@@ -233,19 +255,19 @@ def _rounds(row: Json) -> str:
     return spread(rounds, 1, row["rtfx"])
 
 
-def _times(way: Json, ways: Sequence[Json]) -> str:
-    """How many times as fast as unbatched, round by round."""
-    unbatched = [other for other in ways if other["name"] == UNBATCHED and not other["not_run"]]
-    if not unbatched or way["name"] == UNBATCHED:
+def _times(variant: Json, variants: Sequence[Json]) -> str:
+    """RTFx divided by that of the unbatched variant, round by round."""
+    unbatched = [other for other in variants if other["name"] == UNBATCHED and not other["not_run"]]
+    if not unbatched or variant["name"] == UNBATCHED:
         return NONE
-    ratios = [ours / theirs for ours, theirs in zip(way["rtfx_by_round"], unbatched[0]["rtfx_by_round"], strict=True)]
-    return spread(ratios, 2)
+    rounds = zip(variant["rtfx_by_round"], unbatched[0]["rtfx_by_round"], strict=True)
+    return spread([rtfx / unbatched_rtfx for rtfx, unbatched_rtfx in rounds], 2)
 
 
-def _gpu_cells(way: Json, report: Json) -> list[str]:
+def _gpu_cells(variant: Json, report: Json) -> list[str]:
     if not report["gpus"]:
         return [NO_GPU] * 3
-    (gpu, *_) = way["gpus"] or [{"busy": None, "memory_bytes": None, "watts": None}]
+    (gpu, *_) = variant["gpus"] or [{"busy": None, "memory_bytes": None, "watts": None}]
     return [
         percentage(_mean(gpu["busy"])),
         number(None if gpu["memory_bytes"] is None else gpu["memory_bytes"]["highest"] / 2**30, 1),

@@ -1,4 +1,4 @@
-"""The roofline of a network on a GPU: the highest RTFx that its FLOPs and its memory traffic allow."""
+"""The roofline of a network: the highest RTFx that its FLOPs and its memory traffic allow on a chip."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """What a network computes and moves per utterance, as polynomials of its seconds (numpy's order of degrees).
+    """FLOPs and memory traffic of a network per utterance, as polynomials of its seconds (in numpy's order).
 
-    operations, elements: of its products, see flops.FlopCounter; elements are without the weights
-    weights: numbers in the operands that do not grow with the audio
+    Attributes:
+        operations: FLOPs, see flops.FlopCounter.
+        elements: Numbers that are read and written, without the weights.
+        weights: Number of weights; they are read once per batch.
     """
 
     operations: tuple[float, ...]
@@ -37,34 +39,34 @@ class NetworkCost:
 
 
 def peak_rates(gpus: Sequence[str], measured: Json | None) -> Json | None:
-    """The rates of the roofline: the data sheet's of a known GPU, else those measured here."""
+    """The rates of the roofline: from the data sheet of a known GPU, else as measured."""
     gpu = known_gpu(gpus[0]) if gpus else None
     if gpu is not None:
         return {"operations": dict(gpu.operations), "bytes": gpu.bytes, "source": gpu.source, "chip": gpu.name}
     if measured is None:
         return None
-    # A format that the machine lacks can be converted to one that it has.
+    # Formats that the machine lacks can be computed in float32.
     floor = measured["operations"]["fp32"]
     operations = {name: max(rate, floor) for name, rate in measured["operations"].items()}
-    source = f"a large product and a large copy, measured here by PyTorch {measured['torch']} on {measured['device']}"
+    source = f"measured with PyTorch {measured['torch']}, a large product and a large copy"
     return {"operations": operations, "bytes": measured["bytes"], "source": source, "chip": measured["device"]}
 
 
 def roofline(
     cost: NetworkCost, seconds: Sequence[float], *, batches: float, precision: str, rates: Json
 ) -> Json | None:
-    """The highest RTFx that these rates allow for one pass over utterances of these lengths.
+    """Calculate the highest RTFx for one pass over utterances.
 
     Args:
-        cost: of the network
-        seconds: of each utterance
-        batches: how often the weights are read in that pass
-        precision: of the network
-        rates: of peak_rates
+        cost: FLOPs and memory traffic of the network.
+        seconds: Duration of each utterance.
+        batches: Number of batches, which each read the weights once.
+        precision: Precision of the network.
+        rates: Result of peak_rates.
 
     Returns:
-        The limit and what sets it; None where the rate for the precision isn't known, and for int8, which onnxruntime
-        computes on CPUs by instructions that PyTorch has no product for.
+        The highest RTFx and what limits it. None if the rate for the precision is unknown, and for int8: PyTorch can't
+        measure the instructions that onnxruntime uses for it on CPUs.
     """
     rate = rate_of(rates["operations"], precision)
     if rate is None or precision not in ELEMENT_BYTES:
@@ -86,5 +88,5 @@ def roofline(
 
 
 def without_tf32(rates: Json) -> Json:
-    """The rates where float32 products are computed in float32."""
+    """The rates if float32 products don't use TF32."""
     return {**rates, "operations": {name: rate for name, rate in rates["operations"].items() if name != "tf32"}}

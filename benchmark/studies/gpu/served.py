@@ -1,4 +1,4 @@
-"""A recognizer under closed loops of one server after the other, by client/bench.py."""
+"""Measure a served recognizer in closed loops with client/bench.py."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from benchmark.core.serving import serving
 from benchmark.data.dataset import Dataset
 
 LOAD_SECONDS = 1800
-"""TensorRT may build its engines meanwhile."""
+"""Time that the server may take to start; TensorRT may build its engines first."""
 
 
 @dataclass(frozen=True)
 class Loads:
-    """What each server is asked.
+    """Loads on each server.
 
-    concurrencies: of the closed loops, comma-separated
-    seconds: how long each lasts, about
-    flags: more of bench.py's own
+    Attributes:
+        concurrencies: Concurrent requests of the closed loops, comma-separated.
+        seconds: Approximate length of each loop.
+        flags: More flags for bench.py.
     """
 
     concurrencies: str
@@ -34,50 +35,53 @@ class Loads:
 def measure_served(
     repository: Path, model: str, dataset: Dataset, loads: Loads, file: Path, *, conditions: dict[str, Any]
 ) -> dict[str, Any]:
-    """Figures of all loads, kept in `file`; what is there already, of the same conditions, is taken as it is.
+    """Measure all loads. Results in `file` of the same conditions are reused.
 
-    A pass over the data set at the middle concurrency comes first, to warm up and to see how many requests fill the
-    seconds. Raises ClientError where the server does not start, or nothing is answered.
+    A pass over the data set at the middle concurrency comes first. It warms the server up and shows how many requests
+    fill the seconds.
+
+    Raises:
+        ClientError: If the server does not start, or no request succeeds.
     """
-    wanted = {
+    conditions = {
         **conditions,
         **dataset.digests,
         "concurrencies": loads.concurrencies,
         "seconds": loads.seconds,
         "flags": list(loads.flags),
     }
-    if is_measured(file, wanted):
+    if is_measured(file, conditions):
         return read_json(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    rows = rows_file(file, wanted)
+    rows = rows_file(file, conditions)
     with serving(repository, [EXPLICIT, f"--load-model={model}"], LOAD_SECONDS) as server:
         metrics_url = f"http://{server.metrics}/metrics"
         bench = Bench(
             model=model, url=server.grpc, manifest=dataset.manifest, metrics_url=metrics_url, flags=loads.flags
         )
         concurrencies = loads.concurrencies.split(",")
-        pilot = _pilot(bench, concurrencies[len(concurrencies) // 2], file.with_suffix(".pilot.json"), wanted)
+        pilot = _pilot(bench, concurrencies[len(concurrencies) // 2], file.with_suffix(".pilot.json"), conditions)
         requests = whole_passes(loads.seconds * pilot["requests_per_second"], dataset.description.utterances)
         flags = ["--concurrency", loads.concurrencies, "--requests", str(requests)]
         figures, _ = run_bench(bench, flags, file.with_suffix(".measured.json"), rows=rows)
     if not figures["complete"]:
-        raise ResultsError("cut short; run this again to go on")
+        raise ResultsError("interrupted; run the command again to continue")
     failures = figures["failures"]
     if failures:
-        raise ResultsError(f"{len(failures)} requests failed, the first: {failures[0]}")
+        raise ResultsError(f"{len(failures)} requests failed; the first error: {failures[0]}")
     names = ("loads", "changed_texts", "parity_id", "random_weights", "machine", "versions")
     kept = {name: figures[name] for name in names}
-    result = {"conditions": wanted, "requests": requests, **kept, "texts": first_texts(read_answers(rows))}
+    result = {"conditions": conditions, "requests": requests, **kept, "texts": first_texts(read_answers(rows))}
     write_json(file, result)
     return result
 
 
 def _pilot(bench: Bench, concurrency: str, file: Path, conditions: dict[str, Any]) -> dict[str, Any]:
-    """The load of one pass; kept, so that a run that is resumed has as many requests."""
+    """Measure one pass. Its result is kept, so that a continued run sends the same number of requests."""
     if not is_measured(file, conditions):
         figures, _ = run_bench(bench, ["--concurrency", concurrency], file.with_suffix(".fresh.json"))
         write_json(file, {"conditions": conditions, "load": fastest(figures["loads"])})
     load: dict[str, Any] = read_json(file)["load"]
     if not load["answered"]:
-        raise ResultsError("no request was answered; see the lines above")
+        raise ResultsError("no request succeeded; see the errors above")
     return load

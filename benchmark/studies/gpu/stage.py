@@ -1,4 +1,4 @@
-"""One stage of a recognizer in this process, on a GPU or on the CPU."""
+"""Run one stage of a recognizer in this process, on a GPU or on the CPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nemo_triton.errors import ClientError
 
 Device = Literal["cpu", "cuda"]
 Tensors = dict[str, Any]
-"""onnxruntime's OrtValues by the names of a stage's outputs."""
+"""OrtValues by the names of a stage's outputs."""
 
 CUDA_OPTIONS = {
     "cudnn_conv_algo_search": "DEFAULT",
@@ -28,8 +28,7 @@ CUDA_OPTIONS = {
     "cudnn_conv_use_max_workspace": "1",
     "cudnn_conv1d_pad_to_nc1d": "1",
 }
-"""What export_scripts.repository.gpu sets for the server."""
-
+"""The options that export_scripts.repository.gpu sets for the server."""
 
 BETWEEN_STAGES = (contract.FEATURES, contract.LABELS, contract.ENCODED, contract.PIECES)
 
@@ -40,14 +39,15 @@ class StageError(ClientError):
 
 @dataclass(frozen=True)
 class Setup:
-    """How a stage is opened.
+    """How to open a stage.
 
-    device: where it runs
-    tf32: whether products of float32 may be rounded for a GPU's tensor cores
-    tunable: whether the numbers of its Tuning become inputs, see tuning_inputs
-    threads: of onnxruntime on the CPU; 0 takes all cores
-    cuda_options: of onnxruntime's CUDA provider
-    profile: beginning of the path of onnxruntime's profile; empty writes none
+    Attributes:
+        device: Where it runs.
+        tf32: Whether float32 products may use TF32.
+        tunable: Whether the numbers of its Tuning become inputs, see tuning_inputs.
+        threads: Threads of onnxruntime on the CPU; 0 for all cores.
+        cuda_options: Options of onnxruntime's CUDA provider; None for CUDA_OPTIONS.
+        profile: Prefix of the path of onnxruntime's profile; empty for no profile.
     """
 
     device: Device = "cpu"
@@ -62,7 +62,7 @@ class Stage:
     """A stage's graph, opened by onnxruntime."""
 
     def __init__(self, folder: Path, setup: Setup) -> None:
-        """Open the graph in the stage's folder. Raises StageError where it is missing or the GPU can't be used."""
+        """Open the graph in the stage's folder. Raises StageError if it is missing or the GPU can't be used."""
         self.device = setup.device
         file = folder / "1" / "model.onnx"
         if not file.exists():
@@ -82,22 +82,26 @@ class Stage:
                 if setup.tunable:
                     tune_by_inputs(model)
                 if setup.device == "cuda" and any(output.name == contract.TEXT.name for output in model.graph.output):
-                    # onnxruntime puts the loop over strings on the GPU, where strings can't be copied to.
+                    # onnxruntime places the loop over strings on the GPU, but strings can't be copied there.
                     model, _ = split_text(model)
                 file = Path(changed) / "model.onnx"
                 write_graph(model, file)
-                # Large models are not held twice.
+                # Free the memory before onnxruntime loads the model again.
                 del model
             self.session = ort.InferenceSession(str(file), options, providers=providers)
         if setup.device == "cuda" and "CUDAExecutionProvider" not in self.session.get_providers():
-            raise StageError("onnxruntime has the CUDA provider but can't use it; check the driver and cuDNN")
+            raise StageError("onnxruntime can't use its CUDA provider; check the driver and cuDNN")
         self.inputs = {value.name for value in self.session.get_inputs()}
         self.outputs = [value.name for value in self.session.get_outputs() if value.name != contract.LOG_PROBS.name]
 
     def run(self, feeds: Mapping[str, Any]) -> Tensors:
-        """Run on arrays, OrtValues or Flats by input name; those that the graph does not have are left out.
+        """Run the stage.
 
-        Results stay on the device, but for texts.
+        Args:
+            feeds: Arrays, OrtValues or Flats by input name. Names that the graph lacks are ignored.
+
+        Returns:
+            The outputs, which stay on the device, except texts.
         """
         binding = self.session.io_binding()
         for name, value in feeds.items():
@@ -118,37 +122,37 @@ class Stage:
 
 @dataclass(frozen=True)
 class Flat:
-    """An OrtValue taken as a tensor of one dimension, without a copy."""
+    """An OrtValue that is passed as a one-dimensional tensor, without a copy."""
 
     tensor: Any
 
     def bind(self, binding: Any, name: str) -> None:
-        """Give the tensor to onnxruntime as the input `name`."""
+        """Bind the tensor to the input `name`."""
         count = int(np.prod(self.tensor.shape()))
         kind = {"tensor(float)": np.float32, "tensor(int32)": np.int32}[self.tensor.data_type()]
         binding.bind_input(name, self.tensor.device_name(), 0, kind, [count], self.tensor.data_ptr())
 
 
 def best_device() -> Device:
-    """What onnxruntime says it could use; where it can't, opening a Stage says so."""
+    """The device that onnxruntime lists as available. Opening a Stage fails if it can't be used."""
     return "cuda" if "CUDAExecutionProvider" in ort.get_available_providers() else "cpu"
 
 
 def chosen_device(option: str | None) -> Device:
-    """The value of an option --device, or the best device where it is not given."""
+    """The value of an option --device; the best device by default."""
     return best_device() if option is None else cast(Device, option)
 
 
 def ragged(tensor: contract.Tensor, values: Any, length: Any) -> dict[str, Any]:
-    """A padded batch as the next stage takes it from Triton: end to end, with shapes and lengths.
+    """Convert a padded batch to the inputs of the next stage, as Triton passes them: end to end, shapes, lengths.
 
     Args:
-        tensor: what it is
-        values: array or OrtValue [B, steps, ...]
-        length: array or OrtValue int32 [B, 1], steps of each item
+        tensor: The tensor between the stages.
+        values: Array or OrtValue [B, steps, ...].
+        length: Array or OrtValue int32 [B, 1], steps of each item.
 
     Returns:
-        NAME [B * steps * ...], NAME_SHAPE int32 [B, dims of an item], NAME_LENGTH
+        NAME [B * steps * ...], NAME_SHAPE int32 [B, dims of an item], NAME_LENGTH int32 [B, 1].
     """
     is_tensor = isinstance(values, ort.OrtValue)
     shape = values.shape() if is_tensor else values.shape
@@ -160,7 +164,7 @@ def ragged(tensor: contract.Tensor, values: Any, length: Any) -> dict[str, Any]:
 
 
 def next_feeds(results: Tensors, device: Device) -> dict[str, Any]:
-    """What one stage returned as inputs of the next one, which runs on `device`."""
+    """Convert the outputs of one stage to the inputs of the next one, which runs on `device`."""
     tensor = next(tensor for tensor in BETWEEN_STAGES if tensor.name in results)
     values, length = results[tensor.name], results[tensor.length.name]
     return ragged(tensor, values.numpy(), length.numpy()) if device == "cpu" else ragged(tensor, values, length)

@@ -1,4 +1,4 @@
-"""The measurement of one recognizer's stages in this process."""
+"""Measure the stages of one recognizer in this process."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from benchmark.studies.gpu.tuning_inputs import ONE_BUCKET, Cut
 from nemo_triton import contract
 
 PROFILED_SIZE = 32
-"""Utterances of the batch that is profiled, where that size is measured; else the smallest size."""
+"""Size of the batch that is profiled; the smallest measured size if this one isn't measured."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured of each model.
+    """Measurements of each model.
 
-    repository: of the models
-    out: folder of the results
-    label: added to the names of files
-    warm_up: one short utterance, run before all else, so that no first run loads libraries
-    batches: by size, smallest first
-    cuts: of the encoder
-    setup: device and options of features and encoder
-    decoder_threads: of onnxruntime on the CPU
-    profile: whether one batch is profiled
-    limits: of each measurement, and of all
+    Attributes:
+        repository: The model repository.
+        out: Folder for results.
+        label: Suffix of the result files.
+        warm_up: A short utterance that runs first, so that no measured run loads libraries.
+        batches: Batches by size, smallest first.
+        cuts: Ways to cut a batch into buckets in the encoder.
+        setup: Device and options of features and encoder.
+        decoder_threads: Threads of the decoder on the CPU.
+        profile: Whether to profile one batch.
+        limits: When a measurement, and all of them, end.
     """
 
     repository: Path
@@ -54,13 +55,19 @@ class Plan:
 
 @dataclass
 class Measurement:
-    """One model's measurement, and its report as it grows."""
+    """The measurement of one model.
+
+    Attributes:
+        name: The model.
+        plan: What to measure.
+        report: Results so far.
+        slow_sizes: Batch sizes that were too slow, and all larger ones.
+    """
 
     name: str
     plan: Plan
     report: dict[str, Any] = field(default_factory=dict)
     slow_sizes: list[int] = field(default_factory=list)
-    """Sizes above a limit, or above such a size."""
 
     def run(self) -> None:
         """Measure size by size, and write the report after each step. Raises EnsembleError or StageError."""
@@ -88,7 +95,7 @@ class Measurement:
         self.encoder = Stage(plan.repository / self.ensemble.encoder, tunable)
         self.decoders: dict[str, Stage] = {}
         decoder = self.ensemble.decoder
-        # Beside the decoder, benchmark.studies.gpu.pack may have written ones of other frames per step: NAME_decoder.8
+        # benchmark.studies.gpu.pack may have added decoders with other frames per step, such as NAME_decoder.8.
         for folder in sorted((plan.repository / decoder, *plan.repository.glob(f"{decoder}.*"))):
             kind = folder.name.removeprefix(decoder)
             self.decoders[f"cpu{kind}"] = Stage(folder, Setup("cpu", threads=plan.decoder_threads))
@@ -114,7 +121,7 @@ class Measurement:
         self._write()
 
     def _measure_size(self, size: int, batches: Sequence[Batch]) -> bool:
-        """Measure all stages on batches of one size; whether larger ones are worth it."""
+        """Measure all stages on batches of one size. Returns whether to measure larger ones."""
         audio = [batch.seconds for batch in batches]
         row: dict[str, Any] = {"size": size, "audio_seconds": [round(seconds, 2) for seconds in audio]}
         self.report["batches"].append(row)
@@ -134,29 +141,33 @@ class Measurement:
     def _measure_encoder(
         self, size: int, features: Sequence[Tensors], audio: Sequence[float]
     ) -> tuple[dict[str, Any], list[Tensors], bool]:
-        """A row for each cut, what the encoder returned for each batch, and whether larger ones are worth it."""
+        """Measure the encoder with each cut.
+
+        Returns:
+            A row per cut, the encoder's output for each batch, and whether to measure larger batches.
+        """
         rows: dict[str, Any] = {}
         encoded: list[Tensors] = []
-        for place, cut in enumerate(self.plan.cuts):
+        for index, cut in enumerate(self.plan.cuts):
             feeds = [{**next_feeds(results, self.encoder.device), **cut.feeds()} for results in features]
-            # The results of the cut before are the same, and are not held twice.
+            # Free the results of the cut before, which are the same.
             encoded = []
             timing, encoded = time_runs(self.encoder.run, feeds, audio, self.plan.limits)
             rows[cut.name] = self._note(size, f"encoder, {cut.name}", timing)
             self._write()
             if timing.stopped:
-                for other in self.plan.cuts[place + 1 :]:
-                    self._skip(f"batch {size}: encoder, {other.name}: {cut.name} was stopped, {timing.stopped}")
+                for other in self.plan.cuts[index + 1 :]:
+                    self._skip(f"batch {size}: encoder, {other.name}: {cut.name} ended early, {timing.stopped}")
                 return rows, encoded, not timing.too_slow
         return rows, encoded, True
 
-    def _note(self, size: int, what: str, timing: Timing) -> dict[str, Any]:
-        click.echo(f"{self.name} batch {size} {what}: {timing.line()}")
+    def _note(self, size: int, stage: str, timing: Timing) -> dict[str, Any]:
+        click.echo(f"{self.name} batch {size} {stage}: {timing.line()}")
         return timing.row()
 
-    def _skip(self, what: str) -> None:
-        click.echo(f"{self.name} skipped {what}")
-        self.report["skipped"].append(what)
+    def _skip(self, message: str) -> None:
+        click.echo(f"{self.name} skipped {message}")
+        self.report["skipped"].append(message)
         self._write()
 
     def _profile(self) -> None:

@@ -2,12 +2,12 @@
 
     python -m benchmark.studies.gpu.stages NAME... --repository model_repository --out FOLDER
 
-Batches hold utterances of LibriSpeech's lengths in random order, as a server gets them. Features and encoder run on the
-device, and tensors stay there between them; the decoder runs on the CPU and on the device. The encoder's length
-bucketing is varied. FOLDER gets one JSON file per model, written again after each measurement.
+Batches hold utterances of LibriSpeech's lengths in random order, as a server receives them. Features and encoder run on
+the device, and tensors stay there between them. The decoder runs on the CPU and on the device. The encoder is measured
+with several settings of length bucketing. FOLDER gets one JSON file per model, rewritten after each measurement.
 
-Each measurement has three kinds of runs: of a new shape (first), of the same shape again (repeat), and of all batches
-in turn (alternating).
+Each measurement has three kinds of runs: a new shape (first), the same shape again (repeat), and all batches in turn
+(alternating).
 
 Needs numpy, onnx, onnxruntime, click, soundfile, soxr and the demo's recordings; no server, no NeMo.
 """
@@ -38,9 +38,9 @@ CUT_NAMES = [cut.name for cut in CUTS]
 
 
 def _options(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    wrong = [value for value in values if "=" not in value]
-    if wrong:
-        raise click.BadParameter(f"{wrong[0]} is not NAME=VALUE")
+    invalid = [value for value in values if "=" not in value]
+    if invalid:
+        raise click.BadParameter(f"{invalid[0]} is not NAME=VALUE")
     return dict(value.split("=", 1) for value in values)
 
 
@@ -49,10 +49,15 @@ def _current_names(context: click.Context, parameter: click.Parameter, names: tu
 
 
 @click.command(help=__doc__)
-@click.argument("names", nargs=-1, required=True)
-@click.option("--repository", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
-@batch_options("A longer run ends its measurement; the model's other cuts and larger batches are skipped.")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option(
+    "--repository",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The model repository.",
+)
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for results.")
+@batch_options("Longest run. A longer one ends its measurement; the model's other cuts and larger batches are skipped.")
 @click.option(
     "--cut",
     "cut_names",
@@ -60,22 +65,36 @@ def _current_names(context: click.Context, parameter: click.Parameter, names: tu
     type=click.Choice([*CUT_NAMES, *FORMER_CUT_NAMES]),
     metavar="NAME",
     callback=_current_names,
-    help=f"How the encoder cuts a batch into buckets of similar length: {'; '.join(CUT_NAMES)}.  [default: all]",
+    help="How the encoder cuts a batch into buckets of similar length; repeat for more: "
+    f"{'; '.join(CUT_NAMES)}.  [default: all]",
 )
-@click.option("--profile/--no-profile", default=True, help="Write onnxruntime's profile of one batch, gzipped.")
+@click.option(
+    "--profile/--no-profile",
+    default=True,
+    help="Whether to write onnxruntime's profile of one batch, gzipped; leave it out to save time.",
+)
 @click.option(
     "--option",
     "options",
     multiple=True,
     metavar="NAME=VALUE",
     callback=_options,
-    help="Of onnxruntime's CUDA provider, instead of what the server is given.",
+    help="Option of onnxruntime's CUDA provider; overrides the server's. Repeat for more.",
 )
 @click.option(
-    "--device", type=click.Choice(["cuda", "cpu"]), help="[default: cuda if onnxruntime has its provider, else cpu]"
+    "--device",
+    type=click.Choice(["cuda", "cpu"]),
+    help="Where features and encoder run.  [default: cuda if onnxruntime has its CUDA provider, else cpu]",
 )
-@click.option("--label", default="", help="Added to the names of files, to keep those of another run.")
-@click.option("--cpu-decoder-threads", "threads", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--label", default="", help="Suffix of the result files, to keep those of another run.")
+@click.option(
+    "--cpu-decoder-threads",
+    "threads",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Threads of the decoder on the CPU; 0 for all cores.",
+)
 def main(
     *,
     names: tuple[str, ...],
@@ -114,7 +133,7 @@ def main(
             if limits.no_time_left():
                 raise ClientError(NO_TIME)
             Measurement(name, plan).run()
-        # onnxruntime's errors share no base but Exception, and one model must not cost the others their figures.
+        # onnxruntime's errors have no common base but Exception. One failing model must not stop the others.
         except Exception as error:
             exit_codes.print_error(f"{name}: {bare_cli.describe(error).removeprefix(f'{name}: ')}")
             code = exit_codes.EXIT_PROBLEM

@@ -1,8 +1,8 @@
-"""Replace the large weights of a graph by stand-ins of one number, and draw them again.
+"""Replace the large weights of a graph by placeholders of one number (stand-ins), and generate them again.
 
-A stand-in is an initializer called stand_in.NUMBER, with whatever a graph puts before it, and `.half` behind it in
-float16. NUMBER is its place in a JSON list of what it stands for. Exporters transpose weights and fold batch norms
-into them, so an entry says that too. The graph has no array of full size, so protobuf's limit of 2 GiB does not matter.
+A stand-in is an initializer called PREFIXstand_in.NUMBER; in float16, `.half` follows. NUMBER is the index of its entry
+in a JSON list. The entry says which drawn tensor to put there, and whether the exporter transposed it or folded a batch
+norm into it. The graph has no array of full size, so protobuf's limit of 2 GiB does not matter.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from verification.full_size import seeded
 
 NAME = re.compile(r"stand_in\.(\d+)(?:\.half)?$")
 TOLERANCE = 1e-4
-"""Of a weight's largest number: folding a batch norm may round otherwise than a product of float32."""
+"""Tolerance relative to a weight's largest number. Folding a batch norm may round differently than a product."""
 STAND_INS = "stand_ins.json"
-"""The list of what stand-ins stand for, beside the graph."""
+"""The JSON list, in the folder of the graph."""
 
 Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """What a stand-in stands for.
+    """The weight that a stand-in replaces.
 
-    name: of the tensor to draw, see seeded.draw
-    shape: of the tensor to draw
-    dims: of the weight in the graph
-    transposed: whether the weight is the drawn tensor, as a matrix of its rows, transposed
-    rows: factors of the drawn tensor's rows (its first axis); empty if all are 1
+    Attributes:
+        name: Name of the tensor to draw, see seeded.draw.
+        shape: Shape of the tensor to draw.
+        dims: Shape of the weight in the graph.
+        transposed: Whether the weight is the drawn tensor, as a matrix of its rows, transposed.
+        rows: Factors of the drawn tensor's rows (its first axis); empty if all are 1.
     """
 
     name: str
@@ -48,7 +49,7 @@ class StandIn:
     rows: tuple[float, ...]
 
     def weight(self) -> Float32:
-        """float32 [dims]"""
+        """Generate the weight, float32 [dims]."""
         drawn = seeded.draw(self.name, self.shape).reshape(self.shape[0], -1)
         if self.rows:
             drawn = drawn * np.array(self.rows, np.float32)[:, None]
@@ -56,12 +57,15 @@ class StandIn:
 
 
 def strip(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], stand_ins: list[StandIn]) -> onnx.ModelProto:
-    """Replace each large float32 weight that is a drawn tensor. Returns the model given, changed.
+    """Replace each large float32 weight that is a drawn tensor.
 
     Args:
-        model: whose graph, and graphs within it, are looked through
-        shapes: of the drawn tensors by name
-        stand_ins: list that the replaced weights are added to
+        model: The model; its graph and the graphs inside it are changed in place.
+        shapes: Shapes of the drawn tensors by name.
+        stand_ins: List that the replaced weights are appended to.
+
+    Returns:
+        The same model.
     """
     tensors = {name: seeded.draw(name, shape) for name, shape in shapes.items()}
     for graph in all_graphs(model.graph):
@@ -78,9 +82,14 @@ def strip(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], stand_ins
 
 
 def fill(model: onnx.ModelProto, entries: Sequence[Mapping[str, Any]]) -> onnx.ModelProto:
-    """Put the weights back, in float16 where the stand-in is. Returns the model given, changed.
+    """Replace the stand-ins by their weights, in the precision of the stand-in.
 
-    entries: of the JSON list, see `entries_of`
+    Args:
+        model: The model, changed in place.
+        entries: The JSON list, see `entries_of`.
+
+    Returns:
+        The same model.
     """
     weights: dict[int, Float32] = {}
     for graph in all_graphs(model.graph):
@@ -97,19 +106,19 @@ def fill(model: onnx.ModelProto, entries: Sequence[Mapping[str, Any]]) -> onnx.M
 
 
 def read_entry(entry: Mapping[str, Any]) -> StandIn:
-    """An entry of the JSON list."""
+    """Read an entry of the JSON list."""
     return StandIn(
         entry["name"], tuple(entry["shape"]), tuple(entry["dims"]), entry["transposed"], tuple(entry["rows"])
     )
 
 
 def entries_of(stand_ins: Sequence[StandIn]) -> list[dict[str, Any]]:
-    """The JSON list."""
+    """Convert to the JSON list."""
     return [asdict(stand_in) for stand_in in stand_ins]
 
 
 def _explain(weight: Float32, tensors: Mapping[str, Float32]) -> StandIn | None:
-    """What the weight stands for, or None if it is none of the drawn tensors."""
+    """Find the drawn tensor that a weight was made from; None if there is none."""
     for name, drawn in tensors.items():
         if drawn.size != weight.size:
             continue
@@ -127,17 +136,22 @@ def _explain(weight: Float32, tensors: Mapping[str, Float32]) -> StandIn | None:
 
 
 def _row_factors(weight: Float32, rows: Float32) -> tuple[float, ...] | None:
-    """What multiplies each drawn row to give the weight, or None if nothing does; empty if the rows are the weight.
+    """Find a factor for each drawn row that yields the weight.
 
-    weight, rows: [rows, numbers per row]
+    Args:
+        weight: float32 [rows, numbers per row].
+        rows: Drawn tensor, float32 [rows, numbers per row].
+
+    Returns:
+        The factors; empty if all are 1; None if there are none.
     """
     if np.array_equal(weight, rows):
         return ()
-    # The first row tells nearly all other tensors apart, and costs little.
+    # The first row excludes nearly all other tensors, and is cheap to check.
     tolerance = TOLERANCE * float(np.abs(weight[0]).max()) * float(np.abs(rows[0]).max())
     if np.abs(weight[0] * rows[0, 0] - rows[0] * weight[0, 0]).max() > tolerance:
         return None
-    # In double precision, and then the nearest of its neighbours: folding a batch norm multiplied by a float32.
+    # Folding a batch norm multiplied by a float32. Estimate it in double precision, then try its float32 neighbours.
     squares = np.square(rows, dtype=np.float64).sum(1)
     estimate = (np.multiply(weight, rows, dtype=np.float64).sum(1) / squares).astype(np.float32)
     factors = estimate

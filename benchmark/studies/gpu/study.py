@@ -1,4 +1,4 @@
-"""The GPU benchmark: every model in every way, beside PyTorch and the roofline."""
+"""The GPU benchmark: every model in every serving variant, compared with PyTorch and the roofline."""
 
 from __future__ import annotations
 
@@ -31,13 +31,19 @@ from nemo_triton.terminal import exit_codes
 
 @dataclass(frozen=True)
 class Setting:
-    """What is the same for all models.
+    """Settings that all models share.
 
-    repository: of the exported models
-    out: folder of all that is measured
-    durations: seconds of each utterance of the data set
-    gpus: names of those that are used; none on a CPU
-    batch, rounds: of PyTorch; the ways have as many rounds
+    Attributes:
+        repository: The model repository.
+        out: Folder for results.
+        dataset: Utterances to send.
+        durations: Seconds of each utterance.
+        gpus: Names of the GPUs that are used; empty on a CPU.
+        variants: Serving variants to measure.
+        loads: Loads on each server.
+        export_python: Python of the export environment.
+        batch: Batch size in PyTorch.
+        rounds: Rounds of each variant and of PyTorch.
     """
 
     repository: Path
@@ -53,17 +59,23 @@ class Setting:
 
 
 class Study:
-    """Measures models one after the other. `failed`: whether anything could not be measured."""
+    """Measures models one after the other.
+
+    Attributes:
+        setting: Settings that all models share.
+        checkpoints: Checkpoints by the name of their fp32 model.
+        failed: Whether a measurement failed.
+        pytorch: Runs PyTorch.
+    """
 
     def __init__(self, setting: Setting, checkpoints: Mapping[str, Path]) -> None:
-        """checkpoints: by the name of their model in fp32"""
         self.setting = setting
         self.checkpoints = checkpoints
         self.failed = False
         self.pytorch = PyTorchRunner(setting.export_python, setting.gpus)
 
     def measure(self, models: Sequence[Model]) -> Json:
-        """Measure all models; the report's values."""
+        """Measure all models. Returns the values of the report."""
         setting = self.setting
         measured_rates = None
         try:
@@ -72,8 +84,8 @@ class Study:
             self.fail(f"the machine's rates: {error}")
         rates = peak_rates(setting.gpus, measured_rates)
         rows = [
-            self._measure_model(model, rates, f"{place} of {len(models)}")
-            for place, model in enumerate(models, start=1)
+            self._measure_model(model, rates, f"{number} of {len(models)}")
+            for number, model in enumerate(models, start=1)
         ]
         providers = ", ".join(onnxruntime.get_available_providers())
         return {
@@ -85,18 +97,18 @@ class Study:
             "dataset": asdict(setting.dataset.description),
             "durations": setting.durations,
             "loads": asdict(setting.loads),
-            "ways": {variant.name: variant.what for variant in setting.variants},
+            "ways": {variant.name: variant.description for variant in setting.variants},
             "rates": rates,
             "measured_rates": measured_rates,
             "models": rows,
         }
 
     def fail(self, message: str) -> None:
-        """Print why something could not be measured, and note that something could not."""
+        """Print an error and remember that a measurement failed."""
         exit_codes.print_error(message)
         self.failed = True
 
-    def _measure_model(self, model: Model, rates: Json | None, place: str) -> Json:
+    def _measure_model(self, model: Model, rates: Json | None, position: str) -> Json:
         suffixes = [precision_suffix(precision) for precision in PRECISIONS]
         base = next((name for name in self.checkpoints if model.name in {name + end for end in suffixes}), None)
         row: Json = {
@@ -112,7 +124,7 @@ class Study:
         }
         pytorch = None
         if base is not None:
-            click.echo(f"{model.name} ({place}): PyTorch")
+            click.echo(f"{model.name} ({position}): PyTorch")
             try:
                 pytorch = self._measure_pytorch(base)
                 row["needs"] = pytorch["needs"]
@@ -123,7 +135,7 @@ class Study:
         context = {"durations": self.setting.durations, "rates": rates, "nemo_texts": nemo_texts}
         if pytorch is not None and base == model.name:
             row["pytorch"] = pytorch_rows(pytorch, context)
-        row["served"] = ServedWays(self, model, place).measure(row, context)
+        row["served"] = ServedVariants(self, model, position).measure(row, context)
         return row
 
     def _measure_pytorch(self, base: str) -> Json:
@@ -135,25 +147,36 @@ class Study:
         )
 
 
-class ServedWays:
-    """One model served in every way. `not_run`: by way, why it is not measured."""
+class ServedVariants:
+    """One model served in every variant.
 
-    def __init__(self, study: Study, model: Model, place: str) -> None:
-        """place: of the model among all, as printed"""
+    Attributes:
+        study: The benchmark.
+        setting: Its settings.
+        model: The model.
+        position: Printed with the progress, such as "1 of 3".
+        not_run: Reasons why variants are not measured, by variant.
+        tensorrt: Settings of TensorRT.
+    """
+
+    def __init__(self, study: Study, model: Model, position: str) -> None:
         self.study = study
         self.setting = study.setting
         self.model = model
-        self.place = place
+        self.position = position
         self.not_run: dict[str, str] = {}
         lengths = Lengths(shortest=min(self.setting.durations), longest=max(self.setting.durations))
         self.tensorrt = TensorRt(lengths, str((self.setting.out / "engines").resolve()))
 
     def measure(self, row: Json, context: Json) -> list[Json]:
-        """A sweep of each way, then rounds of all ways in turn, each at its best concurrency; a row for each way.
+        """Measure a sweep of each variant, then rounds of all variants in turn, each at its best concurrency.
 
         Args:
-            row: of the model
-            context: see gather.served_row
+            row: Row of the model.
+            context: See gather.served_row.
+
+        Returns:
+            A row per variant.
         """
         variants = self.setting.variants
         sweeps: dict[str, Json] = {}
@@ -175,11 +198,11 @@ class ServedWays:
         ]
 
     def _measure(self, variant: Variant, kind: str, concurrencies: str) -> Json | None:
-        """The figures of one way; None where it can't be measured, now or before."""
+        """Measure one variant; None if this or an earlier measurement of it failed."""
         if variant.name in self.not_run:
             return None
         setting, model = self.setting, self.model
-        click.echo(f"{model.name} ({self.place}): {variant.name}, {kind}")
+        click.echo(f"{model.name} ({self.position}): {variant.name}, {kind}")
         served = setting.out / "variants" / model.name / variant.name
         file = setting.out / "results" / model.name / f"{variant.name}.{kind.replace(' ', '_')}.json"
         conditions = {"parity_id": model.parity_id, "variant": variant.name, "kind": kind, "gpus": setting.gpus}
@@ -196,6 +219,7 @@ class ServedWays:
 def _why_no_gpu() -> str:
     gpus = find_gpus()
     if gpus:
-        build = "onnxruntime is its CPU build (`make install SERVER=server-gpu`)"
-        return f"the server can't use {', '.join(gpus)}, since {build}"
-    return "this machine has none that nvidia-smi shows"
+        return (
+            f"the server can't use {', '.join(gpus)}: onnxruntime is the CPU build (`make install SERVER=server-gpu`)"
+        )
+    return "nvidia-smi lists none on this machine"

@@ -1,11 +1,11 @@
-"""Measure recognizers through the real server at several concurrencies, in about a minute each.
+"""Serve recognizers and measure them at several concurrencies, in about a minute each.
 
     python -m benchmark.studies.gpu.sweep NAME... --repository model_repository --out FOLDER
 
-The short form of `python -m benchmark.studies.gpu`, without checkpoints, rounds and PyTorch, for a machine that is at
-hand for minutes. FOLDER gets one JSON file per model and variant, written again after each concurrency.
+A short form of `python -m benchmark.studies.gpu`, without checkpoints, rounds and PyTorch, for a GPU machine that is
+available only for minutes. FOLDER gets one JSON file per model and variant, rewritten after each concurrency.
 
-Needs the server's environment (make install SERVER=server-gpu).
+Runs in .venv/serve (make install SERVER=server-gpu).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from nemo_triton.terminal import exit_codes, options
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 UTTERANCES = 512
 START_SECONDS = 120
-"""That the server may take."""
+"""Time that the server may take to start."""
 
 
 def _each_concurrency(text: str, parameter: click.Parameter, context: click.Context) -> float:
@@ -46,9 +46,14 @@ def _each_concurrency(text: str, parameter: click.Parameter, context: click.Cont
 
 
 @click.command(help=__doc__)
-@click.argument("names", nargs=-1, required=True)
-@click.option("--repository", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option(
+    "--repository",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The model repository.",
+)
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for results.")
 @click.option(
     "--manifest",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -61,7 +66,7 @@ def _each_concurrency(text: str, parameter: click.Parameter, context: click.Cont
     type=click.Choice(list(BY_NAME)),
     default=(BASELINE,),
     show_default=True,
-    help="How to serve; give it again for more.",
+    help="Serving variant; repeat for more.",
 )
 @click.option(
     "--concurrency",
@@ -70,13 +75,15 @@ def _each_concurrency(text: str, parameter: click.Parameter, context: click.Cont
     show_default=True,
     metavar="N[,N...]",
     callback=options.number_list(_each_concurrency),
-    help="Concurrent requests; each is one load.",
+    help="Concurrent requests; each number is one load.",
 )
-@click.option("--seconds", default=3.0, show_default=True, help="Of each load.")
+@click.option("--seconds", default=3.0, show_default=True, help="Length of each load.")
 @click.option(
-    "--bench", "flags", default="--processes 4 --shared-memory", show_default=True, help="Flags of client/bench.py."
+    "--bench", "flags", default="--processes 4 --shared-memory", show_default=True, help="More flags for bench.py."
 )
-@click.option("--budget", default=600.0, show_default=True, metavar="SECONDS", help="No load begins or goes on later.")
+@click.option(
+    "--budget", default=600.0, show_default=True, metavar="SECONDS", help="End after this time, also during a load."
+)
 def sweep(
     *,
     names: tuple[str, ...],
@@ -118,13 +125,14 @@ def sweep(
 
 @dataclass(frozen=True)
 class Loads:
-    """What each server is sent.
+    """Loads on each server.
 
-    manifest: of the recordings
-    concurrencies: of the closed loops, one load each
-    seconds: of each load, about
-    flags: more of client/bench.py's
-    stop_at: when the last load ends, by time.monotonic
+    Attributes:
+        manifest: Recordings to send.
+        concurrencies: Concurrent requests of the closed loops, one load each.
+        seconds: Approximate length of each load.
+        flags: More flags for bench.py.
+        stop_at: When the last load ends, by time.monotonic.
     """
 
     manifest: Path
@@ -134,17 +142,18 @@ class Loads:
     stop_at: float
 
     def seconds_left(self) -> float:
-        """Raises ClientError where there are none."""
-        left = self.stop_at - time.monotonic()
-        if left <= 0:
+        """Seconds until `stop_at`. Raises ClientError if there are none."""
+        remaining = self.stop_at - time.monotonic()
+        if remaining <= 0:
             raise ClientError(NO_TIME)
-        return left
+        return remaining
 
 
 def measure(name: str, *, variant: str, repository: Path, loads: Loads, file: Path) -> None:
-    """Serve one model and put the loads on it one after the other; `file` gets what was measured after each.
+    """Serve one model and measure the loads one after the other; `file` is rewritten after each.
 
-    Raises ClientError where the server does not start, a load has no figures, or the time is over.
+    Raises:
+        ClientError: If the server does not start, a load has no results, or no time is left.
     """
     report: dict[str, Any] = {"name": name, "variant": variant, "loads": [], "skipped": []}
     started = time.perf_counter()
@@ -153,14 +162,14 @@ def measure(name: str, *, variant: str, repository: Path, loads: Loads, file: Pa
         metrics_url = f"http://{server.metrics}/metrics"
         bench = Bench(model=name, url=server.grpc, manifest=loads.manifest, metrics_url=metrics_url, flags=loads.flags)
         fresh = file.with_suffix(".fresh")
-        # Each new shape costs time on a GPU, and the first pass over the recordings meets most of them.
+        # Warm-up: each new shape costs time on a GPU, and the first pass over the recordings has most of them.
         measure_load(bench, ["--concurrency", str(max(loads.concurrencies))], fresh, loads.seconds_left())
-        for place, concurrency in enumerate(loads.concurrencies):
+        for index, concurrency in enumerate(loads.concurrencies):
             flags = ["--concurrency", str(concurrency), "--duration", str(loads.seconds)]
             try:
                 figures = measure_load(bench, flags, fresh, loads.seconds_left())
             except ClientError as error:
-                report["skipped"] = [f"{left} in flight: {error}" for left in loads.concurrencies[place:]]
+                report["skipped"] = [f"concurrency {skipped}: {error}" for skipped in loads.concurrencies[index:]]
                 write_json(file, report)
                 raise
             report["loads"] += figures["loads"]
@@ -170,7 +179,7 @@ def measure(name: str, *, variant: str, repository: Path, loads: Loads, file: Pa
 
 
 def measure_load(bench: Bench, flags: list[str], fresh: Path, seconds_left: float) -> dict[str, Any]:
-    """bench.py's figures of one load. Raises ClientError where there are none in time."""
+    """Run bench.py for one load. Returns its results. Raises ClientError if it has none in time."""
     try:
         figures, _ = run_bench(bench, flags, fresh, timeout=seconds_left)
     except subprocess.TimeoutExpired:
@@ -181,10 +190,10 @@ def measure_load(bench: Bench, flags: list[str], fresh: Path, seconds_left: floa
 def _line(load: dict[str, Any]) -> str:
     steps = ", ".join(f"{step['model'].rpartition('_')[2]} {step['executing_ms']:.0f}" for step in load["steps"])
     p50 = load["latency_ms"]["p50"]
-    latency = "no answer" if p50 is None else f"p50 {p50:.0f} ms"
+    latency = "no response" if p50 is None else f"p50 {p50:.0f} ms"
     return (
-        f"{load['load']['concurrency']} in flight: RTFx {load['rtfx']:.0f}, {latency}, "
-        f"batch {load['mean_batch_size']}, failures {load['failed']}; ms executing: {steps}"
+        f"concurrency {load['load']['concurrency']}: RTFx {load['rtfx']:.0f}, {latency}, "
+        f"mean batch {load['mean_batch_size']}, failed {load['failed']}; ms executing: {steps}"
     )
 
 

@@ -2,10 +2,11 @@
 
     python -m benchmark.studies.gpu.texts NAME... --repository model_repository --out texts.json
 
-Runs in this process, in mixed batches; features and encoder on the device, decoder and text on the CPU. Without a GPU
-the texts of the CPU are printed and kept, to be compared elsewhere. Exit code 1: a text of a trained model differs.
+Runs in this process, in batches of mixed lengths, with features and encoder on the device, decoder and text on the CPU.
+Without a GPU it prints and writes the CPU's texts, to compare them on another machine. Exit code 1 if a text of a
+trained model differs.
 
-Needs what benchmark.studies.gpu.stages needs.
+Needs the same packages as benchmark.studies.gpu.stages.
 """
 
 from __future__ import annotations
@@ -30,8 +31,13 @@ from nemo_triton.terminal import exit_codes
 
 
 @click.command(help=__doc__)
-@click.argument("names", nargs=-1, required=True)
-@click.option("--repository", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option(
+    "--repository",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The model repository.",
+)
 @click.option(
     "--manifest",
     default=DEMO_MANIFEST,
@@ -51,7 +57,7 @@ def main(*, names: tuple[str, ...], repository: Path, manifest: Path, size: int,
         try:
             ensemble = read_ensemble(repository, name)
             texts = {device: transcribe(repository, ensemble, device, audio, size) for device in devices}
-        # onnxruntime's errors share no base but Exception, and one model must not cost the others their texts.
+        # onnxruntime's errors have no common base but Exception. One failing model must not stop the others.
         except Exception as error:
             exit_codes.print_error(f"{name}: {bare_cli.describe(error).removeprefix(f'{name}: ')}")
             code = exit_codes.EXIT_PROBLEM
@@ -65,22 +71,33 @@ def main(*, names: tuple[str, ...], repository: Path, manifest: Path, size: int,
 
 
 def transcribe(repository: Path, ensemble: Ensemble, device: Device, audio: Sequence[Samples], size: int) -> list[str]:
-    """The text of each recording (int16 [T] at 16 kHz), `size` recordings at a time in their order."""
+    """Transcribe recordings.
+
+    Args:
+        repository: The model repository.
+        ensemble: The recognizer.
+        device: Device of features and encoder.
+        audio: Recordings, int16 [T] at 16 kHz.
+        size: Recordings per batch.
+
+    Returns:
+        The text of each recording.
+    """
     features = Stage(repository / ensemble.features, Setup(device))
     encoder = Stage(repository / ensemble.encoder, Setup(device, tf32=True))
-    last = [Stage(repository / name, Setup("cpu")) for name in dict.fromkeys([ensemble.decoder, ensemble.text])]
+    last_stages = [Stage(repository / name, Setup("cpu")) for name in dict.fromkeys([ensemble.decoder, ensemble.text])]
     texts: list[str] = []
     for start in range(0, len(audio), size):
         results = features.run(make_batch(audio[start : start + size]).feeds())
         results = encoder.run(next_feeds(results, device))
-        for stage in last:
+        for stage in last_stages:
             results = stage.run(next_feeds(results, "cpu"))
         texts += [text.decode() if isinstance(text, bytes) else text for text in results[TEXT.name].numpy().reshape(-1)]
     return texts
 
 
 def compare(utterances: Sequence[Utterance], texts: dict[Device, list[str]], *, trained: bool) -> dict[str, Any]:
-    """For JSON: the texts of each recording by device, and how many recordings have more than one."""
+    """Compare the texts of the devices: texts by recording, and the number of recordings that differ. For JSON."""
     rows = [
         {"audio": utterance.audio.name, **dict(zip(texts, row, strict=True))}
         for utterance, row in zip(utterances, zip(*texts.values(), strict=True), strict=True)
@@ -90,7 +107,7 @@ def compare(utterances: Sequence[Utterance], texts: dict[Device, list[str]], *, 
 
 
 def show(name: str, result: dict[str, Any]) -> None:
-    """Print the CPU's texts, the GPU's where they differ, and how many are the same."""
+    """Print the CPU's texts, the GPU's if they differ, and the number of equal texts."""
     devices = result["devices"]
     for row in result["texts"]:
         shown = devices if len({row[device] for device in devices}) > 1 else devices[:1]
@@ -100,7 +117,7 @@ def show(name: str, result: dict[str, Any]) -> None:
     if len(devices) > 1:
         click.echo(f"{name}: {count - result['differing']} of {count} texts are the same on {' and '.join(devices)}")
     else:
-        click.echo(f"{name}: {count} texts on the CPU, nothing to compare them with")
+        click.echo(f"{name}: {count} texts on the CPU; no GPU to compare with")
 
 
 if __name__ == "__main__":

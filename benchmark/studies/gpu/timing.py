@@ -1,7 +1,7 @@
-"""Times the runs of something on several batches: new shapes, the same shape again, and shapes in turn.
+"""Time runs on several batches: with a new shape, with the same shape again, and with alternating shapes.
 
-The three may differ by a factor of 100 on a GPU: onnxruntime's CUDA provider plans each convolution again whenever the
-shape is not that of the run before (docs/gpu.md).
+The three can differ by a factor of 100 on a GPU: onnxruntime's CUDA provider plans each convolution again when the
+shape changes (docs/gpu.md).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-FEWEST = 3
-"""Runs of each batch that a median needs at least."""
+MIN_RUNS = 3
+"""Runs of each batch that the median needs at least."""
 
 Feeds = TypeVar("Feeds")
 Result = TypeVar("Result")
@@ -23,9 +23,10 @@ Result = TypeVar("Result")
 class Limits:
     """How long to measure.
 
-    seconds: of one measurement, about
-    slowest: seconds of one run; after a longer one the measurement ends
-    stop_at: by time.monotonic; no run begins later
+    Attributes:
+        seconds: Approximate length of one measurement.
+        slowest: Seconds of the longest run; a longer one ends its measurement.
+        stop_at: No run starts after this time, by time.monotonic.
     """
 
     seconds: float
@@ -33,18 +34,19 @@ class Limits:
     stop_at: float
 
     def no_time_left(self) -> bool:
-        """Whether no further run may begin."""
+        """Whether no further run may start."""
         return time.monotonic() > self.stop_at
 
 
 @dataclass
 class Runs:
-    """Seconds of the runs of one batch.
+    """Times of one batch, in seconds.
 
-    audio: seconds of audio in the batch
-    first: the first run, of another shape than the run before
-    repeat: runs right after that, of the same shape
-    alternating: runs of all batches in turn, so that the shape is another each time
+    Attributes:
+        audio: Seconds of audio in the batch.
+        first: The first run, which has a new shape.
+        repeat: Runs right after that, with the same shape.
+        alternating: Runs in turn with the other batches, so that the shape changes each time.
     """
 
     audio: float
@@ -55,11 +57,15 @@ class Runs:
 
 @dataclass
 class Timing:
-    """Runs of each batch, in the order of the batches; those that `stopped` left out have none."""
+    """A measurement.
+
+    Attributes:
+        batches: Runs by batch, in the order of the batches; shorter if the measurement ended early.
+        stopped: Reason why the measurement ended early; empty if it didn't.
+    """
 
     batches: list[Runs] = field(default_factory=list)
     stopped: str = ""
-    """Why the measurement ended early; empty where it did not."""
 
     @property
     def too_slow(self) -> bool:
@@ -67,7 +73,7 @@ class Timing:
         return bool(self.stopped) and self.stopped != NO_TIME
 
     def row(self) -> dict[str, Any]:
-        """For JSON: milliseconds per batch, and seconds of audio per second (rtfx), by the kind of run."""
+        """Milliseconds per batch and seconds of audio per second (rtfx), by kind of run. For JSON."""
         return {
             "batches": len(self.batches),
             "stopped": self.stopped or None,
@@ -77,7 +83,7 @@ class Timing:
         }
 
     def line(self) -> str:
-        """The figures for people."""
+        """The results as one line."""
         row = self.row()
         parts = [
             f"{kind} {row[kind]['ms_per_batch']:.1f} ms (RTFx {row[kind]['rtfx']:.0f})"
@@ -87,7 +93,7 @@ class Timing:
         return ", ".join([*parts, *([f"stopped: {self.stopped}"] if self.stopped else [])])
 
     def _summary(self, seconds: Sequence[Sequence[float]]) -> dict[str, Any] | None:
-        """Of the batches that have such runs; None where none has."""
+        """Summarise one kind of run over the batches that have it; None if no batch has."""
         measured = [(runs.audio, times) for runs, times in zip(self.batches, seconds, strict=True) if times]
         if not measured:
             return None
@@ -102,19 +108,19 @@ class Timing:
         }
 
 
-NO_TIME = "no time left of --budget"
+NO_TIME = "no time left; raise --budget"
 
 
 def time_runs(
     run: Callable[[Feeds], Result], feeds: Sequence[Feeds], audio: Sequence[float], limits: Limits
 ) -> tuple[Timing, list[Result]]:
-    """Run each batch for the first time and again at once, then all batches in turn.
+    """Run each batch for the first time and repeatedly, then all batches in turn.
 
     Args:
-        run: runs one batch, and returns when it is done
-        feeds: what it takes, of each batch
-        audio: seconds of audio in each batch
-        limits: a run above `slowest` ends the measurement, after one more of the same shape if it was a first one
+        run: Runs one batch, and returns when it is done.
+        feeds: Argument of `run` for each batch.
+        audio: Seconds of audio in each batch.
+        limits: A run longer than `slowest` ends the measurement; after a first run, one more of the same shape follows.
 
     Returns:
         The timing, and the result of each batch that was run.
@@ -129,8 +135,8 @@ def time_runs(
         results.append(result)
         runs = Runs(length, seconds)
         timing.batches.append(runs)
-        share = time.perf_counter() + limits.seconds / 2 / len(feeds)
-        while not limits.no_time_left() and (len(runs.repeat) < FEWEST or time.perf_counter() < share):
+        end = time.perf_counter() + limits.seconds / 2 / len(feeds)
+        while not limits.no_time_left() and (len(runs.repeat) < MIN_RUNS or time.perf_counter() < end):
             runs.repeat.append(_timed(run, batch)[0])
             if max(runs.first, runs.repeat[-1]) > limits.slowest:
                 break
@@ -138,7 +144,7 @@ def time_runs(
         if slowest > limits.slowest:
             timing.stopped = _too_slow(slowest, limits)
             return timing, results
-        if len(runs.repeat) < FEWEST:
+        if len(runs.repeat) < MIN_RUNS:
             timing.stopped = NO_TIME
             return timing, results
     _alternate(run, feeds, timing, limits)
@@ -148,8 +154,8 @@ def time_runs(
 def _alternate(run: Callable[[Feeds], Any], feeds: Sequence[Feeds], timing: Timing, limits: Limits) -> None:
     if len(timing.batches) < 2:
         return
-    share = time.perf_counter() + limits.seconds / 2
-    while len(timing.batches[-1].alternating) < FEWEST or time.perf_counter() < share:
+    end = time.perf_counter() + limits.seconds / 2
+    while len(timing.batches[-1].alternating) < MIN_RUNS or time.perf_counter() < end:
         for runs, batch in zip(timing.batches, feeds, strict=True):
             if limits.no_time_left():
                 timing.stopped = NO_TIME

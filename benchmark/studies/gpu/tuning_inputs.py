@@ -1,4 +1,4 @@
-"""An exported encoder's Tuning as inputs of its graph, so that one graph can be measured with many."""
+"""Turn the Tuning of an exported encoder into inputs of its graph, to measure one graph with several settings."""
 
 from __future__ import annotations
 
@@ -19,12 +19,19 @@ SCORES_AT_ONCE = "scores_at_once"
 FRAME_RATE = 100
 """Frames per second of an encoder's input."""
 EVERYTHING = 10**6
-"""Seconds that no batch has."""
+"""Seconds, more than any batch has."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """One way to cut a batch into buckets; see Tuning for the units."""
+    """A setting of length bucketing.
+
+    Attributes:
+        name: Name in results and for --cut.
+        pass_seconds: Cost of a pass in seconds of audio.
+        seconds_at_once: Seconds of audio per pass at most.
+        scores_at_once: Attention scores per block at most.
+    """
 
     name: str
     pass_seconds: float
@@ -32,7 +39,7 @@ class Cut:
     scores_at_once: int = GPU.scores_at_once
 
     def feeds(self) -> dict[str, npt.NDArray[np.int64]]:
-        """The inputs that `tune_by_inputs` adds: int64 [1], [1] and []."""
+        """Values of the inputs that `tune_by_inputs` adds: int64 [1], [1] and []."""
         return {
             PASS_STEPS: np.array([round(self.pass_seconds * FRAME_RATE)], np.int64),
             STEPS_AT_ONCE: np.array([round(self.seconds_at_once * FRAME_RATE)], np.int64),
@@ -51,31 +58,38 @@ CUTS = (
     Cut("one bucket, small attention blocks", EVERYTHING, EVERYTHING, 1 << 23),
 )
 FORMER_CUT_NAMES = {cut.name.replace("bucket", "group"): cut.name for cut in CUTS if "bucket" in cut.name}
-"""What cuts were called before, which --cut still takes: the name that each has now."""
+"""Present names of cuts by their former names, which --cut still accepts."""
 
 
 def tune_by_inputs(model: onnx.ModelProto) -> None:
-    """Make the numbers of the graph's Tuning its inputs, which its loops see too. The model is changed.
+    """Turn the numbers of the graph's Tuning into inputs, also for its loops.
 
-    Raises ExportError where the graph has no such numbers.
+    Args:
+        model: The encoder; changed in place.
+
+    Raises:
+        ExportError: If the graph has no such numbers.
     """
     names = {f".{PASS_STEPS}.": PASS_STEPS, f".{STEPS_AT_ONCE}.": STEPS_AT_ONCE}
     scores = {tuning.scores_at_once for tuning in TUNINGS.values()}
     replaced = _replace_constants(model.graph, names, scores)
     if not replaced >= {PASS_STEPS, STEPS_AT_ONCE}:
-        raise ExportError("the encoder's graph does not name its length bucketing; export the model again")
+        raise ExportError("the encoder's graph has no named constants for length bucketing; export the model again")
     dims: dict[str, list[int]] = {PASS_STEPS: [1], STEPS_AT_ONCE: [1], SCORES_AT_ONCE: []}
     for name in dims:
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, dims[name]))
 
 
 def _replace_constants(graph: onnx.GraphProto, names: Mapping[str, str], scores: set[int]) -> set[str]:
-    """Remove the constants of a Tuning and have their readers read the inputs; which inputs are read now.
+    """Replace the constants of a Tuning by inputs.
 
     Args:
-        graph: changed, with the graphs within it
-        names: part of a constant's name: the input in its place
-        scores: values of scores_at_once, which has no name in a graph
+        graph: Graph that is changed, with the graphs inside it.
+        names: Names of inputs by a part of the constant's name.
+        scores: Values of scores_at_once, which has no name in a graph.
+
+    Returns:
+        The inputs that are read now.
     """
     renamed: dict[str, str] = {}
     for tensor in list(graph.initializer):

@@ -1,8 +1,8 @@
-"""Draw the weights that benchmark.studies.gpu.pack left out.
+"""Generate the weights that benchmark.studies.gpu.pack left out.
 
     python -m benchmark.studies.gpu.unpack PACKED --out model_repository
 
-Models that are in the repository already are left as they are. Needs numpy, onnx and click.
+Models that exist in the repository are not changed. Needs numpy, onnx and click.
 """
 
 from __future__ import annotations
@@ -32,16 +32,14 @@ from nemo_triton.terminal import exit_codes
     multiple=True,
     metavar="NAME",
     default=("*",),
-    help="Unpack only these folders; may have wildcards, and may be given several times.",
+    help="Model to unpack, or a pattern; repeat for more.  [default: all]",
 )
 def main(*, packed: Path, out: Path, patterns: tuple[str, ...]) -> int:
     folders = [folder for folder in sorted(packed.iterdir()) if (folder / "config.pbtxt").exists() or _is_stage(folder)]
     code = exit_codes.EXIT_OK
     for pattern in patterns:
         if not any(fnmatchcase(folder.name, pattern) for folder in folders):
-            exit_codes.print_error(
-                f"{packed}: no model {pattern}; choose a folder that benchmark.studies.gpu.pack wrote"
-            )
+            exit_codes.print_error(f"{packed}: no model {pattern}; use a folder that benchmark.studies.gpu.pack wrote")
             code = exit_codes.EXIT_PROBLEM
     for folder in folders:
         if not any(fnmatchcase(folder.name, pattern) for pattern in patterns):
@@ -50,15 +48,15 @@ def main(*, packed: Path, out: Path, patterns: tuple[str, ...]) -> int:
         try:
             written = unpack(folder, out / folder.name)
         except (OSError, ValueError, KeyError, IndexError, DecodeError) as error:
-            exit_codes.print_error(f"{folder}: can't be unpacked ({bare_cli.describe(error)}); pack it again")
+            exit_codes.print_error(f"{folder}: not readable ({bare_cli.describe(error)}); pack it again")
             code = exit_codes.EXIT_PROBLEM
             continue
-        click.echo(f"{folder.name}: {time.perf_counter() - started:.1f} s" if written else f"{folder.name}: is there")
+        click.echo(f"{folder.name}: {time.perf_counter() - started:.1f} s" if written else f"{folder.name}: exists")
     return code
 
 
 def unpack(packed: Path, target: Path) -> bool:
-    """Write one model with all of its weights. Returns False where `target` exists, which is left as it is."""
+    """Write one model with all of its weights. Returns False, and changes nothing, if `target` exists."""
     if target.exists():
         return False
     partial = target.with_name(f".{target.name}")
@@ -73,7 +71,7 @@ def unpack(packed: Path, target: Path) -> bool:
 
 
 def _is_stage(folder: Path) -> bool:
-    """Whether it is a decoder of other frames per step, which has no configuration."""
+    """Whether the folder has a graph but perhaps no configuration, such as a decoder with other frames per step."""
     return (folder / "1" / "model.onnx").exists()
 
 

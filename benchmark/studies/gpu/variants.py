@@ -1,4 +1,4 @@
-"""The ways to serve a recognizer on a GPU that are compared, for benchmark.studies.variants.write_variant."""
+"""Variants of serving a recognizer on a GPU, for benchmark.studies.variants.write_variant."""
 
 from __future__ import annotations
 
@@ -25,31 +25,33 @@ ChangeConfig = Callable[[triton.ModelConfig], None]
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to serve a recognizer.
+    """One variant of serving a recognizer.
 
-    change: what it changes in the configuration of each stage, and of the ensemble
-    on_gpus: whether it differs from the first one on a GPU only
-    tensorrt: whether TensorRT runs the encoder
-    splits_text: whether a stage of its own makes the text, as in an export with --decoder-device gpu
+    Attributes:
+        name: Name in options and results.
+        description: What is special about it.
+        change: Changes the configuration of each stage and of the ensemble.
+        on_gpus: Whether it differs from the baseline only on a GPU.
+        tensorrt: Whether TensorRT runs the encoder.
+        splits_text: Whether a separate stage makes the text, as in an export with --decoder-device gpu.
     """
 
     name: str
-    what: str
+    description: str
     change: ChangeConfig
     on_gpus: bool = False
     tensorrt: bool = False
     splits_text: bool = False
 
     def change_for(self, tensorrt: TensorRt) -> Change:
-        """The change of a recognizer, with these settings where TensorRT runs the encoder.
+        """The change for `write_variant`, with these settings of TensorRT.
 
-        The change raises ExportError where the variant needs another graph than was exported, and it can't be made
-        from that one.
+        The change raises ExportError if the variant needs a graph that can't be made from the exported one.
         """
         return partial(_change, self, tensorrt)
 
 
-def _as_it_is(config: triton.ModelConfig) -> None:
+def _unchanged(config: triton.ModelConfig) -> None:
     return None
 
 
@@ -78,27 +80,29 @@ EXACT_PRODUCTS = "no_tf32"
 VARIANTS = (
     Variant(
         BASELINE,
-        "requests of any lengths in a batch; on a GPU features and encoder by CUDA, decoder on the CPU",
-        _as_it_is,
+        "requests of any length share a batch; with a GPU, CUDA runs features and encoder, the CPU runs the decoder",
+        _unchanged,
     ),
     Variant(UNBATCHED, "one request at a time in every stage", _one_at_a_time),
-    Variant("wide", f"up to {WIDE} requests at once", _wide, on_gpus=True),
-    Variant(EXACT_PRODUCTS, "products of float32 not rounded for the tensor cores", _exact_products, on_gpus=True),
+    Variant("wide", f"up to {WIDE} requests per batch", _wide, on_gpus=True),
+    Variant(EXACT_PRODUCTS, "float32 products without TF32", _exact_products, on_gpus=True),
     Variant(
         "gpu_decoder",
-        "the decoder on the GPU too, all but the text, which a stage of its own makes on the CPU",
+        "the decoder on the GPU too; a separate stage makes the text on the CPU",
         _decoder_on_gpu,
         on_gpus=True,
         splits_text=True,
     ),
-    Variant("tensorrt", "TensorRT for what it takes of the encoder", _as_it_is, on_gpus=True, tensorrt=True),
+    Variant(
+        "tensorrt", "TensorRT runs the parts of the encoder that it supports", _unchanged, on_gpus=True, tensorrt=True
+    ),
 )
 
 
 def _change(variant: Variant, tensorrt: TensorRt, recognizer: RecognizerVariant) -> None:
-    last = recognizer.steps[-1]
-    if variant.splits_text and last.config.name.endswith(Part.DECODER.value):
-        recognizer.steps[-1:] = _split_text(last)
+    last_step = recognizer.steps[-1]
+    if variant.splits_text and last_step.config.name.endswith(Part.DECODER.value):
+        recognizer.steps[-1:] = _split_text(last_step)
         ensemble = recognizer.ensemble.config
         recognizer.ensemble.config = ensemble_config(
             ensemble.name,
@@ -113,7 +117,7 @@ def _change(variant: Variant, tensorrt: TensorRt, recognizer: RecognizerVariant)
 
 
 def _split_text(decoder: Step) -> list[Step]:
-    """What an export with --decoder-device gpu has in place of the decoder: the decoder, and the stage of the text."""
+    """Split the decoder as an export with --decoder-device gpu does: a decoder and a text stage."""
     try:
         tokens_graph, text_graph = split_text(onnx.load(decoder.graph_file))
     except ValueError as error:
@@ -131,7 +135,7 @@ def _split_text(decoder: Step) -> list[Step]:
 
 
 def _set_up(step: Step, variant: Variant, tensorrt: TensorRt) -> None:
-    """As export writes it for the variant's accelerator, whatever this one was exported for."""
+    """Configure a step as export.py does for the variant's accelerator, whatever it was exported for."""
     config = step.config
     encodes, decodes = config.name.endswith(Part.ENCODER.value), config.name.endswith(Part.DECODER.value)
     if decodes:

@@ -1,16 +1,16 @@
-"""Which nodes of exported graphs onnxruntime leaves on the CPU of a GPU instance, and what is copied because of it.
+"""Predict which nodes of exported graphs onnxruntime runs on the CPU of a GPU instance, and what it copies for them.
 
     python -m benchmark.studies.gpu.placement model_repository --model coffee_ctc
 
-Needs no GPU. `cuda_kernels.json` has the kernels of onnxruntime's CUDA execution provider, and this module follows the
-rules by which onnxruntime places nodes and copies values:
+Needs no GPU. `cuda_kernels.json` lists the kernels of onnxruntime's CUDA execution provider. This module follows the
+rules of onnxruntime for placing nodes and copying values:
 
-- no kernel for an operator, its version or its types: the CPU (core/framework/kernel_registry.cc)
-- calculations with shapes, which are in host memory anyway: the CPU (GetCpuPreferredNodes in
-  core/framework/fallback_cpu_capability.cc)
-- a value that is needed where it is not: a copy (core/optimizer/transformer_memcpy.cc; at the edges of a Loop's body
-  core/providers/cpu/controlflow/loop.cc, once per iteration)
+- A node whose operator, version or types have no CUDA kernel runs on the CPU (core/framework/kernel_registry.cc).
+- Calculations with shapes run on the CPU, because shapes are in host memory (GetCpuPreferredNodes in
+  core/framework/fallback_cpu_capability.cc).
+- A value that is needed on the other side is copied (core/optimizer/transformer_memcpy.cc; at the edges of a Loop's
+  body, once per iteration: core/providers/cpu/controlflow/loop.cc).
 
-A copy to the device is queued and costs little. A copy to the host makes the host wait until the GPU has done all that
-was queued before, and the GPU then waits for new work.
+A copy to the device is queued and costs little. A copy to the host waits until the GPU has finished all queued work,
+and the GPU is then idle until new work arrives.
 """

@@ -23,7 +23,7 @@ from nemo_triton.terminal import exit_codes, options
     "patterns",
     multiple=True,
     metavar="NAME",
-    help="A recognizer of the repository, or a pattern; may be given again.  [default: all]",
+    help="Recognizer of the repository, or a pattern; repeat for more.  [default: all]",
 )
 @click.option(
     "--onnxruntime",
@@ -31,7 +31,7 @@ from nemo_triton.terminal import exit_codes, options
     type=click.Choice(known_releases()),
     default=known_releases()[0],
     show_default=True,
-    help="The version whose CUDA kernels to use: 1.19.2 is in NVIDIA's Triton container 24.10.",
+    help="Version whose CUDA kernels to assume; 1.19.2 is in NVIDIA's Triton container 24.10.",
 )
 @click.option(
     "--nodes", "list_nodes", is_flag=True, help="Also list the nodes on the CPU and the copies, one per line."
@@ -46,17 +46,17 @@ from nemo_triton.terminal import exit_codes, options
 def placement(
     repository: Path, patterns: tuple[str, ...], release: str, list_nodes: bool, json_file: Path | None
 ) -> int:
-    """Show which nodes of exported stages stay on the CPU of a GPU instance, and what is copied because of it.
+    """Show which nodes of exported stages run on the CPU of a GPU instance, and what is copied for them.
 
-    Needs no GPU: it follows onnxruntime's rules. For a copy to the host, the host waits for the GPU. The inputs and
-    outputs of a stage are not counted.
+    Needs no GPU: it follows onnxruntime's rules. A copy to the host waits for the GPU. Inputs and outputs of a stage
+    are not counted.
     """
     stages = place_stages(repository, patterns, read_kernels(release))
     console = options.console()
     console.print(_table(stages, release))
     for stage in stages:
         for refusal in dict.fromkeys(stage.placement.refusals):
-            click.echo(f"{stage.name}: does not load on a GPU: {refusal}")
+            click.echo(f"{stage.name}: would not load on a GPU: {refusal}")
     if list_nodes:
         for line in _lines(stages):
             click.echo(line)
@@ -67,13 +67,13 @@ def placement(
 
 def _table(stages: Sequence[PlacedStage], release: str) -> Table:
     table = Table(
-        "stage", "configured for", "runs per", title=f"on a GPU by onnxruntime {release}", title_justify="left"
+        "stage", "configured for", "runs per", title=f"Placement by onnxruntime {release}", title_justify="left"
     )
-    for heading in ("nodes", "on the CPU", "of them shapes", "copies to the GPU", "copies to the host (waits)"):
+    for heading in ("nodes", "on the CPU", "of these, shapes", "copies to the GPU", "copies to the host (waits)"):
         table.add_column(heading, justify="right")
     for stage in stages:
         title = (stage.name, "GPU" if stage.on_gpu else "CPU")
-        for per in stage.placement.often():
+        for per in stage.placement.frequencies():
             nodes = [node for node in stage.placement.nodes if node.per == per]
             counts = (
                 len(nodes),
@@ -88,13 +88,13 @@ def _table(stages: Sequence[PlacedStage], release: str) -> Table:
 
 
 def _lines(stages: Sequence[PlacedStage]) -> Iterator[str]:
-    """One line for each node on the CPU that is not there for its shapes, and for each copy."""
+    """One line per node on the CPU, without calculations with shapes, and one per copy."""
     for stage in stages:
         for node in stage.placement.nodes:
             if node.on_cpu and not node.shapes:
                 yield f"{stage.name}: per {node.per}: {node.operator} {node.name} on the CPU: {node.why}"
         for copy in sorted(
-            stage.placement.copies, key=lambda copy: (copy.to_host, stage.placement.often().index(copy.per))
+            stage.placement.copies, key=lambda copy: (copy.to_host, stage.placement.frequencies().index(copy.per))
         ):
             direction = "to the host" if copy.to_host else "to the GPU"
             yield f"{stage.name}: per {copy.per}: {copy.value} {direction} for {copy.operator} {copy.name}"

@@ -1,4 +1,4 @@
-"""Where onnxruntime runs the nodes of a graph, by its own rules."""
+"""Where onnxruntime runs the nodes of a graph, by the rules in its source."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from benchmark.studies.gpu.placement.result import PER_BATCH, PER_BLOCK, PER_BUC
 
 HOST, DEVICE = "host", "device"
 PER_BODY = {"group": PER_BUCKET, "step": "step", "join": "round"}
-"""What one iteration of a Loop is, by the name of its body: a bucket of similar length (length bucketing), a step
-of RNNT decoding, a round of joining strings. A Loop without a name of ours is Conformer's attention, and an iteration a
-block of queries."""
+"""What one iteration of a Loop is, by the name of its body: a bucket (length bucketing), a step of RNNT decoding, or a
+round of joining strings. A Loop with another name is Conformer's attention; its iteration is a block of queries."""
 SMALL = 100
-"""onnxruntime moves a calculation with an initializer of up to that many numbers to the CPU
-(kSmallInitializerThreshold)."""
+"""Largest initializer, in numbers, that lets a calculation move to the CPU (onnxruntime's
+kSmallInitializerThreshold)."""
 SHAPE_READERS = ("Shape", "Size")
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 def place(model: onnx.ModelProto, kernels: Kernels) -> Placement:
-    """Where onnxruntime runs each node of a graph, bodies of Loop and If included, and what it copies.
+    """Place the nodes of a graph, with those in bodies of Loop and If, and find the copies.
 
     Args:
-        model: an exported stage
-        kernels: of the onnxruntime that would load it
+        model: An exported stage.
+        kernels: CUDA kernels of the onnxruntime that would load it.
 
     Raises:
-        RepositoryError: for an operator that cuda_kernels.json does not have.
+        RepositoryError: For an operator that cuda_kernels.json lacks.
     """
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     opsets = {entry.domain: entry.version for entry in inferred.opset_import}
@@ -43,7 +42,7 @@ def place(model: onnx.ModelProto, kernels: Kernels) -> Placement:
 
 
 class _Scope:
-    """A graph or the body of a Loop or If: places its nodes, then finds what has to be copied."""
+    """A graph or the body of a Loop or If: places its nodes, then finds the copies."""
 
     def __init__(
         self, graph: onnx.GraphProto, outer: _Scope | None, per: str, kernels: Kernels, opsets: Mapping[str, int]
@@ -80,10 +79,10 @@ class _Scope:
             self.constants.add(constant.name)
 
     def _simplify(self, graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], dict[str, str]]:
-        """The nodes that are left after onnxruntime's basic optimizations, and values that became others.
+        """Apply onnxruntime's basic optimizations: the remaining nodes, and the new names of replaced values.
 
-        Constants are folded, Identity is dropped, and of nodes that calculate the same one is kept. An Identity from
-        what the graph is given to what it gives stays, since neither name can go.
+        Constants are folded, Identity is dropped, and equal nodes are merged. An Identity from a graph input to a graph
+        output stays, because neither name can go.
         """
         outputs = {value.name for value in graph.output}
         calculated: set[str] = set()
@@ -93,7 +92,7 @@ class _Scope:
         shared: dict[bytes, str] = {}
         for constant in graph.initializer:
             if self.elements[constant.name] == 1:
-                # Equal numbers are one constant, so that equal calculations with them are found.
+                # Equal numbers become one constant, so that equal calculations with them are recognised.
                 name = shared.setdefault(_content(constant), constant.name)
                 same[constant.name] = name
         for original in graph.node:
@@ -127,7 +126,7 @@ class _Scope:
         return node.op_type == "Cast" and self.types[node.input[0]] == self.types[node.output[0]]
 
     def assign(self) -> None:
-        """Place the nodes of the bodies, then of this graph, as onnxruntime's partitioner does."""
+        """Place the nodes of the bodies, then those of this graph, as onnxruntime's partitioner does."""
         for bodies in self.bodies.values():
             for body in bodies:
                 body.assign()
@@ -138,7 +137,7 @@ class _Scope:
         self._prefer_cpu()
 
     def _prefer_cpu(self) -> None:
-        """Move to the CPU what calculates from host memory alone (GetCpuPreferredNodes)."""
+        """Move nodes to the CPU that read only host memory (GetCpuPreferredNodes)."""
         consumers: dict[str, list[int]] = {}
         for index in range(len(self.nodes)):
             for name in self._reads(index):
@@ -152,7 +151,7 @@ class _Scope:
                 candidates.update(consumer for name in written for consumer in consumers.get(name, ()))
         visited: set[int] = set()
         while candidates - visited:
-            # Nodes are listed in an order in which they can run, which is the one that onnxruntime takes them in.
+            # Nodes are listed in topological order, which onnxruntime follows too.
             index = min(candidates - visited)
             visited.add(index)
             if index not in self.on_cpu:
@@ -175,20 +174,20 @@ class _Scope:
         return True
 
     def _reads(self, index: int) -> set[str]:
-        """The values of this graph and those around it that a node or its bodies read."""
+        """The values of this graph and of outer graphs that a node or its bodies read."""
         return set(self.nodes[index].input) - {""} | self._reads_inside(index)
 
     def _reads_inside(self, index: int) -> set[str]:
         return {name for body in self.bodies[index] for name in body.captured()}
 
     def captured(self) -> set[str]:
-        """The values of graphs around this one that it reads."""
+        """The values of outer graphs that this graph reads."""
         read = {name for index in range(len(self.nodes)) for name in self._reads(index)} | set(self.outputs)
-        # Constants are stored where they are needed, twice if they have to be.
+        # onnxruntime stores constants where they are needed, on both sides if necessary.
         return read - self.constants - set(self.inputs) - set(self.producers)
 
     def _needed(self) -> tuple[dict[str, int], dict[str, int]]:
-        """The values that are read on the device and those read on the host, each with the first node that does."""
+        """Values that are read on the device, and values that are read on the host, each with its first reader."""
         on_device: dict[str, int] = {}
         on_host: dict[str, int] = {}
         for index, node in enumerate(self.nodes):
@@ -204,11 +203,11 @@ class _Scope:
         return index in self.on_cpu or list(node.output).index(name) in self.kernels.host_outputs(node)
 
     def collect(self, placement: Placement, fed: Mapping[str, str]) -> None:
-        """Add nodes and copies of this graph and of its bodies.
+        """Add the nodes and copies of this graph and of its bodies to `placement`.
 
         Args:
-            placement: to add to
-            fed: where each input of a body, and each value that it captures, is before the body runs
+            placement: Gets the nodes and copies.
+            fed: HOST or DEVICE for each input and captured value of a body, before the body runs.
         """
         for index, node in enumerate(self.nodes):
             why = self.on_cpu.get(index, "")
@@ -225,11 +224,11 @@ class _Scope:
     def _locations(
         self, placement: Placement, on_device: Mapping[str, int], on_host: Mapping[str, int], fed: Mapping[str, str]
     ) -> dict[str, str]:
-        """Where each value is for the bodies within, once the copies of this graph are added."""
+        """Add the copies of this graph. Returns where each value is for the bodies inside."""
         where: dict[str, str] = {}
         for name in self.producers:
             from_host = self._is_host_output(name)
-            # A value with a copy on the host keeps its name there; the one on the device gets another.
+            # A value with a copy on the host keeps its name there; the value on the device is renamed.
             where[name] = HOST if from_host or name in on_host else DEVICE
             if from_host and name in on_device:
                 self._copy(placement, name, False, on_device[name])
@@ -247,34 +246,34 @@ class _Scope:
         return where
 
     def _where_only_bodies_read(self, name: str) -> str:
-        """An input that only bodies read is where the Loops and Ifs that have them run."""
+        """The place of an input that only bodies read: where their Loops and Ifs run."""
         readers = [index for index in self.bodies if name in self._reads_inside(index)]
         return DEVICE if readers and not any(index in self.on_cpu for index in readers) else HOST
 
     def _copy(self, placement: Placement, value: str, to_host: bool, index: int, at_edge: bool = False) -> None:
         node = self.nodes[index]
         if self.types.get(value) == TensorProto.STRING and not at_edge:
-            refusal = f"{node.name} ({node.op_type}) takes strings on the device, and no string can be copied there"
+            refusal = f"{node.name} ({node.op_type}) reads strings on the device, and strings can't be copied there"
             placement.refusals.append(refusal)
         placement.copies.append(Copy(value, to_host, self.per, node.name, node.op_type, at_edge))
 
     def _enter(
         self, placement: Placement, index: int, node: onnx.NodeProto, body: _Scope, where: Mapping[str, str]
     ) -> None:
-        """Add what a Loop or If copies each time its body runs, and what its body has."""
+        """Add the copies that a Loop or If makes each time its body runs, and those inside its body."""
         at_node = HOST if index in self.on_cpu else DEVICE
         fed = {name: where[name] for name in body.captured() if name in where}
-        wanted: list[str] = []
+        targets: list[str] = []
         if node.op_type == "Loop":
-            # The iteration's number and the condition are the host's; what is carried is where the Loop has it.
+            # Iteration number and condition are on the host. Carried values are where the Loop runs.
             carried = body.inputs[2:]
             fed |= dict(zip(body.inputs[:2], (HOST, HOST), strict=True)) | dict.fromkeys(carried, at_node)
-            wanted = [HOST] + [at_node] * (len(body.outputs) - 1)
+            targets = [HOST] + [at_node] * (len(body.outputs) - 1)
         else:
-            wanted = [at_node] * len(body.outputs)
+            targets = [at_node] * len(body.outputs)
         body.collect(placement, fed)
         on_device, on_host = body._needed()
-        for name, target in zip(body.outputs, wanted, strict=True):
+        for name, target in zip(body.outputs, targets, strict=True):
             if name in body.producers:
                 at = HOST if body._is_host_output(name) or name in on_host else DEVICE
             elif name in body.inputs:

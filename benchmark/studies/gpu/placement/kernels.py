@@ -1,4 +1,4 @@
-"""The kernels of onnxruntime's CUDA execution provider, by release."""
+"""Kernels of onnxruntime's CUDA execution provider, by release."""
 
 from __future__ import annotations
 
@@ -16,54 +16,55 @@ from benchmark.core.models import RepositoryError
 
 KERNELS = Path(__file__).parent / "cuda_kernels.json"
 TYPE_NAMES = {number: name.lower() for name, number in TensorProto.DataType.items()}
-"""A type's name in cuda_kernels.json."""
+"""Names of types in cuda_kernels.json."""
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """The CUDA kernels of one release of onnxruntime, by operator.
+    """The CUDA kernels of one release of onnxruntime.
 
-    release: onnxruntime's version
-    operators: entries of cuda_kernels.json
+    Attributes:
+        release: onnxruntime's version.
+        operators: Entries of cuda_kernels.json, by operator.
     """
 
     release: str
     operators: Mapping[str, Any]
 
     def why_not(self, node: onnx.NodeProto, opset: int, types: Mapping[str, int]) -> str | None:
-        """Why no kernel serves the node, or None if one does.
+        """The reason why no kernel can run the node; None if one can.
 
         Args:
-            node: with an operator of cuda_kernels.json
-            opset: of the node's domain
-            types: element type of each value
+            node: The node.
+            opset: Opset of the node's domain.
+            types: Element type of each value.
 
         Raises:
-            RepositoryError: for an operator that cuda_kernels.json does not have.
+            RepositoryError: For an operator that cuda_kernels.json lacks.
         """
         schema = defs.get_schema(node.op_type, opset, node.domain)
         kernels = [kernel for kernel in self._entry(node)["kernels"] if self.release in kernel["releases"]]
         version = schema.since_version
-        # VerifyVersion: a kernel without a last version serves the version that it was written for, and no later one.
-        serving = [
+        # VerifyVersion: a kernel without a last version serves only the version that it was written for.
+        usable = [
             kernel
             for kernel in kernels
             if kernel["since"] == version or kernel["since"] <= version <= (kernel["until"] or 0)
         ]
-        if not serving:
+        if not usable:
             return f"no kernel for version {version}" if kernels else "no kernel"
-        for kernel in serving:
+        for kernel in usable:
             unserved = _unserved_type(node, schema, kernel["types"], types)
             if unserved is None:
                 return None
         return f"no kernel for {unserved}"
 
     def host_inputs(self, node: onnx.NodeProto) -> Sequence[int]:
-        """Places of the inputs that the kernel reads on the host."""
+        """Indices of the inputs that the kernel reads on the host."""
         return tuple(self._entry(node).get("host_inputs", ()))
 
     def host_outputs(self, node: onnx.NodeProto) -> Sequence[int]:
-        """Places of the outputs that the kernel writes on the host."""
+        """Indices of the outputs that the kernel writes on the host."""
         return tuple(self._entry(node).get("host_outputs", ()))
 
     def waits(self, node: onnx.NodeProto) -> bool:
@@ -80,14 +81,14 @@ class Kernels:
 def _unserved_type(
     node: onnx.NodeProto, schema: defs.OpSchema, allowed: Mapping[str, str], types: Mapping[str, int]
 ) -> str | None:
-    """A type of the node's that a kernel does not have; onnxruntime looks at the first value of each constraint."""
+    """A type of the node that a kernel lacks. onnxruntime checks the first value of each constraint."""
     for constraint, names in allowed.items():
         for formals, values in ((schema.inputs, node.input), (schema.outputs, node.output)):
-            given = [
+            constrained = [
                 value for formal, value in zip(formals, values, strict=False) if formal.type_str == constraint and value
             ]
-            if given:
-                name: str = TYPE_NAMES[types[given[0]]]
+            if constrained:
+                name: str = TYPE_NAMES[types[constrained[0]]]
                 if name not in names.split():
                     return name
                 break
@@ -100,10 +101,10 @@ def _published() -> Any:
 
 
 def known_releases() -> list[str]:
-    """The versions of onnxruntime that cuda_kernels.json has, the oldest first."""
+    """The versions of onnxruntime in cuda_kernels.json, the oldest first."""
     return list(_published()["releases"])
 
 
 def read_kernels(release: str) -> Kernels:
-    """The kernels of a version of onnxruntime, one of `known_releases`."""
+    """Read the kernels of a version of onnxruntime, one of `known_releases`."""
     return Kernels(release, _published()["kernels"])

@@ -1,4 +1,4 @@
-"""Where nodes run and which values are copied."""
+"""Placement of a graph: where nodes run, and which values are copied."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ PER_BATCH, PER_BUCKET, PER_BLOCK = "batch", "bucket", "block"
 class PlacedNode:
     """A node and where it runs.
 
-    per: how often it runs, such as PER_BUCKET
-    why: the reason if it runs on the CPU, else empty
-    shapes: whether it only calculates with shapes, on the CPU because they are there
+    Attributes:
+        name: The node.
+        operator: Its operator.
+        per: How often it runs, such as PER_BUCKET.
+        on_cpu: Whether it runs on the CPU.
+        why: Reason why it runs on the CPU; else empty.
+        shapes: Whether it runs on the CPU because it calculates only with shapes.
     """
 
     name: str
@@ -26,12 +30,15 @@ class PlacedNode:
 
 @dataclass(frozen=True)
 class Copy:
-    """A value that moves between host and device.
+    """A copy of a value between host and device.
 
-    to_host: a wait for the GPU; otherwise a copy to the device
-    per: how often, such as PER_BUCKET
-    name, operator: of the node that needs it, or of the Loop that takes it
-    at_edge: whether it is copied as the body of a Loop or If begins or ends, and not by a Memcpy node
+    Attributes:
+        value: The value.
+        to_host: Whether it is copied to the host, which waits for the GPU.
+        per: How often it is copied, such as PER_BUCKET.
+        name: Name of the node that needs it, or of the Loop that reads it.
+        operator: Operator of that node.
+        at_edge: Whether it is copied where the body of a Loop or If begins or ends, not by a Memcpy node.
     """
 
     value: str
@@ -44,11 +51,12 @@ class Copy:
 
 @dataclass
 class Placement:
-    """What onnxruntime does with a graph on a GPU.
+    """Placement of a graph on a GPU.
 
-    nodes: without those that onnxruntime folds into constants, merges or drops before it places the rest
-    copies: without the graph's own inputs and outputs, which come from and go to requests
-    refusals: why onnxruntime does not load the graph, empty if it does
+    Attributes:
+        nodes: Nodes that remain after onnxruntime has folded, merged and dropped others.
+        copies: Copies inside the graph; its inputs and outputs are not counted.
+        refusals: Reasons why onnxruntime can't load the graph; empty if it can.
     """
 
     nodes: list[PlacedNode] = field(default_factory=list)
@@ -56,9 +64,9 @@ class Placement:
     refusals: list[str] = field(default_factory=list)
 
     def count(self, to_host: bool, per: str) -> int:
-        """How many copies in that direction there are each time."""
+        """Number of copies in one direction each time."""
         return sum(copy.to_host == to_host and copy.per == per for copy in self.copies)
 
-    def often(self) -> list[str]:
-        """How often its nodes run, outermost first."""
+    def frequencies(self) -> list[str]:
+        """How often nodes run (PER_BATCH, ...), outermost first."""
         return list(dict.fromkeys(node.per for node in self.nodes))

@@ -1,4 +1,4 @@
-"""The stages of a repository's recognizers, placed."""
+"""Placement of the stages of a model repository."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from export_scripts.repository.config import read_config
 class PlacedStage:
     """A stage of a repository and its placement.
 
-    on_gpu: whether its configuration puts it on a GPU where there is one
+    Attributes:
+        name: The stage.
+        on_gpu: Whether its configuration puts it on a GPU if the server has one.
+        placement: Placement of its graph on a GPU.
     """
 
     name: str
@@ -33,12 +36,12 @@ def place_stages(repository: Path, patterns: Sequence[str], kernels: Kernels) ->
     """Place the stages of recognizers, each stage once.
 
     Args:
-        repository: a model repository
-        patterns: names of recognizers, or patterns such as coffee_*; all recognizers if empty
-        kernels: of the onnxruntime that would serve it
+        repository: The model repository.
+        patterns: Names of recognizers, or patterns such as coffee_*; all recognizers if empty.
+        kernels: CUDA kernels of the onnxruntime that would serve it.
 
     Raises:
-        RepositoryError: if no recognizer fits a pattern, or a graph is unreadable.
+        RepositoryError: If no recognizer matches a pattern, or a graph is unreadable.
     """
     chosen = choose(read_models(repository), patterns or ["*"], repository)
     configs = [read_config(repository / model.name) for model in chosen]
