@@ -74,7 +74,7 @@ def _check_is_file(path: Path) -> None:
 def _convert(samples: NDArray[np.float32], rate: int, path: Path) -> Samples:
     """Convert float samples [T, channels], full scale 1.0, at `rate` Hz to int16 [T'] at 16 kHz."""
     if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: contains NaN or infinite samples; create it again from its source")
+        raise AudioError(f"{path}: holds NaN or infinite samples; write it again from its source")
     mono = samples.mean(axis=1)
     if rate != SAMPLE_RATE and len(mono):
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")

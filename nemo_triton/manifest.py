@@ -95,7 +95,7 @@ def read_manifest(path: str | Path, text_required: bool = False) -> Manifest:
             # pathlib raises OSError for names that are too long, RuntimeError for unknown users (~name).
             manifest.problems.append(f"{path}:{line}: {one_line(error)}")
     if not manifest.utterances:
-        first = manifest.problems[0] if manifest.problems else f"{path}: no line after the header"
+        first = manifest.problems[0] if manifest.problems else f"{path}: there is no line after the header"
         raise ManifestError(f"{first} (no other line of this manifest can be used)")
     return manifest
 

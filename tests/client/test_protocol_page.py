@@ -26,6 +26,7 @@ import tritonclient.grpc as triton_grpc
 from bench_files import Spoken
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from locations import ROOT
+from numpy.typing import NDArray
 from servers import Triton
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
@@ -170,7 +171,7 @@ def test_tensors_and_parameters_match_the_served_models(client: Any, triton: Tri
     assert {*parameters} == {field.name for field in fields(Description)}
 
 
-def audio_input(samples: np.ndarray, name: str = "AUDIO", dtype: str = "INT16") -> list[Any]:
+def audio_input(samples: NDArray[Any], name: str = "AUDIO", dtype: str = "INT16") -> list[Any]:
     audio = triton_grpc.InferInput(name, samples.shape, dtype)
     audio.set_data_from_numpy(samples)
     return [audio]
@@ -277,7 +278,7 @@ def test_health_and_metadata(triton: Triton) -> None:
 
 
 def send_over_http(
-    server: Server, model: str, samples: np.ndarray, finished: threading.Event, codes: list[int]
+    server: Server, model: str, samples: NDArray[Any], finished: threading.Event, codes: list[int]
 ) -> None:
     header = json_request(samples.size)
     while not finished.is_set():
@@ -286,7 +287,7 @@ def send_over_http(
 
 
 def send_over_grpc(
-    server: Server, model: str, samples: np.ndarray, finished: threading.Event, statuses: list[str]
+    server: Server, model: str, samples: NDArray[Any], finished: threading.Event, statuses: list[str]
 ) -> None:
     with triton_grpc.InferenceServerClient(server.grpc) as client:
         while not finished.is_set():
