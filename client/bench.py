@@ -1,4 +1,4 @@
-"""`python client/bench.py` in a checkout: the same command as `nemo-triton bench`."""
+"""`python client/bench.py` in a checkout; the same command as `nemo-triton bench`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ except ModuleNotFoundError as missing:
 
     sys.exit(report(missing))
 
-# Sending processes import this file again.
+# Sending processes import this file, and must not run the command.
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""The error line of a command that is run by a Python without the packages that it needs."""
+"""The error line of a command whose packages are not installed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import sys
 def report(missing: ModuleNotFoundError) -> int:
     """Print one line to stderr and return the exit code.
 
-    A missing package usually means the wrong virtual environment. Say so instead of printing a traceback.
+    A missing package usually means the wrong virtual environment, so a traceback would not help.
     """
     print(
-        f"error: there is no module {missing.name} in this Python; activate the environment of server and client: "
-        ". .venv/serve/bin/activate (see README.md, Install)",
+        f"error: the module {missing.name} is not installed in this Python; activate the environment of server and "
+        "client: . .venv/serve/bin/activate (see docs/install.md)",
         file=sys.stderr,
     )
     return 2

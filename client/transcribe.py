@@ -1,4 +1,4 @@
-"""`python client/transcribe.py` in a checkout: the same command as `nemo-triton transcribe`."""
+"""`python client/transcribe.py` in a checkout; the same command as `nemo-triton transcribe`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,5 @@ except ModuleNotFoundError as missing:
 
     sys.exit(report(missing))
 
-# Sending processes import this file again.
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""Manifests that benchmarks read and rows that they write."""
+"""Write manifests and read rows of bench.py."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def write_manifest(path: Path, spoken: Spoken, *more_lines: str) -> Path:
 
 
 def answers(rows: Path) -> list[Any]:
-    """The answers in a file of rows."""
+    """Read the responses in a file of rows."""
     lines = [json.loads(line) for line in rows.read_text().splitlines()]
     return [line for line in lines if "number" in line]

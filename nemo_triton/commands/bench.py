@@ -1,10 +1,11 @@
-"""The command that measures a served recognizer: `python client/bench.py --model NAME --manifest FILE`."""
+"""The command `python client/bench.py --model NAME --manifest FILE`, which load-tests a served recognizer."""
 
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -17,9 +18,11 @@ from rich.progress import Progress
 
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError, one_line
+from nemo_triton.loadtest.csv_rows import COLUMNS, csv_rows
 from nemo_triton.loadtest.figures import CLOCK, Results, as_json, build_results
 from nemo_triton.loadtest.run import Advance, BenchRun, RunSettings
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop
+from nemo_triton.loadtest.slo import EXAMPLE, Objective
 from nemo_triton.loadtest.wer import NORMALIZATIONS
 from nemo_triton.manifest import Utterance, read_manifest
 from nemo_triton.terminal import exit_codes, options
@@ -27,82 +30,143 @@ from nemo_triton.terminal.tables import print_results
 
 DEFAULT_CONCURRENCY = 16
 
+_SECTIONS = {
+    "Recognizer and recordings": ("model", "manifest", "url"),
+    "Load": ("concurrency", "rate", "objective", "duration", "requests"),
+    "Results": ("json_path", "csv_path", "rows", "resume", "worst", "normalization"),
+    "Client": ("processes", "shared_memory", "warmup", "timeout", "retries", "order", "seed"),
+    "Server": ("metrics_urls", "tls", "ca", "certificate", "key"),
+}
+
 
 @dataclass(frozen=True)
 class ProgressReporter:
-    """Shows a load test's problems as lines on stderr, and its progress as bars."""
+    """Shows progress bars, and problems as lines on stderr.
+
+    Attributes:
+        bar: The progress bars.
+    """
 
     bar: Progress
 
     def problem(self, line: str) -> None:
-        """Print one line."""
+        """Print one error line."""
         exit_codes.print_error(line)
+
+    def warning(self, line: str) -> None:
+        """Print one warning line."""
+        exit_codes.print_warning(line)
 
     def begin_task(self, description: str, total: int | None) -> Advance:
         """Add a bar."""
-        # Not before: what connecting says would come with an empty bar.
+        # Not earlier: a line that is printed while connecting would come with an empty bar.
         self.bar.start()
         return partial(self.bar.advance, self.bar.add_task(description, total=total))
 
     def close(self) -> None:
-        """Leave the bars as they are."""
+        """Stop updating the bars."""
         self.bar.stop()
 
 
-@click.command(epilog=CLOCK)
+def _read_objective(context: click.Context, parameter: click.Parameter, text: str | None) -> Objective | None:
+    try:
+        return None if text is None else Objective.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _output_option(
+    name: str, parameter: str, metavar: str, text: str, allow_stdout: bool = False
+) -> Callable[[options.Command], options.Command]:
+    """An option for an output file."""
+    kind = click.Path(dir_okay=False, writable=True, allow_dash=allow_stdout, path_type=Path)
+    return click.option(name, parameter, metavar=metavar, type=kind, callback=options.check_output, help=text)
+
+
+@click.command(cls=options.SectionedCommand, sections=_SECTIONS, epilog=CLOCK)
 @options.connection_options
 @click.option(
     "--manifest",
     default=str(DEMO_MANIFEST),
     metavar="FILE",
-    help="NeMo JSON lines, or a CSV filename,transcript.  [default: the coffee orders in nemo_triton/demo_speech]",
+    help="Recordings and their texts: NeMo JSON lines or a CSV with filename,transcript.  [default: the coffee orders "
+    "in nemo_triton/demo_speech]",
 )
 @click.option(
     "--concurrency",
     callback=options.number_list(click.IntRange(min=1)),
     default="",
     metavar="N[,N...]",
-    help="Closed loop: so many requests in flight; a list is a sweep.  [default: 16, where no --rate is given]",
+    help="Concurrent requests (closed loop), to find the throughput. A comma-separated list runs a sweep.  [default: "
+    f"{DEFAULT_CONCURRENCY}]",
 )
 @click.option(
     "--rate",
     callback=options.number_list(click.FloatRange(min=0, min_open=True)),
     default="",
     metavar="R[,R...]",
-    help="Open loop: so many requests a second at random (Poisson) moments, whatever the server does; a list is a "
-    "sweep.",
+    help="Requests per second at random times (open loop), to find the latency under load. A comma-separated list runs "
+    "a sweep.",
 )
 @click.option(
-    "--requests",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Requests under each load.  [default: one for each utterance, or as many as --duration allows]",
+    "--slo",
+    "objective",
+    callback=_read_objective,
+    metavar="pNN=TIME",
+    help=f"Search the highest rate that keeps a latency objective, e.g. {EXAMPLE}. p50, p90, p95 or p99; unit ms or s.",
 )
 @click.option(
     "--duration",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Send for so long under each load, utterances again and again.",
+    help="Send for this time under each load, and repeat the recordings. Longer is steadier.  [default with --slo: 10 "
+    "to 60 s]",
 )
 @click.option(
-    "--order",
-    type=click.Choice(["shuffled", "sorted", "given"]),
-    default="shuffled",
-    show_default=True,
-    help="Of the utterances; sorted is the longest first, given the manifest's.",
+    "--requests",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Requests under each load.  [default: one per utterance, or as many as --duration allows]",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of order and arrivals.")
+@_output_option(
+    "--json", "json_path", "FILE|-", "Write all figures as JSON; - writes them to stdout.", allow_stdout=True
+)
+@_output_option("--csv", "csv_path", "FILE", "Write one row per load, for spreadsheets.")
+@_output_option("--rows", "rows", "FILE", "Write each response as a JSON line when it arrives.")
+@click.option("--resume", is_flag=True, help="Continue the interrupted run that wrote --rows.")
+@click.option(
+    "--worst",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Show the N utterances with the most wrong words, aligned with their references.",
+)
+@click.option(
+    "--normalization",
+    type=click.Choice(list(NORMALIZATIONS)),
+    default="basic",
+    show_default=True,
+    help="Text normalization before WER. basic ignores case and punctuation.",
+)
 @click.option(
     "--processes",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Python processes that send, where one can't keep the server busy.",
+    metavar="N",
+    help="Sending processes. Use more if one can't saturate the server.",
 )
 @click.option(
     "--shared-memory",
     is_flag=True,
-    help="The server, on this machine, reads the audio from shared memory instead of from the wire.",
+    help="Pass audio in shared memory instead of over the network. For a server on the same machine.",
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Requests before the measurement.  [default: the first concurrency]",
 )
 @click.option(
     "--retries",
@@ -110,28 +174,17 @@ class ProgressReporter:
     default=0,
     show_default=True,
     metavar="N",
-    help="How often to ask again where the server is not there or has no room; its time counts as latency.",
+    help="Retries of a request if the server is down or its queue is full. They count as latency.",
 )
 @click.option(
-    "--normalization",
-    type=click.Choice(list(NORMALIZATIONS)),
-    default="basic",
+    "--order",
+    type=click.Choice(["shuffled", "sorted", "given"]),
+    default="shuffled",
     show_default=True,
-    help="What is done to both texts before words are compared.",
+    help="Order of the recordings. sorted: longest first; given: as in the manifest.",
 )
 @click.option(
-    "--warmup",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Requests sent before the clock starts.  [default: as many as the first load has in flight]",
-)
-@click.option(
-    "--worst",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Show so many utterances with the most wrong words, with their differences.",
+    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the order and arrival times."
 )
 @click.option(
     "--metrics-url",
@@ -139,29 +192,13 @@ class ProgressReporter:
     metavar="URL[,URL...]",
     callback=options.names,
     default="",
-    help="Triton's metrics, for CPU, GPU and memory, which never come by TLS.  [default: port 8002 of each server]",
-)
-@click.option(
-    "--rows",
-    metavar="FILE",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    callback=options.check_output,
-    help="Write each answer there as it comes, as JSON lines.",
-)
-@click.option("--resume", is_flag=True, help="Go on where the run that wrote --rows was interrupted or killed.")
-@click.option(
-    "--json",
-    "json_path",
-    metavar="FILE|-",
-    type=click.Path(dir_okay=False, writable=True, allow_dash=True, path_type=Path),
-    callback=options.check_output,
-    help="Also write the figures and all that is needed to repeat them; - is standard output, the tables then go to "
-    "stderr.",
+    help="Triton's metrics, for CPU, GPU and memory.  [default: found by the gRPC port + 1 or port 8002]",
 )
 def bench(
     manifest: str,
     concurrency: tuple[int, ...],
     rate: tuple[float, ...],
+    objective: Objective | None,
     requests: int | None,
     duration: float | None,
     warmup: int | None,
@@ -170,23 +207,31 @@ def bench(
     rows: Path | None,
     resume: bool,
     json_path: Path | None,
+    csv_path: Path | None,
     **settings: Any,
 ) -> int:
-    """Measure throughput, latency and word error rate of a recognizer over a manifest.
+    """Measure throughput, latency and word error rate of a recognizer.
 
-    An utterance that cannot be read or whose request fails gives one line on standard error; the rest is measured, and
-    the exit code is 2.
+    An utterance that can't be read or whose request fails prints one line to stderr. The others are measured, and the
+    exit code is 2.
     """
     if resume and rows is None:
-        raise click.UsageError("--resume needs --rows, the file of the run to go on with")
+        raise click.UsageError("--resume needs --rows, the file of the run to continue")
+    if objective and (concurrency or rate):
+        raise click.UsageError("--slo chooses the loads itself; leave out --concurrency and --rate")
+    if objective and resume:
+        raise click.UsageError("--slo can't be resumed; leave out --resume and name a new file for --rows")
     normalization = settings.pop("normalization")
     listed = read_manifest(manifest, text_required=True)
-    loads: list[Load] = [*map(ClosedLoop, concurrency), *map(OpenLoop, rate)] or [ClosedLoop(DEFAULT_CONCURRENCY)]
-    in_flight = loads[0].concurrency if isinstance(loads[0], ClosedLoop) else DEFAULT_CONCURRENCY
+    loads: list[Load] = [*map(ClosedLoop, concurrency), *map(OpenLoop, rate)]
+    if not loads and not objective:
+        loads = [ClosedLoop(DEFAULT_CONCURRENCY)]
+    in_flight = loads[0].concurrency if loads and isinstance(loads[0], ClosedLoop) else DEFAULT_CONCURRENCY
     reporter = ProgressReporter(options.progress_bar())
     run = BenchRun(
         RunSettings(
             loads=loads,
+            objective=objective,
             requests=requests,
             seconds=duration,
             warmup=in_flight if warmup is None else warmup,
@@ -211,35 +256,54 @@ def bench(
         **run.setting(),
     }
     results = build_results(
-        setting, run.runs, run.recordings, problems=run.problems, complete=run.complete, notes=run.notes
+        setting,
+        run.runs,
+        run.recordings,
+        problems=run.problems,
+        complete=run.complete,
+        notes=run.notes,
+        search=run.search,
     )
-    print_and_write(results, worst, json_path)
+    print_and_write(results, worst, json_path, csv_path)
     if interrupted:
         return exit_codes.EXIT_INTERRUPTED
     return exit_codes.EXIT_PROBLEM if results.failures or results.notes else exit_codes.EXIT_OK
 
 
 def _measure(run: BenchRun, reporter: ProgressReporter, utterances: Sequence[Utterance]) -> bool:
-    """Measure to the end, or for as long as it goes; returns whether the user interrupted it."""
+    """Run the load test; returns whether the user interrupted it."""
     try:
         with closing(reporter):
             asyncio.run(run.measure(utterances))
     except KeyboardInterrupt:
-        hint = "; --resume goes on" if run.settings.rows else ""
+        can_resume = run.settings.rows and not run.search
+        hint = "; continue with --resume" if can_resume else ""
         exit_codes.print_error(f"interrupted; {run.answered} requests were answered{hint}")
         return True
     except (ClientError, OSError) as error:
-        # What was measured before is worth more than the error that ended it.
+        # Keep the results so far if there are any.
         if not run.answered:
             raise
         run.note(one_line(error))
     return False
 
 
-def print_and_write(results: Results, worst: int, json_path: Path | None) -> None:
-    """Print the tables, and write the JSON if `json_path` names a file or - for stdout."""
+def print_and_write(results: Results, worst: int, json_path: Path | None, csv_path: Path | None = None) -> None:
+    """Print the tables and write the files.
+
+    Args:
+        results: Figures of the run.
+        worst: How many of the utterances with the most wrong words are shown.
+        json_path: JSON file; - writes to stdout and prints the tables to stderr.
+        csv_path: CSV file with one row per load.
+    """
     to_stdout = json_path == Path("-")
     print_results(results, worst, options.console(stderr=to_stdout))
+    if csv_path is not None:
+        with csv_path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(csv_rows(results))
     if json_path is None:
         return
     text = json.dumps(as_json(results, worst), indent=2)
@@ -250,6 +314,8 @@ def print_and_write(results: Results, worst: int, json_path: Path | None) -> Non
 
 
 def _json_value(value: object) -> object:
+    if isinstance(value, Objective):
+        return value.name
     return str(value) if isinstance(value, Path) else value
 
 

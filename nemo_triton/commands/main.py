@@ -1,4 +1,4 @@
-"""`nemo-triton COMMAND`, installed with the package."""
+"""The command `nemo-triton`, which the package installs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INSTALL = "pip install 'nemo-triton[client]'"
 
 
 class _Commands(click.Group):
-    """Imports a command when it is used: bench needs packages that the others do not."""
+    """Imports each command on use, because bench needs packages that the others don't."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -32,7 +32,7 @@ class _Commands(click.Group):
 
 
 def _unavailable(name: str, missing: ModuleNotFoundError) -> click.Command:
-    """A command that is listed like the others but only tells what to install."""
+    """A replacement for a command whose packages are missing: it only says what to install."""
 
     @click.command(
         name,
@@ -41,7 +41,7 @@ def _unavailable(name: str, missing: ModuleNotFoundError) -> click.Command:
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )
     def unavailable() -> None:
-        raise ClientError(f"nemo-triton {name}: there is no module {missing.name}; {_INSTALL}")
+        raise ClientError(f"nemo-triton {name}: the module {missing.name} is not installed; run {_INSTALL}")
 
     return unavailable
 
@@ -49,7 +49,7 @@ def _unavailable(name: str, missing: ModuleNotFoundError) -> click.Command:
 @click.command(cls=_Commands)
 @click.version_option(__version__, prog_name="nemo-triton")
 def nemo_triton() -> None:
-    """Transcribe speech with NeMo recognizers that Triton serves, and measure them."""
+    """Transcribe speech with NeMo recognizers on Triton, and measure them."""
 
 
 def main() -> NoReturn:

@@ -1,4 +1,4 @@
-"""The command that lists what a server recognizes speech with: `nemo-triton models`."""
+"""The command `nemo-triton models`, which lists the recognizers of a server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nemo_triton.tls import Tls
 @options.url_option
 @options.tls_options
 def models(url: str, tls: Tls | None) -> int:
-    """List the recognizers that a server has ready, one name per line."""
+    """List the recognizers that are ready on a server, one name per line."""
     for name in list_recognizers(url, tls):
         click.echo(name)
     return exit_codes.EXIT_OK

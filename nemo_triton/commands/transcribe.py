@@ -1,4 +1,4 @@
-"""The command that turns speech files into text: `python client/transcribe.py FILES|FOLDER|MANIFEST ...`."""
+"""The command `python client/transcribe.py FILES|FOLDER|MANIFEST...`, which transcribes audio files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,21 @@ from nemo_triton.recognizer import AsyncRecognizer
 from nemo_triton.terminal import exit_codes, options
 from nemo_triton.tls import Tls
 
+_SECTIONS = {
+    "Server": ("model", "url", "timeout", "concurrency"),
+    "Output": ("style", "output"),
+    "TLS": ("tls", "ca", "certificate", "key"),
+}
+
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one utterance: a text, or an error.
+    """The result of one utterance: a text or an error.
 
     Attributes:
-        utterance: What was recognized.
+        utterance: The utterance.
         text: Its transcript.
-        duration: Of its audio, in seconds.
+        duration: Seconds of audio.
         error: One line; None if there is a text.
     """
 
@@ -39,7 +45,7 @@ class Result:
     error: str | None = None
 
 
-@click.command()
+@click.command(cls=options.SectionedCommand, sections=_SECTIONS)
 @click.argument("paths", nargs=-1, required=True, metavar="FILES|FOLDER|MANIFEST...")
 @options.connection_options
 @click.option(
@@ -48,16 +54,15 @@ class Result:
     type=click.Choice(["txt", "jsonl"]),
     default="txt",
     show_default=True,
-    help="txt: one line for each file, its path, a tab and its text; for a single audio file the text alone. "
-    "jsonl: one NeMo-style object for each file, with audio_filepath, duration, pred_text and, "
-    "where the manifest has it, text.",
+    help="txt: one line per file (path, tab, text); for a single file just its text. jsonl: one object per file with "
+    "audio_filepath, duration, pred_text and the manifest's text.",
 )
 @click.option(
     "--output",
     metavar="FILE",
     type=click.Path(dir_okay=False, writable=True),
     callback=options.check_output,
-    help="Write here instead of to standard output.",
+    help="Write to this file instead of stdout.",
 )
 @options.concurrency_option(default=8)
 def transcribe(
@@ -72,10 +77,11 @@ def transcribe(
 ) -> int:
     """Print the text spoken in audio files.
 
-    Each of the arguments is an audio file of any format and sample rate, a folder (all audio files in it, sorted), or
-    a manifest (.json, .jsonl: NeMo JSON lines; .csv: filename,transcript). Results come in that order, each as soon as
-    it and those before it are done. A file that fails gives one line on standard error and no result; the exit code is
-    then 2.
+    Give audio files of any format and sample rate, folders (all audio files in them, sorted) or manifests (.json,
+    .jsonl: NeMo JSON lines; .csv: filename,transcript).
+
+    Results keep that order. A file that fails prints one line to stderr; the other files are transcribed and the exit
+    code is 2.
     """
     listed = find_audio(paths)
     for problem in listed.problems:
@@ -96,7 +102,14 @@ def transcribe(
 
 @dataclass
 class Run:
-    """The writing of results as they come, and the count of them, which outlives an interrupt."""
+    """Writes results and counts them, so that an interrupted command can report its progress.
+
+    Attributes:
+        line: Formats a result.
+        total: Number of files.
+        failed: Number of files that failed.
+        done: Number of files that were transcribed.
+    """
 
     line: Callable[[Result], str]
     total: int
@@ -106,13 +119,20 @@ class Run:
     async def all(
         self, recognizer: AsyncRecognizer, utterances: Sequence[Utterance], output: str | None, concurrency: int
     ) -> None:
-        """Transcribe `utterances` and write the lines to the file `output`, or to stdout."""
+        """Transcribe all utterances and write the results.
+
+        Args:
+            recognizer: A recognizer, not yet connected.
+            utterances: The files.
+            output: Path of the file to write; None writes to stdout.
+            concurrency: Number of concurrent requests.
+        """
         async with recognizer:
             with (
                 Path(output).open("w", encoding="utf-8", errors="surrogateescape")
                 if output
                 else nullcontext(sys.stdout) as stream,
-                # Lines scrolling by on the terminal are progress enough, and a bar among them would tear them.
+                # On a terminal the lines themselves show progress, and a bar would disturb them.
                 options.progress_bar(visible=not stream.isatty()) as progress,
             ):
                 task = progress.add_task("transcribing", total=self.total)
@@ -126,7 +146,7 @@ class Run:
             self.failed += 1
             exit_codes.print_error(result.error)
             return
-        # Flushed line by line, so that a reader of a pipe sees each at once and an interrupt loses none.
+        # Flush each line, so that a pipe gets it immediately and an interrupt loses none.
         print(self.line(result), file=stream, flush=True)
         self.done += 1
 
@@ -134,7 +154,7 @@ class Run:
 def transcribe_all(
     recognizer: AsyncRecognizer, utterances: Sequence[Utterance], concurrency: int
 ) -> AsyncGenerator[Result, None]:
-    """Read and recognize `utterances`, `concurrency` at a time; results come in their order, failures included."""
+    """Transcribe utterances with `concurrency` concurrent requests; results keep their order, failures included."""
 
     async def transcribe_one(utterance: Utterance) -> Result:
         try:

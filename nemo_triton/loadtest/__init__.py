@@ -1,6 +1,7 @@
-"""Puts load on a served recognizer and measures throughput, latency, batching and word error rate.
+"""Load test of a served recognizer: throughput, latency, batching and word error rate.
 
-One bench run: commands/bench.py reads the flags, run.BenchRun reads the audio and puts on one load after the other,
-measure.measure sends a schedule.Plan of requests through sender.py and reads the servers' counters around it, run_log
-keeps each response, figures.build_results calculates, and terminal/tables.py prints.
+How a run goes: commands/bench.py reads the options. run.BenchRun reads the audio and runs one load after the other.
+measure.measure sends the requests of a schedule.Plan through sender.py and reads the servers' counters before and
+after. slo.find_highest_rate chooses the loads of a search for a rate. run_log writes each response to a file.
+figures.build_results computes the figures, and terminal/tables.py prints them.
 """

@@ -1,4 +1,4 @@
-"""What a benchmark run amounts to: its figures, and as JSON all that is needed to repeat it."""
+"""Figures of a load test, and the JSON that holds them with all that is needed to repeat the run."""
 
 from __future__ import annotations
 
@@ -13,30 +13,36 @@ import numpy as np
 
 from nemo_triton.loadtest.json_keys import to_json
 from nemo_triton.loadtest.measure import LoadRun, failures
-from nemo_triton.loadtest.recording import Recording, Response
+from nemo_triton.loadtest.recording import PERCENTILES, Recording, Response
 from nemo_triton.loadtest.schedule import OpenLoop
 from nemo_triton.loadtest.server_counters import StepStatistics, summary, total
 from nemo_triton.loadtest.server_metrics import Usage
+from nemo_triton.loadtest.slo import Search
 from nemo_triton.loadtest.wer import NORMALIZATIONS, Pair, Score, alignment, score
 
-PERCENTILES = (50, 90, 95, 99)
 SATURATED = 0.95
-"""A concurrency saturates the server where it reaches this share of the highest throughput of its sweep."""
+"""A concurrency saturates the server if it reaches this fraction of the highest throughput of the sweep."""
 KNEE = 2.0
-"""The knee of a sweep over rates is the last one before the 95th percentile of latency exceeds so many times that of
-the lowest rate."""
+"""The knee of a sweep over rates is the last rate before p95 latency exceeds this many times that of the lowest."""
 BUSY_CLIENT = 0.9
-"""A sending process that computes for a larger share of the time may itself be what limits the throughput."""
+"""A sending process that is busy for a larger fraction of the time may limit the throughput."""
 
 CLOCK = (
-    "The clock runs from the first request to the last answer; audio files are read before it starts. Latency counts "
-    "from when a request was due."
+    "The clock runs from the first request to the last response; audio files are read before it starts. Latency "
+    "counts from the scheduled send time of a request."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointFigures:
-    """What one server did under a load: requests that it answered, and its own counters."""
+    """Figures of one server under a load.
+
+    Attributes:
+        endpoint: host:port of the server.
+        answered: Number of requests that it answered.
+        recognizer: Triton's statistics of the whole recognizer; None if they are not known.
+        steps: Triton's statistics of each stage.
+    """
 
     endpoint: str
     answered: int
@@ -45,25 +51,34 @@ class EndpointFigures:
 
     @property
     def mean_batch_size(self) -> float | None:
-        """Of the step that computes longest."""
+        """Mean batch size of the stage that computes longest."""
         return _mean_batch_size(self.steps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadFigures:
-    """The figures of one load. Requests that failed count nowhere but in `failed` and `deadlines_exceeded`.
+    """The figures of one load. Failed requests count only in `failed` and `deadlines_exceeded`.
 
     Attributes:
-        load: What was put on the server: {"concurrency": N} or {"rate": R}.
-        latency_ms: Mean, percentiles (p50, ...) and max; None if nothing was answered.
-        retries: Attempts beyond the first of each request, because of --retries or at another server.
+        load: {"concurrency": N} or {"rate": R}.
+        name: The load for people.
+        answered: Number of requests with a text.
+        failed: Number of failed requests.
+        deadlines_exceeded: Number of requests that failed because their deadline passed.
+        retries: Attempts beyond the first of each request.
+        audio_seconds: Seconds of audio in the answered requests.
+        wall_seconds: Seconds from the first request to the last response.
+        latency_ms: Mean, percentiles (p50, ...) and max; None if no request was answered.
         late_ms: 95th percentile of how late an open loop sent its requests; None for a closed loop.
-        client_busy: The fraction of the time that the busiest sending process computed; None if it was killed.
-        loop_lag_ms: 95th percentile of how late a sending process got the CPU when it was due; None if it was killed.
-        sessions: Of sending; more than one if the run was resumed.
-        counters_complete: Whether `recognizer` and `steps` cover every session of sending and every server.
-        endpoints: Of each server; `recognizer` and `steps` are sums over them.
-        usage: Of the server's machine; None if there are several, which are in `usages`, by the URL of their metrics.
+        client_busy: CPU use of the busiest sending process, 0 to 1; None if it was killed.
+        loop_lag_ms: 95th percentile of how late a sending process woke up; None if it was killed.
+        sessions: Number of sessions; more than one if the run was resumed.
+        counters_complete: Whether `recognizer` and `steps` cover every session and every server.
+        recognizer: Triton's statistics of the whole recognizer, summed over servers.
+        steps: Triton's statistics of each stage, summed over servers.
+        endpoints: Figures of each server.
+        usage: CPU, GPU and memory of the server's machine; None if there are several servers.
+        usages: The same of each server, by the URL of its metrics.
     """
 
     load: Mapping[str, float]
@@ -98,7 +113,7 @@ class LoadFigures:
 
     @property
     def mean_batch_size(self) -> float | None:
-        """Of the step that computes longest."""
+        """Mean batch size of the stage that computes longest."""
         return _mean_batch_size(self.steps)
 
 
@@ -109,7 +124,12 @@ def _mean_batch_size(steps: Sequence[StepStatistics]) -> float | None:
 
 @dataclass(frozen=True)
 class Scored:
-    """An utterance's first answer and its errors."""
+    """The errors in the first transcript of an utterance.
+
+    Attributes:
+        audio: Path of the audio file.
+        pair: Reference and hypothesis.
+    """
 
     audio: str
     pair: Pair
@@ -117,16 +137,19 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """All loads of a run, and the accuracy over the first answer of each utterance.
+    """All loads of a run, and the accuracy of the first transcript of each utterance.
 
     Attributes:
-        setting: What was measured, with which versions on which machine; JSON values.
-        utterances: How many have a text.
-        scored: Each of them with its errors.
-        changed_texts: Utterances that another answer had another text for.
+        setting: Model, server, versions, machine and options; JSON values.
+        loads: Figures of each load.
+        utterances: Number of utterances with a text.
+        score: Error rates over these utterances.
+        scored: The errors of each of them.
+        changed_texts: Utterances that got different texts in different requests.
         failures: One line for each utterance or request without a result.
-        complete: Whether every request that was planned was sent.
-        notes: One line for each thing that kept the run from its end.
+        complete: Whether every planned request was sent.
+        notes: One line for each reason why the run is incomplete or has no result.
+        search: The search for a rate (--slo); None without one.
     """
 
     setting: Mapping[str, Any]
@@ -138,10 +161,19 @@ class Results:
     failures: Sequence[str]
     complete: bool
     notes: Sequence[str] = ()
+    search: Search | None = None
+
+    @property
+    def best(self) -> LoadFigures | None:
+        """The load with the highest rate that keeps the objective of the search."""
+        best = self.search.best if self.search else None
+        return next((load for load in self.loads if best and load.name == best.load.name), None)
 
     @property
     def saturation(self) -> LoadFigures | None:
         """The lowest concurrency that saturates the server; None without a sweep over concurrencies."""
+        if self.search:
+            return None
         closed = [load for load in self.loads if "concurrency" in load.load and load.answered]
         highest = max((load.rtfx for load in closed), default=0.0)
         enough = [load for load in closed if load.rtfx >= SATURATED * highest]
@@ -151,8 +183,10 @@ class Results:
     def knee(self) -> str | None:
         """The last rate before latency rises (see KNEE) or a request fails; None without a sweep over rates.
 
-        A sweep that does not have the knee between two of its rates only says on which side of them it is.
+        If the knee is outside the sweep, the text says on which side.
         """
+        if self.search:
+            return None
         loads = sorted((load for load in self.loads if "rate" in load.load), key=lambda load: load.load["rate"])
         if len(loads) < 2:
             return None
@@ -164,7 +198,7 @@ class Results:
 
 
 def _p95(load: LoadFigures) -> float:
-    """Milliseconds; infinite where nothing was answered."""
+    """p95 latency in milliseconds; infinite if no request was answered."""
     return load.latency_ms["p95"] if load.latency_ms else float("inf")
 
 
@@ -176,16 +210,18 @@ def build_results(
     problems: Sequence[str],
     complete: bool,
     notes: Sequence[str] = (),
+    search: Search | None = None,
 ) -> Results:
-    """Score what was measured.
+    """Compute all figures of a run.
 
     Args:
-        setting: See Results; "normalization" names the one to score with.
-        runs: What came back under each load.
-        recordings: What was sent.
-        problems: One line for each utterance that no request was sent for, and why.
+        setting: See Results; "normalization" names the text normalization.
+        runs: Measurements under each load.
+        recordings: The recordings that were sent.
+        problems: One line for each utterance that was not sent.
         complete: See Results.
         notes: See Results.
+        search: See Results.
     """
     first: dict[int, str] = {}
     changed: set[int] = set()
@@ -212,22 +248,28 @@ def build_results(
         failures=failures,
         complete=complete,
         notes=notes,
+        search=search,
     )
 
 
 def failure_line(recordings: Sequence[Recording], response: Response) -> str:
-    """The line that tells of a request that failed."""
+    """One line about a failed request."""
     return f"{recordings[response.recording].utterance.name}: {response.error}"
 
 
 def worst_utterances(results: Results, limit: int) -> list[Scored]:
-    """The utterances with the most wrong words, at most `limit` of them."""
+    """Select at most `limit` utterances, those with the most wrong words."""
     wrong = [scored for scored in results.scored if scored.pair.words.errors]
     return sorted(wrong, key=lambda scored: (-scored.pair.words.errors, scored.audio))[:limit]
 
 
 def as_json(results: Results, worst_limit: int) -> dict[str, Any]:
-    """The results as JSON values, with the `worst_limit` utterances that have the most wrong words."""
+    """Convert the results to JSON values.
+
+    Args:
+        results: Figures of a run.
+        worst_limit: How many of the utterances with the most wrong words are included.
+    """
     scores = results.score
     return {
         **results.setting,
@@ -244,6 +286,7 @@ def as_json(results: Results, worst_limit: int) -> dict[str, Any]:
         "loads": [_load_json(load) for load in results.loads],
         "saturation": results.saturation.name if results.saturation else None,
         "knee": results.knee,
+        "slo": _search_json(results) if results.search else None,
         "worst": [
             {
                 "audio": scored.audio,
@@ -254,6 +297,25 @@ def as_json(results: Results, worst_limit: int) -> dict[str, Any]:
         ],
         "failures": list(results.failures),
         "notes": list(results.notes),
+    }
+
+
+def _search_json(results: Results) -> dict[str, Any]:
+    search, best = results.search, results.best
+    assert search is not None
+    return {
+        "objective": search.objective.name,
+        "percentile": search.objective.key,
+        "limit_ms": search.objective.limit_ms,
+        "rate": best.load["rate"] if best else None,
+        "rtfx": best.rtfx if best else None,
+        "latency_ms": best.latency_ms if best else None,
+        "lowest_missed_rate": search.missed_rate,
+        "finished": search.finished,
+        "trials": [
+            {"name": trial.load.name, "kept": trial.kept, "missed_because": trial.miss or None}
+            for trial in search.trials
+        ],
     }
 
 

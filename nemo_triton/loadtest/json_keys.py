@@ -1,4 +1,4 @@
-"""Results as JSON values, under the keys that files of results have always had."""
+"""Convert dataclasses to and from JSON objects, with the keys of earlier result files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _FIELDS = {key: name for name, key in _KEYS.items()}
 
 
 def to_json(instance: DataclassInstance) -> dict[str, Any]:
-    """The fields of a dataclass, and of those within it, by their keys."""
+    """Convert a dataclass, and the dataclasses within it, to a JSON object."""
     return dataclasses.asdict(instance, dict_factory=_by_key)
 
 
 def from_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a JSON object by the names of fields."""
+    """Rename the keys of a JSON object to the names of dataclass fields."""
     return {_FIELDS.get(key, key): value for key, value in row.items()}
 
 

@@ -1,4 +1,4 @@
-"""One load put on the server, and all that was measured meanwhile."""
+"""One load on the servers, and everything that is measured during it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from nemo_triton.recognizer import AsyncRecognizer
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """One stretch of sending; a run that was interrupted and resumed has several.
+    """One period of sending; a load that was interrupted and resumed has several.
 
     Attributes:
-        wall_seconds: From the first request to the last answer.
-        counted_by_endpoint: What each server counted, of the recognizer and then of each step; empty if none could be
-            asked any more.
-        uncounted: Servers that came or went meanwhile, whose counters say nothing of this session.
-        usages: Of each server's machine, by the URL of its metrics.
-        client_cpu_seconds: Of each sending process.
-        loop_lag_seconds: Of each sending process, the 95th percentile of how late it got the CPU.
-        server_gone: Whether the last server went away before the end.
+        wall_seconds: From the first request to the last response.
+        counted_by_endpoint: Each server's counters of the recognizer and its stages during the session; empty if no
+            server answered at the end.
+        uncounted: Servers that came or went during the session, so that their counters don't cover it.
+        usages: CPU, GPU and memory of each server's machine, by the URL of its metrics.
+        client_cpu_seconds: CPU time of each sending process.
+        loop_lag_seconds: For each sending process, the 95th percentile of how late its event loop woke up.
+        server_gone: Whether the last server went down before the end.
     """
 
     wall_seconds: float
@@ -42,18 +42,18 @@ class Session:
 
     @property
     def counted(self) -> Snapshot:
-        """By all servers together."""
+        """Counters of all servers together."""
         return total(self.counted_by_endpoint.values())
 
 
 @dataclass
 class LoadRun:
-    """All that was measured under one load; filled as it goes, so that an interrupted run keeps what it has.
+    """Measurements under one load; filled during the load, so that an interrupted run keeps its results.
 
     Attributes:
-        load: What was put on the server.
-        responses: In the order they came back.
-        sessions: In the order of time.
+        load: The closed or open loop.
+        responses: Responses in the order of arrival.
+        sessions: Sessions in the order of time.
     """
 
     load: Load
@@ -62,7 +62,7 @@ class LoadRun:
 
     @property
     def wall_seconds(self) -> float:
-        """Of all sessions together."""
+        """Seconds of all sessions together."""
         return sum(session.wall_seconds for session in self.sessions)
 
 
@@ -75,15 +75,15 @@ async def measure(
     on_response: OnResponse = lambda response: None,
     monitors: Sequence[Monitor] = (),
 ) -> None:
-    """Send the plan's requests and fill `run`, also when this is cancelled halfway.
+    """Send the plan's requests and fill `run`, even if this is cancelled halfway.
 
     Args:
-        recognizer: Whose servers are asked for their counters.
+        recognizer: A connected recognizer, whose servers' counters are read before and after.
         senders: Send the requests.
-        plan: What is sent, and when.
+        plan: The requests.
         run: Gets the responses and one session.
-        on_response: Called with each response as it comes.
-        monitors: Of the servers' machines, watched meanwhile.
+        on_response: Called with each response as it arrives.
+        monitors: Sample the metrics of the servers' machines.
     """
     servers = Servers(recognizer)
 
@@ -103,37 +103,41 @@ async def measure(
         last = max((response.answered for response in run.responses[answered_before:]), default=0.0)
         session = Session(
             wall_seconds=last or time.monotonic() - started,
-            usages={monitor.url: usage for monitor in monitors if (usage := monitor.usage())},
             client_cpu_seconds=effort.cpu_seconds,
             loop_lag_seconds=effort.loop_lag_seconds,
             server_gone=effort.server_gone,
         )
         after: Mapping[UpPeriod, Snapshot] = {}
-        # If all servers are down, the responses of the requests in flight already say so.
+        # If all servers are down, the failed requests already say so.
         with suppress(RecognizerError):
             after = await servers.counters_by_period()
         counted = {
             period.endpoint: counted_between(before[period], after[period]) for period in before if period in after
         }
+        usages = {
+            monitor.url: usage
+            for monitor in monitors
+            if await monitor.confirm(servers) and (usage := monitor.usage()) is not None
+        }
         uncounted = sorted({period.endpoint for period in {*before, *after}} - counted.keys())
-        run.sessions.append(replace(session, counted_by_endpoint=counted, uncounted=tuple(uncounted)))
+        run.sessions.append(replace(session, counted_by_endpoint=counted, uncounted=tuple(uncounted), usages=usages))
 
 
 async def warm_up(senders: Senders, load: Load, *, recordings: int, requests: int) -> None:
-    """Send requests whose results are dropped, so that the measured ones meet a server that has run before.
+    """Send requests before the measurement and drop their results, so that the server is warm.
 
     Args:
         senders: Send the requests.
-        load: How they are sent.
-        recordings: How many there are.
-        requests: How many are sent.
+        load: The closed or open loop.
+        recordings: Number of recordings.
+        requests: Number of requests.
     """
-    # Errors are dropped too: what fails here fails again, and is reported, when it is measured.
+    # Errors are dropped too: a request that fails here fails again in the measurement and is reported there.
     if requests:
         plan = Plan(load, tuple(range(recordings)), shuffled=False, seed=0, requests=requests)
         await senders.run(plan, lambda response: None)
 
 
 def failures(responses: Sequence[Response]) -> list[Response]:
-    """The responses that are errors."""
+    """Select the responses that are errors."""
     return [response for response in responses if response.error is not None]

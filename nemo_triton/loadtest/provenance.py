@@ -1,4 +1,4 @@
-"""What a result was measured with: the machine and the versions, so that it can be repeated."""
+"""Machine and package versions of a measurement, written into results so that it can be repeated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PACKAGES = ("nemo-triton", "tritonclient", "grpcio", "numpy", "jiwer", "whisper
 
 
 def machine() -> dict[str, str | int]:
-    """The machine that this process runs on: system, processor, cores that it may use, bytes of memory."""
+    """Describe this machine: system, processor, cores that this process may use, bytes of memory."""
     return {
         "system": platform.platform(),
         "processor": _processor(),
@@ -21,7 +21,7 @@ def machine() -> dict[str, str | int]:
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that measure and score; those that are not installed are left out."""
+    """List the versions of Python and of the installed packages that measure and score."""
     packages = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

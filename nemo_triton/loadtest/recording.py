@@ -1,4 +1,4 @@
-"""Recordings in memory, and what came back for them."""
+"""Recordings in memory, and the responses to requests that send them."""
 
 from __future__ import annotations
 
@@ -11,37 +11,45 @@ from nemo_triton.audio import Samples, load_audio, seconds
 from nemo_triton.errors import ManifestError
 from nemo_triton.manifest import Utterance, read_manifest
 
+PERCENTILES = (50, 90, 95, 99)
+"""Percentiles of latency that results report."""
+
 
 @dataclass(frozen=True)
 class Recording:
-    """An utterance with its audio in memory: int16 samples [T] at 16 kHz."""
+    """An utterance with its audio in memory.
+
+    Attributes:
+        utterance: Entry of the manifest.
+        samples: int16 [T], 16 kHz, mono.
+    """
 
     utterance: Utterance
     samples: Samples
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Length in seconds."""
         return seconds(self.samples)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """What came back for one request: a text, or the error in its place.
+    """The response to one request: a text or an error.
 
-    Moments are seconds after the start of the run.
+    Times are in seconds since the start of the load.
 
     Attributes:
-        number: Of the request, within its load.
+        number: Number of the request within its load, from 0.
         recording: Index of the recording that was sent.
-        text: The transcript; empty if there is none.
-        due: When the request was to be sent; a closed loop sends each as soon as it may.
-        sent: When it was sent.
-        answered: When the answer, or the error, was there.
-        attempts: How many times the request was sent, because of --retries or to another server.
+        text: The transcript; empty if the request failed.
+        due: Scheduled send time. A closed loop sends a request as soon as another ends.
+        sent: Actual send time.
+        answered: Arrival time of the response or error.
+        attempts: How many times the request was sent, retries included.
         error: One line; None if there is a text.
-        deadline_exceeded: Whether the error is that there was no answer in time.
-        endpoint: The server that answered, as host:port; empty if none did.
+        deadline_exceeded: Whether the request failed because its deadline passed.
+        endpoint: host:port of the server that responded; empty if none did.
     """
 
     number: int
@@ -57,7 +65,7 @@ class Response:
 
     @property
     def latency(self) -> float:
-        """Seconds from when the request was due to its answer, so that a late sender hides nothing."""
+        """Seconds from the scheduled send time to the response, so that a late client hides nothing."""
         return self.answered - self.due
 
 
@@ -65,8 +73,8 @@ def read_recordings(manifest: Path) -> list[Recording]:
     """Read all recordings of a manifest, in its order.
 
     Raises:
-        ManifestError: any line can't be used.
-        AudioError: any audio can't.
+        ManifestError: A line of the manifest is not usable.
+        AudioError: An audio file is not readable.
     """
     listed = read_manifest(manifest)
     if listed.problems:
@@ -75,10 +83,10 @@ def read_recordings(manifest: Path) -> list[Recording]:
 
 
 def digest(recordings: Iterable[Recording]) -> str:
-    """SHA-256 of references and samples in their order: equal where the same speech is measured, whatever its files."""
+    """SHA-256 of all references and samples in order: equal for the same speech, whatever its file names."""
     checksum = hashlib.sha256()
     for recording in recordings:
-        # JSON can say half a surrogate pair, which UTF-8 has no bytes for.
+        # JSON can hold half of a surrogate pair, which strict UTF-8 does not encode.
         text = (recording.utterance.text or "").encode(errors="surrogatepass")
         checksum.update(f"{len(text)} {len(recording.samples)}\n".encode() + text + recording.samples.tobytes())
     return checksum.hexdigest()

@@ -1,4 +1,4 @@
-"""One run of a load test: read the audio, put one load after the other on the server, keep everything."""
+"""One run of a load test: read the audio, run one load after the other, keep all results."""
 
 from __future__ import annotations
 
@@ -12,59 +12,73 @@ from typing import Any, Protocol
 
 from nemo_triton.audio import load_audio
 from nemo_triton.concurrency import map_in_order
+from nemo_triton.contract import Description
 from nemo_triton.errors import AudioError
 from nemo_triton.loadtest.figures import failure_line
 from nemo_triton.loadtest.measure import LoadRun, measure, warm_up
+from nemo_triton.loadtest.metrics_discovery import MetricsFinder, missing_metrics
 from nemo_triton.loadtest.provenance import machine, versions
 from nemo_triton.loadtest.recording import Recording, Response, digest
 from nemo_triton.loadtest.run_log import RunLog
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, Order, Plan, ordered
 from nemo_triton.loadtest.sender import LocalSenders, Senders
 from nemo_triton.loadtest.sender_processes import Assignment, ProcessSenders
-from nemo_triton.loadtest.server_metrics import Monitor, default_metrics_url
+from nemo_triton.loadtest.server_metrics import Monitor
 from nemo_triton.loadtest.servers import Servers
 from nemo_triton.loadtest.shared_audio import Block, SharedAudio
+from nemo_triton.loadtest.slo import Objective, Search, Trial, judge
 from nemo_triton.manifest import Utterance
 from nemo_triton.recognizer import AsyncRecognizer
 from nemo_triton.tls import Tls
 
-_FILES_READ_AT_ONCE = 4
+_CONCURRENT_FILE_READS = 4
+_WARM_UP_LOAD = ClosedLoop(16)
+"""Warms up a search, which starts with a single request at a time."""
+
+
+class _ServerGoneError(Exception):
+    """The last server went down during a search."""
+
 
 Advance = Callable[[], None]
-"""Counts one step of a task."""
+"""Advances a task by one step."""
 
 
 class Reporter(Protocol):
-    """Shows a user what happens while a load test runs."""
+    """Shows progress and problems of a load test."""
 
     def problem(self, line: str) -> None:
         """Show one line about an utterance without a result, or about the run."""
 
+    def warning(self, line: str) -> None:
+        """Show one line about something that the run does without."""
+
     def begin_task(self, description: str, total: int | None) -> Advance:
-        """Show that a task of so many steps begins; None is an unknown number of steps."""
+        """Show the start of a task of `total` steps; None is an unknown number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What is measured, and how.
+    """Settings of a load test.
 
     Attributes:
-        model: The recognizer's name; None takes the only one that the server has.
+        model: The recognizer's name; None takes the only one on the server.
         url: host:port of the servers, separated by commas.
-        timeout: Seconds one recognition may take.
-        tls: For servers with TLS.
-        loads: Put on the server one after the other.
-        requests: Under each load; see Plan.
-        seconds: Of sending under each load; see Plan.
-        order: Of the utterances.
-        seed: Of orders and arrivals.
-        processes: That send.
+        timeout: Deadline of one request in seconds.
+        tls: TLS settings; None connects without TLS.
+        loads: Loads to run one after the other; empty with an objective.
+        requests: Requests under each load; see Plan.
+        seconds: Seconds of sending under each load; see Plan.
+        order: Order of the utterances.
+        seed: Seed of orders and arrival times.
+        processes: Number of sending processes.
         shared_memory: Whether the server reads the audio from this machine's shared memory.
-        retries: How many times a request is sent again if the server is down or has no room.
-        warmup: Requests that are sent before the clock starts.
-        metrics_urls: Of Triton's metrics; empty takes port 8002 of each server.
-        rows: The file of the run log; None writes none.
-        resume: Whether to go on with the run that wrote `rows`.
+        retries: How many times a request is retried if the server is down or its queue is full.
+        warmup: Number of requests before the first load.
+        metrics_urls: URLs of Triton's metrics; empty looks for them.
+        rows: Path of the run log; None writes none.
+        resume: Whether to resume the run that wrote `rows`.
+        objective: Latency objective whose highest rate is searched; None runs `loads`.
     """
 
     model: str | None
@@ -83,22 +97,25 @@ class RunSettings:
     metrics_urls: Sequence[str]
     rows: Path | None
     resume: bool
+    objective: Objective | None = None
 
 
 @dataclass
 class BenchRun:
-    """Holds what is measured so far, so that an interrupt loses none of it.
+    """A load test and its results so far, so that an interrupt loses none of them.
 
     Attributes:
-        settings: What is measured, and how.
+        settings: Settings of the load test.
         reporter: Shows progress and problems.
-        recordings: What is sent.
-        runs: One for each load that was begun.
-        problems: A line for each utterance that no request was sent for.
-        notes: A line for each thing that kept the run from its end.
-        complete: Whether every load was put on the server to its end.
+        recordings: The recordings to send.
+        runs: Results of each load that was started.
+        problems: One line for each utterance that was not sent.
+        notes: One line for each reason why the run is incomplete or has no result.
+        complete: Whether every load ran to its end.
         server: Name and version of the server.
         dataset: SHA-256 of the recordings and their texts.
+        description: What the model's configuration says of its origin and size.
+        search: The search for a rate; None without an objective.
     """
 
     settings: RunSettings
@@ -110,34 +127,41 @@ class BenchRun:
     complete: bool = False
     server: str = ""
     dataset: str = ""
+    description: Description = field(default_factory=Description)
+    search: Search | None = field(default=None, init=False)
     _servers_changed: bool = field(default=False, init=False)
-    """Whether answers of earlier sessions came from servers that this one does not use."""
+    """Whether responses of earlier sessions came from servers that this session doesn't use."""
 
     def __post_init__(self) -> None:
         settings = self.settings
         self.recognizer = AsyncRecognizer(settings.model, settings.url, settings.timeout, settings.tls)
         self.servers = Servers(self.recognizer)
-        self.monitors: dict[str, Monitor] = {}
+        self._monitors = {url: Monitor(url) for url in settings.metrics_urls}
+        self._finder = MetricsFinder(self.servers)
+        self._metrics_problems: list[str] = []
+        if settings.objective:
+            self.search = Search(settings.objective)
 
     def fail(self, line: str) -> None:
-        """Note and report an utterance that has no result."""
+        """Keep and show a problem of one utterance."""
         self.problems.append(line)
         self.reporter.problem(line)
 
     def note(self, line: str) -> None:
-        """Note and report what is about the run and no single request."""
+        """Keep and show a problem of the whole run."""
         self.notes.append(line)
         self.reporter.problem(line)
 
     @property
     def answered(self) -> int:
-        """Requests with a text."""
+        """Number of requests with a text."""
         return sum(response.error is None for run in self.runs for response in run.responses)
 
     async def measure(self, utterances: Sequence[Utterance]) -> None:
-        """Connect, read all audio, warm up, then put each load on the server."""
+        """Connect, read all audio, warm up and run each load."""
         async with self.recognizer:
             self.server = await self.servers.version()
+            self.description = await self.servers.description()
             await self._read_all(utterances)
             if not self.recordings:
                 return
@@ -146,21 +170,40 @@ class BenchRun:
                 if run_log:
                     stack.callback(run_log.close)
                 async with self._senders() as senders:
-                    await self._put_all(senders, run_log)
+                    loads = self.settings.loads
+                    first, count = loads[0] if loads else _WARM_UP_LOAD, len(self.recordings)
+                    await warm_up(senders, first, recordings=count, requests=self.settings.warmup)
+                    await (self._search if self.search else self._run_loads)(senders, run_log)
 
-    async def _put_all(self, senders: Senders, run_log: RunLog | None) -> None:
+    async def _run_loads(self, senders: Senders, run_log: RunLog | None) -> None:
         loads = self.settings.loads
-        await warm_up(senders, loads[0], recordings=len(self.recordings), requests=self.settings.warmup)
         for place, load in enumerate(loads):
-            if not await self._put(load, senders, run_log):
+            if not await self._run_load(load, senders, run_log):
                 for later in loads[place + 1 :]:
-                    self.note(f"{later.name}: not begun, since the server went away")
+                    self.note(f"{later.name}: not started, because the server went down")
                 return
         self.complete = True
 
+    async def _search(self, senders: Senders, run_log: RunLog | None) -> None:
+        search = self.search
+        assert search is not None
+
+        async def run_trial(load: Load) -> Trial:
+            if not await self._run_load(load, senders, run_log):
+                raise _ServerGoneError
+            return judge(self.runs[-1], search.objective)
+
+        try:
+            await search.run(run_trial)
+        except _ServerGoneError:
+            return
+        self.complete = True
+        if search.failure:
+            self.note(search.failure)
+
     async def _read_all(self, utterances: Sequence[Utterance]) -> None:
         advance = self.reporter.begin_task("reading audio", total=len(utterances))
-        async with aclosing(map_in_order(self._read, utterances, _FILES_READ_AT_ONCE)) as results:
+        async with aclosing(map_in_order(self._read, utterances, _CONCURRENT_FILE_READS)) as results:
             async for recording in results:
                 advance()
                 if recording is not None:
@@ -181,21 +224,21 @@ class BenchRun:
         if not settings.resume:
             return RunLog.begin(settings.rows, self._identity(), self.recordings)
         run_log, self.runs = RunLog.resume(settings.rows, self._identity(), self.recordings, settings.loads)
-        self._servers_changed = not self._answering() <= {*self.servers.names}
+        self._servers_changed = not self._responding() <= {*self.servers.names}
         return run_log
 
-    def _answering(self) -> set[str]:
-        """The servers that answered, those of earlier sessions included."""
+    def _responding(self) -> set[str]:
+        """host:port of all servers that responded, those of earlier sessions included."""
         return {response.endpoint for run in self.runs for response in run.responses if response.endpoint}
 
     def _identity(self) -> dict[str, Any]:
-        """What must be the same for rows to belong to one run."""
+        """Settings that must be the same for a run to be resumed."""
         settings = self.settings
         return {
             "model": self.recognizer.model.name,
             "parity_id": self.recognizer.model.parity_id,
             "dataset_sha256": self.dataset,
-            "load list": [load.name for load in settings.loads],
+            "load list": [settings.objective.name] if settings.objective else [load.name for load in settings.loads],
             "requests": settings.requests,
             "duration": settings.seconds,
             "order": settings.order,
@@ -211,7 +254,7 @@ class BenchRun:
             yield LocalSenders(self.recognizer, samples, retries=settings.retries)
             return
         with SharedAudio.holding(samples) as audio:
-            # Two of these commands may run beside each other.
+            # Two runs of bench.py may share a server.
             region = f"bench_{uuid.uuid4()}" if settings.shared_memory else None
             if region:
                 await self.servers.share(region=region, key=audio.block.key, byte_size=audio.block.byte_size)
@@ -237,8 +280,8 @@ class BenchRun:
             retries=settings.retries,
         )
 
-    async def _put(self, load: Load, senders: Senders, run_log: RunLog | None) -> bool:
-        """Put one load on the server; returns whether the server is still there."""
+    async def _run_load(self, load: Load, senders: Senders, run_log: RunLog | None) -> bool:
+        """Run one load; returns False if the last server went down."""
         run = next((run for run in self.runs if run.load == load), None)
         if run is None:
             run = LoadRun(load)
@@ -256,28 +299,38 @@ class BenchRun:
                 self.reporter.problem(failure_line(self.recordings, response))
 
         sessions = len(run.sessions)
+        monitors = await self._find_monitors()
         try:
-            await measure(self.recognizer, senders, plan, run, on_response=note, monitors=self._monitors())
+            await measure(self.recognizer, senders, plan, run, on_response=note, monitors=monitors)
         finally:
+            self._warn_of_missing_metrics(self._finder.drop_foreign())
             if run_log and len(run.sessions) > sessions:
                 run_log.session(load, run.sessions[-1])
         if run.sessions[-1].server_gone:
             self._note_unsent(run)
         return not run.sessions[-1].server_gone
 
-    def _monitors(self) -> list[Monitor]:
-        """Of the servers that are there now, unless the settings name others."""
-        urls = self.settings.metrics_urls or [default_metrics_url(name) for name in self.servers.names]
-        for url in urls:
-            self.monitors.setdefault(url, Monitor(url))
-        return [self.monitors[url] for url in dict.fromkeys(urls)]
+    async def _find_monitors(self) -> list[Monitor]:
+        """The monitors of the URLs in the settings, or else of the current servers."""
+        if self._monitors:
+            return [*self._monitors.values()]
+        self._warn_of_missing_metrics(await self._finder.find())
+        return [*self._finder.current()]
+
+    def _warn_of_missing_metrics(self, servers: Sequence[str]) -> None:
+        if servers:
+            line = missing_metrics(servers)
+            self._metrics_problems.append(line)
+            self.reporter.warning(line)
 
     def _plan(self, run: LoadRun) -> Plan:
         settings = self.settings
         seconds = settings.seconds
+        if settings.objective and not seconds and not settings.requests:
+            seconds = settings.objective.trial_seconds(run.load)
+        everything = None if seconds else len(self.recordings)
         if seconds and isinstance(run.load, ClosedLoop):
             seconds -= run.wall_seconds
-        everything = None if settings.seconds else len(self.recordings)
         return Plan(
             load=run.load,
             recordings=ordered([recording.duration for recording in self.recordings], settings.order),
@@ -290,19 +343,24 @@ class BenchRun:
 
     def _note_unsent(self, run: LoadRun) -> None:
         unsent = self._plan(run).remaining
-        count = f"{unsent} requests were" if unsent else "the rest was"
-        self.note(f"the server at {self.settings.url} went away; {count} not sent under {run.load.name}")
+        count = f"{unsent} requests were" if unsent else "the remaining requests were"
+        self.note(f"the server at {self.settings.url} went down; {count} not sent under {run.load.name}")
 
     def setting(self) -> dict[str, Any]:
-        """What was measured, with what, on what: JSON values."""
+        """Model, server, machine and data set of the run, as JSON values."""
         served = self.recognizer.model
-        # Servers may be elsewhere after a restart; what they answered there stays theirs.
-        url = ",".join(sorted(self._answering())) if self._servers_changed else self.settings.url
+        problems = [*self._metrics_problems, *filter(None, (monitor.problem for monitor in self._all_monitors()))]
+        # A resumed run may use other servers; the earlier responses still name theirs.
+        url = ",".join(sorted(self._responding())) if self._servers_changed else self.settings.url
         return {
             "model": served.name,
             "parity_id": served.parity_id,
             "random_weights": served.random_weights,
             "precision": served.precision,
+            "nemo_class": self.description.nemo_class or None,
+            "parameters": self.description.parameters or None,
+            "checkpoint_bytes": self.description.checkpoint_bytes or None,
+            "target": self.description.target or None,
             "url": url,
             "tls": self.settings.tls is not None,
             "server": self.server,
@@ -313,5 +371,8 @@ class BenchRun:
                 "utterances": len(self.recordings),
                 "audio_seconds": sum(recording.duration for recording in self.recordings),
             },
-            "metrics_problem": "; ".join(filter(None, (monitor.problem for monitor in self.monitors.values()))) or None,
+            "metrics_problem": "; ".join(problems) or None,
         }
+
+    def _all_monitors(self) -> list[Monitor]:
+        return [*self._monitors.values(), *self._finder.current()]

@@ -1,13 +1,14 @@
-"""The log of a run: a file of JSON lines that grows with each answer, and from which a killed run goes on.
+"""The log of a run (--rows): a file of JSON lines from which an interrupted run resumes.
 
-The first line says what is measured. Each later line is an answer, or the end of a session of sending, with what the
-server counted meanwhile. A line is written at once, so that a kill costs at most the last one.
+The first line describes the run. Each later line is a response, or the end of a session with the servers' counters.
+Each line is written immediately, so that a kill loses at most the last one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ from nemo_triton.loadtest.server_metrics import GpuUsage, Level, Usage
 
 
 class RunLogError(ClientError):
-    """A file that is no run log, or one of another run."""
+    """A file is not a run log, or belongs to another run."""
 
 
 class RunLog:
-    """The file of one run, open for appending. `recordings` are those that its answers are about."""
+    """The log of one run, open for appending."""
 
     def __init__(self, path: Path, recordings: Sequence[Recording]) -> None:
         self._path = path
@@ -35,37 +36,49 @@ class RunLog:
 
     @classmethod
     def begin(cls, path: Path, header: Mapping[str, Any], recordings: Sequence[Recording]) -> RunLog:
-        """Create the file of a new run.
+        """Create the log of a new run.
+
+        Args:
+            path: Path of the file.
+            header: Description of the run; a resumed run must have the same.
+            recordings: The recordings that the run sends.
 
         Raises:
-            RunLogError: The file exists; its rows may be hours of work.
+            RunLogError: The file exists already.
         """
         try:
             with path.open("x", encoding="utf-8") as file:
                 file.write(_line(header))
         except FileExistsError as error:
-            raise RunLogError(f"{path}: is there already; go on with it by --resume, or remove it") from error
+            raise RunLogError(f"{path}: exists already; continue that run with --resume, or name a new file") from error
         return cls(path, recordings)
 
     @classmethod
     def resume(
         cls, path: Path, header: Mapping[str, Any], recordings: Sequence[Recording], loads: Sequence[Load]
     ) -> tuple[RunLog, list[LoadRun]]:
-        """Open the file of an earlier run with the same header.
+        """Open the log of an earlier run with the same header.
 
-        Answers that are errors are dropped from it, to be sent again, and so is a line that a kill tore.
+        Failed responses are removed from the file, to be sent again, and so is an incomplete last line.
+
+        Args:
+            path: Path of the file.
+            header: Description of the run.
+            recordings: The recordings that the run sends.
+            loads: The loads of the run.
 
         Returns:
-            The log, and what it holds of each load.
+            The log, and the responses and sessions of each load.
 
         Raises:
-            RunLogError: The file is no run log, or one of another run.
+            RunLogError: The file is not a run log, or belongs to another run.
         """
         written, rows = _read(path)
         differing = sorted(key for key in {**header, **written} if header.get(key) != written.get(key))
         if differing:
             raise RunLogError(
-                f"{path}: was measured with another {', '.join(differing)}; resume with the same, or name a new file"
+                f"{path}: belongs to a run with another {', '.join(differing)}; resume with the same settings, or "
+                "name a new file"
             )
         kept = [row for row in rows if "session" in row or row["error"] is None]
         whole = path.with_name(f".{path.name}.partial")
@@ -74,7 +87,7 @@ class RunLog:
         try:
             runs = [_load_run(load, kept) for load in loads]
         except (KeyError, TypeError) as error:
-            raise RunLogError(f"{path}: was written by another version of bench.py; name a new file") from error
+            raise RunLogError(f"{path}: was written by an incompatible version of bench.py; name a new file") from error
         run_log = cls(path, recordings)
         for run, answered in runs:
             killed = run.responses[answered:]
@@ -84,7 +97,7 @@ class RunLog:
         return run_log, [run for run, _ in runs]
 
     def answer(self, load: Load, response: Response) -> None:
-        """Append an answer."""
+        """Append a response."""
         recording = self._recordings[response.recording]
         self._append(
             {
@@ -101,7 +114,7 @@ class RunLog:
         self._append({"load": load.name, "session": to_json(session)})
 
     def close(self) -> None:
-        """End the file."""
+        """Close the file."""
         self._file.close()
 
     def _append(self, row: Mapping[str, Any]) -> None:
@@ -110,7 +123,7 @@ class RunLog:
             self._file.flush()
         except OSError as error:
             raise RunLogError(
-                f"{self._path}: cannot be written ({error.strerror}); make room, then --resume"
+                f"{self._path}: cannot be written ({error.strerror}); free some space, then continue with --resume"
             ) from error
 
 
@@ -119,15 +132,17 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The header and the whole rows."""
+    """Read the header and all complete rows."""
     try:
         content = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise RunLogError(f"{path}: holds no rows of a run; name another file, or leave out --resume") from error
+        raise RunLogError(f"{path}: not a log of bench.py --rows; name another file, or leave out --resume") from error
     except OSError as error:
-        raise RunLogError(f"{path}: cannot be read ({error.strerror}); run without --resume to begin it") from error
-    # What follows the last line end was being written when the run was killed.
-    lines = content.split("\n")[:-1]  # Not splitlines(), which knows more line ends than JSON does.
+        raise RunLogError(
+            f"{path}: cannot be read ({error.strerror}); leave out --resume to start a new run"
+        ) from error
+    # Text after the last line end is a line that a kill cut off.
+    lines = content.split("\n")[:-1]  # Not splitlines(), which also splits at U+2028.
     try:
         header, *rows = [json.loads(line) for line in lines]
         if (
@@ -136,13 +151,26 @@ def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             or "load" in header
         ):
             raise ValueError
+        _rename_rates(header, rows)
     except (ValueError, TypeError) as error:
-        raise RunLogError(f"{path}: holds no rows of a run; name another file, or leave out --resume") from error
+        raise RunLogError(f"{path}: not a log of bench.py --rows; name another file, or leave out --resume") from error
     return header, rows
 
 
+def _rename_rates(header: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+    """Rename the open loops in logs of earlier versions to the present name, "5 per second"."""
+
+    def renamed(name: object) -> str:
+        return re.sub(r" a (?=second$)", " per ", str(name))
+
+    if "load list" in header:
+        header["load list"] = [renamed(name) for name in header["load list"]]
+    for row in rows:
+        row["load"] = renamed(row["load"])
+
+
 def _load_run(load: Load, rows: Sequence[Mapping[str, Any]]) -> tuple[LoadRun, int]:
-    """What the rows hold of one load, and how many answers belong to sessions that came to their end."""
+    """Collect the rows of one load, and count the responses of sessions that ended."""
     run, answered = LoadRun(load), 0
     names = {field.name for field in dataclasses.fields(Response)}
     for row in rows:

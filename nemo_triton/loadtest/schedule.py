@@ -1,4 +1,4 @@
-"""What requests are sent, and when: a closed loop of so many in flight, or an open loop of so many a second."""
+"""Which requests are sent and when: closed loops (by concurrency) and open loops (by requests per second)."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ Order = Literal["shuffled", "sorted", "given"]
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """So many requests in flight, the next one sent as one comes back."""
+    """A fixed number of concurrent requests: a new one is sent when one ends."""
 
     concurrency: int
 
     @property
     def name(self) -> str:
-        """As it is printed."""
+        """Name in tables and files."""
         return f"{self.concurrency} in flight"
 
     def part(self, number: int, *, of: int) -> int:
-        """How many of them sender `number` of so many keeps in flight."""
+        """Concurrency of sending process `number`, of `of` processes."""
         return self.concurrency // of + (number < self.concurrency % of)
 
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """Requests at random moments, `rate` a second whatever the server does: a Poisson process.
+    """Requests at random times (a Poisson process), `rate` per second, however slow the server is.
 
-    Of that process those runs are drawn that have as many arrivals as they should, which are uniform in time; others
-    would offer another rate than they are named by. The same seed gives every rate the same pattern, stretched.
+    The number of arrivals is fixed and their times are uniform: a Poisson process given its count. So the offered
+    rate is exactly `rate`. With one seed, all rates have the same pattern, stretched in time.
     """
 
     rate: float
 
     @property
     def name(self) -> str:
-        """As it is printed."""
-        return f"{self.rate:g} a second"
+        """Name in tables and files."""
+        return f"{self.rate:g} per second"
 
 
 Load: TypeAlias = ClosedLoop | OpenLoop
@@ -49,7 +49,13 @@ Load: TypeAlias = ClosedLoop | OpenLoop
 
 @dataclass(frozen=True)
 class Request:
-    """One request of a run. `due`: seconds after the start at which an open loop sends it."""
+    """One request of a plan.
+
+    Attributes:
+        number: Number of the request, from 0.
+        recording: Index of the recording to send.
+        due: Seconds after the start at which an open loop sends it; 0 in a closed loop.
+    """
 
     number: int
     recording: int
@@ -58,19 +64,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """All requests of one run; the same ones, at the same moments, for the same seed.
+    """All requests of one load: the same requests at the same times for the same seed.
 
-    Recordings are numbered; each pass over them has every one once. A run ends after so many `requests` or so many
-    `seconds`, whichever comes first; one of them is given. An open loop has as many arrivals as its rate has in them.
+    Each pass over the recordings sends every recording once. The load ends after `requests` or `seconds`, whichever
+    comes first; at least one of them is set.
 
     Attributes:
-        load: What is put on the server.
-        recordings: Numbers of the recordings, in the order of one pass.
-        shuffled: Whether each pass has another order.
-        seed: Of orders and arrivals.
-        requests: How many are sent; None leaves it to `seconds`.
-        seconds: How long they are sent; None leaves it to `requests`.
-        answered: Numbers of requests that an earlier session has the answers of.
+        load: The closed or open loop.
+        recordings: Indices of the recordings, in the order of one pass.
+        shuffled: Whether each pass has a new random order.
+        seed: Seed of the orders and the arrival times.
+        requests: Number of requests; None means no limit.
+        seconds: Seconds of sending; None means no limit.
+        answered: Numbers of the requests that an earlier session has responses to.
     """
 
     load: Load
@@ -83,20 +89,20 @@ class Plan:
 
     @property
     def remaining(self) -> int | None:
-        """Requests to be sent; None where only time ends the run."""
+        """Number of requests still to send; None if only time ends the load."""
         total = self._total
         return None if total is None else total - sum(number < total for number in self.answered)
 
     @property
     def _total(self) -> int | None:
-        """Requests of the whole run, those answered before too; None where only time ends it."""
+        """Number of requests, those of earlier sessions included; None if only time ends the load."""
         if not isinstance(self.load, OpenLoop) or self.seconds is None:
             return self.requests
         arrivals = max(round(self.load.rate * self.seconds), 1)
         return arrivals if self.requests is None else min(arrivals, self.requests)
 
     def part(self, number: int = 0, *, of: int = 1) -> Iterator[Request]:
-        """Part `number` of so many: every `of`th request. All parts together are all requests."""
+        """Requests of sending process `number`: every `of`th one. All parts together are all requests."""
         total, moments = self._total, self._moments()
         unanswered = (request for request in count() if request not in self.answered)
         start = None
@@ -105,14 +111,14 @@ class Plan:
                 return
             due = 0.0
             if moments is not None:
-                # A run that goes on does so where it was, not at the beginning of the pattern.
+                # A resumed load continues in the pattern where it stopped.
                 start = start if start is not None else moments[request - 1] if request else 0.0
                 due = moments[request] - start
             if place % of == number:
                 yield Request(request, self._recording(request), due)
 
     def _moments(self) -> list[float] | None:
-        """When an open loop's requests are due, those answered before too; None for a closed loop."""
+        """Due times of all requests of an open loop, in seconds; None for a closed loop."""
         if not isinstance(self.load, OpenLoop) or self._total is None:
             return None
         generator, seconds = random.Random(f"{self.seed} moments"), self._total / self.load.rate
@@ -131,6 +137,14 @@ def _shuffled(recordings: tuple[int, ...], seed: str) -> list[int]:
 
 
 def ordered(durations: list[float], order: Order) -> tuple[int, ...]:
-    """The numbers of recordings of those durations in the order of one pass; `sorted` is the longest first."""
+    """Order the recordings for one pass.
+
+    Args:
+        durations: Seconds of each recording.
+        order: "sorted" puts the longest first; "shuffled" and "given" keep the manifest's order here.
+
+    Returns:
+        Indices into `durations`.
+    """
     numbers = range(len(durations))
     return tuple(sorted(numbers, key=lambda number: -durations[number]) if order == "sorted" else numbers)

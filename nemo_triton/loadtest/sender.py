@@ -1,4 +1,4 @@
-"""Sends the requests of a plan: in this process or, where one Python process is not enough, in several."""
+"""Sends the requests of a plan from this process; sender_processes.py sends from several."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _LAG_INTERVAL_SECONDS = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """What sending took.
+    """Cost of sending on the client, to see whether the client was the limit.
 
     Attributes:
-        cpu_seconds: Of each sending process.
-        loop_lag_seconds: Of each sending process, the 95th percentile of how late it got the CPU when it was due.
-        server_gone: Whether the last server went away in mid-run.
+        cpu_seconds: CPU time of each sending process.
+        loop_lag_seconds: For each sending process, the 95th percentile of how late its event loop woke up.
+        server_gone: Whether the last server went down during the load.
     """
 
     cpu_seconds: tuple[float, ...] = ()
@@ -43,19 +43,25 @@ class Senders(Protocol):
     """Sends the requests of plans."""
 
     async def run(self, plan: Plan, on_response: OnResponse) -> Effort:
-        """Send them all; report each answer as it comes."""
+        """Send all requests of a plan and pass each response to `on_response` as it arrives."""
 
 
 @dataclass
 class LocalSenders:
-    """Sends from this process."""
+    """Sends from this process.
+
+    Attributes:
+        recognizer: A connected recognizer.
+        audio: Samples of each recording, or where they are in shared memory.
+        retries: How many times a request is retried if the server is down or its queue is full.
+    """
 
     recognizer: AsyncRecognizer
     audio: Sequence[Samples | SharedSamples]
     retries: int = 0
 
     async def run(self, plan: Plan, on_response: OnResponse) -> Effort:
-        """As Senders.run."""
+        """See Senders.run."""
         part = PlanPart(
             recognizer=self.recognizer,
             audio=self.audio,
@@ -67,7 +73,7 @@ class LocalSenders:
 
 
 async def _note_lags(lags: list[float]) -> None:
-    """How late this process gets the CPU: each time it was to wake and did so later, by so many seconds."""
+    """Append how many seconds late the event loop wakes up, until cancelled."""
     while True:
         due = time.monotonic() + _LAG_INTERVAL_SECONDS
         await asyncio.sleep(_LAG_INTERVAL_SECONDS)
@@ -76,15 +82,15 @@ async def _note_lags(lags: list[float]) -> None:
 
 @dataclass(kw_only=True)
 class PlanPart:
-    """The sending of one process's part of a plan.
+    """The part of a plan that one process sends.
 
     Attributes:
-        recognizer: Sends the requests.
-        audio: By number of recording.
-        retries: How many times a request is sent again if the server is down or has no room.
-        start: On the machine's monotonic clock, the same for all parts.
-        on_response: Called with each response as it comes.
-        server_gone: Whether the last server went away.
+        recognizer: A connected recognizer.
+        audio: Samples of each recording, or where they are in shared memory.
+        retries: How many times a request is retried if the server is down or its queue is full.
+        start: Start time on the machine's monotonic clock, the same for all processes.
+        on_response: Called with each response as it arrives.
+        server_gone: Whether the last server went down.
     """
 
     recognizer: AsyncRecognizer
@@ -95,7 +101,7 @@ class PlanPart:
     server_gone: bool = field(default=False, init=False)
 
     async def send(self, plan: Plan, *, number: int, parts: int) -> Effort:
-        """Send part `number` of `parts`, or as much of it as there is a server for."""
+        """Send the requests of part `number` of `parts`; stop early if the last server goes down."""
         requests = plan.part(number, of=parts)
         await self._until(0.0)
         cpu = time.process_time()
@@ -115,7 +121,7 @@ class PlanPart:
         return Effort(cpu_seconds=(time.process_time() - cpu,), loop_lag_seconds=(lag,), server_gone=self.server_gone)
 
     async def _keep_sending(self, requests: Iterator[Request], seconds: float | None) -> None:
-        """One of the senders of a closed loop: takes the next request that no other has taken."""
+        """Send one request after the other; a closed loop runs this once per concurrent request."""
         while not self.server_gone and (seconds is None or self._now() < seconds):
             request = next(requests, None)
             if request is None:

@@ -1,4 +1,4 @@
-"""Sends a plan's requests from several processes, for servers that one Python process can't keep busy."""
+"""Sends the requests of a plan from several processes, for servers that one Python process can't saturate."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from nemo_triton.recognizer import AsyncRecognizer
 from nemo_triton.tls import Tls
 
 _LEAD_SECONDS = 0.05
-"""Between handing out a plan and its start, so that all processes begin together."""
+"""Delay between handing out a plan and its start, so that all processes start together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """What each process connects to and sends.
+    """Connection and audio of each sending process.
 
     Attributes:
         model: The recognizer's name.
         url: host:port of the servers, separated by commas.
-        timeout: Seconds one recognition may take.
-        tls: For servers with TLS.
-        block: Where the recordings lie.
-        region: The server's name of the block; None to send over the wire.
-        retries: How many times a request is sent again if the server is down or has no room.
+        timeout: Deadline of one request in seconds.
+        tls: TLS settings; None connects without TLS.
+        block: Shared memory that holds the recordings.
+        region: The server's name for the block; None sends the audio over the network.
+        retries: How many times a request is retried if the server is down or its queue is full.
     """
 
     model: str
@@ -57,10 +57,10 @@ class _Task:
 
 
 class ProcessSenders:
-    """Several processes, each with its own connection, for as long as a `with` lasts."""
+    """Several sending processes, each with its own connection; they end with the `with` block."""
 
     def __init__(self, assignment: Assignment, processes: int) -> None:
-        # Not forked: gRPC does not survive that.
+        # spawn, because gRPC does not work in a forked process.
         context = multiprocessing.get_context("spawn")
         self._processes: list[tuple[SpawnProcess, Connection]] = []
         self._threads = ThreadPoolExecutor(processes)
@@ -72,7 +72,11 @@ class ProcessSenders:
             self._processes.append((process, parent_end))
 
     async def run(self, plan: Plan, on_response: OnResponse) -> Effort:
-        """As Senders.run. Raises ClientError where a process ends on its own."""
+        """See Senders.run.
+
+        Raises:
+            ClientError: A sending process ended unexpectedly.
+        """
         await asyncio.gather(*(self._receive(process) for process in self._processes))
         start, parts = time.monotonic() + _LEAD_SECONDS, len(self._processes)
         for number, (_, connection) in enumerate(self._processes):
@@ -80,7 +84,7 @@ class ProcessSenders:
         try:
             efforts = await asyncio.gather(*(self._collect(process, on_response) for process in self._processes))
         except BaseException:
-            # What they would still send must not be counted as this run's.
+            # Later responses must not count as responses to another plan.
             self._end()
             raise
         return Effort(
@@ -103,9 +107,7 @@ class ProcessSenders:
             return await asyncio.get_running_loop().run_in_executor(self._threads, connection.recv)
         except (EOFError, OSError) as error:
             process.join(timeout=1)
-            raise ClientError(
-                f"a sending process ended with code {process.exitcode}; its error stands above"
-            ) from error
+            raise ClientError(f"a sending process ended with code {process.exitcode}; see its error above") from error
 
     def __enter__(self) -> ProcessSenders:
         return self
@@ -126,9 +128,9 @@ class ProcessSenders:
 
 
 def _run_process(assignment: Assignment, connection: Connection) -> None:
-    # An interrupt from the terminal reaches every process; the one that started this one decides.
+    # Ctrl-C reaches every process of the terminal; only the parent process handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # It also says once for all which servers are left out.
+    # Only the parent process logs which servers are down, so that each event is logged once.
     logging.disable(logging.WARNING)
     with SharedAudio.attached(assignment.block) as audio:
         asyncio.run(_serve(assignment, audio, connection))
@@ -138,7 +140,7 @@ async def _serve(assignment: Assignment, audio: SharedAudio, connection: Connect
     recordings = assignment.block.regions(assignment.region) if assignment.region else list(audio.samples())
     async with AsyncRecognizer(assignment.model, assignment.url, assignment.timeout, assignment.tls) as recognizer:
         while True:
-            connection.send(None)  # Ready for a plan.
+            connection.send(None)  # Ready for the next plan.
             try:
                 task: _Task = await asyncio.to_thread(connection.recv)
             except EOFError:

@@ -1,4 +1,4 @@
-"""How the server batched, by its own counters: what each step of a recognizer did between two moments."""
+"""Triton's statistics of each stage of a recognizer between two points in time: batch sizes and durations."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ _NANOSECONDS_PER_MS = 1e6
 
 @dataclass(frozen=True, kw_only=True)
 class Counters:
-    """One model's counters since the server loaded it. Times are in nanoseconds, summed over requests.
+    """Triton's counters of one model since it was loaded. Durations are in nanoseconds, summed over requests.
 
     Attributes:
-        request_ns: From taking a request to having its answer.
-        batches: Executions by the size of their batch.
-        executing_ns: Of infer_ns, each execution counted once, whatever its batch.
+        inferences: Number of inferences; a batch of 4 counts 4.
+        executions: Number of batches that were executed.
+        requests: Number of successful requests.
+        request_ns: From the arrival of a request to its response.
+        queue_ns: Time in the queue.
+        input_ns: Time to gather the inputs of a batch.
+        infer_ns: Time to compute.
+        output_ns: Time to split the outputs of a batch.
+        batches: Number of executions by batch size.
+        executing_ns: Time to compute, each execution counted once whatever its batch size.
     """
 
     inferences: int = 0
@@ -52,20 +59,27 @@ class Counters:
 
 
 Snapshot: TypeAlias = Mapping[str, Counters]
-"""Counters of each step, by model name, in the order of the steps."""
+"""Counters of each stage, by model name, in the order of the stages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepStatistics:
-    """What one step did during a run. The means are None if it did nothing.
+    """Statistics of one stage during a load. The means are None if it had no requests.
 
-    Milliseconds are means over requests; a request has the times of the batch that it was in.
+    Durations in milliseconds are means over requests; each request counts the whole time of its batch.
 
     Attributes:
-        request_ms: All of its time in the step: the four that follow, and what lies between them.
-        input_ms: Bringing the batch's inputs together.
-        batch_sizes: Executions by the size of their batch.
-        executing_ms: Of all executions together, not a mean.
+        model: The stage's model name.
+        inferences: Number of inferences; a batch of 4 counts 4.
+        executions: Number of batches that were executed.
+        mean_batch_size: Inferences per execution.
+        request_ms: Whole time in the stage: the four durations below and the gaps between them.
+        queue_ms: Time in the queue.
+        input_ms: Time to gather the inputs of a batch.
+        infer_ms: Time to compute.
+        output_ms: Time to split the outputs of a batch.
+        batch_sizes: Number of executions by batch size.
+        executing_ms: Time to compute of all executions together, not a mean.
     """
 
     model: str
@@ -82,7 +96,7 @@ class StepStatistics:
 
 
 def snapshot(models: Sequence[str]) -> Calls[Snapshot]:
-    """Ask the server for the counters of the named models, summed over versions."""
+    """Read the counters of the named models, summed over versions."""
     counters = {}
     for model in models:
         answer = yield "get_inference_statistics", {"model_name": model}
@@ -91,28 +105,28 @@ def snapshot(models: Sequence[str]) -> Calls[Snapshot]:
 
 
 def counted_between(before: Snapshot, after: Snapshot) -> Snapshot:
-    """What was counted between two snapshots of the same models; other clients' requests count as well."""
+    """Subtract two snapshots of the same models; requests of other clients are included."""
     return {model: after[model] - before[model] for model in before}
 
 
 def add(first: Snapshot, second: Snapshot) -> Snapshot:
-    """The sum of what was counted at two times."""
+    """Add two snapshots."""
     return {model: first.get(model, Counters()) + second.get(model, Counters()) for model in {**first, **second}}
 
 
 def total(counted: Iterable[Snapshot]) -> Snapshot:
-    """The sum of what several servers counted, or one at several times."""
+    """Add the snapshots of several servers or sessions."""
     nothing: Snapshot = {}
     return reduce(add, counted, nothing)
 
 
 def summary(counted: Snapshot) -> list[StepStatistics]:
-    """The figures of each model, in the order given."""
+    """Compute the statistics of each model, in the order given."""
     return [_summary(model, counters) for model, counters in counted.items()]
 
 
 def difference(before: Snapshot, after: Snapshot) -> list[StepStatistics]:
-    """The figures between two snapshots of the same models."""
+    """Compute the statistics between two snapshots of the same models."""
     return summary(counted_between(before, after))
 
 
@@ -136,7 +150,7 @@ def _summary(model: str, counted: Counters) -> StepStatistics:
 
 
 def _read(stats: Any) -> Counters:
-    """One version's counters from Triton's ModelStatistics message."""
+    """Read one version's counters from Triton's ModelStatistics message."""
     times = stats.inference_stats
     return Counters(
         inferences=stats.inference_count,

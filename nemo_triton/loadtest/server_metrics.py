@@ -1,4 +1,4 @@
-"""CPU, GPU and memory of the server's machine while a run lasts, from Triton's own metrics."""
+"""CPU, GPU and memory of the server's machine during a load, from Triton's metrics."""
 
 from __future__ import annotations
 
@@ -10,18 +10,27 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
+from nemo_triton.addresses import split_url
 from nemo_triton.errors import one_line
+from nemo_triton.loadtest.servers import Servers
+
+DEFAULT_METRICS_PORT = 8002
 
 _INTERVAL_SECONDS = 1.0
 _ANSWER_SECONDS = 5.0
 _CPU, _MEMORY = "nv_cpu_utilization", "nv_cpu_memory_used_bytes"
 _GPU, _GPU_MEMORY, _GPU_POWER = "nv_gpu_utilization", "nv_gpu_memory_used_bytes", "nv_gpu_power_usage"
+_SUCCESSES = "nv_inference_request_success_total"
+"""Triton's counter nv_inference_request_success; the parser adds OpenMetrics' suffix to names of counters."""
+_MAX_BYTES = 2**24
+"""More than any Triton answers; another service at that port may send data without end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """One quantity over the samples of a run."""
+    """Mean and highest value of one gauge during a load."""
 
     mean: float
     highest: float
@@ -29,7 +38,14 @@ class Level:
 
 @dataclass(frozen=True, kw_only=True)
 class GpuUsage:
-    """One GPU: share of time that it was busy (0 to 1), bytes in use, watts; None where Triton does not tell."""
+    """One GPU during a load; values that Triton does not report are None.
+
+    Attributes:
+        uuid: The GPU's UUID.
+        busy: Utilization, 0 to 1.
+        memory_bytes: Memory in use.
+        watts: Power.
+    """
 
     uuid: str
     busy: Level | None
@@ -39,9 +55,13 @@ class GpuUsage:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """The machine that the server runs on, with all that runs on it, not the server alone.
+    """The server's whole machine during a load, other programs included; values not reported are None.
 
-    `cpu`: share of all its cores (0 to 1); `memory_bytes`: in use on the machine. None where Triton does not tell.
+    Attributes:
+        samples: Number of samples of the metrics.
+        cpu: Utilization of all cores together, 0 to 1.
+        memory_bytes: Memory in use.
+        gpus: One entry per GPU.
     """
 
     samples: int
@@ -52,7 +72,12 @@ class Usage:
 
 @dataclass
 class Monitor:
-    """Asks the metrics endpoint once a second. `problem`: why there are no samples, where there are none."""
+    """Samples the metrics of one server once per second.
+
+    Attributes:
+        url: URL of the metrics.
+        problem: One line that says why there are no samples; None if there are some.
+    """
 
     url: str
     problem: str | None = None
@@ -60,38 +85,42 @@ class Monitor:
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Collect samples while the block lasts; what was collected before is dropped."""
+        """Collect samples until the block ends; earlier samples are dropped."""
         self._samples.clear()
-        asking = asyncio.ensure_future(self._keep_asking())
+        sampling = asyncio.ensure_future(self._keep_sampling())
         try:
             yield
         finally:
-            asking.cancel()
+            sampling.cancel()
             with suppress(asyncio.CancelledError):
-                await asking
+                await sampling
 
-    async def _keep_asking(self) -> None:
+    async def _keep_sampling(self) -> None:
         while True:
             try:
                 sample = await asyncio.to_thread(_read, self.url)
-                # Triton's gauges are zero until it has looked at its machine for the first time.
+                # Triton's gauges are zero until it first measures its machine.
                 if sample.get((_MEMORY, ""), 1.0):
                     self._samples.append(sample)
                     self.problem = None
             except (OSError, ValueError) as error:
                 self._miss(one_line(error))
             except HTTPException:
-                # Its text is what came instead of HTTP: of a gRPC port, bytes for no reader.
-                self._miss("what answers there speaks no HTTP; metrics are at port 8002 unless told otherwise")
+                # The exception's text is the response itself: binary data if this is a gRPC port.
+                self._miss("not HTTP; Triton's metrics port is 8002 by default")
             await asyncio.sleep(_INTERVAL_SECONDS)
 
     def _miss(self, reason: str) -> None:
-        # One that is late, as on a machine that is busy, is no reason to give up.
+        # A late response, as on a busy machine, is no reason to give up.
         if not self._samples:
-            self.problem = f"no metrics at {self.url} ({reason}); see --metrics-url"
+            self.problem = f"no metrics at {self.url} ({reason}); give their address with --metrics-url"
+
+    async def confirm(self, servers: Servers) -> bool:
+        """Whether these are metrics of the measured server; an address that the user gave is trusted."""
+        return True
 
     def usage(self) -> Usage | None:
-        """Of the samples collected; None without any."""
+        """Summarize the samples; None if there are none."""
         if not self._samples:
             return None
         uuids = sorted({uuid for sample in self._samples for _, uuid in sample if uuid})
@@ -116,21 +145,57 @@ class Monitor:
 
 
 def default_metrics_url(url: str) -> str:
-    """Where a server with its gRPC endpoint at `url` (host:port) has its metrics unless told otherwise.
+    """URL of the metrics of a server with default ports.
 
-    Triton has no TLS there.
+    Args:
+        url: host:port of its gRPC endpoint.
     """
-    return f"http://{url.rpartition(':')[0]}:8002/metrics"
+    return _metrics_url(url, DEFAULT_METRICS_PORT)
+
+
+def candidate_metrics_urls(url: str) -> list[str]:
+    """URLs where the metrics of a server may be, the likeliest first.
+
+    Triton's ports are consecutive by convention: HTTP, gRPC, metrics.
+
+    Args:
+        url: host:port of its gRPC endpoint.
+    """
+    _, port = split_url(url)
+    return [_metrics_url(url, number) for number in dict.fromkeys([port + 1, DEFAULT_METRICS_PORT]) if number < 2**16]
+
+
+def read_successes(url: str, model: str) -> int | None:
+    """Read how many requests of a model have succeeded, by the metrics at `url`.
+
+    Returns:
+        The count, summed over versions; None if these metrics do not list the model.
+
+    Raises:
+        OSError: Nothing answers at the URL.
+        HTTPException: The response is not HTTP.
+        ValueError: The response is not Prometheus text.
+    """
+    counts = [sample.value for sample in _samples(url) if sample.name == _SUCCESSES and sample.labels["model"] == model]
+    return round(sum(counts)) if counts else None
+
+
+def _metrics_url(url: str, port: int) -> str:
+    # Triton has no TLS for metrics.
+    return f"http://{url.rpartition(':')[0]}:{port}/metrics"
 
 
 def _read(url: str) -> dict[tuple[str, str], float]:
     """The gauges of the machine, by name and GPU (empty for the CPU)."""
-    with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS) as answer:
-        families = list(text_string_to_metric_families(answer.read().decode()))
     wanted = {_CPU, _MEMORY, _GPU, _GPU_MEMORY, _GPU_POWER}
     return {
         (sample.name, sample.labels.get("gpu_uuid", "")): sample.value
-        for family in families
-        for sample in family.samples
+        for sample in _samples(url)
         if sample.name in wanted
     }
+
+
+def _samples(url: str) -> list[Sample]:
+    with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS) as answer:
+        content = answer.read(_MAX_BYTES).decode()
+    return [sample for family in text_string_to_metric_families(content) for sample in family.samples]

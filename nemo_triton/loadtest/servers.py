@@ -1,4 +1,4 @@
-"""What a load test asks the servers of a connection beside recognitions: counters, versions, shared memory."""
+"""Requests of a load test to its servers other than recognitions: counters, versions, shared memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nemo_triton.calls import single_call
+from nemo_triton.contract import Description
 from nemo_triton.endpoints import Endpoint
 from nemo_triton.errors import RecognizerError
 from nemo_triton.loadtest.server_counters import Snapshot, snapshot, total
@@ -19,11 +20,11 @@ _SETTLE_SECONDS = 0.05
 
 
 class UpPeriod(NamedTuple):
-    """A stretch of time during which a server was up; its counters begin again with each.
+    """A period in which a server was up without a restart; its counters start from zero in each.
 
     Attributes:
         endpoint: host:port of the server.
-        number: How many times it had come up by then.
+        number: Number of the period, from 1.
     """
 
     endpoint: str
@@ -32,20 +33,23 @@ class UpPeriod(NamedTuple):
 
 @dataclass(frozen=True)
 class Servers:
-    """The servers of a connected recognizer."""
+    """The servers of a connected recognizer.
+
+    Attributes:
+        recognizer: The connection.
+    """
 
     recognizer: AsyncRecognizer
 
     @property
     def names(self) -> list[str]:
-        """host:port of each server that may get requests."""
+        """host:port of each server."""
         return [endpoint.name for endpoint in self.recognizer.endpoints]
 
     async def step_counters(self) -> Snapshot:
-        """The counters of each step of the recognizer, every answer received so far included.
+        """Read the counters of each stage, summed over servers, with every response received so far included.
 
-        Those of several servers are summed. If other clients keep a server busy, so that the counters never rest,
-        those after a second of waiting.
+        Waits until the counters stop changing, or for one second if other clients keep the server busy.
 
         Raises:
             RecognizerError: No server answers.
@@ -53,57 +57,77 @@ class Servers:
         return total((await self._settled(self.recognizer.model.steps)).values())
 
     async def counters(self) -> Snapshot:
-        """As step_counters, with those of the recognizer as a whole before its steps'."""
+        """Like step_counters, with the counters of the whole recognizer as the first entry."""
         return total((await self.counters_by_period()).values())
 
     async def counters_by_period(self) -> dict[UpPeriod, Snapshot]:
-        """As counters, of each server that is up. One that was down meanwhile has another key."""
+        """Like counters, but by server; a server that was restarted gets a new key."""
         model = self.recognizer.model
         return await self._settled((model.name, *model.steps))
 
     async def is_live(self) -> bool:
-        """Whether a server still answers."""
-        for endpoint in self._asked():
+        """Whether at least one server answers."""
+        for endpoint in self._reachable():
             with suppress(RecognizerError):
                 if await self.recognizer.call(endpoint, single_call("is_server_live", {})):
                     return True
         return False
 
     async def version(self) -> str:
-        """Name and version of the server, as it tells them; of each if several differ."""
-        question = "get_server_metadata"
-        answers = [await self.recognizer.call(endpoint, single_call(question, {})) for endpoint in self._asked()]
+        """Name and version of the server; of each if servers differ."""
+        call = "get_server_metadata"
+        answers = [await self.recognizer.call(endpoint, single_call(call, {})) for endpoint in self._reachable()]
         return ", ".join(sorted({f"{metadata.name} {metadata.version}" for metadata in answers}))
 
-    async def share(self, *, region: str, key: str, byte_size: int) -> None:
-        """Have the server map a block of this machine's shared memory.
+    async def description(self) -> Description:
+        """Read the recognizer's description (NeMo class, sizes) from its configuration on one server."""
+        call = single_call("get_model_config", {"model_name": self.recognizer.model.name})
+        config = (await self.recognizer.call(self._reachable()[0], call)).config
+        return Description.of({name: str(value.string_value) for name, value in config.parameters.items()})
 
-        Args:
-            region: The server's name of it.
-            key: POSIX name of the block, with its leading slash.
-            byte_size: Of the block.
+    async def successes(self, name: str) -> int:
+        """Read how many requests of the recognizer have succeeded on the server `name` (host:port).
 
         Raises:
-            RecognizerError: The server can't, as on another machine, or there are several servers.
+            RecognizerError: The server does not answer.
+        """
+        endpoint = next((endpoint for endpoint in self.recognizer.endpoints if endpoint.name == name), None)
+        if endpoint is None:
+            raise RecognizerError(f"{name}: is no longer one of the servers")
+        model = self.recognizer.model.name
+        return (await self.recognizer.call(endpoint, snapshot([model])))[model].requests
+
+    async def share(self, *, region: str, key: str, byte_size: int) -> None:
+        """Register a block of this machine's shared memory with the server.
+
+        Args:
+            region: The server's name for the block.
+            key: POSIX name of the block, with its leading slash.
+            byte_size: Size of the block.
+
+        Raises:
+            RecognizerError: The server can't map it, for example on another machine, or there are several servers.
         """
         first, *others = self.recognizer.endpoints
         if others:
             names = ", ".join(self.names)
-            raise RecognizerError(f"shared memory is for one server, on this machine, and there are {names}; name one")
+            raise RecognizerError(
+                f"--shared-memory works with one server on this machine, not with {names}; give one --url"
+            )
         arguments = {"name": region, "key": key, "byte_size": byte_size}
         await self.recognizer.call(first, single_call("register_system_shared_memory", arguments))
 
     async def unshare(self, region: str) -> None:
-        """Have the server forget a region."""
+        """Unregister a region."""
         call = single_call("unregister_system_shared_memory", {"name": region})
         await self.recognizer.call(self.recognizer.endpoints[0], call)
 
-    def _asked(self) -> list[Endpoint]:
+    def _reachable(self) -> list[Endpoint]:
         endpoints = self.recognizer.endpoints
         return [endpoint for endpoint in endpoints if endpoint.up] or endpoints
 
     async def _settled(self, models: Sequence[str]) -> dict[UpPeriod, Snapshot]:
-        # Triton counts a batch only after it has sent the answers, so the last ones may still be missing.
+        # Triton updates its counters after it has sent the responses, so the last batch may still be missing.
         counters = await self._snapshots(models)
         for _ in range(_SETTLE_TRIES):
             await asyncio.sleep(_SETTLE_SECONDS)
@@ -115,7 +139,7 @@ class Servers:
     async def _snapshots(self, models: Sequence[str]) -> dict[UpPeriod, Snapshot]:
         snapshots: dict[UpPeriod, Snapshot] = {}
         errors = []
-        for endpoint in self._asked():
+        for endpoint in self._reachable():
             period = UpPeriod(endpoint.name, endpoint.times_joined)
             try:
                 snapshots[period] = await self.recognizer.call(endpoint, snapshot(models))

@@ -1,4 +1,4 @@
-"""Recordings in one block of POSIX shared memory, for sending processes and for the server to read."""
+"""Recordings in one block of POSIX shared memory, which sending processes and the server read."""
 
 from __future__ import annotations
 
@@ -22,31 +22,36 @@ _ITEM_BYTES = np.dtype(np.int16).itemsize
 
 @dataclass(frozen=True)
 class Block:
-    """Where the recordings lie, enough to find them from another process. `counts`: samples of each recording."""
+    """Layout of the shared memory, which another process needs to read it.
+
+    Attributes:
+        name: Name of the block.
+        counts: Number of samples of each recording.
+    """
 
     name: str
     counts: tuple[int, ...]
 
     @property
     def key(self) -> str:
-        """As shm_open takes it."""
+        """Name as shm_open expects it, with a leading slash."""
         return f"/{self.name}"
 
     @property
     def byte_size(self) -> int:
-        """Of all recordings."""
-        # A block of no bytes can't be made.
+        """Size of the block."""
+        # A block can't be empty.
         return max(sum(self.counts), 1) * _ITEM_BYTES
 
     @property
     def offsets(self) -> list[int]:
-        """In samples."""
+        """Offset of each recording, in samples."""
         return [0, *accumulate(self.counts)][:-1]
 
     def regions(self, region: str) -> list[Samples | SharedSamples]:
-        """The recordings as the server finds them where it calls the block `region`."""
+        """Each recording as an input of a request that reads the server's region `region`."""
         places = zip(self.offsets, self.counts, strict=True)
-        # A recording without samples has nothing to lie in shared memory.
+        # An empty recording has no bytes in shared memory, so it is sent as an empty array.
         return [
             SharedSamples(region=region, offset=offset * _ITEM_BYTES, count=count) if count else np.zeros(0, np.int16)
             for offset, count in places
@@ -54,7 +59,7 @@ class Block:
 
 
 class SharedAudio:
-    """The block itself, mapped into this process for as long as a `with` lasts; its maker's end frees it."""
+    """The block, mapped into this process until the `with` block ends; the process that created it frees it."""
 
     def __init__(self, memory: SharedMemory, block: Block, owned: bool) -> None:
         self.block = block
@@ -63,15 +68,22 @@ class SharedAudio:
 
     @classmethod
     def holding(cls, recordings: Sequence[Samples]) -> SharedAudio:
-        """A new block with int16 recordings [T] laid end to end. Raises ClientError where there is no room for it."""
+        """Create a block and copy the recordings into it.
+
+        Args:
+            recordings: int16 [T] each.
+
+        Raises:
+            ClientError: /dev/shm has too little free memory.
+        """
         counts = tuple(map(len, recordings))
         size = Block("", counts).byte_size
         free = shutil.disk_usage(_FOLDER).free
         if size > free:
-            # Linux gives the block all the same, and ends the process that writes beyond what there is.
+            # Linux creates the block anyway and later kills the process that writes to it (SIGBUS).
             raise ClientError(
-                f"{_FOLDER} has {free / 1e6:.0f} MB free, the audio takes {size / 1e6:.0f} MB; make it larger (in a "
-                "container --shm-size), or use one process without --shared-memory"
+                f"{_FOLDER} has {free / 1e6:.0f} MB free but the audio needs {size / 1e6:.0f} MB; enlarge it (in a "
+                "container with --shm-size), or leave out --processes and --shared-memory"
             )
         memory = SharedMemory(create=True, size=size)
         shared = cls(memory, Block(memory.name, counts), owned=True)
@@ -81,11 +93,11 @@ class SharedAudio:
 
     @classmethod
     def attached(cls, block: Block) -> SharedAudio:
-        """A block that another process made."""
+        """Map a block that another process created."""
         return cls(SharedMemory(block.name), block, owned=False)
 
     def samples(self) -> list[Samples]:
-        """Each recording, int16 [T], in place."""
+        """Each recording, int16 [T], as a view into the block."""
         places = zip(self.block.offsets, self.block.counts, strict=True)
         return [np.ndarray(count, np.int16, self._memory.buf, offset=offset * _ITEM_BYTES) for offset, count in places]
 
@@ -97,6 +109,6 @@ class SharedAudio:
     ) -> None:
         if self._owned:
             self._memory.unlink()
-        # Arrays that still look at it keep it mapped; it goes with the last of them.
+        # Arrays that still view the block keep it mapped until they are deleted.
         with suppress(BufferError):
             self._memory.close()

@@ -1,4 +1,4 @@
-"""Word and character error rates, and what is done to both texts before they are compared."""
+"""Word and character error rates, and the text normalization before texts are compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INTERVAL_PERCENTILES = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """How a hypothesis differs from its reference, in words or in characters."""
+    """Differences between a hypothesis and its reference, in words or in characters."""
 
     hits: int = 0
     substitutions: int = 0
@@ -26,17 +26,17 @@ class ErrorCounts:
 
     @property
     def total(self) -> int:
-        """Words or characters in the reference."""
+        """Number of words or characters in the reference."""
         return self.hits + self.substitutions + self.deletions
 
     @property
     def errors(self) -> int:
-        """Words or characters that are wrong, missing or too many."""
+        """Substitutions, insertions and deletions together."""
         return self.substitutions + self.insertions + self.deletions
 
     @property
     def rate(self) -> float | None:
-        """Errors as a fraction of the reference, above 1 where much is inserted; None without a reference."""
+        """Errors as a fraction of the reference (can exceed 1); None if the reference is empty."""
         return self.errors / self.total if self.total else None
 
     def __add__(self, other: ErrorCounts) -> ErrorCounts:
@@ -45,7 +45,7 @@ class ErrorCounts:
 
 @dataclass(frozen=True)
 class Pair:
-    """One reference and one hypothesis, both normalized, and how they differ."""
+    """One reference and one hypothesis, both normalized, and their differences."""
 
     reference: str
     hypothesis: str
@@ -55,7 +55,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Rate:
-    """An error rate over all utterances, as a fraction, with its 95 % confidence interval; None without a reference."""
+    """An error rate over all utterances, as a fraction, with its 95 % confidence interval.
+
+    Both are None if no reference has a word.
+    """
 
     value: float | None
     interval: tuple[float, float] | None
@@ -63,7 +66,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Score:
-    """All pairs, and the error rates over their words and characters: corpus rates, not means over utterances."""
+    """All pairs and their error rates: over all words and characters, not means over utterances."""
 
     pairs: tuple[Pair, ...]
     words: ErrorCounts
@@ -74,21 +77,21 @@ class Score:
 
 @dataclass(frozen=True)
 class Normalization:
-    """A text change made to references and hypotheses alike, and the sentence that tells a reader of the WER."""
+    """A text normalization of references and hypotheses, and the sentence that describes it under results."""
 
     apply: Callable[[str], str]
     statement: str
 
 
 def _basic(text: str) -> str:
-    # NFC first: a letter written with a combining accent would otherwise lose the accent as a symbol.
+    # NFC first: otherwise a combining accent counts as a symbol and is removed from its letter.
     composed = unicodedata.normalize("NFC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     return " ".join(re.sub(r"[^\w\s']|_", " ", composed).split())
 
 
 @cache
 def _whisper_normalizer() -> Callable[[str], str]:
-    # Imported on use: its tables take longer to load than the rest of this package.
+    # Imported on first use, because its tables load slowly.
     from whisper_normalizer.english import EnglishTextNormalizer
 
     normalizer: Callable[[str], str] = EnglishTextNormalizer()
@@ -96,11 +99,11 @@ def _whisper_normalizer() -> Callable[[str], str]:
 
 
 NORMALIZATIONS: Mapping[str, Normalization] = {
-    "none": Normalization(lambda text: text, "Texts are compared as they are, capitals and punctuation included."),
+    "none": Normalization(lambda text: text, "Texts are compared unchanged, capitals and punctuation included."),
     "basic": Normalization(
         _basic,
-        "Texts are lower-cased, punctuation and symbols other than apostrophes become spaces, "
-        "and runs of spaces become one.",
+        "Texts are lower-cased, punctuation and symbols except apostrophes become spaces, "
+        "and repeated spaces become one.",
     ),
     "whisper": Normalization(
         lambda text: _whisper_normalizer()(text),
@@ -111,10 +114,21 @@ NORMALIZATIONS: Mapping[str, Normalization] = {
 
 
 def score(references: Sequence[str], hypotheses: Sequence[str], normalization: str = "none") -> Score:
-    """Count errors of `hypotheses` against `references`, pair by pair, after the named normalization.
+    """Count the errors of each hypothesis against its reference.
 
-    A reference that is (or becomes) empty counts each word of its hypothesis as an insertion.
-    Raises ValueError for sequences of unequal length, KeyError for an unknown normalization.
+    If a reference is empty (after normalization), each word of its hypothesis counts as an insertion.
+
+    Args:
+        references: The words that were spoken.
+        hypotheses: The transcripts, in the same order.
+        normalization: A key of NORMALIZATIONS, applied to both.
+
+    Returns:
+        The counts of each pair and the rates over all of them.
+
+    Raises:
+        ValueError: `references` and `hypotheses` have different lengths.
+        KeyError: The normalization is unknown.
     """
     normalize = NORMALIZATIONS[normalization].apply
     pairs = tuple(
@@ -131,19 +145,19 @@ def score(references: Sequence[str], hypotheses: Sequence[str], normalization: s
 
 
 def alignment(pair: Pair) -> str:
-    """The words of the pair one under the other, with what differs marked below: S, D or I."""
+    """Align reference and hypothesis in two lines, and mark each error below: S, D or I."""
     if not pair.reference.split():
         return f"REF:\nHYP: {pair.hypothesis}"
     drawn = jiwer.visualize_alignment(
         jiwer.process_words(pair.reference, pair.hypothesis), show_measures=False, skip_correct=False
     )
-    # What stands before only numbers the sentence.
+    # The lines before REF only number the sentence.
     return "\n".join(line.rstrip() for line in drawn[drawn.index("REF:") :].strip("\n").split("\n"))
 
 
 def _pair(reference: str, hypothesis: str) -> Pair:
     if not reference.split():
-        # jiwer refuses a reference without words.
+        # jiwer rejects a reference without words.
         inserted = hypothesis.split()
         words, characters = ErrorCounts(insertions=len(inserted)), ErrorCounts(insertions=len(" ".join(inserted)))
     else:
@@ -157,7 +171,11 @@ def _counts(output: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
 
 
 def _rate(counts: Sequence[ErrorCounts]) -> Rate:
-    """With the interval of a bootstrap over utterances (Bisani and Ney, ICASSP 2004)."""
+    """Compute the rate and its bootstrap interval over utterances.
+
+    Source:
+        Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004.
+    """
     errors = np.array([count.errors for count in counts])
     totals = np.array([count.total for count in counts])
     if not totals.sum():

@@ -1,1 +1,1 @@
-"""What the commands share: options, error lines, progress bars, tables."""
+"""Options, error lines, progress bars and tables of the commands."""

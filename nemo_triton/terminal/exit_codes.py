@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and one line on stderr for what the user can mend. Needs no Triton client."""
+"""Exit codes and error lines of the commands. This module does not import Triton's client."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ EXIT_INTERRUPTED = 130
 
 
 def run_and_exit(command: click.Command, errors: tuple[type[Exception], ...] = (ClientError,)) -> NoReturn:
-    """Run a command that returns its exit code, and end this process with it.
+    """Run a command and end this process with the exit code that it returns.
 
     Args:
-        command: of click
-        errors: whose message is all that the user needs: it becomes one line on stderr and EXIT_PROBLEM, as a wrong
-            option and an OSError do
+        command: A click command.
+        errors: Errors that end as one line on stderr and EXIT_PROBLEM, as wrong options and OSErrors do. Others end
+            with a traceback.
     """
     try:
         sys.exit(command.main(standalone_mode=False))
@@ -36,6 +36,15 @@ def run_and_exit(command: click.Command, errors: tuple[type[Exception], ...] = (
 
 
 def print_error(message: object) -> None:
-    """Print one line on stderr."""
-    # print, not click.echo, which goes round the stderr that a progress bar puts in place to keep itself whole.
-    print(f"error: {one_line(message)}", file=sys.stderr, flush=True)
+    """Print one line on stderr, after "error: "."""
+    _print_line("error", message)
+
+
+def print_warning(message: object) -> None:
+    """Print one line on stderr, after "warning: "."""
+    _print_line("warning", message)
+
+
+def _print_line(level: str, message: object) -> None:
+    # Not click.echo: it bypasses the stderr of rich's progress bar, and the line would break the bar.
+    print(f"{level}: {one_line(message)}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What the commands share: options, how they run, the progress bar."""
+"""Options, help texts and progress bars that the commands share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -23,31 +23,56 @@ from nemo_triton.terminal.exit_codes import run_and_exit
 from nemo_triton.tls import Tls
 
 _WIDTH_WITHOUT_TERMINAL = 150
+_HELP_COLUMN = 26
+"""Widest column of option names in help texts; longer names get a separate line."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def run(command: click.Command) -> NoReturn:
-    """Run a command that returns its exit code; whatever the user can mend ends as one line on stderr and code 2."""
+    """Run a command and exit with the code that it returns; errors of the user are one line on stderr and code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # File names need not be valid text; they are printed as the bytes that they are.
+            # File names may be invalid UTF-8; print their bytes unchanged.
             stream.reconfigure(errors="surrogateescape")
     if logging.lastResort:
         logging.lastResort.setFormatter(_Line())
         logging.lastResort.setLevel(logging.INFO)
-    # A user who saw that a server went away wants to know that it is back.
+    # A user who saw that a server went down wants to see that it is back.
     logging.getLogger(endpoints.__name__).setLevel(logging.INFO)
-    # Schedulers end a long run by SIGTERM; it keeps what it has, as with Ctrl-C.
+    # Schedulers end a job with SIGTERM; keep the results so far, as with Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     run_and_exit(command)
 
 
 class _Line(logging.Formatter):
-    """A message behind its level, as errors are printed."""
+    """Formats log messages like error lines, for example "warning: ..."."""
 
     def format(self, record: logging.LogRecord) -> str:
         return f"{record.levelname.lower()}: {super().format(record)}"
+
+
+class SectionedCommand(click.Command):
+    """A command whose help lists its options in sections, the most used first.
+
+    Args:
+        sections: Names of the command's parameters by the title of their section, in the order of the help. Options
+            that are not named follow under "Other options".
+    """
+
+    def __init__(self, *arguments: Any, sections: Mapping[str, Sequence[str]], **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._sections = sections
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, section by section."""
+        parameters = {option.name: option for option in self.get_params(ctx) if isinstance(option, click.Option)}
+        named = {name for names in self._sections.values() for name in names}
+        other = [name for name in parameters if name not in named]
+        for title, names in {**self._sections, "Other options": other}.items():
+            records = [record for name in names if (record := parameters[name].get_help_record(ctx))]
+            with formatter.section(title):
+                formatter.write_dl(records, col_max=_HELP_COLUMN)
 
 
 def url_option(command: Command) -> Command:
@@ -57,14 +82,14 @@ def url_option(command: Command) -> Command:
         default=DEFAULT_URL,
         show_default=True,
         metavar="HOST:PORT[,HOST:PORT...]",
-        help="The server's gRPC endpoint; several servers, and all addresses of a host, share the requests.",
+        help="gRPC address of the server. Requests are shared among several servers and among all addresses of a host.",
     )(command)
 
 
 def connection_options(command: Command) -> Command:
     """Add --model, --url, --timeout and those of `tls_options`."""
     options = (
-        click.option("--model", metavar="NAME", help="The recognizer to ask; needed where more than one is served."),
+        click.option("--model", metavar="NAME", help="Recognizer to use. Needed if the server has more than one."),
         url_option,
         click.option(
             "--timeout",
@@ -72,7 +97,7 @@ def connection_options(command: Command) -> Command:
             default=DEFAULT_TIMEOUT,
             show_default=True,
             metavar="SECONDS",
-            help="The longest one request may take, its wait in the server's queue included.",
+            help="Deadline of one request, its time in the server's queue included.",
         ),
     )
     command = tls_options(command)
@@ -82,25 +107,25 @@ def connection_options(command: Command) -> Command:
 
 
 def tls_options(command: Command) -> Command:
-    """Add --tls, --ca, --certificate and --key, which the command gets as `tls`."""
+    """Add --tls, --ca, --certificate and --key; the command gets them as one argument `tls`."""
 
     @functools.wraps(command)
     def with_tls(
         *arguments: Any, tls: bool, ca: Path | None, certificate: Path | None, key: Path | None, **more: Any
     ) -> Any:
-        secured = tls or ca or certificate or key
-        return command(*arguments, tls=Tls(ca, certificate, key) if secured else None, **more)
+        uses_tls = tls or ca or certificate or key
+        return command(*arguments, tls=Tls(ca, certificate, key) if uses_tls else None, **more)
 
     file = click.Path(path_type=Path)
     options = (
-        click.option("--tls", is_flag=True, help="Ask by TLS, of servers that the system's authorities vouch for."),
+        click.option("--tls", is_flag=True, help="Use TLS and verify the server with the system's CA certificates."),
         click.option(
-            "--ca", metavar="FILE", type=file, help="TLS, with the authority that signed the server's certificate."
+            "--ca", metavar="FILE", type=file, help="Use TLS and verify the server with this CA certificate (PEM)."
         ),
         click.option(
-            "--certificate", metavar="FILE", type=file, help="Shown to servers that ask for one (mTLS), with --key."
+            "--certificate", metavar="FILE", type=file, help="Client certificate (PEM) for servers with mutual TLS."
         ),
-        click.option("--key", metavar="FILE", type=file, help="Of --certificate; all files are PEM."),
+        click.option("--key", metavar="FILE", type=file, help="Private key (PEM) of --certificate."),
     )
     wrapped: Any = with_tls
     for option in reversed(options):
@@ -116,27 +141,27 @@ def concurrency_option(default: int) -> Callable[[Command], Command]:
         default=default,
         show_default=True,
         metavar="N",
-        help="Requests in flight at once.",
+        help="Number of concurrent requests.",
     )
 
 
 def number_list(
     each: Callable[[str, click.Parameter, click.Context], float],
 ) -> Callable[[click.Context, click.Parameter, str], tuple[float, ...]]:
-    """An option's callback: different numbers with commas between them, each within a range; an empty text is none."""
+    """Callback of an option: comma-separated numbers, all different, each within a range."""
 
     def convert(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
         parts = (part.strip() for part in text.split(","))
         numbers = tuple(each(part, parameter, context) for part in parts if part)
         if len(set(numbers)) < len(numbers):
-            raise click.BadParameter(f"{text} has a number twice; each is measured once")
+            raise click.BadParameter(f"{text} has a number twice; give each once")
         return numbers
 
     return convert
 
 
 def names(context: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
-    """An option's callback: names with commas between them."""
+    """Callback of an option: comma-separated names."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
@@ -144,26 +169,26 @@ PathLike = TypeVar("PathLike", str, Path)
 
 
 def check_output(context: click.Context, parameter: click.Parameter, path: PathLike | None) -> PathLike | None:
-    """An option's callback: refuse a file that can't be written where it would be, before the work and not after it."""
+    """Callback of an option: reject an output file that can't be written, before the work starts."""
     if path is not None:
         folder = Path(path).parent
         if not folder.is_dir():
-            raise click.BadParameter(f"the folder of {path} does not exist; make it first")
+            raise click.BadParameter(f"the folder of {path} does not exist; create it first")
         if not os.access(folder, os.W_OK):
-            raise click.BadParameter(f"the folder of {path} can't be written; choose another")
+            raise click.BadParameter(f"the folder of {path} is not writable; choose another")
     return path
 
 
 def console(stderr: bool = False) -> Console:
-    """For tables: as wide as the terminal, or wide enough for the longest model names where there is none."""
-    wide = Console(stderr=stderr)
-    if not wide.is_terminal:
-        wide.width = _WIDTH_WITHOUT_TERMINAL
-    return wide
+    """Console for tables: as wide as the terminal, or 150 columns if the output is not a terminal."""
+    table_console = Console(stderr=stderr)
+    if not table_console.is_terminal:
+        table_console.width = _WIDTH_WITHOUT_TERMINAL
+    return table_console
 
 
 def progress_bar(visible: bool = True) -> Progress:
-    """A bar on stderr; nothing where stderr is no terminal."""
+    """Progress bar on stderr; hidden if stderr is not a terminal."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -171,7 +196,7 @@ def progress_bar(visible: bool = True) -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         console=console,
-        # What goes to stdout must stay there: rich would send it through this console to stderr.
+        # Otherwise rich would redirect stdout to this console, which prints to stderr.
         redirect_stdout=False,
         disable=not (visible and console.is_terminal),
     )

@@ -1,4 +1,4 @@
-"""The results of a benchmark run as tables for people."""
+"""The results of a load test as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from nemo_triton.loadtest.server_metrics import Level
 from nemo_triton.loadtest.wer import NORMALIZATIONS, ErrorCounts, Rate, alignment
 
 _LATE_MS = 20.0
-"""An open loop that sends its requests later than this says so."""
+"""An open loop that sends its requests later than this gets a warning."""
 _SHORT_SECONDS = 4.0
-"""A load that was measured for less says so."""
+"""A load that is measured for less time gets a warning."""
 
 
 def print_results(results: Results, worst_limit: int, console: Console) -> None:
-    """Print the tables, and under them what a reader must know to compare them with others.
+    """Print the tables, then remarks that a reader needs to compare them with other results.
 
     Args:
-        results: Of a run.
+        results: Figures of a run.
         worst_limit: How many of the utterances with the most wrong words are printed.
-        console: Where to.
+        console: Terminal or file to print to.
     """
     setting = results.setting
     reduced = "" if setting["precision"] == "fp32" else f" in {setting['precision']}"
@@ -36,7 +36,9 @@ def print_results(results: Results, worst_limit: int, console: Console) -> None:
         console.print(_one_load(title, results, results.loads[0]))
     else:
         console.print(_accuracy(title, results))
-        console.print(_sweep(results.loads))
+        console.print(_sweep(results))
+    if results.search:
+        console.print(escape(_search_text(results)), soft_wrap=True, highlight=False, style="bold")
     fastest = max(results.loads, key=lambda load: load.rtfx, default=None)
     if fastest and fastest.steps:
         console.print(_steps_table(fastest))
@@ -57,7 +59,7 @@ def _one_load(title: str, results: Results, load: LoadFigures) -> Table:
         "audio": f"{load.audio_seconds:.1f} s",
         "wall": f"{load.wall_seconds:.2f} s",
         "RTFx": f"{load.rtfx:.1f}",
-        "requests": f"{load.requests_per_second:.2f} a second",
+        "requests": f"{load.requests_per_second:.2f} per second",
         "latency": _latency_text(load),
         **_rates(results),
         **_machine(load),
@@ -113,15 +115,15 @@ def _latency_text(load: LoadFigures) -> str:
 
 
 def _machine(load: LoadFigures) -> dict[str, str]:
-    """What the server's machine was busy with, by Triton's metrics."""
+    """CPU, memory and GPU of the server's machine, from Triton's metrics."""
     rows = {}
     for url, usage in load.usages.items():
         where = f" of {url}" if len(load.usages) > 1 else ""
         if usage.cpu:
             rows[f"CPU{where}"] = _busy_text(usage.cpu)
         if usage.memory_bytes:
-            used = f"{usage.memory_bytes.highest / 2**30:.2f} GiB at most"
-            rows[f"memory{where}"] = f"{used}, in use on the server's machine"
+            highest = usage.memory_bytes.highest / 2**30
+            rows[f"memory{where}"] = f"{highest:.2f} GiB at most, all programs on the server's machine"
         for gpu in usage.gpus:
             memory = f", {gpu.memory_bytes.highest / 2**30:.2f} GiB at most" if gpu.memory_bytes else ""
             rows[f"GPU {gpu.uuid[:12]}{where}"] = (_busy_text(gpu.busy) if gpu.busy else "-") + memory
@@ -132,23 +134,46 @@ def _busy_text(level: Level) -> str:
     return f"{level.mean:.0%} busy, {level.highest:.0%} at most"
 
 
-def _sweep(loads: Sequence[LoadFigures]) -> Table:
+def _sweep(results: Results) -> Table:
+    trials = {trial.load.name: trial for trial in results.search.trials} if results.search else {}
+    percentiles = ["p50", "p95", "p99"]
+    if results.search and results.search.objective.key not in percentiles:
+        percentiles = ["p50", "p90", "p95", "p99"]
     table = Table(title="by load", title_justify="left")
     table.add_column("load")
-    for heading in ("answered", "failed", "RTFx", "a second", "p50 ms", "p95 ms", "p99 ms", "mean batch"):
+    latency_headings = [f"{name} ms" for name in percentiles]
+    for heading in ("answered", "failed", "RTFx", "per second", *latency_headings, "mean batch"):
         table.add_column(heading, justify="right")
-    for load in loads:
+    if results.search:
+        table.add_column(f"keeps {results.search.objective.name}")
+    for load in results.loads:
         latencies = load.latency_ms or {}
-        cells = [f"{latencies[name]:.0f}" if name in latencies else "-" for name in ("p50", "p95", "p99")]
+        cells = [f"{latencies[name]:.0f}" if name in latencies else "-" for name in percentiles]
         batch = "-" if load.mean_batch_size is None else f"{load.mean_batch_size:.2f}"
         rates = (f"{load.rtfx:.1f}", f"{load.requests_per_second:.2f}")
-        table.add_row(load.name, str(load.answered), str(load.failed), *rates, *cells, batch)
+        trial = trials.get(load.name)
+        verdict = [f"no: {trial.miss}" if trial.miss else "yes"] if trial else []
+        table.add_row(load.name, str(load.answered), str(load.failed), *rates, *cells, batch, *verdict)
     return table
 
 
+def _search_text(results: Results) -> str:
+    """The result of a search for a rate, in one line."""
+    search, best = results.search, results.best
+    assert search is not None
+    objective = search.objective.name
+    if not search.finished:
+        return f"The search for the highest rate that keeps {objective} was not finished."
+    if best is None:
+        return f"No rate keeps {objective}: {search.failure}."
+    bound = f"{search.missed_rate:g} per second misses it" if search.missed_rate else "no higher rate was tried"
+    rate = f"{best.load['rate']:g} requests per second"
+    return f"Highest rate that keeps {objective}: {rate} (RTFx {best.rtfx:.1f}; {bound})."
+
+
 def _steps_table(load: LoadFigures) -> Table:
-    table = Table(title=f"steps with {load.name}, by the server's own counters", title_justify="left")
-    table.add_column("step", overflow="fold")
+    table = Table(title=f"stages with {load.name}, by Triton's statistics", title_justify="left")
+    table.add_column("stage", overflow="fold")
     for heading in ("requests", "batches", "mean batch", "queue ms", "input ms", "infer ms", "output ms"):
         table.add_column(heading, justify="right")
     table.add_column("batches by size", overflow="fold")
@@ -162,7 +187,7 @@ def _steps_table(load: LoadFigures) -> Table:
 def _endpoints_table(load: LoadFigures) -> Table:
     table = Table(title=f"servers with {load.name}", title_justify="left")
     table.add_column("server", overflow="fold")
-    for heading in ("answered", "requests by its own counters", "mean batch"):
+    for heading in ("answered", "requests by Triton's statistics", "mean batch"):
         table.add_column(heading, justify="right")
     for figures in load.endpoints:
         counted = str(figures.recognizer.inferences) if figures.recognizer else "-"
@@ -177,35 +202,35 @@ def _histogram(step: StepStatistics) -> str:
 
 def _remarks(results: Results) -> Iterator[str]:
     if results.setting["random_weights"]:
-        yield "This model has random weights: its speed is that of the architecture, its texts mean nothing."
+        yield "This model has random weights: its speed is valid, its texts and WER mean nothing."
     if any(load.wall_seconds < _SHORT_SECONDS for load in results.loads):
-        yield f"Measured for less than {_SHORT_SECONDS:g} s; figures are steadier with a longer --duration."
+        yield f"Measured for less than {_SHORT_SECONDS:g} s; use a longer --duration for steadier figures."
     for load in results.loads:
         if load.client_busy is not None and load.client_busy > BUSY_CLIENT:
             yield (
-                f"{load.name}: a sending process computed {load.client_busy:.0%} of the time, so the client may be the "
+                f"{load.name}: a sending process was busy {load.client_busy:.0%} of the time, so the client may be the "
                 "limit; try more --processes, or --shared-memory on the server's machine."
             )
         if load.late_ms is not None and load.late_ms > _LATE_MS:
-            yield f"{load.name}: the 95th percentile of requests was sent {load.late_ms:.0f} ms late; see --processes."
+            yield f"{load.name}: requests were sent {load.late_ms:.0f} ms late (p95); try more --processes."
         if load.loop_lag_ms is not None and load.loop_lag_ms > _LATE_MS:
             yield (
-                f"{load.name}: the client got the CPU {load.loop_lag_ms:.0f} ms late (95th percentile) and may be the "
-                "limit; give it cores of its own."
+                f"{load.name}: the client waited {load.loop_lag_ms:.0f} ms for a CPU (p95), so it may be the limit; "
+                "run it on another machine or on reserved cores."
             )
         if load.sessions > 1:
-            yield f"{load.name}: measured in {load.sessions} sessions; CPU and memory are the last one's."
+            yield f"{load.name}: measured in {load.sessions} sessions; CPU and memory are those of the last session."
         if not load.counters_complete:
-            yield f"{load.name}: the server's counters lack a session that was killed, or servers that came or went."
+            yield f"{load.name}: Triton's statistics lack a session that was killed, or servers that came or went."
     if results.changed_texts:
-        yield f"Texts that changed between answers: {len(results.changed_texts)}, {results.changed_texts[0]} the first."
-    if results.saturation:
-        yield f"Saturation, {SATURATED:.0%} of the sweep's highest throughput: {results.saturation.name}."
-    if results.knee:
         yield (
-            f"Knee, the last rate before the 95th percentile of latency exceeds {KNEE:g} times that of the lowest: "
-            f"{results.knee}."
+            f"Utterances that got different texts in different requests: {len(results.changed_texts)}, the first is "
+            f"{results.changed_texts[0]}."
         )
+    if results.saturation:
+        yield f"Saturation (lowest load with {SATURATED:.0%} of the highest throughput): {results.saturation.name}."
+    if results.knee:
+        yield (f"Knee (last rate before p95 latency exceeds {KNEE:g} times that of the lowest rate): {results.knee}.")
     if results.setting.get("metrics_problem"):
         yield str(results.setting["metrics_problem"])
     yield CLOCK

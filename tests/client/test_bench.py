@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import signal
@@ -16,21 +17,23 @@ from bench_files import Spoken, answers, write_manifest
 from tritonclient.grpc import InferenceServerClient
 from waiting import wait_until
 
+from nemo_triton.loadtest.csv_rows import COLUMNS
+
 
 @pytest.fixture(scope="session")
 def benched(triton: Any, run_command: Any, demo_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One run over the demo's manifest: the finished process and its JSON."""
+    """One run over the demo's manifest: the finished process, its JSON, its rows and its CSV file."""
     folder = tmp_path_factory.mktemp("bench")
-    files = ("--json", folder / "out.json", "--rows", folder / "rows.jsonl")
+    files = ("--json", folder / "out.json", "--rows", folder / "rows.jsonl", "--csv", folder / "out.csv")
     arguments = ("--manifest", demo_manifest, "--concurrency", 8, "--worst", 2, *files)
     done = run_command(
         "bench", "--model", triton.model, "--url", triton.url, "--metrics-url", triton.metrics, *arguments
     )
-    return done, json.loads((folder / "out.json").read_text()), answers(folder / "rows.jsonl")
+    return done, json.loads((folder / "out.json").read_text()), answers(folder / "rows.jsonl"), folder / "out.csv"
 
 
 def test_a_whole_manifest_succeeds(triton: Any, benched: Any, spoken: Spoken) -> None:
-    done, figures, _ = benched
+    done, figures, *_ = benched
     assert (done.returncode, done.stderr) == (0, "")
     assert (figures["model"], figures["url"]) == (triton.model, triton.url)
     assert [load["load"] for load in figures["loads"]] == [{"concurrency": 8}]
@@ -38,11 +41,14 @@ def test_a_whole_manifest_succeeds(triton: Any, benched: Any, spoken: Spoken) ->
     assert figures["complete"] is True
 
 
-def test_the_json_tells_all_that_is_needed_to_repeat_it(benched: Any, repository: Path, demo_manifest: Path) -> None:
-    _, figures, _ = benched
+def test_the_json_has_all_that_is_needed_to_repeat_it(benched: Any, repository: Path, demo_manifest: Path) -> None:
+    figures = benched[1]
     parity = (repository / figures["model"] / "1" / "parity.json").read_bytes()
     assert figures["parity_id"] == hashlib.sha256(parity).hexdigest()[:16]
     assert figures["precision"] == "fp32"
+    assert figures["nemo_class"] == "EncDecCTCModel"
+    assert figures["parameters"] > 100_000 and figures["checkpoint_bytes"] > figures["parameters"]
+    assert figures["slo"] is None
     assert figures["server"].startswith("triton 2.")
     assert figures["manifest"] == str(demo_manifest)
     assert figures["flags"]["seed"] == 0 and figures["flags"]["concurrency"] == [8]
@@ -50,6 +56,24 @@ def test_the_json_tells_all_that_is_needed_to_repeat_it(benched: Any, repository
     assert {"python", "tritonclient", "numpy", "jiwer"} <= set(figures["versions"])
     assert figures["dataset"]["utterances"] == figures["utterances"]
     assert len(figures["dataset"]["sha256"]) == 64
+
+
+def test_the_csv_has_a_row_per_load_with_the_values_of_the_json(benched: Any) -> None:
+    _, figures, _, path = benched
+    with path.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    (load,) = figures["loads"]
+    assert tuple(row) == COLUMNS
+    assert (row["model"], row["started"], row["load"]) == (figures["model"], figures["started"], "8 in flight")
+    assert (row["concurrency"], row["rate_per_second"], row["slo_kept"]) == ("8", "", "")
+    assert int(row["answered"]) == load["answered"] and row["complete"] == "yes"
+    for column, value in {
+        "rtfx": load["rtfx"],
+        "requests_per_second": load["requests_per_second"],
+        "latency_p95_ms": load["latency_ms"]["p95"],
+        "wer": figures["wer"],
+    }.items():
+        assert float(row[column]) == pytest.approx(value)
 
 
 def test_rtfx_is_audio_seconds_over_wall_seconds(benched: Any, spoken: Spoken) -> None:
@@ -78,7 +102,7 @@ def test_latency_is_what_the_server_itself_counts(benched: Any) -> None:
 
 
 def test_wer_is_that_of_the_rows(benched: Any, spoken: Spoken) -> None:
-    _, figures, rows = benched
+    _, figures, rows, _ = benched
     assert {(row["audio"], row["reference"]) for row in rows} == {(str(path), text) for path, text in spoken}
     references, texts = zip(*((row["reference"], row["text"]) for row in rows), strict=True)
     expected = jiwer.process_words(list(references), list(texts))
@@ -91,7 +115,7 @@ def test_wer_is_that_of_the_rows(benched: Any, spoken: Spoken) -> None:
 
 
 def test_the_worst_utterances_come_with_their_differences(benched: Any) -> None:
-    done, figures, _ = benched
+    done, figures, *_ = benched
     assert len(figures["worst"]) == 2
     assert figures["worst"][0]["errors"] >= figures["worst"][1]["errors"] > 0
     for utterance in figures["worst"]:
@@ -115,7 +139,7 @@ def test_each_step_served_each_utterance_once(benched: Any, spoken: Spoken) -> N
 
 
 def test_the_table_shows_the_figures(triton: Any, benched: Any) -> None:
-    done, figures, _ = benched
+    done, figures, *_ = benched
     (load,), words = figures["loads"], figures["words"]
     for shown in (
         f"{triton.model} at {triton.url}, 8 in flight",
@@ -192,12 +216,16 @@ def test_an_empty_reference_counts_insertions(triton: Any, run_command: Any, spo
         (("--concurrency", "0"), "--concurrency"),
         (("--concurrency", "4,x"), "--concurrency"),
         (("--concurrency", "4,8,4"), "twice"),
-        (("--rows", __file__), "is there already"),
+        (("--rows", __file__), "exists already"),
         (("--rate", "0"), "--rate"),
         (("--duration", "-1"), "--duration"),
         (("--resume",), "--rows"),
         (("--resume", "--rows", "no_such_rows.jsonl"), "no_such_rows.jsonl"),
-        (("--resume", "--rows", __file__), "holds no rows of a run"),
+        (("--resume", "--rows", __file__), "not a log of bench.py --rows"),
+        (("--slo", "p95=fast"), "'p95=fast' is not an objective; write it as p95=500ms"),
+        (("--slo", "p95=1s", "--rate", "5"), "leave out --concurrency and --rate"),
+        (("--slo", "p95=1s", "--resume", "--rows", "rows.jsonl"), "--slo can't be resumed"),
+        (("--csv", "no/such/folder/out.csv"), "no/such/folder"),
         (("--warmup", "-1"), "--warmup"),
         (("--normalization", "nemo"), "--normalization"),
         (("--json", "no/such/folder/out.json"), "no/such/folder"),
@@ -245,7 +273,7 @@ def test_an_interrupt_gives_the_summary_so_far(
 
 
 def requests_served(triton: Any) -> int:
-    """How many recognitions the server has answered since it started."""
+    """Number of recognitions since the server started."""
     with InferenceServerClient(triton.url) as server:
         return int(server.get_inference_statistics(triton.model).model_stats[0].inference_stats.success.count)
 

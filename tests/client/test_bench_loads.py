@@ -1,4 +1,4 @@
-"""Loads of `python client/bench.py`: open loops, several processes, shared memory, kills of either side."""
+"""Loads of `python client/bench.py`: open loops, several processes, shared memory, killed clients and servers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from server.process import Server, running_server
 
 @pytest.fixture
 def short_lived(repository: Path, triton: Any) -> Any:
-    """A server that a test may kill."""
+    """A server that a test can kill."""
     only = ["--model-control-mode=explicit", f"--load-model={triton.model}"]
     with running_server(repository, only) as server:
         yield server
@@ -63,10 +63,10 @@ def test_latency_in_an_open_loop_is_from_when_a_request_was_due(triton: Any, run
 def test_a_sweep_is_a_row_per_load(triton: Any, run_command: Any, spoken: Spoken) -> None:
     done = run_command("bench", "--url", triton.url, "--concurrency", "1,6", "--rate", "9,5", "--json", "-")
     figures = json.loads(done.stdout)
-    names = ["1 in flight", "6 in flight", "9 a second", "5 a second"]
+    names = ["1 in flight", "6 in flight", "9 per second", "5 per second"]
     assert [load["name"] for load in figures["loads"]] == names
     assert all(load["answered"] == len(spoken) for load in figures["loads"])
-    assert figures["saturation"] in names[:2] and figures["knee"].endswith(" a second")
+    assert figures["saturation"] in names[:2] and figures["knee"].endswith(" per second")
     assert figures["changed_texts"] == [], "a text is the same under every load"
     assert all(name in done.stderr for name in names)
 
@@ -79,7 +79,8 @@ def test_other_ways_to_send_give_the_same_texts(
     triton: Any, run_command: Any, benched_texts: dict[str, str], tmp_path: Path, arguments: Any, load: Any
 ) -> None:
     rows = tmp_path / "rows.jsonl"
-    done = run_command("bench", "--url", triton.url, "--rows", rows, *arguments, *load)
+    server = ("--url", triton.url, "--metrics-url", triton.metrics)
+    done = run_command("bench", *server, "--rows", rows, *arguments, *load)
     assert (done.returncode, done.stderr) == (0, "")
     assert {row["audio"]: row["text"] for row in answers(rows)} == benched_texts
     assert len(answers(rows)) == len(benched_texts)
@@ -105,7 +106,7 @@ def test_a_killed_run_goes_on_where_it_was(
 ) -> None:
     rows = tmp_path / "rows.jsonl"
     bounds = ("--concurrency", "2,3", "--requests", "220", "--processes", processes)
-    command = ("bench", "--url", triton.url, "--rows", rows, *bounds)
+    command = ("bench", "--url", triton.url, "--metrics-url", triton.metrics, "--rows", rows, *bounds)
     process = start_command(*command)
     wait_until(lambda: rows_in(rows) > 290)
     os.kill(process.pid, signal.SIGKILL)
@@ -122,7 +123,7 @@ def test_a_killed_run_goes_on_where_it_was(
     figures = json.loads((tmp_path / "out.json").read_text())
     assert [load["answered"] for load in figures["loads"]] == [220, 220]
     assert [load["counters_complete"] for load in figures["loads"]] == [True, False]
-    assert "counters lack a session" in done.stdout
+    assert "statistics lack a session" in done.stdout
     again = run_command(*command, "--resume", "--json", tmp_path / "again.json")
     assert again.returncode == 0
     repeated = json.loads((tmp_path / "again.json").read_text())
@@ -145,12 +146,13 @@ def test_rows_of_another_run_are_refused(triton: Any, run_command: Any, tmp_path
     assert rows.read_bytes() == content
 
 
-def test_a_server_that_dies_costs_what_it_left_unanswered(
+def test_a_server_that_dies_fails_only_the_requests_in_flight(
     short_lived: Server, start_command: Any, run_command: Any, repository: Path, triton: Any, tmp_path: Path
 ) -> None:
     rows, output = tmp_path / "rows.jsonl", tmp_path / "out.json"
     command = ("bench", "--concurrency", "4", "--rate", "70", "--requests", "400", "--rows", rows, "--json", output)
-    process = start_command(*command, "--url", short_lived.grpc)
+    metrics = f"http://{short_lived.metrics}/metrics"
+    process = start_command(*command, "--url", short_lived.grpc, "--metrics-url", metrics)
     wait_until(lambda: rows_in(rows) > 100)
     short_lived.process.kill()
     stdout, stderr = process.communicate(timeout=60)
@@ -161,25 +163,26 @@ def test_a_server_that_dies_costs_what_it_left_unanswered(
     assert load["answered"] >= 100 and load["answered"] + load["failed"] < 400
     assert 1 <= load["failed"] <= 4, "those that were in flight"
     unsent = 400 - load["answered"] - load["failed"]
-    went_away, not_begun = figures["notes"]
-    assert went_away.startswith(f"the server at {short_lived.grpc} went away; {unsent} requests were not sent")
-    assert not_begun.startswith("70 a second: not begun")
+    went_down, not_started = figures["notes"]
+    assert went_down.startswith(f"the server at {short_lived.grpc} went down; {unsent} requests were not sent")
+    assert not_started.startswith("70 per second: not started")
     errors = [f"error: {line}" for line in (*figures["failures"], *figures["notes"])]
     assert stderr.splitlines() == errors
     assert len(figures["failures"]) == load["failed"] == sum(row["error"] is not None for row in answers(rows))
     assert re.search(rf"│ failed +│ {load['failed']} ", stdout)
     assert figures["wer"] < 0.3 and "RTFx" in stdout
     with running_server(repository, ["--model-control-mode=explicit", f"--load-model={triton.model}"]) as another:
-        done = run_command(*command, "--url", another.grpc, "--resume")
+        metrics = f"http://{another.metrics}/metrics"
+        done = run_command(*command, "--url", another.grpc, "--metrics-url", metrics, "--resume")
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("4 in flight", "70 a second"):
+    for name in ("4 in flight", "70 per second"):
         assert sorted(row["number"] for row in answers(rows) if row["load"] == name) == list(range(400))
     figures = json.loads(output.read_text())
     assert figures["complete"] is True
-    asked = ",".join(sorted((short_lived.grpc, another.grpc)))
-    assert (figures["url"], figures["flags"]["url"]) == (asked, another.grpc)
-    assert f"{figures['model']} at {asked} " in done.stdout
-    assert {row["target"] for row in answers(rows)} == {*asked.split(",")}
+    urls = sorted((short_lived.grpc, another.grpc))
+    assert (figures["url"], figures["flags"]["url"]) == (",".join(urls), another.grpc)
+    assert f"{figures['model']} at {','.join(urls)} " in done.stdout
+    assert {row["target"] for row in answers(rows)} == {*urls}
 
 
 def test_retries_outlast_a_restart(
@@ -187,7 +190,8 @@ def test_retries_outlast_a_restart(
 ) -> None:
     rows, output = tmp_path / "rows.jsonl", tmp_path / "out.json"
     arguments = ("--concurrency", "2", "--requests", "300", "--retries", "9", "--rows", rows, "--json", output)
-    process = start_command("bench", "--url", short_lived.grpc, *arguments)
+    metrics = f"http://{short_lived.metrics}/metrics"
+    process = start_command("bench", "--url", short_lived.grpc, "--metrics-url", metrics, *arguments)
     wait_until(lambda: rows_in(rows) > 40)
     short_lived.process.kill()
     short_lived.process.wait()

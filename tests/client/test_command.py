@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from bench_files import Spoken
+from click.testing import CliRunner
 from locations import ROOT
 
 import nemo_triton
+from nemo_triton.commands.bench import bench
+from nemo_triton.commands.transcribe import transcribe
 
 
 def run(*arguments: object, blocked: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Run the command's entry point, in a Python that lacks the packages `blocked`."""
+    """Run the command's entry point in a Python without the packages `blocked`."""
     program = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); "
     program += "sys.argv[0] = 'nemo-triton'; from nemo_triton.commands.main import main; main()"
     command = [sys.executable, "-c", program, *map(str, arguments)]
@@ -36,6 +41,19 @@ def test_each_command_has_help(name: str) -> None:
     done = run(name, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"nemo-triton {name} [OPTIONS]" in done.stdout and "--url" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("command", [bench, transcribe])
+def test_help_lists_each_option_once_and_names_a_section_for_it(command: click.Command) -> None:
+    text = CliRunner().invoke(command, ["--help"]).output
+    sections, _, other = text.partition("Other options:")
+    for option in command.params:
+        if isinstance(option, click.Option):
+            listed = re.findall(rf"^  {option.opts[0]}\b(?!-)", sections, re.MULTILINE)
+            assert len(listed) == 1, f"{option.opts[0]} is missing in the sections of {command.name}"
+    assert "--help" in other
 
 
 def test_the_version_is_the_packages() -> None:
@@ -63,7 +81,8 @@ def test_an_unknown_command_is_one_line() -> None:
 def test_a_missing_package_is_one_line_that_names_the_extra(triton: Any, options: tuple[str, ...]) -> None:
     done = run("bench", *options, blocked=("jiwer",))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == ("error: nemo-triton bench: there is no module jiwer; pip install 'nemo-triton[client]'\n")
+    problem = "nemo-triton bench: the module jiwer is not installed; run pip install 'nemo-triton[client]'"
+    assert done.stderr == f"error: {problem}\n"
     others = run("models", "--url", triton.url, blocked=("jiwer", "prometheus_client"))
     assert (others.returncode, others.stdout) == (0, f"{triton.model}\n")
 

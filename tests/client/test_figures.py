@@ -1,4 +1,4 @@
-"""Saturation and knee of sweeps, and what is counted of answers that come again."""
+"""Figures of a run: saturation and knee of sweeps, rates, and utterances that are sent twice."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ def test_saturation_is_the_lowest_concurrency_with_nearly_the_highest_throughput
 def test_the_knee_is_the_last_rate_before_latency_rises() -> None:
     latencies = {1.0: 0.1, 2.0: 0.11, 4.0: 0.19, 8.0: 0.25, 16.0: 0.1}
     runs = [run_of(OpenLoop(rate), latency) for rate, latency in latencies.items()]
-    assert results_of(*reversed(runs)).knee == "4 a second"
+    assert results_of(*reversed(runs)).knee == "4 per second"
     assert results_of(runs[0]).knee is None
 
 
 def test_a_knee_outside_the_sweep_is_said_to_be_outside() -> None:
     steady = [run_of(OpenLoop(rate), 0.1) for rate in (1.0, 2.0, 4.0)]
-    assert results_of(*steady).knee == "above 4 a second"
-    assert results_of(steady[0], run_of(OpenLoop(2.0), 0.3), steady[2]).knee == "below 2 a second"
+    assert results_of(*steady).knee == "above 4 per second"
+    assert results_of(steady[0], run_of(OpenLoop(2.0), 0.3), steady[2]).knee == "below 2 per second"
 
 
 def test_a_rate_that_fails_is_beyond_the_knee() -> None:
     failed = run_of(OpenLoop(3.0), 0.1)
     failed.responses = [replace(response, text="", error="gone") for response in failed.responses]
-    assert results_of(*(run_of(OpenLoop(rate), 0.1) for rate in (1.0, 2.0, 4.0)), failed).knee == "2 a second"
+    assert results_of(*(run_of(OpenLoop(rate), 0.1) for rate in (1.0, 2.0, 4.0)), failed).knee == "2 per second"
 
 
 def test_rates_come_from_wall_time_and_latencies_from_when_requests_were_due() -> None:

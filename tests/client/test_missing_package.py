@@ -1,4 +1,4 @@
-"""Commands in a Python that lacks what they need, and the library in the same."""
+"""Commands and library in a Python without their packages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.fast
 
 
 def python(*arguments: str, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """This Python, but without its packages (-S), save those in the folder `path`."""
+    """Run this Python without its packages (-S), except those in the folder `path`."""
     variables = {**os.environ, "PYTHONPATH": str(path)}
     return subprocess.run([sys.executable, "-S", *arguments], cwd=ROOT, env=variables, capture_output=True, text=True)
 
@@ -24,9 +24,9 @@ def python(*arguments: str, path: Path = ROOT) -> subprocess.CompletedProcess[st
 def test_a_command_names_the_missing_module_and_the_environment(name: str, tmp_path: Path) -> None:
     done = python(f"client/{name}.py")
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.match(r"error: there is no module \w+ in this Python; activate ", done.stderr)
+    assert re.match(r"error: the module \w+ is not installed in this Python; activate ", done.stderr)
     assert ". .venv/serve/bin/activate" in done.stderr and done.stderr.count("\n") == 1
-    assert "there is no module nemo_triton in" in python(f"client/{name}.py", path=tmp_path).stderr
+    assert "the module nemo_triton is not installed" in python(f"client/{name}.py", path=tmp_path).stderr
 
 
 @pytest.mark.parametrize("name", ["bench", "transcribe"])

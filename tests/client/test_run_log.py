@@ -1,4 +1,4 @@
-"""The log of a run: what is kept, what is refused, what a disk without room does."""
+"""The log of a run: resuming, files that are refused, a full disk."""
 
 from __future__ import annotations
 
@@ -83,9 +83,19 @@ def test_what_was_written_is_read_again_without_the_failures(rows: Path) -> None
     kept = [json.loads(line) for line in rows.read_text().split("\n") if line]
     assert [row.get("number") for row in kept] == [None, 0, None]
     assert kept[1]["reference"] == RECORDINGS[0].utterance.text
-    # Files of earlier versions are read too, so the keys stay.
+    # Files of earlier versions must stay readable, so the keys must not change.
     assert kept[1]["target"] == "one:8001"
     assert kept[2]["session"]["counted_by_target"].keys() == {"one:8001"}
+
+
+def test_open_loops_of_earlier_versions_are_resumed(rows: Path) -> None:
+    header = HEADER | {"load list": ["2.5 per second"]}
+    lines = rows.read_text().replace(LOAD.name, "2.5 a second").splitlines()[1:]
+    earlier = HEADER | {"load list": ["2.5 a second"]}
+    rows.write_text("\n".join([json.dumps(earlier), *lines]) + "\n")
+    run_log, (run,) = RunLog.resume(rows, header, RECORDINGS, [OpenLoop(2.5)])
+    run_log.close()
+    assert run.responses == [RESPONSE]
 
 
 def test_answers_of_a_killed_session_end_with_the_last_of_them(rows: Path) -> None:
@@ -103,7 +113,7 @@ def test_answers_of_a_killed_session_end_with_the_last_of_them(rows: Path) -> No
 
 def test_rows_that_are_there_are_not_written_over(rows: Path) -> None:
     content = rows.read_bytes()
-    with pytest.raises(RunLogError, match="is there already"):
+    with pytest.raises(RunLogError, match="exists already"):
         RunLog.begin(rows, HEADER, RECORDINGS)
     assert rows.read_bytes() == content
 
@@ -119,7 +129,7 @@ def test_rows_of_another_run_are_refused_and_left_alone(rows: Path) -> None:
 def test_a_file_that_is_no_run_log_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
-    with pytest.raises(RunLogError, match="holds no rows of a run"):
+    with pytest.raises(RunLogError, match=r"not a log of bench\.py --rows"):
         RunLog.resume(path, HEADER, RECORDINGS, [LOAD])
     assert path.read_bytes() == content
 

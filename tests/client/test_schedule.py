@@ -55,7 +55,7 @@ def test_an_order_that_is_kept() -> None:
 def test_arrivals_are_a_poisson_process() -> None:
     moments = [request.due for request in plan(load=OpenLoop(20.0), requests=4000).part()]
     gaps = np.diff([0.0, *moments])
-    # An exponential distribution's deviation is its mean, and it is that much below its mean so often.
+    # The standard deviation of an exponential distribution equals its mean; a fraction 1 - 1/e is below the mean.
     assert np.std(gaps) == pytest.approx(1 / 20, rel=0.1)
     assert np.mean(gaps < 1 / 20) == pytest.approx(1 - np.exp(-1), abs=0.03)
 

@@ -1,4 +1,4 @@
-"""Senders: what ends them early, and what they tell of the client itself."""
+"""Senders: errors that end them early, and the client's own load."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def assignment_of(triton: Any, audio: SharedAudio) -> Assignment:
 
 
 async def fails_at_the_first_answer(senders: Senders, load: Load) -> int:
-    """How many of 400 requests came back before the senders gave up."""
+    """Number of responses, of 400 requests, before the senders stopped."""
     responses = []
 
     def full_disk(response: Response) -> None:
@@ -60,7 +60,7 @@ async def test_an_error_ends_the_run_and_not_only_one_request(triton: Any, audio
             assert 0 < await fails_at_the_first_answer(senders, load) < 100
 
 
-async def test_each_process_tells_what_it_took(triton: Any, audio: list[Samples]) -> None:
+async def test_each_process_reports_its_load(triton: Any, audio: list[Samples]) -> None:
     run = LoadRun(ClosedLoop(2))
     async with AsyncRecognizer(triton.model, triton.url) as recognizer:
         with SharedAudio.holding(audio) as shared:
@@ -93,5 +93,5 @@ def test_shared_audio_is_the_audio(audio: list[Samples]) -> None:
 def test_audio_that_shared_memory_has_no_room_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # Filling the machine's own shared memory could end other programs.
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    with pytest.raises(ClientError, match="/dev/shm has 0 MB free, the audio takes"):
+    with pytest.raises(ClientError, match="/dev/shm has 0 MB free but the audio needs"):
         SharedAudio.holding([np.zeros(1000, np.int16)])

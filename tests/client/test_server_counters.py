@@ -1,4 +1,4 @@
-"""Batching as the server counts it."""
+"""Triton's statistics of batching."""
 
 from __future__ import annotations
 
@@ -117,5 +117,5 @@ async def test_each_step_counts_each_request(triton: Any, spoken: list[tuple[Pat
         assert step.batch_sizes == {1: 3}
         assert step.queue_ms is not None and 0 <= step.queue_ms < 10_000
         assert step.infer_ms is not None and 0 < step.infer_ms < 10_000
-        # Each was alone in its batch.
+        # Each was unbatched.
         assert step.executing_ms == pytest.approx(3 * step.infer_ms)

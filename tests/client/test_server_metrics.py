@@ -1,4 +1,4 @@
-"""CPU, GPU and memory by the metrics of a real server, and by those of a server with GPUs."""
+"""CPU, GPU and memory from the metrics of a real server, and from recorded metrics of a server with GPUs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ nv_inference_count{model="coffee_ctc"} 7
 
 @pytest.fixture
 def metrics_of_gpus() -> Iterator[str]:
-    """The URL of metrics as Triton gives them on a machine with two GPUs."""
+    """The URL of metrics as Triton serves them on a machine with two GPUs."""
 
     class Metrics(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -56,7 +56,7 @@ async def watch(monitor: Monitor, samples: int) -> None:
         await wait_until_async(lambda: (usage := monitor.usage()) is not None and usage.samples >= samples)
 
 
-async def watch_in_vain(url: str) -> str:
+async def problem_of(url: str) -> str:
     """The problem of metrics that can't be read."""
     monitor = Monitor(url)
     async with monitor.watching():
@@ -96,11 +96,11 @@ async def test_gpus_are_watched(metrics_of_gpus: str) -> None:
 
 
 async def test_absent_metrics_are_named(absent_url: str) -> None:
-    problem = await watch_in_vain(f"http://{absent_url}/metrics")
+    problem = await problem_of(f"http://{absent_url}/metrics")
     assert absent_url in problem and "--metrics-url" in problem
 
 
-async def test_a_port_that_speaks_another_language_is_named(triton: Any) -> None:
-    problem = await watch_in_vain(f"http://{triton.url}/metrics")
+async def test_a_port_with_another_protocol_is_named(triton: Any) -> None:
+    problem = await problem_of(f"http://{triton.url}/metrics")
     assert triton.url in problem
-    assert problem.isprintable() and "speaks no HTTP" in problem
+    assert problem.isprintable() and "not HTTP" in problem

@@ -20,12 +20,12 @@ Spoken = list[tuple[Path, str]]
 
 @pytest.fixture(scope="session")
 def texts(triton: Any, spoken: Spoken) -> list[str]:
-    """What the library says of the demo's files."""
+    """The library's transcripts of the demo's files."""
     with Recognizer(triton.model, triton.url) as recognizer:
         return [recognizer.transcribe(load_audio(path)).text for path, _ in spoken]
 
 
-def test_one_file_gives_its_text_alone(triton: Any, run_command: Any, spoken: Spoken, texts: list[str]) -> None:
+def test_one_file_prints_just_its_text(triton: Any, run_command: Any, spoken: Spoken, texts: list[str]) -> None:
     done = run_command("transcribe", spoken[0][0], "--model", triton.model, "--url", triton.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, texts[0] + "\n", "")
 
@@ -81,7 +81,7 @@ def test_a_manifest_as_jsonl_to_a_file(
 def test_its_jsonl_is_a_manifest_again(triton: Any, run_command: Any, spoken: Spoken, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     run_command("transcribe", spoken[0][0], "--url", triton.url, "--format", "jsonl", "--output", output)
-    assert "text" not in json.loads(output.read_text()), "what is said in a bare file is not known"
+    assert "text" not in json.loads(output.read_text()), "a bare file has no reference"
     done = run_command("transcribe", output, "--url", triton.url)
     assert done.stdout.startswith(f"{spoken[0][0]}\t")
 
@@ -137,7 +137,7 @@ def test_an_interrupt_keeps_what_is_done(triton: Any, start_command: Any, spoken
     process = start_command("transcribe", *paths, "--url", triton.url, "--concurrency", 2, "--format", "jsonl")
     first = [process.stdout.readline() for _ in range(3)]
     process.send_signal(signal.SIGINT)
-    # Not communicate(), which passes by the lines that readline() has read ahead.
+    # Not communicate(), which would skip the lines that readline() has buffered.
     rest, stderr = process.stdout.read(), process.stderr.read()
     assert process.wait(timeout=60) == 130
     written = [json.loads(line) for line in [*first, *rest.splitlines()]]

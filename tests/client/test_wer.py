@@ -1,4 +1,4 @@
-"""WER and CER against examples counted by hand, against jiwer, and their intervals against theory."""
+"""WER and CER compared with examples counted by hand and with jiwer; intervals compared with theory."""
 
 import random
 
@@ -54,7 +54,7 @@ def test_unequal_numbers_of_texts_are_refused() -> None:
 
 
 def random_texts() -> tuple[list[str], list[str]]:
-    """References and hypotheses of few different words, so that they have much in common."""
+    """References and hypotheses of four different words, so that they overlap."""
     source = random.Random(0)
     references = [" ".join(source.choices("abcd", k=source.randint(1, 12))) for _ in range(200)]
     hypotheses = [" ".join(source.choices("abcd", k=source.randint(0, 12))) for _ in range(200)]
@@ -85,7 +85,7 @@ def test_the_interval_is_that_of_the_binomial_where_errors_are_independent() -> 
 
 
 def test_the_interval_covers_the_rate_of_all_speech_as_often_as_it_says() -> None:
-    """Drawn from a world with a WER of 20 %, where errors come in bursts: whole utterances are wrong."""
+    """Samples from a population with a WER of 20 %, in which whole utterances are wrong."""
     source, covered = random.Random(2), 0
     for _ in range(100):
         wrong = [source.random() < 0.2 for _ in range(150)]
