@@ -31,7 +31,7 @@ UNWANTED = {
     r"audio a second": "per second",
     r"(requests|characters|frames|recordings|samples|tokens) an? (second|step|batch|recording|encoder)": "per",
     r"at once": "concurrent, immediately",
-    r"alone": "unbatched, one at a time, single",
+    r"(?<!\")alone(?!\")": "unbatched, one at a time, single",
     r"speech of your own": "your own recordings",
     r"th(is|e) very": "this, the same",
     r"by way of": "through, with",

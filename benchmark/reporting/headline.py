@@ -65,12 +65,12 @@ def _models_sentence(rows: Sequence[Json]) -> str | None:
     return _pair_sentence(*_ordered(*rows)) if len(rows) == 2 else _best_sentence(rows)
 
 
-def _ordered(one: Json, other: Json) -> tuple[Json, Json]:
+def _ordered(first: Json, second: Json) -> tuple[Json, Json]:
     """The model to describe, and the one to compare it with: the one in fp32, or else the slower one."""
-    precisions = (one["precision"], other["precision"])
+    precisions = (first["precision"], second["precision"])
     if precisions[0] != precisions[1] and "fp32" in precisions:
-        return (one, other) if precisions[1] == "fp32" else (other, one)
-    return (one, other) if one["rtfx"] > other["rtfx"] else (other, one)
+        return (first, second) if precisions[1] == "fp32" else (second, first)
+    return (first, second) if first["rtfx"] > second["rtfx"] else (second, first)
 
 
 def _pair_sentence(model: Json, base: Json) -> str:

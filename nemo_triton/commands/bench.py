@@ -33,7 +33,7 @@ DEFAULT_CONCURRENCY = 16
 _SECTIONS = {
     "Recognizer and recordings": ("model", "manifest", "url"),
     "Load": ("concurrency", "rate", "objective", "duration", "requests"),
-    "Results": ("json_path", "csv_path", "rows", "resume", "worst", "normalization"),
+    "Results": ("json_path", "csv_path", "rows", "resume", "worst_utterances", "normalization"),
     "Client": ("processes", "shared_memory", "warmup", "timeout", "retries", "order", "seed"),
     "Server": ("metrics_urls", "tls", "ca", "certificate", "key"),
 }
@@ -136,6 +136,7 @@ def _output_option(
 @click.option("--resume", is_flag=True, help="Continue the interrupted run that wrote --rows.")
 @click.option(
     "--worst",
+    "worst_utterances",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
@@ -202,7 +203,7 @@ def bench(
     requests: int | None,
     duration: float | None,
     warmup: int | None,
-    worst: int,
+    worst_utterances: int,
     metrics_urls: tuple[str, ...],
     rows: Path | None,
     resume: bool,
@@ -264,7 +265,7 @@ def bench(
         notes=run.notes,
         search=run.search,
     )
-    print_and_write(results, worst, json_path, csv_path)
+    print_and_write(results, worst_utterances, json_path, csv_path)
     if interrupted:
         return exit_codes.EXIT_INTERRUPTED
     return exit_codes.EXIT_PROBLEM if results.failures or results.notes else exit_codes.EXIT_OK
@@ -288,17 +289,19 @@ def _measure(run: BenchRun, reporter: ProgressReporter, utterances: Sequence[Utt
     return False
 
 
-def print_and_write(results: Results, worst: int, json_path: Path | None, csv_path: Path | None = None) -> None:
+def print_and_write(
+    results: Results, worst_utterances: int, json_path: Path | None, csv_path: Path | None = None
+) -> None:
     """Print the tables and write the files.
 
     Args:
         results: Figures of the run.
-        worst: How many of the utterances with the most wrong words are shown.
+        worst_utterances: How many of the utterances with the most wrong words are shown.
         json_path: JSON file; - writes to stdout and prints the tables to stderr.
         csv_path: CSV file with one row per load.
     """
     to_stdout = json_path == Path("-")
-    print_results(results, worst, options.console(stderr=to_stdout))
+    print_results(results, worst_utterances, options.console(stderr=to_stdout))
     if csv_path is not None:
         with csv_path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
@@ -306,7 +309,7 @@ def print_and_write(results: Results, worst: int, json_path: Path | None, csv_pa
             writer.writerows(csv_rows(results))
     if json_path is None:
         return
-    text = json.dumps(as_json(results, worst), indent=2)
+    text = json.dumps(as_json(results, worst_utterances), indent=2)
     if to_stdout:
         click.echo(text)
     else:

@@ -78,9 +78,9 @@ def test_every_rate_has_the_same_pattern() -> None:
 def test_an_open_loop_goes_on_where_it_was() -> None:
     whole = plan(load=OpenLoop(5.0), requests=40)
     moments = [request.due for request in whole.part()]
-    rest = list(replace(whole, answered=frozenset(range(25))).part())
-    assert [request.number for request in rest] == list(range(25, 40))
-    assert [request.due for request in rest] == pytest.approx([moment - moments[24] for moment in moments[25:]])
+    remaining = list(replace(whole, answered=frozenset(range(25))).part())
+    assert [request.number for request in remaining] == list(range(25, 40))
+    assert [request.due for request in remaining] == pytest.approx([moment - moments[24] for moment in moments[25:]])
 
 
 def test_time_bounds_an_open_loop() -> None:

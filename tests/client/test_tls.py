@@ -134,8 +134,8 @@ def test_a_client_with_tls_at_a_server_without_tls(
     triton: Any, ours: Path, run_command: Any, spoken: Spoken, command: str
 ) -> None:
     paths = (spoken[0][0],) if command == "transcribe" else ()
-    for way in (("--tls",), ("--ca", ours / "ca.pem")):
-        done = run_command(command, *paths, "--url", triton.url, *way)
+    for options in (("--tls",), ("--ca", ours / "ca.pem")):
+        done = run_command(command, *paths, "--url", triton.url, *options)
         assert_one_line(done, triton.url, "does not use TLS; leave out --tls", "in Python tls", "8001")
 
 

@@ -138,9 +138,9 @@ def test_an_interrupt_keeps_what_is_done(triton: Any, start_command: Any, spoken
     first = [process.stdout.readline() for _ in range(3)]
     process.send_signal(signal.SIGINT)
     # Not communicate(), which would skip the lines that readline() has buffered.
-    rest, stderr = process.stdout.read(), process.stderr.read()
+    following, stderr = process.stdout.read(), process.stderr.read()
     assert process.wait(timeout=60) == 130
-    written = [json.loads(line) for line in [*first, *rest.splitlines()]]
+    written = [json.loads(line) for line in [*first, *following.splitlines()]]
     assert 3 <= len(written) < 2000
     assert f"error: interrupted; {len(written)} of 2000 files were transcribed" in stderr
     assert "Traceback" not in stderr

@@ -134,8 +134,9 @@ def _cost(
 
 def _crowding(points: Sequence[Point], number: int) -> float:
     """How near the others are."""
-    one = points[number]
-    return sum(1 / (1 + math.hypot(other.x - one.x, other.y - one.y)) for other in points if other is not one)
+    point = points[number]
+    others = [other for other in points if other is not point]
+    return sum(1 / (1 + math.hypot(other.x - point.x, other.y - point.y)) for other in others)
 
 
 def _along(line: Sequence[tuple[float, float]], step: float = 6.0) -> Iterator[Box]:

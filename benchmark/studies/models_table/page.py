@@ -105,8 +105,8 @@ def short_table(table: Json) -> str:
 
 def replace_table(readme: str, table: str) -> str | None:
     """The text of README with another table between its markers; None if it has none."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, following = readme.partition(BEGIN)
+    _, end, after = following.partition(END)
     return f"{before}{begin}\n{table}\n{end}{after}" if begin and end else None
 
 
