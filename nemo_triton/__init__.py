@@ -1,4 +1,4 @@
-"""Recognize speech with NVIDIA NeMo models that a Triton server serves.
+"""Transcribe speech with NVIDIA NeMo models on a Triton server.
 
 Example:
     >>> from nemo_triton import Recognizer, load_audio
@@ -6,15 +6,26 @@ Example:
     ...     print(recognizer.transcribe(load_audio("order.wav")).text)
     two large coffees please
 
-Blocking and asyncio: `Recognizer`, `AsyncRecognizer`. What a server has: `list_recognizers`. Audio and lists of it:
-`load_audio`, `find_audio`, `read_manifest`. Every error is a `ClientError`.
+Connect to a server:
+    Recognizer          blocking; threads can share it
+    AsyncRecognizer     the same for asyncio
+    list_recognizers    the names of the recognizers that a server serves
+    Tls                 certificates for a server with TLS
+
+Read recordings:
+    load_audio          an audio file as int16 samples at 16 kHz
+    find_audio          the recordings in files, folders and manifests
+    read_manifest       the recordings and reference texts in a manifest
+
+Every error derives from ClientError, and its message is one line. The package logs to `nemo_triton.endpoints` when a
+server goes down and when it recovers.
 """
 
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-# Before gRPC is imported: it prints each failed handshake to stderr, which the errors raised already tell.
+# Set before gRPC is imported. gRPC would print each failed handshake to stderr; our errors already report it.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 if TYPE_CHECKING:
@@ -40,7 +51,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-# Imported when they are used: exports take the contract from this package and need no gRPC for that.
+# Imported on first use, because the export imports the contract from this package and has no gRPC.
 _NAMES_BY_MODULE = {
     "audio": ("Samples", "load_audio"),
     "contract": ("SAMPLE_RATE",),
@@ -74,12 +85,12 @@ def __getattr__(name: str) -> object:
 
 
 def _version() -> str:
-    # Not at the top: looking it up takes longer than everything else in this file.
+    # Not imported at the top: importlib.metadata is slower than the rest of this file.
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version("nemo-triton")
-    except PackageNotFoundError:  # The sources alone, as in an image.
+    except PackageNotFoundError:  # The sources run without installation, as in a container image.
         return "unknown"
 
 

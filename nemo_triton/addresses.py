@@ -1,4 +1,4 @@
-"""Where servers listen: host:port as people write it, and the addresses that a host name has."""
+"""Addresses of servers: parsing host:port, looking up host names, detecting a wrong port."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from ipaddress import ip_address
 
 from nemo_triton.errors import RecognizerError
 
 DEFAULT_URL = "localhost:8001"
 
+_HTTP_SECONDS = 1.0
 _LOCALHOST = ("127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where one server listens.
+    """The address of one server.
 
-    url: host:port as the user gave it
-    host_port: host:port that gRPC connects to; another than `url` where that host has several addresses
+    Attributes:
+        url: host:port as the user wrote it.
+        host_port: host:port that gRPC connects to. It differs from `url` if that host has several IP addresses.
     """
 
     url: str
@@ -28,72 +32,73 @@ class Address:
 
     @property
     def host(self) -> str:
-        """The name that the server's certificate must have."""
+        """The host name that the server's certificate must contain."""
         return split_url(self.url)[0]
 
 
 def parse_urls(url: str | Sequence[str]) -> tuple[str, ...]:
-    """Check the addresses of one or several servers.
+    """Split and check the addresses of one or several servers.
 
     Args:
-        url: host:port, several separated by commas, or a sequence of them.
+        url: host:port, several separated by commas, or a sequence of host:port.
 
     Returns:
         Each host:port.
 
     Raises:
-        RecognizerError: One is not host:port, one server is given twice, or there is none.
+        RecognizerError: An address is not host:port, a server is given twice, or there is no address.
     """
     urls = tuple(part.strip() for part in (url.split(",") if isinstance(url, str) else url))
     for part in urls:
         if "://" in part:
-            raise RecognizerError(f"{part}: is not host:port; leave out what comes before //, e.g. {DEFAULT_URL}")
+            raise RecognizerError(f"{part}: is not host:port; remove the part up to //, e.g. {DEFAULT_URL}")
         host, port = part.rpartition(":")[::2]
         if not _is_host(host) or not _is_port(port):
             raise RecognizerError(f"{part or 'an empty URL'}: is not host:port; write it as in {DEFAULT_URL}")
     if not urls:
-        raise RecognizerError(f"no server is named; give host:port, e.g. {DEFAULT_URL}")
+        raise RecognizerError(f"no server given; give host:port, e.g. {DEFAULT_URL}")
     for number, part in enumerate(urls):
         earlier = next((url for url in urls[:number] if _canonical(url) == _canonical(part)), None)
         if earlier:
             problem = "is given twice" if earlier == part else f"is the same server as {earlier}"
-            raise RecognizerError(f"{part}: {problem}; name each server once")
+            raise RecognizerError(f"{part}: {problem}; give each server once")
     return urls
 
 
 def split_url(url: str) -> tuple[str, int]:
-    """Host and port of host:port; an IPv6 address without its brackets."""
+    """Split host:port; the brackets of an IPv6 address are removed."""
     host, _, port = url.rpartition(":")
     return host.strip("[]"), int(port)
 
 
 def resolve(urls: Sequence[str]) -> list[Address]:
-    """Look up the addresses of the servers at `urls`.
+    """Look up the servers behind `urls`.
 
-    A host with addresses of both families, IPv4 and IPv6, has each of its servers in both: one family is taken.
+    A host name with several IP addresses counts as one server per IP address. If the name has both IPv4 and IPv6
+    addresses, each server has one of each, so only one family is used.
 
     Returns:
-        One address per server: the URL itself where its host has one address, none for a host that is not found.
+        One address per server. A host with a single IP address keeps its URL; a host that is not found has none.
     """
     addresses: dict[str, Address] = {}
     for url in urls:
         host, port = split_url(url)
         families: dict[int, list[str]] = {}
         with suppress(OSError):
-            for family, *_, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-                families.setdefault(family, []).append(str(where[0]))
+            for family, *_, socket_address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                families.setdefault(family, []).append(str(socket_address[0]))
         if not families:
             continue
         ips = max(families.values(), key=len)
-        several = [f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip in sorted(set(ips))]
-        # gRPC itself finds the one of its addresses that answers, and the one that it moves to.
-        for host_port in several if len(several) > 1 else [url]:
+        host_ports = [f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip in sorted(set(ips))]
+        # For a single server keep the name: gRPC then follows it to another IP address.
+        for host_port in host_ports if len(host_ports) > 1 else [url]:
             addresses.setdefault(host_port, Address(url=url, host_port=host_port))
     return list(addresses.values())
 
 
 def has_fixed_address(url: str) -> bool:
-    """Whether the host of `url` can never get another address."""
+    """Whether the host of `url` is localhost or an IP address, whose address never changes."""
     host = split_url(url)[0]
     if host == "localhost":
         return True
@@ -102,6 +107,22 @@ def has_fixed_address(url: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_http_port(host: str, port: int) -> bool:
+    """Whether Triton's HTTP or metrics endpoint listens at host:port."""
+    return any(_http_status(host, port, path) == HTTPStatus.OK for path in ("/v2/health/live", "/metrics"))
+
+
+def _http_status(host: str, port: int, path: str) -> int | None:
+    connection = HTTPConnection(host, port, timeout=_HTTP_SECONDS)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, HTTPException):
+        return None
+    finally:
+        connection.close()
 
 
 def _is_host(text: str) -> bool:
@@ -117,7 +138,10 @@ def _is_port(text: str) -> bool:
 
 
 def _canonical(url: str) -> tuple[str, int]:
-    """The same for all ways to write an address. Names are not looked up: a proxy may tell apart two that share one."""
+    """Host and port in one spelling.
+
+    Names are not looked up: a proxy can route two names at the same IP address to different servers.
+    """
     host, port = split_url(url.lower())
     with suppress(ValueError):
         host = str(ip_address(host))

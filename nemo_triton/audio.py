@@ -1,4 +1,4 @@
-"""Any audio file -> the samples that go over the wire: int16, 16 kHz, mono."""
+"""Read audio files as the samples that a request carries: int16, 16 kHz, mono."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Samples: TypeAlias = NDArray[np.int16]
 
 
 def load_audio(path: str | Path) -> Samples:
-    """Read an audio file as a recognizer takes it.
+    """Read an audio file as 16 kHz mono samples.
 
-    A 16-bit 16 kHz mono file comes through bit for bit. Any other is averaged over its channels, resampled (soxr HQ)
-    and rounded to 16 bit; samples beyond full scale are clipped.
+    The samples of a 16-bit 16 kHz mono file are returned unchanged. Other files are converted: the channels are
+    averaged, the audio is resampled (soxr HQ) and rounded to 16 bits, and samples beyond full scale are clipped.
 
     Args:
-        path: A file in any format that libsndfile reads: WAV, FLAC, OGG, MP3 and others.
+        path: An audio file in any format that libsndfile reads: WAV, FLAC, OGG, MP3 and others.
 
     Returns:
-        int16 [T] at 16 kHz; T is 0 for a file with a header and no samples.
+        int16 [T] at 16 kHz; T is 0 if the file has a header but no samples.
 
     Raises:
-        AudioError: The file is missing, empty, unreadable or no audio, or holds NaN or infinite samples.
+        AudioError: The file is missing, empty, unreadable or not audio, or contains NaN or infinite samples.
 
     Example:
         >>> samples = load_audio("order.wav")
@@ -47,12 +47,12 @@ def load_audio(path: str | Path) -> Samples:
             native = file.subtype == "PCM_16" and file.samplerate == SAMPLE_RATE and file.channels == 1
             samples = file.read(dtype="int16" if native else "float32", always_2d=not native)
             rate = int(file.samplerate)
-    # soundfile raises TypeError for a name that ends in .raw, which says nothing of its rate or sample format.
+    # soundfile raises TypeError for .raw files: they have no header with rate and sample format.
     except (soundfile.LibsndfileError, TypeError) as error:
         reason = one_line(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(".")
-        raise AudioError(f"{path}: not readable as audio ({reason}); convert it, e.g. to WAV or FLAC") from error
+        raise AudioError(f"{path}: not readable as audio ({reason}); convert it to WAV or FLAC") from error
     except OSError as error:
-        raise AudioError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from error
+        raise AudioError(f"{path}: cannot be read ({error.strerror}); change its permissions") from error
     return np.asarray(samples, np.int16) if native else _convert(samples, rate, path)
 
 
@@ -62,9 +62,9 @@ def seconds(samples: Samples) -> float:
 
 
 def _check_is_file(path: Path) -> None:
-    """Catch what libsndfile would only call a "System error" or an unknown format."""
+    """Raise a clear error where libsndfile reports only "System error" or an unknown format."""
     if path.is_dir():
-        raise AudioError(f"{path}: is a folder, not an audio file; name a file in it")
+        raise AudioError(f"{path}: is a folder, not an audio file; give a file in it")
     if not path.exists():
         raise AudioError(f"{path}: no such file; check the path")
     if path.is_file() and path.stat().st_size == 0:
@@ -72,12 +72,12 @@ def _check_is_file(path: Path) -> None:
 
 
 def _convert(samples: NDArray[np.float32], rate: int, path: Path) -> Samples:
-    """Float samples [T, channels], full scale 1.0, at `rate` Hz -> int16 [T'] at 16 kHz."""
+    """Convert float samples [T, channels], full scale 1.0, at `rate` Hz to int16 [T'] at 16 kHz."""
     if not np.isfinite(samples).all():
         raise AudioError(f"{path}: holds NaN or infinite samples; write it again from its source")
     mono = samples.mean(axis=1)
     if rate != SAMPLE_RATE and len(mono):
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
     scaled: NDArray[np.float32] = np.rint(np.asarray(mono, np.float32) * INT16_FULL_SCALE)
-    # Clipped while still float: an int16 cast of a value beyond full scale would wrap to the other sign.
+    # Clip before the cast to int16, which would wrap values beyond full scale to the other sign.
     return scaled.clip(-INT16_FULL_SCALE, INT16_FULL_SCALE - 1).astype(np.int16)

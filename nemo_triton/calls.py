@@ -1,7 +1,7 @@
-"""Conversations with a server, written once for the blocking and the asyncio client.
+"""Sequences of calls to a server, written once for the blocking and the asyncio client.
 
-A question that takes several calls is a generator (`Calls`): it yields a method of Triton's client with its
-arguments and gets the answer sent back. The two clients only differ in how they make a call (connections.py).
+A sequence is a generator (`Calls`). It yields the name of a method of Triton's client with its arguments, and receives
+the result. The two clients differ only in how they make each call (connections.py).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any, TypeAlias, TypeVar
 
 Answer = TypeVar("Answer")
 MethodCall: TypeAlias = tuple[str, dict[str, Any]]
-"""A method of Triton's client and its keyword arguments."""
+"""The name of a method of Triton's client, and its keyword arguments."""
 Calls: TypeAlias = Generator[MethodCall, Any, Answer]
 
 
 def single_call(method: str, arguments: dict[str, Any]) -> Calls[Any]:
-    """The answer to one call."""
+    """Make one call and return its result."""
     return (yield method, arguments)

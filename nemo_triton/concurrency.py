@@ -1,4 +1,4 @@
-"""Asynchronous work with a bound on how much of it is under way."""
+"""Asynchronous work with limited concurrency."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ Result = TypeVar("Result")
 async def map_in_order(
     work: Callable[[Item], Awaitable[Result]], items: Iterable[Item], limit: int
 ) -> AsyncGenerator[Result, None]:
-    """Yield `work(item)` for each item, in the order of the items, at most `limit` of them under way or waiting.
+    """Yield `work(item)` for each item, in the order of the items.
 
-    An error in `work` ends the iteration; what is still under way then is cancelled.
+    An exception in `work` ends the iteration and cancels the running tasks.
+
+    Args:
+        work: The coroutine function to run.
+        items: Read only as fast as results are consumed.
+        limit: Tasks that may be running, or finished but not yet yielded.
     """
     pending: deque[asyncio.Future[Result]] = deque()
     try:

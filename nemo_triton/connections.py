@@ -1,4 +1,4 @@
-"""Makes calls to endpoints with Triton's blocking client or with its asyncio client."""
+"""Run calls to endpoints with Triton's blocking client or its asyncio client."""
 
 from __future__ import annotations
 
@@ -20,22 +20,26 @@ _MESSAGE_BYTES = 2**31 - 1
 
 
 def connector(client: Callable[..., Client], tls: Tls | None) -> Callable[[Address], Client]:
-    """A function that connects Triton's client, of one kind or the other, to an address.
+    """Return a function that creates Triton's client for an address.
+
+    Args:
+        client: Triton's client class, blocking or asyncio.
+        tls: Certificates; None connects without TLS.
 
     Raises:
-        TypeError: `tls` is something else than Tls or None.
+        TypeError: `tls` is neither a Tls nor None.
     """
     if tls is not None and not isinstance(tls, Tls):
         raise TypeError(
-            f"tls is {tls}; give a nemo_triton.Tls: Tls() for the system's authorities, Tls(ca=FILE) for others"
+            f"tls is {tls}; give a nemo_triton.Tls: Tls() for the system's CA certificates, Tls(ca=FILE) for others"
         )
-    # Read once: files may be gone when a server joins later.
+    # Read the files now: they may be gone when a server joins later.
     credentials = tls.credentials() if tls else None
     return lambda address: client(address.host_port, creds=credentials, channel_args=_channel_arguments(address))
 
 
 def run_calls(calls: EndpointCalls[Answer]) -> Answer:
-    """Make the calls one after the other, with blocking clients."""
+    """Run the calls one after the other with blocking clients."""
     outcome = None
     with closing(calls):
         try:
@@ -47,7 +51,7 @@ def run_calls(calls: EndpointCalls[Answer]) -> Answer:
 
 
 async def run_calls_async(calls: EndpointCalls[Answer]) -> Answer:
-    """Make the calls one after the other, with asyncio's clients."""
+    """Run the calls one after the other with asyncio clients."""
     outcome = None
     with closing(calls):
         try:
@@ -59,7 +63,7 @@ async def run_calls_async(calls: EndpointCalls[Answer]) -> Answer:
 
 
 def _resume(calls: EndpointCalls[Answer], outcome: Any) -> Step:
-    """The next step, after an outcome: an answer, or the error of Triton's client in its place."""
+    """Pass a result, or an error of Triton's client, to the generator and return its next step."""
     return calls.throw(outcome) if isinstance(outcome, InferenceServerException) else calls.send(outcome)
 
 
@@ -81,21 +85,21 @@ async def _outcome_async(step: Step) -> Any:
     except InferenceServerException as error:
         return error
     except asyncio.CancelledError:
-        # If the connection was given up because its server hangs, it was not the caller who cancelled.
+        # A closed connection to a hanging server also cancels the call. Only the caller's cancellation is raised.
         if connection is step.endpoint.connection:
             raise
         return InferenceServerException("the server hangs", "StatusCode.CANCELLED")
 
 
 def _channel_arguments(address: Address) -> list[tuple[str, str | int]]:
-    """Of gRPC."""
+    """Options of the gRPC channel."""
     arguments: list[tuple[str, str | int]] = [
         ("grpc.max_send_message_length", _MESSAGE_BYTES),
         ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-        # gRPC's own wait is up to two minutes long, in which a server that is back would not be found.
+        # By default gRPC waits up to two minutes between attempts to connect to a server that was down.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", round(CHECK_INTERVAL_SECONDS * 1000)),
-        # Or a new connection in place of one that hangs would be that one again.
+        # Otherwise gRPC reuses the hanging connection for the client that replaces it.
         ("grpc.use_local_subchannel_pool", 1),
     ]
     if address.host_port != address.url:

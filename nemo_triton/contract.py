@@ -1,7 +1,7 @@
 """The contract between exported models, the server and its clients: tensors, model names, model parameters.
 
-Stages, configurations, verification, client and tests take every name from here. docs/protocol.md tells the same to
-people who write clients in other languages.
+The export, the configurations, the client and the tests import every name from here. docs/protocol.md describes the
+same contract for clients in other languages; a test keeps the two equal.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ from enum import Enum
 from typing import Literal
 
 SAMPLE_RATE = 16000
-"""Of AUDIO, in Hz: samples per second on the wire."""
+"""Samples per second of AUDIO."""
 INT16_FULL_SCALE = 32768
-"""AUDIO's samples divided by it are within [-1, 1), as NeMo and most others take audio."""
+"""Divides int16 samples into the range [-1, 1) that NeMo expects."""
 
 TensorType = Literal["INT16", "INT32", "FP32", "BYTES"]
-"""Triton's names; BYTES is UTF-8 text."""
+"""Triton's names of data types; BYTES is UTF-8 text."""
 
 
 @dataclass(frozen=True)
 class Tensor:
     """An input or output of a served model.
 
-    name: in configurations, graphs and requests
-    dtype: Triton's data type
-    dims: of one request, without the batch dimension: a size, or the name of one that varies
+    Attributes:
+        name: The tensor's name in configurations, graphs and requests.
+        dtype: Triton's data type.
+        dims: Sizes without the batch dimension; a string names a size that varies.
     """
 
     name: str
@@ -35,12 +36,12 @@ class Tensor:
 
     @property
     def length(self) -> Tensor:
-        """How many steps of this tensor are valid, in each request; the rest is padding."""
+        """The tensor with the number of valid steps per request; the remaining steps are padding."""
         return Tensor(f"{self.name}_LENGTH", "INT32", (1,))
 
     @property
     def shape(self) -> Tensor:
-        """The shape of each request's part of this tensor, which Triton gives to stages that batch ragged inputs."""
+        """The tensor with each request's shape, which Triton adds to the inputs of a ragged batch."""
         return Tensor(f"{self.name}_SHAPE", "INT32", (len(self.dims),))
 
 
@@ -52,46 +53,46 @@ TOKENS = Tensor("TOKENS", "INT32", ("tokens",))
 FRAMES = Tensor("FRAMES", "INT32", ("tokens",))
 """The encoder frame of each token."""
 LABELS = Tensor("LABELS", "INT32", ("encoded",))
-"""The best label of each encoder frame of a CTC model; clients get its length."""
+"""The best label of each encoder frame of a CTC model. Clients receive only its length."""
 LOG_PROBS = Tensor("LOG_PROBS", "FP32", ("encoded", "labels"))
 TRANSCRIPT = (TEXT, TOKENS, FRAMES, TOKENS.length)
-"""What every recognizer gives."""
+"""The outputs of every recognizer."""
 # Stage -> stage.
 SAMPLES = Tensor("SAMPLES", "INT16", ("at_least_one",))
 FEATURES = Tensor("FEATURES", "FP32", ("frames", "mels"))
 ENCODED = Tensor("ENCODED", "FP32", ("encoded", "width"))
-"""The joint's projection of the encoder's output, of an RNNT model."""
+"""Encoder output of an RNNT model, projected by the joint."""
 PIECES = Tensor("PIECES", "INT32", ("tokens",))
 """A copy of TOKENS, from a decoder on a GPU to the text stage."""
 
 
 class Part(Enum):
-    """What a repository holds of a recognizer NAME beside the recognizer itself, by the end of its name."""
+    """The models that belong to a recognizer NAME: each is named NAME plus a suffix."""
 
     ENCODER = "_encoder"
     DECODER = "_decoder"
     TEXT = "_text"
     LOG_PROBS = "_log_probs"
-    """The recognizer again, with log-probs: an ensemble computes and carries every output that it has."""
+    """The same recognizer with log-probs. It is a separate ensemble because Triton computes all outputs of one."""
 
     def of(self, recognizer: str) -> str:
-        """The part's model name."""
+        """Return the model name of this part of a recognizer."""
         return f"{recognizer}{self.value}"
 
 
 REQUIRED_PARAMETERS = ("sample_rate", "frame_seconds")
-"""Of a Description: what a recognizer's configuration must say."""
+"""Fields of Description that every recognizer's configuration must have."""
 RANDOM_WEIGHTS = "random"
-"""Description.weights of a checkpoint that was never trained."""
+"""Value of Description.weights for a checkpoint that was never trained."""
 AUDIO_STAGE = "audio"
 FEATURES_STAGE = "mel_{mels}_{milliseconds}ms_{edges}_{digest}"
 """The stages that recognizers share."""
 TARGET_SUFFIXES = {"cpu": "", "gpu": "_gpu"}
-"""What the name of a stage for features ends in where it is tuned for a target."""
+"""Suffix of a feature stage's name, by target."""
 
 
 class ParameterError(ValueError):
-    """A parameter of a configuration that should be a number and is not."""
+    """A parameter of a configuration is not a number."""
 
     def __init__(self, name: str, text: str) -> None:
         super().__init__(f"parameter {name} is {text!r}, not a number")
@@ -101,14 +102,21 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True)
 class Description:
-    """What a recognizer's configuration says of it, as `parameters`. Empty or zero: it does not say.
+    """The `parameters` in a recognizer's configuration. A field is empty or zero if its parameter is missing.
 
-    frame_seconds: from one encoder frame to the next
-    parity_id: names the comparison with NeMo that this very export passed
-    parameters: weights of the model
-    checkpoint_bytes: size of the .nemo file
-    weights: "trained" or "random"
-    words_compared, words_changed: NeMo's words of the probes, and edits that make of them what this export gives
+    Attributes:
+        sample_rate: Samples per second of AUDIO.
+        frame_seconds: Seconds from one encoder frame to the next.
+        nemo_class: NeMo class of the checkpoint.
+        nemo_version: NeMo version that wrote the checkpoint.
+        parameters: Number of weights.
+        checkpoint_bytes: Size of the .nemo file.
+        weights: "trained" or "random".
+        precision: "fp32", "fp16" or "int8".
+        target: "cpu" or "gpu".
+        parity_id: ID of the comparison with NeMo that this export passed.
+        words_compared: Words in NeMo's transcripts of the probes.
+        words_changed: Word edits between NeMo's transcripts and this export's.
     """
 
     sample_rate: int = 0
@@ -125,7 +133,7 @@ class Description:
     words_changed: int = 0
 
     def as_parameters(self) -> dict[str, str]:
-        """The configuration's parameters, without those that say nothing."""
+        """Return the configuration's parameters, without empty and zero fields."""
         return {
             name: f"{value:g}" if isinstance(value, float) else str(value)
             for name, value in asdict(self).items()
@@ -134,10 +142,10 @@ class Description:
 
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> Description:
-        """Read a configuration's parameters; others than these are passed over.
+        """Read a configuration's parameters. Unknown parameters are ignored.
 
         Raises:
-            ParameterError: one that should be a number is not.
+            ParameterError: `sample_rate`, `frame_seconds` or a word count is not a number.
         """
 
         def number(name: str) -> float:
@@ -170,5 +178,5 @@ class Description:
 
 
 def _count(text: str) -> int:
-    """A number that only informs: a model that says something else is served all the same."""
+    """Parse a number that is only displayed; anything else becomes 0, so the model can still be used."""
     return int(text) if text.isdecimal() else 0

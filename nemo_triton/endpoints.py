@@ -1,13 +1,13 @@
-"""The servers behind one client: which of them gets a request, and what happens to it if a server fails.
+"""The servers behind one client: which server gets a request, and what happens if a server fails.
 
-A request goes to the server with the fewest of this client's requests in flight; among equals, to the least recently
-asked one. So servers of equal speed get equal shares, and a slower one gets less.
+A request goes to the server with the fewest of this client's requests in flight. Ties go to the server that was used
+least recently. So servers of equal speed get equal shares, and a slower server gets fewer requests.
 
-A host name with several addresses, as a headless service of Kubernetes has, is a server at each of them. They are
-looked up here and not by gRPC's own round_robin policy: that looks again only after a connection broke, and so never
-finds the servers that an autoscaler adds; and it does not tell which server answered.
+A host name with several IP addresses, such as a headless service of Kubernetes, counts as one server per address. They
+are looked up here instead of by gRPC's round_robin policy. That policy looks them up again only after a connection
+breaks, so it never finds servers that an autoscaler adds, and it does not report which server sent a response.
 
-All of this are generators of calls to the endpoints' connections, as in calls.py.
+Calls are written as generators, as in calls.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 
 from tritonclient.utils import InferenceServerException
 
-from nemo_triton.addresses import Address, has_fixed_address, resolve, split_url
+from nemo_triton.addresses import Address, has_fixed_address, is_http_port, resolve, split_url
 from nemo_triton.calls import Answer, Calls
 from nemo_triton.errors import RecognizerError, ServerUnavailableError, one_line
 from nemo_triton.protocol import ServerResponse, explain, explain_request
@@ -32,17 +32,18 @@ from nemo_triton.served_model import ServedModel, find_recognizer
 from nemo_triton.tls import Tls, diagnosis
 
 CHECK_INTERVAL_SECONDS = 2.0
-"""Between two checks of which endpoints there are and which of them answer."""
+"""Seconds between two checks of all endpoints."""
 
-_QUESTION_SECONDS = 10.0
-"""Questions about the server are answered at once or not at all."""
+_CALL_SECONDS = 10.0
+"""Deadline of calls other than recognitions, which a healthy server answers immediately."""
 _CHECK_SECONDS = 5.0
 _MAX_LATE_CHECKS = 2
-"""An endpoint that was late with its answer this many times in a row is taken to hang."""
+"""An endpoint hangs if this many checks in a row miss their deadline."""
+_HTTP_PORT = "answers as HTTP: give Triton's gRPC port, 8001 by default"
 RETRYABLE = ("StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED")
-"""No server, or one that has no room, is shutting down (Triton unloads its models first) or was found to hang."""
+"""The server is down or full, is shutting down (Triton unloads its models first), or hangs."""
 MAX_ATTEMPTS_PER_ENDPOINT = 2
-"""Of the same request, which might be what ends the server."""
+"""Attempts of one request per endpoint. The limit matters if the request itself crashes the server."""
 _CLIENT_FAULTS = ("StatusCode.INVALID_ARGUMENT", "StatusCode.DEADLINE_EXCEEDED")
 
 _log = logging.getLogger(__name__)
@@ -53,13 +54,13 @@ class Endpoint:
     """One server.
 
     Attributes:
-        address: Where it listens.
-        connection: Triton's client for it.
-        in_flight: Requests of this client that it has not answered.
-        up: Whether it gets requests.
-        problem: Why it is left out; None if it is not.
-        late_checks: How many checks in a row it was late to answer.
-        times_joined: How many times it came up; its counters begin again each time.
+        address: Where the server listens.
+        connection: Triton's client for the server.
+        in_flight: Pending requests of this client.
+        up: Whether the server gets requests.
+        problem: Why the server is left out; None if it is not.
+        late_checks: Checks in a row that missed their deadline.
+        times_joined: How many times the server came up. Its counters restart each time.
     """
 
     address: Address
@@ -78,7 +79,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class EndpointCall:
-    """A method of Triton's client to call on an endpoint's connection."""
+    """A call of a method of Triton's client on an endpoint's connection."""
 
     endpoint: Endpoint
     method: str
@@ -86,20 +87,20 @@ class EndpointCall:
 
 
 Step: TypeAlias = EndpointCall | Callable[[], Any]
-"""A call to an endpoint, or a function that blocks."""
+"""A call to an endpoint, or a blocking function."""
 EndpointCalls: TypeAlias = Generator[Step, Any, Answer]
-"""Steps one after the other; the result of each is sent back."""
+"""A generator of steps that receives the result of each."""
 
 
 @dataclass
 class Endpoints:
-    """The servers behind one client. Threads may share it.
+    """The servers behind one client. Threads can share it.
 
     Attributes:
-        urls: host:port of each, as the user gave it.
-        tls: How to connect to them; None is without TLS.
-        open: Makes Triton's client for an address.
-        model: What all of them serve; known once connected.
+        urls: host:port of each server, as the user wrote it.
+        tls: Certificates; None connects without TLS.
+        open: Creates Triton's client for an address.
+        model: The recognizer that all servers serve. Set by `connect`.
     """
 
     urls: tuple[str, ...]
@@ -107,42 +108,45 @@ class Endpoints:
     open: Callable[[Address], Any]
     model: ServedModel = field(init=False)
     _endpoints: list[Endpoint] = field(default_factory=list, init=False)
-    """The least recently asked first."""
+    """Ordered by last use, least recent first."""
     _leaving: list[Endpoint] = field(default_factory=list, init=False)
     _described_by: str = field(default="", init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
     @property
     def all(self) -> list[Endpoint]:
-        """In the order of their names."""
+        """All endpoints, sorted by name."""
         with self._lock:
             return sorted(self._endpoints, key=lambda endpoint: endpoint.name)
 
     @property
     def up(self) -> list[Endpoint]:
-        """Those that get requests."""
+        """The endpoints that get requests."""
         return [endpoint for endpoint in self.all if endpoint.up]
 
     @property
     def may_change(self) -> bool:
-        """Whether there is anything to check: several endpoints, or a name whose addresses may come and go."""
+        """Whether endpoints need checks: there are several, or a host name can change its IP addresses."""
         return len(self._endpoints) > 1 or not all(map(has_fixed_address, self.urls))
 
     def connect(self, name: str | None) -> EndpointCalls[None]:
-        """Find the recognizer `name`, or the only one there is, on every endpoint.
+        """Find the recognizer on every endpoint.
 
-        An endpoint that does not answer or does not have it is left out, with a line in the log, if there is another.
+        An endpoint that does not answer or does not serve the model is left out and logged, unless it is the only one.
+
+        Args:
+            name: The recognizer's name; None finds the only recognizer served.
 
         Raises:
             ServerUnavailableError: No server answers.
-            UnknownModelError: No server has the model.
-            RecognizerError: Servers have different exports of it.
+            UnknownModelError: No server serves the model.
+            RecognizerError: Servers have different exports of the model.
         """
         addresses: list[Address] = yield partial(resolve, self.urls)
         unresolved = {*self.urls} - {address.url for address in addresses}
-        # gRPC says best what is wrong with a name.
+        # Connect to unknown host names too: gRPC's error explains best what is wrong with them.
         addresses += [Address(url=url, host_port=url) for url in unresolved]
-        # Many clients that ask once or twice would all ask the first one.
+        # Shuffled, because many short-lived clients would otherwise all use the first server.
         self._endpoints = [
             Endpoint(address, self.open(address)) for address in random.sample(addresses, len(addresses))
         ]
@@ -150,15 +154,15 @@ class Endpoints:
         for endpoint in self._endpoints:
             try:
                 known_name = self.model.name if self._described_by else name
-                model = yield from ask_endpoint(endpoint, find_recognizer(known_name))
+                model = yield from endpoint_calls(endpoint, find_recognizer(known_name))
             except RecognizerError as error:
-                errors[endpoint] = yield from self._with_diagnosis(endpoint, error)
+                errors[endpoint] = yield from diagnosed(endpoint, error, self.tls)
                 continue
             if not self._described_by:
                 self.model, self._described_by = model, endpoint.name
             difference = self._difference(endpoint, model)
             if difference:
-                raise RecognizerError(f"{difference}; serve the same export on both, or ask one of them")
+                raise RecognizerError(f"{difference}; serve the same export on both, or give the URL of one")
             endpoint.up, endpoint.times_joined = True, 1
         if not self._described_by:
             raise connection_error(errors)
@@ -171,9 +175,9 @@ class Endpoints:
         """Send one request, and retry it on another endpoint if the server goes down.
 
         Args:
-            model: Named in errors.
-            arguments: Of Triton's `infer`.
-            seconds: For all attempts together.
+            model: The recognizer, for error messages.
+            arguments: Arguments of Triton's `infer`.
+            seconds: Deadline for all attempts together.
 
         Raises:
             RecognitionError: No attempt succeeded.
@@ -194,7 +198,7 @@ class Endpoints:
                 with self._lock:
                     endpoint.in_flight -= 1
             may_retry = yield from self._may_retry(endpoint, failure)
-            # One that went away may be asked once more when it is back, one that refused may not.
+            # A server that went down can get the request once more after it recovers. A server that refused can't.
             if endpoint.up or attempts[endpoint] == MAX_ATTEMPTS_PER_ENDPOINT:
                 exhausted.add(endpoint)
             if not may_retry or time.monotonic() > deadline or not any(other not in exhausted for other in self.up):
@@ -203,7 +207,7 @@ class Endpoints:
                 raise explained from failure
 
     def check(self) -> EndpointCalls[None]:
-        """Find endpoints that are new, that went away, and that are back."""
+        """Find endpoints that are new, that went down, and that recovered."""
         gone = self._update((yield partial(resolve, self.urls)))
         if len(self.all) > 1:
             for endpoint in self.all:
@@ -217,13 +221,13 @@ class Endpoints:
             yield EndpointCall(endpoint, "close", {})
 
     def close(self) -> EndpointCalls[None]:
-        """End all connections."""
+        """Close all connections."""
         for endpoint in (*self._endpoints, *self._leaving):
             yield EndpointCall(endpoint, "close", {})
 
     def _take(self, exhausted: set[Endpoint]) -> Endpoint:
         with self._lock:
-            # Where none is known to answer, one may have come back since the last check.
+            # If no endpoint is up, try one anyway: it may have recovered since the last check.
             candidates = [
                 endpoint for endpoint in self._endpoints if endpoint.up and endpoint not in exhausted
             ] or self._endpoints
@@ -234,7 +238,7 @@ class Endpoints:
             return endpoint
 
     def _may_retry(self, endpoint: Endpoint, failure: InferenceServerException) -> EndpointCalls[bool]:
-        """Whether the failure is the endpoint's, so that another may do better."""
+        """Whether the endpoint caused the failure, so that another endpoint can succeed."""
         if self.all == [endpoint] or failure.status() in _CLIENT_FAULTS:
             return False
         if not endpoint.up:
@@ -243,9 +247,9 @@ class Endpoints:
         return not endpoint.up or failure.status() in RETRYABLE
 
     def _check(self, endpoint: Endpoint) -> EndpointCalls[None]:
-        """Check whether an endpoint serves what it should, and take it in or leave it out."""
+        """Check that an endpoint serves the same export, and use it or leave it out."""
         try:
-            model = yield from ask_endpoint(endpoint, find_recognizer(self.model.name), _CHECK_SECONDS)
+            model = yield from endpoint_calls(endpoint, find_recognizer(self.model.name), _CHECK_SECONDS)
         except RecognizerError as error:
             if _is_late(error):
                 endpoint.late_checks += 1
@@ -260,13 +264,13 @@ class Endpoints:
         if difference:
             self._leave_out(endpoint, difference)
         elif not endpoint.up:
-            event = "is new and asked" if endpoint.problem is None else "is back and asked again"
+            event = "is new and gets requests" if endpoint.problem is None else "is back and gets requests again"
             endpoint.up, endpoint.problem = True, None
             endpoint.times_joined += 1
             _log.info("%s: %s", endpoint.name, event)
 
     def _reopen(self, endpoint: Endpoint) -> EndpointCalls[None]:
-        """End the requests in flight at an endpoint that hangs, so that they are retried on another."""
+        """Cancel the pending requests of a hanging endpoint, so that they are retried on another."""
         hanging = Endpoint(endpoint.address, endpoint.connection)
         endpoint.connection = self.open(endpoint.address)
         yield EndpointCall(hanging, "close", {})
@@ -275,7 +279,7 @@ class Endpoints:
         with self._lock:
             earlier, endpoint.problem, endpoint.up = endpoint.problem, problem, False
         if earlier is None:
-            _log.warning("%s: left out until it is back, others are asked (%s)", endpoint.name, problem)
+            _log.warning("%s: left out until it is back; other servers get its requests (%s)", endpoint.name, problem)
 
     def _difference(self, endpoint: Endpoint, model: ServedModel) -> str | None:
         if (model.parity_id, model.steps) == (self.model.parity_id, self.model.steps):
@@ -286,32 +290,41 @@ class Endpoints:
         )
 
     def _update(self, addresses: Sequence[Address]) -> list[Endpoint]:
-        """Connect to what is new, to be checked; returns the endpoints that are gone."""
+        """Connect to new addresses, and return the endpoints whose address is gone."""
         known = {endpoint.address for endpoint in self.all}
         fresh = [Endpoint(address, self.open(address)) for address in addresses if address not in known]
         resolved = {address.url for address in addresses}
         with self._lock:
             self._endpoints += fresh
-            # A name that can't be looked up just now has lost no server.
+            # A host name that can't be looked up at the moment keeps its servers.
             return [
                 endpoint
                 for endpoint in self._endpoints
                 if endpoint.address not in addresses and endpoint.address.url in resolved
             ]
 
-    def _with_diagnosis(self, endpoint: Endpoint, error: RecognizerError) -> EndpointCalls[RecognizerError]:
-        if not isinstance(error, ServerUnavailableError):
-            return error
-        host, port = split_url(endpoint.name)
-        reason = yield partial(diagnosis, host, port, endpoint.address.host, self.tls)
-        return ServerUnavailableError(f"{endpoint.name}: {reason}") if reason else error
+
+def diagnosed(endpoint: Endpoint, error: RecognizerError, tls: Tls | None) -> EndpointCalls[RecognizerError]:
+    """Replace the error of an endpoint that can't be reached by one that says why, if the reason can be found."""
+    if not isinstance(error, ServerUnavailableError):
+        return error
+    host, port = split_url(endpoint.name)
+    if (yield partial(is_http_port, host, port)):
+        return ServerUnavailableError(f"{endpoint.name} {_HTTP_PORT}")
+    reason = yield partial(diagnosis, host, port, endpoint.address.host, tls)
+    return ServerUnavailableError(f"{endpoint.name}: {reason}") if reason else error
 
 
-def ask_endpoint(endpoint: Endpoint, calls: Calls[Answer], seconds: float = _QUESTION_SECONDS) -> EndpointCalls[Answer]:
-    """Put questions to one server, each within `seconds`.
+def endpoint_calls(endpoint: Endpoint, calls: Calls[Answer], seconds: float = _CALL_SECONDS) -> EndpointCalls[Answer]:
+    """Make calls to one server.
+
+    Args:
+        endpoint: The server.
+        calls: The calls.
+        seconds: Deadline of each call.
 
     Raises:
-        RecognizerError: It does not answer, or refuses.
+        RecognizerError: The server does not answer, or refuses a call.
     """
     answer = None
     try:
@@ -336,7 +349,7 @@ def _reason(error: RecognizerError) -> str:
 
 
 def connection_error(errors: dict[Endpoint, RecognizerError]) -> RecognizerError:
-    """The error to raise if no endpoint can be used: what a server says rather than that there is none."""
+    """Return the error to raise if no endpoint can be used. A server's error goes before a missing server."""
     endpoints = sorted(
         errors, key=lambda endpoint: (isinstance(errors[endpoint], ServerUnavailableError), endpoint.name)
     )

@@ -1,36 +1,36 @@
-"""The errors a caller of this package can meet. Each message is one line and says what to do."""
+"""The errors that this package raises. Each message is one line and says what to do."""
 
 
 class ClientError(Exception):
-    """The base of all errors of this package; `str(error)` is one line, fit to be shown as it is."""
+    """Base class of all errors in this package. `str(error)` is one line that can be shown to a user."""
 
 
 class AudioError(ClientError):
-    """A file can't be turned into 16 kHz mono samples; raised by `load_audio`."""
+    """A file can't be read as audio. Raised by `load_audio`."""
 
 
 class ManifestError(ClientError):
-    """A file is no manifest, or has no usable line; raised by `read_manifest`."""
+    """A file is not a manifest, or none of its lines can be used. Raised by `read_manifest`."""
 
 
 class TlsError(ClientError):
-    """A file of certificates or keys can't be used; raised by `Tls`."""
+    """A certificate or key file can't be used. Raised by `Tls`."""
 
 
 class RecognizerError(ClientError):
-    """The server or the model is not as a recognizer needs it; raised when connecting."""
+    """The server or the model can't be used. Raised when connecting."""
 
 
 class ServerUnavailableError(RecognizerError):
-    """No Triton server answers at the URL; raised when connecting."""
+    """No Triton server answers at the URL. Raised when connecting."""
 
 
 class UnknownModelError(RecognizerError):
-    """The server does not serve that model, or it is not a recognizer; raised when connecting."""
+    """The server does not serve the model, or the model is not a recognizer. Raised when connecting."""
 
 
 class RecognitionError(RecognizerError):
-    """One request failed; others may succeed. Raised by `transcribe`.
+    """One request failed; other requests may succeed. Raised by `transcribe`.
 
     Attributes:
         attempts: How many times the request was sent.
@@ -40,13 +40,13 @@ class RecognitionError(RecognizerError):
 
 
 class DeadlineExceededError(RecognitionError):
-    """A request had no answer within the recognizer's timeout."""
+    """A request got no response within the recognizer's timeout."""
 
 
 class UnavailableError(RecognitionError):
-    """The server was down, or had no room for the request; sent again later it may succeed."""
+    """The server was down or its queue was full. The same request may succeed later."""
 
 
 def one_line(message: object) -> str:
-    """The text of `message` with every run of whitespace, line breaks too, as one space."""
+    """Return `message` as text with each run of whitespace, including line breaks, as one space."""
     return " ".join(str(message).split())

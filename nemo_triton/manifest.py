@@ -1,4 +1,4 @@
-"""Lists of utterances: NeMo JSON lines, CSV, or the audio files of a folder."""
+"""Read lists of utterances: NeMo JSON lines, CSV files, or the audio files in a folder."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from nemo_triton.errors import ManifestError, one_line
 
 MANIFEST_SUFFIXES = (".json", ".jsonl", ".csv")
 
-# The first name is the one used in messages; the second is SpeechLoop's.
+# Error messages use the first name. The second is the one that SpeechLoop writes.
 _AUDIO_FIELDS = ("audio_filepath", "filename")
 _TEXT_FIELDS = ("text", "transcript")
 
-# libsndfile names formats, not file endings. RAW is left out: nothing in such a file says how to read it.
+# libsndfile lists formats, not file suffixes. RAW is excluded: such a file has no header.
 _AUDIO_SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats()} - {".raw"}
 _AUDIO_SUFFIXES |= {".mp3", ".oga", ".opus", ".aif", ".wave", ".snd", ".sph"}
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording and, if it is known, what is said in it.
+    """One recording, with its reference text if there is one.
 
     Attributes:
-        audio: The path of its audio file.
-        text: The reference transcript; None if it is not known.
-        duration: Seconds, as the manifest has it; None if it has none.
-        line: Number of its line in the manifest, from 1; 0 without a manifest.
+        audio: Path of the audio file.
+        text: Reference transcript; None if unknown.
+        duration: Seconds, from the manifest; None if the manifest has no duration.
+        line: Line number in the manifest, starting at 1; 0 if the recording comes from no manifest.
     """
 
     audio: Path
@@ -43,17 +43,17 @@ class Utterance:
 
     @property
     def name(self) -> str:
-        """The audio path as it was resolved, for printing."""
+        """The audio path as text, for output."""
         return str(self.audio)
 
 
 @dataclass
 class Manifest:
-    """What a manifest lists.
+    """The contents of a manifest.
 
     Attributes:
-        utterances: In the order they were listed.
-        problems: One line (file:line and field) for each entry that can't be used.
+        utterances: The usable entries, in the manifest's order.
+        problems: One message (file:line and field) for each entry that can't be used.
     """
 
     utterances: list[Utterance] = field(default_factory=list)
@@ -61,21 +61,24 @@ class Manifest:
 
 
 def read_manifest(path: str | Path, text_required: bool = False) -> Manifest:
-    """Read NeMo JSON lines (audio_filepath, text) or a CSV with a header (filename, transcript, or NeMo's names).
+    """Read a manifest: NeMo JSON lines or a CSV file.
 
-    Whether the audio exists is not checked here. An audio path is absolute, or relative to the manifest or else to the
-    working directory; failing both, leading folders are dropped until a file is found beside the manifest, since data
-    sets are often moved away from the path their CSV was written with.
+    JSON lines have the fields audio_filepath and text. A CSV has a header with the same names, or with filename and
+    transcript. The audio files are not opened and need not exist.
+
+    A relative audio path is looked up next to the manifest, then in the working directory. If neither exists, leading
+    folders are removed until a file next to the manifest matches, because data sets are often moved after their
+    manifest was written.
 
     Args:
-        path: Of the manifest.
-        text_required: Whether a line without text is a problem.
+        path: The manifest.
+        text_required: Report lines without text as problems.
 
     Returns:
         The utterances, and a problem for each line that can't be used.
 
     Raises:
-        ManifestError: The file can't be read, is no manifest, or has no usable line at all.
+        ManifestError: The file can't be read, is not a manifest, or none of its lines can be used.
 
     Example:
         >>> read_manifest("orders.jsonl").utterances[0]
@@ -89,22 +92,23 @@ def read_manifest(path: str | Path, text_required: bool = False) -> Manifest:
         try:
             manifest.utterances.append(_utterance(entry, path.parent, text_required, line))
         except (ValueError, OSError, RuntimeError) as error:
-            # pathlib raises the latter two for names that no file system takes and users that do not exist.
+            # pathlib raises OSError for names that are too long, RuntimeError for unknown users (~name).
             manifest.problems.append(f"{path}:{line}: {one_line(error)}")
     if not manifest.utterances:
         first = manifest.problems[0] if manifest.problems else f"{path}: there is no line after the header"
-        raise ManifestError(f"{first} (and no other line of this manifest can be used)")
+        raise ManifestError(f"{first} (no other line of this manifest can be used)")
     return manifest
 
 
 def find_audio(paths: Sequence[str | Path]) -> Manifest:
-    """List the utterances behind audio files, folders and manifests. Audio files are not opened.
+    """List the recordings in audio files, folders and manifests. Audio files are not opened.
 
     Args:
-        paths: Audio files, folders (all their audio files, sorted) and manifests (.json, .jsonl, .csv).
+        paths: Audio files, folders (searched recursively) and manifests (.json, .jsonl, .csv).
 
     Returns:
-        The utterances in the order given. A folder without audio and an unreadable manifest become problems.
+        The utterances in the order of `paths`, those of a folder sorted by path. A folder without audio and an
+        unreadable manifest become problems.
 
     Example:
         >>> find_audio(["recordings", "order.wav"]).utterances[-1].name
@@ -116,7 +120,9 @@ def find_audio(paths: Sequence[str | Path]) -> Manifest:
             files = [Utterance(file) for file in sorted(path.rglob("*")) if _looks_like_audio(file)]
             listed.utterances += files
             if not files:
-                listed.problems.append(f"{path}: no audio file in this folder; name one that holds e.g. .wav or .flac")
+                listed.problems.append(
+                    f"{path}: no audio file in this folder; give a folder with e.g. .wav or .flac files"
+                )
         elif path.suffix.lower() in MANIFEST_SUFFIXES:
             try:
                 manifest = read_manifest(path)
@@ -134,29 +140,33 @@ def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError:
-        return False  # Reading it as audio says what is wrong with it.
+        return False  # load_audio reports what is wrong with the path.
 
 
 def _looks_like_audio(path: Path) -> bool:
-    # A leading dot marks a file not meant to be listed, such as the "._name.wav" that macOS leaves on other disks.
+    # Skip hidden files, such as the "._name.wav" that macOS writes to other file systems.
     return path.suffix.lower() in _AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _read_text(path: Path) -> str:
     try:
-        # utf-8-sig: spreadsheets begin a CSV with a byte order mark, which would become part of the first column name.
+        # utf-8-sig: spreadsheets start a CSV with a byte order mark, which would become part of the first column name.
         content = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: not a manifest (not UTF-8 text); give NeMo JSON lines or a CSV") from error
+    except IsADirectoryError as error:
+        raise ManifestError(
+            f"{path}: is a folder; give a manifest, a .jsonl or .csv file that lists recordings"
+        ) from error
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     if not content.strip():
-        raise ManifestError(f"{path}: the manifest is empty; it needs one line for each utterance")
+        raise ManifestError(f"{path}: the manifest is empty; write one line per utterance")
     return content
 
 
 def _json_entries(content: str) -> Iterator[tuple[int, Mapping[str, Any] | ValueError]]:
-    # Not splitlines(), which also splits at characters that JSON allows inside a string, such as U+2028.
+    # splitlines() would also split at characters that JSON allows in a string, such as U+2028.
     for number, line in enumerate(content.split("\n"), start=1):
         if not line.strip():
             continue
@@ -172,35 +182,35 @@ def _json_entries(content: str) -> Iterator[tuple[int, Mapping[str, Any] | Value
 
 
 def _csv_entries(content: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any] | ValueError]]:
-    # newline="" leaves line ends to the reader; splitlines() would also split at characters such as U+2028.
+    # newline="" leaves line ends to the CSV reader; splitlines() would also split at characters such as U+2028.
     reader = csv.DictReader(io.StringIO(content, newline=""), skipinitialspace=True, strict=True)
     try:
         header = [name.strip() for name in reader.fieldnames or ()]
         if not set(header) & set(_AUDIO_FIELDS):
             raise ManifestError(
-                f"{path}: not a manifest; it needs JSON lines with {_AUDIO_FIELDS[0]} and {_TEXT_FIELDS[0]}, "
+                f"{path}: not a manifest; give JSON lines with {_AUDIO_FIELDS[0]} and {_TEXT_FIELDS[0]}, "
                 f"or a CSV whose first line is {_AUDIO_FIELDS[1]},{_TEXT_FIELDS[1]}"
             )
         reader.fieldnames = header
         for entry in reader:
             yield reader.line_num, entry
     except csv.Error as error:
-        yield reader.line_num, ValueError(f"not valid CSV ({one_line(error)}); mend its quotes")
+        yield reader.line_num, ValueError(f"not valid CSV ({one_line(error)}); check its quotes")
 
 
 def _utterance(entry: Mapping[str, Any] | ValueError, folder: Path, text_required: bool, line: int) -> Utterance:
-    """Raises ValueError, saying which field is wrong."""
+    """Check one entry. A ValueError names the field that is wrong."""
     if isinstance(entry, ValueError):
         raise entry
     audio = _field(entry, _AUDIO_FIELDS)
     text = _field(entry, _TEXT_FIELDS)
     if not audio:
-        raise ValueError(f"no {_AUDIO_FIELDS[0]}; name the audio file of this utterance")
+        raise ValueError(f"no {_AUDIO_FIELDS[0]}; add the path of the audio file")
     if text is None and text_required:
-        raise ValueError(f"no {_TEXT_FIELDS[0]}; write what is said in {audio}")
-    # Recognizing the whole file against the text of one segment would give a WER that means nothing.
+        raise ValueError(f"no {_TEXT_FIELDS[0]}; add the reference text of {audio}")
+    # Scoring the whole file against the text of one segment would give a meaningless WER.
     if entry.get("offset"):
-        raise ValueError("offset is not supported; cut the segment into a file of its own")
+        raise ValueError("offset is not supported; cut the segment into a separate file")
     return Utterance(_resolve(audio, folder), text, _duration(entry), line)
 
 
@@ -222,7 +232,7 @@ def _field(entry: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
 
 
 def _resolve(audio: str, folder: Path) -> Path:
-    """The file that `audio` names; the one beside the manifest where none exists, for the error that then follows."""
+    """Find the file that `audio` names. If none exists, return the path next to the manifest."""
     path = Path(audio).expanduser()
     if path.is_absolute():
         return path

@@ -1,6 +1,6 @@
-"""One recognition on the wire: the request, the response, and what a failure means.
+"""One recognition: build the request, read the response, explain a failure.
 
-docs/protocol.md tells the same to people who write clients in other languages.
+docs/protocol.md describes the same for clients in other languages.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from nemo_triton.transcript import Transcript
 
 @dataclass(frozen=True, kw_only=True)
 class SharedSamples:
-    """Samples that the server reads from a region of shared memory instead of from the wire.
+    """Samples in a shared memory region that the server reads, instead of samples in the request.
 
     Attributes:
-        region: The server's name of the region.
-        offset: Where the samples begin in the region, in bytes.
-        count: How many int16 samples at 16 kHz.
+        region: Name under which the region is registered with the server.
+        offset: First byte of the samples in the region.
+        count: Number of int16 samples at 16 kHz.
     """
 
     region: str
@@ -47,7 +47,7 @@ class ServerResponse:
 
     Attributes:
         result: Triton's `InferResult`.
-        endpoint: The server that answered, as host:port.
+        endpoint: host:port of the server that sent it.
         attempts: How many times the request was sent.
     """
 
@@ -60,17 +60,17 @@ def request(model: ServedModel, samples: Samples | SharedSamples, log_probs: boo
     """Build the arguments of Triton's `infer`.
 
     Args:
-        model: The recognizer to ask.
-        samples: int16 [T] at 16 kHz.
-        log_probs: Ask for log-probs as well.
+        model: The recognizer.
+        samples: int16 [T] at 16 kHz, or their place in shared memory.
+        log_probs: Request log-probs as well.
 
     Raises:
-        TypeError: The samples are no int16 array.
+        TypeError: The samples are not an int16 array.
         ValueError: The samples have another shape.
-        RecognitionError: The server has no log-probs of this model.
+        RecognitionError: The server has no log-probs for this model.
     """
     if log_probs and model.log_probs_name is None:
-        raise RecognitionError(f"the server has no {Part.LOG_PROBS.of(model.name)}; ask without log_probs")
+        raise RecognitionError(f"the server has no {Part.LOG_PROBS.of(model.name)}; leave out log_probs")
     audio = _audio_input(samples)
     tensors = [*TRANSCRIPT, LOG_PROBS, LABELS.length] if log_probs else TRANSCRIPT
     outputs = [triton.InferRequestedOutput(tensor.name) for tensor in tensors]
@@ -89,14 +89,14 @@ def _audio_input(samples: Samples | SharedSamples) -> Any:
             f"samples are {actual}; give a numpy array of int16 at 16 kHz, e.g. nemo_triton.load_audio(path)"
         )
     if samples.ndim != 1:
-        raise ValueError(f"samples have the shape {samples.shape}; give one channel, shape [T]")
+        raise ValueError(f"samples have shape {samples.shape}; give one channel, shape [T]")
     audio = triton.InferInput(AUDIO.name, [1, len(samples)], AUDIO.dtype)
     audio.set_data_from_numpy(samples[np.newaxis])
     return audio
 
 
 def read_response(model: ServedModel, response: ServerResponse, log_probs: bool) -> Transcript:
-    """The transcript in a response, its padding cut away."""
+    """Read the transcript from a response, without its padding."""
     result = response.result
     count = int(result.as_numpy(TOKENS.length.name).item())
     frames = result.as_numpy(FRAMES.name)[0, :count]
@@ -112,23 +112,36 @@ def read_response(model: ServedModel, response: ServerResponse, log_probs: bool)
 
 
 def explain(error: InferenceServerException, url: str, timeout: float) -> RecognizerError:
-    """The error to raise for a failed question to the server at `url`, which had `timeout` seconds."""
+    """Return the error to raise for a failed call other than a recognition.
+
+    Args:
+        error: The error of Triton's client.
+        url: host:port of the server.
+        timeout: Deadline of the call in seconds.
+    """
     reason = one_line(error.message())
     if error.status() == "StatusCode.UNAVAILABLE":
         return ServerUnavailableError(
             f"no Triton server answers at {url} ({reason}); start tritonserver, or give the host:port of its gRPC "
-            "endpoint (port 8001 unless told otherwise)"
+            "endpoint (port 8001 by default)"
         )
     if error.status() == "StatusCode.DEADLINE_EXCEEDED":
-        return ServerUnavailableError(f"no answer from {url} within {timeout:g} s; see the server's log")
-    return RecognizerError(f"the server at {url} refused: {reason}")
+        return ServerUnavailableError(f"no response from {url} within {timeout:g} s; see the server's log")
+    return RecognizerError(f"the server at {url} refused the call: {reason}")
 
 
 def explain_request(error: InferenceServerException, model: ServedModel, url: str, timeout: float) -> RecognitionError:
-    """The error to raise for one failed recognition, which had `timeout` seconds."""
+    """Return the error to raise for a failed recognition.
+
+    Args:
+        error: The error of Triton's client.
+        model: The recognizer.
+        url: host:port of the server.
+        timeout: Deadline of the recognition in seconds.
+    """
     if error.status() == "StatusCode.DEADLINE_EXCEEDED":
         return DeadlineExceededError(
-            f"no answer from {model.name} at {url} within {timeout:g} s; allow a longer timeout"
+            f"no response from {model.name} at {url} within {timeout:g} s; set a longer timeout"
         )
     kind = UnavailableError if error.status() == "StatusCode.UNAVAILABLE" else RecognitionError
     return kind(f"{model.name} at {url}: {one_line(error.message())}")

@@ -1,7 +1,8 @@
 """Connections to one recognizer: Recognizer for threads, AsyncRecognizer for asyncio.
 
-One file becomes text: audio.load_audio reads samples, protocol.request makes a request of them, Endpoints.recognition
-(endpoints.py) chooses a server and retries, connections.run_calls sends, protocol.read_response makes a Transcript.
+The way from a file to text: audio.load_audio reads the samples, protocol.request builds the request,
+Endpoints.recognition (endpoints.py) chooses a server and retries, connections.run_calls sends, and
+protocol.read_response builds the Transcript.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from nemo_triton.addresses import DEFAULT_URL, Address, parse_urls
 from nemo_triton.audio import Samples
 from nemo_triton.calls import Answer, Calls
 from nemo_triton.connections import connector, run_calls, run_calls_async
-from nemo_triton.endpoints import CHECK_INTERVAL_SECONDS, Endpoint, Endpoints, ask_endpoint, connection_error
+from nemo_triton.endpoints import (
+    CHECK_INTERVAL_SECONDS,
+    Endpoint,
+    Endpoints,
+    connection_error,
+    diagnosed,
+    endpoint_calls,
+)
 from nemo_triton.errors import RecognizerError, ServerUnavailableError
 from nemo_triton.protocol import SharedSamples, read_response, request
 from nemo_triton.served_model import ServedModel, find_recognizers
@@ -27,24 +35,24 @@ from nemo_triton.tls import Tls
 from nemo_triton.transcript import Transcript
 
 DEFAULT_TIMEOUT = 300.0
-"""Seconds one recognition may take, the wait in the server's queue included."""
+"""Seconds per recognition, including retries and time in the server's queue."""
 
 
 def list_recognizers(url: str | Sequence[str] = DEFAULT_URL, tls: Tls | None = None) -> list[str]:
-    """List the recognizers that a server has ready.
+    """List the recognizers that are ready on a server.
 
     Args:
-        url: host:port of the server's gRPC endpoint. Of several, separated by commas or as a sequence, the first one
-            that answers is asked.
-        tls: For a server with TLS; None connects without it.
+        url: host:port of the server's gRPC endpoint. Of several, separated by commas or as a sequence, the first that
+            answers is used.
+        tls: Certificates for a server with TLS; None connects without TLS.
 
     Returns:
-        Their model names, sorted.
+        The model names, sorted.
 
     Raises:
         ServerUnavailableError: No server answers.
         RecognizerError: `url` is not host:port.
-        TypeError: `tls` is no Tls.
+        TypeError: `tls` is not a Tls.
 
     Example:
         >>> list_recognizers("localhost:8001")
@@ -55,25 +63,25 @@ def list_recognizers(url: str | Sequence[str] = DEFAULT_URL, tls: Tls | None = N
     for address in (Address(url=each, host_port=each) for each in parse_urls(url)):
         endpoint = Endpoint(address, connect(address))
         try:
-            return run_calls(ask_endpoint(endpoint, find_recognizers()))
+            return run_calls(endpoint_calls(endpoint, find_recognizers()))
         except ServerUnavailableError as error:
-            errors[endpoint] = error
+            errors[endpoint] = run_calls(diagnosed(endpoint, error, tls))
         finally:
             endpoint.connection.close()
     raise connection_error(errors)
 
 
 class Recognizer:
-    """A connection to one recognizer, which threads may share.
+    """A connection to one recognizer. Threads can share it.
 
-    It connects when it is created and is closed by `close` or at the end of a `with` block. If a server goes down, its
-    pending requests are retried on another, and it is used again once it recovers; the logger
-    `nemo_triton.endpoints` gets a warning and an info of it.
+    Creating a Recognizer connects it; `close` or the end of a `with` block closes it. If a server goes down, its
+    pending requests are retried on another server. It is used again once it recovers. The logger
+    `nemo_triton.endpoints` gets one message for each event.
 
     Attributes:
-        model: What the server tells of the recognizer.
+        model: The recognizer as the server describes it.
         url: host:port of the servers, separated by commas.
-        timeout: Seconds one recognition may take.
+        timeout: Seconds per recognition.
 
     Example:
         >>> with Recognizer("stt_en_citrinet_512") as recognizer:
@@ -93,17 +101,17 @@ class Recognizer:
         """Connect.
 
         Args:
-            model: The recognizer's name; None takes the only one that the server has.
-            url: host:port of the server's gRPC endpoint. Several, separated by commas or as a sequence, share the
-                requests, and so do all addresses of a host name.
-            timeout: Seconds one recognition may take, retries and the wait in the server's queue included.
-            tls: For servers with TLS; None connects without it.
+            model: The recognizer's name; None takes the only one that the server serves.
+            url: host:port of the server's gRPC endpoint. Several servers, separated by commas or as a sequence, share
+                the requests. So do all IP addresses of a host name.
+            timeout: Seconds per recognition, including retries and time in the server's queue.
+            tls: Certificates for servers with TLS; None connects without TLS.
 
         Raises:
             ServerUnavailableError: No server answers.
-            UnknownModelError: The model is not served, not ready or no recognizer.
+            UnknownModelError: The model is not served, not ready or not a recognizer.
             RecognizerError: `url` is not host:port, or servers have different exports of the model.
-            TypeError: `tls` is no Tls.
+            TypeError: `tls` is not a Tls.
         """
         urls = parse_urls(url)
         self.url = ",".join(urls)
@@ -121,28 +129,28 @@ class Recognizer:
             self._watch.start()
 
     def transcribe(self, samples: Samples, log_probs: bool = False) -> Transcript:
-        """Recognize the speech in one utterance.
+        """Transcribe one recording.
 
         Args:
-            samples: int16 [T], 16 kHz, mono; T may be 0. `load_audio` reads any file as such.
-            log_probs: Also return the log-probs of every encoder frame, of a CTC model.
+            samples: int16 [T], 16 kHz, mono; T may be 0. `load_audio` returns them.
+            log_probs: Also return the log-probs of every encoder frame (CTC models only).
 
         Returns:
             The text, its tokens and their times.
 
         Raises:
-            TypeError: The samples are no int16 array.
+            TypeError: The samples are not an int16 array.
             ValueError: The samples have another shape.
-            DeadlineExceededError: There was no answer within `timeout`.
-            UnavailableError: The server was down, or had no room for the request.
-            RecognitionError: The request failed in another way.
+            DeadlineExceededError: There was no response within `timeout`.
+            UnavailableError: The server was down or its queue was full.
+            RecognitionError: The request failed for another reason.
         """
         arguments = request(self.model, samples, log_probs)
         response = run_calls(self._endpoints.recognition(self.model, arguments, self.timeout))
         return read_response(self.model, response, log_probs)
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._closed.set()
         run_calls(self._endpoints.close())
         if self._watch.is_alive():
@@ -150,7 +158,7 @@ class Recognizer:
 
     def _keep_checking(self) -> None:
         while not self._closed.wait(CHECK_INTERVAL_SECONDS):
-            # A connection that was closed meanwhile raises ValueError.
+            # A connection raises ValueError if it was closed in the meantime.
             with suppress(ValueError):
                 run_calls(self._endpoints.check())
 
@@ -164,14 +172,15 @@ class Recognizer:
 
 
 class AsyncRecognizer:
-    """A connection to one recognizer for asyncio, which many tasks may share.
+    """A connection to one recognizer for asyncio. Tasks can share it.
 
-    It connects at the beginning of an `async with` block and closes at its end. Retries are those of Recognizer.
+    It connects at the start of an `async with` block and closes at its end. Failed requests are retried as in
+    Recognizer.
 
     Attributes:
-        model: What the server tells of the recognizer; known once connected.
+        model: The recognizer as the server describes it. Set once connected.
         url: host:port of the servers, separated by commas.
-        timeout: Seconds one recognition may take.
+        timeout: Seconds per recognition.
 
     Example:
         >>> async with AsyncRecognizer("stt_en_citrinet_512") as recognizer:
@@ -187,18 +196,18 @@ class AsyncRecognizer:
         timeout: float = DEFAULT_TIMEOUT,
         tls: Tls | None = None,
     ) -> None:
-        """Take the settings; `async with` connects and raises what Recognizer does if it can't.
+        """Store the settings. `async with` connects, and raises the same errors as Recognizer.
 
         Args:
-            model: The recognizer's name; None takes the only one that the server has.
-            url: host:port of the server's gRPC endpoint. Several, separated by commas or as a sequence, share the
-                requests, and so do all addresses of a host name.
-            timeout: Seconds one recognition may take, retries and the wait in the server's queue included.
-            tls: For servers with TLS; None connects without it.
+            model: The recognizer's name; None takes the only one that the server serves.
+            url: host:port of the server's gRPC endpoint. Several servers, separated by commas or as a sequence, share
+                the requests. So do all IP addresses of a host name.
+            timeout: Seconds per recognition, including retries and time in the server's queue.
+            tls: Certificates for servers with TLS; None connects without TLS.
 
         Raises:
             RecognizerError: `url` is not host:port.
-            TypeError: `tls` is no Tls.
+            TypeError: `tls` is not a Tls.
         """
         urls = parse_urls(url)
         self.url = ",".join(urls)
@@ -209,41 +218,41 @@ class AsyncRecognizer:
 
     @property
     def endpoints(self) -> list[Endpoint]:
-        """The servers behind this connection, in the order of their names; those that are `up` get requests."""
+        """The servers behind this connection, sorted by name. Servers that are `up` get requests."""
         return self._endpoints.all
 
-    async def ask(self, endpoint: Endpoint, calls: Calls[Answer]) -> Answer:
-        """Put questions other than recognitions to one of the endpoints.
+    async def call(self, endpoint: Endpoint, calls: Calls[Answer]) -> Answer:
+        """Make calls other than recognitions to one server.
 
         Args:
             endpoint: One of `endpoints`.
-            calls: Yields methods of Triton's client with their arguments and gets the answers.
+            calls: A generator that yields methods of Triton's client with their arguments and receives the results.
 
         Returns:
-            What `calls` returns.
+            The return value of `calls`.
 
         Raises:
-            RecognizerError: The server does not answer, or refuses.
+            RecognizerError: The server does not answer, or refuses a call.
         """
-        return await run_calls_async(ask_endpoint(endpoint, calls))
+        return await run_calls_async(endpoint_calls(endpoint, calls))
 
     async def transcribe(self, samples: Samples | SharedSamples, log_probs: bool = False) -> Transcript:
-        """Recognize the speech in one utterance.
+        """Transcribe one recording.
 
         Args:
-            samples: int16 [T], 16 kHz, mono; T may be 0. `load_audio` reads any file as such. Or where they lie in a
-                region of shared memory that the server has registered.
-            log_probs: Also return the log-probs of every encoder frame, of a CTC model.
+            samples: int16 [T], 16 kHz, mono; T may be 0. `load_audio` returns them. SharedSamples if they are
+                in a shared memory region that is registered with the server.
+            log_probs: Also return the log-probs of every encoder frame (CTC models only).
 
         Returns:
             The text, its tokens and their times.
 
         Raises:
-            TypeError: The samples are no int16 array.
+            TypeError: The samples are not an int16 array.
             ValueError: The samples have another shape.
-            DeadlineExceededError: There was no answer within `timeout`.
-            UnavailableError: The server was down, or had no room for the request.
-            RecognitionError: The request failed in another way.
+            DeadlineExceededError: There was no response within `timeout`.
+            UnavailableError: The server was down or its queue was full.
+            RecognitionError: The request failed for another reason.
         """
         arguments = request(self.model, samples, log_probs)
         response = await run_calls_async(self._endpoints.recognition(self.model, arguments, self.timeout))
@@ -255,7 +264,7 @@ class AsyncRecognizer:
             await run_calls_async(self._endpoints.check())
 
     async def __aenter__(self) -> AsyncRecognizer:
-        # Connected here, not in __init__: a gRPC channel belongs to the event loop that is running when it is made.
+        # A gRPC channel belongs to the event loop that runs when it is created, so __init__ can't connect.
         try:
             await run_calls_async(self._endpoints.connect(self._name))
         except BaseException:

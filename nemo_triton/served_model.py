@@ -1,4 +1,4 @@
-"""What a server serves: its recognizers, and what each says of itself in its configuration."""
+"""Find the recognizers on a server and read their configuration."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class ServedModel:
     """One recognizer that a server serves.
 
     Attributes:
-        name: Its model name.
+        name: Model name.
         frame_seconds: Seconds from one encoder frame to the next.
-        steps: The models that a request passes, in the order the ensemble lists them.
-        log_probs_name: The model to ask for log-probs as well; None if the server has none.
-        parity_id: Names the comparison with NeMo that this very export passed; None if the export left none.
-        random_weights: Whether the checkpoint says that it was never trained.
-        precision: Of the encoder's computation; exports that do not say so are fp32.
+        steps: Names of the models that a request passes through, in the ensemble's order.
+        log_probs_name: Name of the same recognizer with log-probs; None if the server does not serve one.
+        parity_id: ID of the comparison with NeMo that this export passed; None if the configuration has none.
+        random_weights: Whether the checkpoint was never trained.
+        precision: Precision of the encoder: fp32, fp16 or int8.
     """
 
     name: str
@@ -44,15 +44,19 @@ class ServedModel:
 
 
 def find_recognizer(name: str | None) -> Calls[ServedModel]:
-    """Check that the server is live and serves that recognizer; with None, the only one that it serves.
+    """Check that the server is live and serves the recognizer.
+
+    Args:
+        name: The recognizer's name; None finds the only recognizer served.
 
     Raises:
         ServerUnavailableError: The server is not live.
-        UnknownModelError: The model is not served, not ready or no recognizer; or None and not exactly one is served.
+        UnknownModelError: The model is not served, not ready or not a recognizer; or `name` is None and the server
+            serves none or several.
         RecognizerError: The model's configuration can't be used.
     """
     if not (yield "is_server_live", {}):
-        raise ServerUnavailableError("the server answers but is not live yet; wait, or see its log")
+        raise ServerUnavailableError("the server is not live yet; wait, or see its log")
     index = yield "get_model_repository_index", {}
     if name is None:
         return _only(list((yield from _recognizers(index)).values()))
@@ -66,15 +70,15 @@ def find_recognizer(name: str | None) -> Calls[ServedModel]:
         problem = "not served"
         suffix = Part.LOG_PROBS.value
         if entries and name.endswith(suffix):
-            problem = f"no recognizer of its own; ask {name.removesuffix(suffix)}, with log_probs"
+            problem = f"not a recognizer; use {name.removesuffix(suffix)} with log_probs"
         elif entries:
-            problem = f"no recognizer (those take {AUDIO.name} and give {TEXT.name})"
+            problem = f"not a recognizer (input {AUDIO.name}, output {TEXT.name})"
         raise UnknownModelError(f"model {name} is {problem}; recognizers served: {known}")
     return model
 
 
 def find_recognizers() -> Calls[list[str]]:
-    """The names of all recognizers that are ready, sorted."""
+    """Find the names of all recognizers that are ready, sorted."""
     return sorted((yield from _recognizers((yield "get_model_repository_index", {}))))
 
 
@@ -83,21 +87,21 @@ def _is_ready(entry: Any) -> bool:
 
 
 def _recognizers(index: Any) -> Calls[dict[str, ServedModel]]:
-    """Each ready recognizer of a repository index, by name."""
+    """Describe each recognizer in a repository index that is ready, by name."""
     models = {}
     for name in sorted({entry.name for entry in index.models if _is_ready(entry)}):
         config = (yield "get_model_config", {"model_name": name}).config
         try:
             model = _describe(config, index)
         except RecognizerError:
-            continue  # Another's model that happens to take audio; asked for by name, it is refused with the reason.
+            continue  # A model from elsewhere with the same inputs. Requested by name, it raises this error.
         if model is not None:
             models[name] = model
     return models
 
 
 def _describe(config: Any, index: Any) -> ServedModel | None:
-    """What a model's config says of a recognizer; None for a model of another kind, its log-probs twin too."""
+    """Describe a recognizer by its configuration; None for other models, including NAME_log_probs."""
     inputs = {tensor.name for tensor in config.input}
     outputs = {tensor.name for tensor in config.output}
     if inputs != {AUDIO.name} or TEXT.name not in outputs or LOG_PROBS.name in outputs:
@@ -121,7 +125,7 @@ def _describe(config: Any, index: Any) -> ServedModel | None:
 def _description(config: Any) -> Description:
     parameters = {name: str(value.string_value) for name, value in config.parameters.items()}
     try:
-        # Empty, one that is missing is refused like any other text that is no number.
+        # A missing parameter counts as empty text, which is refused because it is not a number.
         return Description.of(dict.fromkeys(REQUIRED_PARAMETERS, "") | parameters)
     except ParameterError as error:
         raise RecognizerError(
@@ -134,4 +138,6 @@ def _only(models: list[ServedModel]) -> ServedModel:
         return models[0]
     if not models:
         raise UnknownModelError("the server has no recognizer that is ready; see its log and its model repository")
-    raise UnknownModelError(f"name the model to ask; recognizers served: {', '.join(model.name for model in models)}")
+    raise UnknownModelError(
+        f"several models are served; give a model name: {', '.join(model.name for model in models)}"
+    )

@@ -1,4 +1,4 @@
-"""TLS between client and server: files that are checked before they are used, and why a handshake fails."""
+"""TLS: check certificate files before they are used, and explain failed handshakes."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from nemo_triton.errors import TlsError, one_line
 
 _HANDSHAKE_SECONDS = 3.0
 _SPEAKS_TLS = (
-    "the server speaks TLS; give --tls, or --ca with the CA that signed its certificate (in Python Tls() or "
-    "Tls(ca=FILE))"
+    "the server requires TLS; give --tls, or --ca with the CA that signed its certificate (in Python tls=Tls() or "
+    "tls=Tls(ca=FILE))"
 )
 _SPEAKS_NO_TLS = (
-    "the server speaks no TLS; leave out --tls, --ca, --certificate and --key (in Python tls), or give the port of its "
-    "gRPC endpoint (8001 unless told otherwise) if this is another"
+    "the server does not use TLS; leave out --tls, --ca, --certificate and --key (in Python tls), or give its gRPC "
+    "port (8001 by default) if this is another port"
 )
 _WRONG_NAME_CODES = (62, 64)
-"""OpenSSL's codes for a certificate without the host name, or the address, of the URL."""
+"""OpenSSL's codes for a certificate that lacks the URL's host name or IP address."""
 _ROOTS = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
-"""Where systems keep their roots, for a Python that was built to look elsewhere."""
+"""Where systems keep their CA certificates, for a Python that was built to look elsewhere."""
 
 
 @dataclass(frozen=True)
 class Tls:
-    """How to connect with TLS. All files are PEM.
+    """Certificates for a connection with TLS. All files are PEM files.
 
     Attributes:
-        ca: CA certificates, one of which must have signed the server's certificate; None takes the system's.
-        certificate: The client's certificate (mTLS), for servers that ask for one.
-        key: Of `certificate`, not encrypted; both or none.
+        ca: CA certificates that verify the server's certificate; None takes the system's CA certificates.
+        certificate: The client's certificate, for servers that require one (mTLS). Requires `key`.
+        key: The private key of `certificate`, not encrypted.
 
     Raises:
         TlsError: A file can't be used, or certificate and key don't belong together.
@@ -62,14 +62,12 @@ class Tls:
             _check_certificates(self.certificate)
             _load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self.certificate, self.key)
         elif self.certificate:
-            raise TlsError(f"{self.certificate}: is given without its key; name it by --key (in Python key)")
+            raise TlsError(f"{self.certificate}: has no key; give it with --key (in Python key)")
         elif self.key:
-            raise TlsError(
-                f"{self.key}: is given without its certificate; name it by --certificate (in Python certificate)"
-            )
+            raise TlsError(f"{self.key}: has no certificate; give it with --certificate (in Python certificate)")
 
     def credentials(self) -> Any:
-        """For a gRPC channel."""
+        """Return the credentials for a gRPC channel."""
         ca = self.ca or _system_roots()
         return grpc.ssl_channel_credentials(
             root_certificates=_read(ca) if ca else None,
@@ -88,15 +86,15 @@ class Tls:
 
 
 def diagnosis(host: str, port: int, name: str, tls: Tls | None) -> str | None:
-    """What about TLS keeps a client from the server at host:port, and what to do; None if it is something else.
+    """Find out whether TLS prevents a connection, and return the reason and what to do; None if it does not.
 
     Args:
-        host: Of the server.
-        port: Of its gRPC endpoint.
-        name: The one that the server's certificate must have.
-        tls: How the client connects.
+        host: Host of the server.
+        port: Port of its gRPC endpoint.
+        name: Host name that the server's certificate must contain.
+        tls: The client's certificates; None if it connects without TLS.
     """
-    context = tls._context() if tls else _trusting()
+    context = tls._context() if tls else _trust_all()
     context.set_alpn_protocols(["h2"])
     try:
         with (
@@ -105,9 +103,9 @@ def diagnosis(host: str, port: int, name: str, tls: Tls | None) -> str | None:
         ):
             if tls is None:
                 return _SPEAKS_TLS
-            return None if _is_kept(secured) else _refusal(tls)
+            return None if _stays_open(secured) else _refusal(tls)
     except ssl.SSLCertVerificationError as error:
-        return _refused(error, name)
+        return _untrusted(error, name)
     except ssl.SSLError as error:
         if "ALERT" in (error.reason or ""):
             return _refusal(tls) if tls else _SPEAKS_TLS
@@ -116,10 +114,10 @@ def diagnosis(host: str, port: int, name: str, tls: Tls | None) -> str | None:
         return None
 
 
-def _is_kept(connection: ssl.SSLSocket) -> bool:
-    """Whether the server goes on after the handshake; only then does TLS 1.3 judge the client's certificate."""
+def _stays_open(connection: ssl.SSLSocket) -> bool:
+    """Whether the server keeps the connection. With TLS 1.3 it checks the client's certificate after the handshake."""
     try:
-        # A gRPC server speaks first.
+        # A gRPC server sends the first bytes.
         return bool(connection.recv(1))
     except TimeoutError:
         return True
@@ -127,24 +125,24 @@ def _is_kept(connection: ssl.SSLSocket) -> bool:
         return False
 
 
-def _refused(error: ssl.SSLCertVerificationError, name: str) -> str:
-    advice = "give the CA that signed it by --ca (in Python Tls(ca=FILE))"
+def _untrusted(error: ssl.SSLCertVerificationError, name: str) -> str:
+    advice = "give the CA that signed it with --ca (in Python Tls(ca=FILE))"
     if error.verify_code in _WRONG_NAME_CODES:
-        advice = f"ask by a name in the certificate, or give the server a certificate that has {name}"
-    return f"the server's certificate is refused ({one_line(error.verify_message).rstrip('.')}); {advice}"
+        advice = f"use a host name in the certificate, or a server certificate that contains {name}"
+    return f"the server's certificate is not trusted ({one_line(error.verify_message).rstrip('.')}); {advice}"
 
 
 def _refusal(tls: Tls) -> str:
     if tls.certificate:
-        return "the server refuses the client's certificate; give one by --certificate and --key that its CA signed"
+        return "the server refuses the client's certificate; give --certificate and --key that the server's CA signed"
     return (
-        "the server ends TLS's handshake; where it asks for a client's certificate, give --certificate and --key "
+        "the server ends the TLS handshake; if it requires a client certificate, give --certificate and --key "
         "(in Python Tls(certificate=FILE, key=FILE))"
     )
 
 
-def _trusting() -> ssl.SSLContext:
-    """For finding out whether a server speaks TLS at all; nothing is sent."""
+def _trust_all() -> ssl.SSLContext:
+    """Return a context that only finds out whether a server uses TLS. No data is sent over it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -162,23 +160,22 @@ def _check_certificates(path: Path | str) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError as error:
-        raise TlsError(f"{path}: holds no certificate in PEM form; give another file") from error
+        raise TlsError(f"{path}: contains no PEM certificate; give another file") from error
 
 
 def _load_pair(context: ssl.SSLContext, certificate: Path | str, key: Path | str) -> None:
     def refuse() -> str:
-        raise TlsError(f"{key}: is encrypted, which gRPC can't read; decrypt it: openssl pkey -in {key}")
+        raise TlsError(f"{key}: is encrypted, which gRPC can't read; decrypt it with: openssl pkey -in {key}")
 
     try:
         context.load_cert_chain(certificate, key, password=refuse)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise TlsError(f"{key}: is not the key of {certificate}; give the two that belong together") from error
-        raise TlsError(f"{key}: holds no private key in PEM form; give the key of {certificate}") from error
+            raise TlsError(f"{key}: is not the key of {certificate}; give a matching pair") from error
+        raise TlsError(f"{key}: contains no PEM private key; give the key of {certificate}") from error
 
 
 def _system_roots() -> Path | None:
-    """The system's authorities in one file; None where there is none, and gRPC takes its own."""
-    # gRPC would take its own in any case.
+    """Find the system's CA certificates. gRPC would otherwise use the certificates in its package."""
     files = filter(None, (ssl.get_default_verify_paths().cafile, *_ROOTS))
     return next((Path(file) for file in files if Path(file).is_file()), None)

@@ -1,4 +1,4 @@
-"""What a recognizer says of one utterance."""
+"""The result of one recognition."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Transcript:
-    """The text of one utterance, its tokens and when they were spoken.
+    """The text of one recording, with its tokens and their times.
 
     Attributes:
         text: The transcript.
-        tokens: int32 [n], the label ids of the text's tokens.
-        token_times: float64 [n], seconds from the start of the audio to each token's encoder frame.
-        log_probs: float32 [frames, labels], natural logarithms of each label's probability in each encoder frame;
-            None unless the request asked for them.
-        endpoint: The server that answered, as host:port.
-        attempts: How many times the request was sent; more than 1 if servers failed meanwhile.
+        tokens: int32 [n]: IDs of the text's tokens in the checkpoint's vocabulary.
+        token_times: float64 [n]: seconds from the start of the audio to each token's encoder frame.
+        log_probs: float32 [frames, labels]: natural logarithm of each label's probability in each encoder frame. The
+            last label is the blank. None unless requested.
+        endpoint: host:port of the server that sent the response.
+        attempts: How many times the request was sent; more than 1 after retries.
     """
 
     text: str

@@ -1,11 +1,11 @@
-"""Small architectures of each family, as NeMo's configurations describe them. Data only."""
+"""Small architectures of each family, as NeMo configurations."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 OLD_NEMO, NEW_NEMO = "1.10.0", "2.7.3"
-"""Releases with the front end of the 22 published checkpoints, and with the one since 2.5."""
+"""NeMo versions with the front end of the 22 published checkpoints, and with the front end since 2.5."""
 CHARACTERS = [" ", *"abcdefghijklmnopqrstuvwxyz", "'"]
 WIDTH = 32
 
@@ -116,4 +116,4 @@ RNNT: dict[str, tuple[Block, Block, Kind]] = {
     "conformer_transducer": (preprocessor(80, 0.025, 0), conformer(80), "transducer"),
 }
 ARCHITECTURES = CTC | RNNT
-"""Front end, encoder, and what is behind it."""
+"""Preprocessor, encoder and kind of decoder, by family."""

@@ -1,4 +1,4 @@
-"""What tests of the benchmark commands share."""
+"""Helpers for tests of the benchmark commands."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ Finished: TypeAlias = "subprocess.CompletedProcess[str]"
 RunModule: TypeAlias = Callable[..., Finished]
 
 ROWS = "closed_*.rows.jsonl"
-"""The answers of closed loops."""
+"""Files with the responses of closed loops."""
 SECONDS = 120.0
-"""That a first answer may take."""
+"""Deadline of the first response."""
 
 
 @dataclass(frozen=True)
 class Interrupted:
-    """A benchmark.run that was ended among its closed loops.
+    """A benchmark.run that was interrupted during its closed loops.
 
-    files: what it left in the folder of its model and data set, by name
+    Attributes:
+        returncode: Its exit code.
+        stderr: Its messages.
+        files: Contents of the files in the folder of its model and data set, by name.
     """
 
     returncode: int
@@ -36,10 +39,16 @@ class Interrupted:
 
 @dataclass(frozen=True)
 class Measured:
-    """Folders of data and results, and what the commands printed that made them.
+    """Folders of data and results, and the output of the commands that wrote them.
 
-    killed: the first run of coffee_ctc
-    cut_short: the first run of coffee_rnnt, whose server went away
+    Attributes:
+        data: Folder of the prepared data set.
+        results: Folder of the results.
+        killed: The first run of coffee_ctc, which was killed.
+        cut_short: The first run of coffee_rnnt, whose server was stopped.
+        run: The last benchmark.run.
+        compare: benchmark.compare.
+        score: benchmark.score.
     """
 
     data: Path
@@ -52,14 +61,14 @@ class Measured:
 
 
 def interrupt(arguments: list[object], folder: Path, stop: Callable[[subprocess.Popen[str]], object]) -> Interrupted:
-    """Run benchmark.run, and call `stop` when its closed loops have a first answer in `folder`."""
+    """Run benchmark.run, and call `stop` after the first response of its closed loops in `folder`."""
     command = [sys.executable, "-m", "benchmark.run", *map(str, arguments)]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.monotonic() + SECONDS
     while not any(map(answers, folder.glob(ROWS))):
-        assert process.poll() is None and time.monotonic() < deadline, "no closed loop has an answer"
+        assert process.poll() is None and time.monotonic() < deadline, "no closed loop has a response"
         time.sleep(0.02)
     stop(process)
     _, stderr = process.communicate(timeout=SECONDS)
@@ -68,6 +77,6 @@ def interrupt(arguments: list[object], folder: Path, stop: Callable[[subprocess.
 
 
 def answers(rows: Path) -> list[tuple[object, object]]:
-    """Load and number of each answer in a file of rows; its last line may not be whole yet."""
+    """Read load and number of each response in a file of rows. The last line can be incomplete."""
     entries = [json.loads(line) for line in rows.read_text().split("\n")[:-1]]
     return [(entry["load"], entry["number"]) for entry in entries if entry.get("error", "") is None]

@@ -1,4 +1,4 @@
-"""Where the parts of docker/ and the tools that check them are, and its flags on a server of this machine."""
+"""Paths of docker/ and its tools, and a container's server flags adapted to this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DOCKER = ROOT / "docker"
 CHART = DOCKER / "chart"
 MAKE_CERTIFICATES = DOCKER / "tls" / "make_certificates.sh"
 TOOLS = BUILD / "deployment"
-"""Where `make docker-tools` puts what is no part of the virtual environment."""
+"""Tools outside the virtual environment; `make docker-tools` installs them."""
 BIN = Path(sys.prefix) / "bin"
 PROFILES = ("export", "cpu", "gpu", "bench", "monitoring")
 
@@ -21,7 +21,7 @@ Compose = Callable[..., dict[str, Any]]
 
 
 def for_this_machine(flags: Sequence[str], **folders: str) -> list[str]:
-    """A container's `flags` less the repository, with folders elsewhere: tls="/tmp/x" for /tls."""
+    """Remove the repository from a container's flags and move folders: tls="/tmp/x" replaces /tls by /tmp/x."""
     kept = [flag for flag in flags if not flag.startswith("--model-repository=")]
     for name, folder in folders.items():
         kept = [flag.replace(f"=/{name}/", f"={folder}/") for flag in kept]

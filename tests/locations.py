@@ -1,4 +1,4 @@
-"""Where tests find what the project carries, what `make test` builds and what some machines have beside it."""
+"""Paths of the project's data, of what `make test` builds, and of data that only some machines have."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ DEMO_MANIFEST = ROOT / "nemo_triton" / "demo_speech" / "manifest.jsonl"
 BUILD = ROOT / "build"
 TEST_REPOSITORY = BUILD / "test_repository"
 FAMILY_REPOSITORY = BUILD / "family_repository"
-"""A tiny model of each family, with random weights."""
+"""Tiny models of each family with random weights."""
 PRECISION_REPOSITORY = BUILD / "precision_repository"
-"""The demo's models in fp16 and int8."""
+"""The demo models in fp16 and int8."""
 SHARED = Path(os.environ.get("SHARED", ROOT.parent / "shared"))
-"""Recordings and checkpoints of others, used for more tests where they are."""
+"""More recordings and checkpoints. Tests that need them are skipped where they are missing."""
 SPEECH = SHARED / "speech"

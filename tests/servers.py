@@ -1,4 +1,4 @@
-"""What tests know of a server that a fixture started."""
+"""The server of a fixture, as tests see it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Triton:
-    """A running server: `url` is its gRPC address, `metrics` the URL of its metrics, `model` the demo's recognizer."""
+    """A running server.
+
+    Attributes:
+        url: host:port of its gRPC endpoint.
+        metrics: URL of its metrics.
+        model: Name of the demo's recognizer.
+        http: host:port of its HTTP endpoint.
+    """
 
     url: str
     metrics: str
     model: str
+    http: str

@@ -1,4 +1,4 @@
-"""A small LibriSpeech, an HTTP server that has it, and the command that prepares it."""
+"""A small LibriSpeech, an HTTP server that serves it, and the command that prepares it."""
 
 from __future__ import annotations
 
@@ -25,32 +25,39 @@ RANDOM = np.random.default_rng(0)
 
 @dataclass
 class Server:
-    """Serves `files` by path. Each request takes the next of `breaks`: the bytes after which it hangs up, if any."""
+    """State of an HTTP server.
+
+    Attributes:
+        url: Address of the mirror.
+        files: Contents of its files by path.
+        breaks: Bytes after which the next request is cut off; None sends the whole file.
+        knows_ranges: Whether it honours the Range header.
+        ranges: Range header of each request so far.
+    """
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     breaks: list[int | None] = field(default_factory=list)
     knows_ranges: bool = True
     ranges: list[str | None] = field(default_factory=list)
-    """The Range header of each request so far."""
 
 
 @contextmanager
 def running_mirror() -> Iterator[Server]:
-    """A server on this machine, without files."""
+    """Run an HTTP server on this machine, at first without files."""
     state = Server()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            wanted = self.headers["Range"]
-            state.ranges.append(wanted)
+            byte_range = self.headers["Range"]
+            state.ranges.append(byte_range)
             content = state.files.get(self.path)
             if content is None:
                 self.send_error(404)
                 return
             start = 0
-            if wanted is not None and state.knows_ranges:
-                start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if byte_range is not None and state.knows_ranges:
+                start = int(byte_range.removeprefix("bytes=").removesuffix("-"))
                 if start >= len(content):
                     self.send_error(416)
                     return
@@ -137,7 +144,7 @@ def description(folder: Path) -> dict[str, object]:
 
 
 def write_own_set(folder: Path, *more: str) -> Path:
-    """A CSV as SpeechLoop writes it: two good recordings, one of them at 8 kHz, and whatever lines `more` has."""
+    """Write a CSV like SpeechLoop's with two good recordings, one at 8 kHz, and the lines in `more`."""
     (folder / "wavs").mkdir(parents=True)
     (folder / "wavs" / "bear.flac").write_bytes(flac(0.5))
     (folder / "wavs" / "ant.flac").write_bytes(flac(0.75, rate=8000))

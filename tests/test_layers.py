@@ -1,4 +1,4 @@
-"""Which room imports which: the contracts in pyproject.toml, and that nothing imports a program."""
+"""The import contracts in pyproject.toml, and that nothing imports a program."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ INSTALLED = {
     "nemo_triton.commands.models": {"nemo_triton.commands.main"},
     "nemo_triton.commands.transcribe": {"nemo_triton.commands.main"},
 }
-"""Programs that `nemo-triton` imports."""
+"""Programs that the command `nemo-triton` imports."""
 STANDALONE = {"benchmark.studies.gpu.portable_unpack", "server.launch", "server.orphans"}
-"""Modules that are run as files, too: on another machine, as the command that is installed, beside a server."""
+"""Modules that also run as files: on another machine, as an installed command, next to a server."""
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -32,7 +32,7 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
 
 
-def test_arrows_point_one_way() -> None:
+def test_the_import_contracts_hold() -> None:
     done = lint_imports(ROOT)
     assert done.returncode == 0, done.stdout
 
@@ -51,7 +51,7 @@ def test_arrows_point_one_way() -> None:
         ("benchmark/score.py", "import export_scripts.errors", "The suite needs neither the export"),
     ],
 )
-def test_an_arrow_that_points_the_other_way_is_found(module: str, line: str, contract: str, tmp_path: Path) -> None:
+def test_a_forbidden_import_breaks_its_contract(module: str, line: str, contract: str, tmp_path: Path) -> None:
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("*.flac", "__pycache__"))
     shutil.copy2(ROOT / "pyproject.toml", tmp_path)
@@ -63,7 +63,7 @@ def test_an_arrow_that_points_the_other_way_is_found(module: str, line: str, con
     assert any(name.startswith(contract) for name in broken)
 
 
-def test_programs_are_imported_by_nobody() -> None:
+def test_no_module_imports_a_program() -> None:
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)
     programs = {
         module

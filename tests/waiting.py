@@ -1,4 +1,4 @@
-"""Waiting for conditions instead of fixed times."""
+"""Wait for conditions instead of fixed times."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import time
 from collections.abc import Awaitable, Callable
 
 DEADLINE_SECONDS = 120.0
-"""Generous, so that a busy machine fails no test; one that waits in vain says so after it."""
+"""Long, so that no test fails because the machine is busy."""
 _INTERVAL_SECONDS = 0.05
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
-    """Return once the condition holds; fail if it does not in time."""
+    """Return once the condition holds, and fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain"
+        assert time.monotonic() < deadline, f"the condition did not hold within {seconds:g} s"
         time.sleep(_INTERVAL_SECONDS)
 
 
 async def wait_until_async(condition: Callable[[], bool | Awaitable[bool]], seconds: float = DEADLINE_SECONDS) -> None:
-    """As wait_until, while other tasks go on."""
+    """Like wait_until, while other tasks run."""
     deadline = time.monotonic() + seconds
     while True:
         holds = condition()
         if holds if isinstance(holds, bool) else await holds:
             return
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain"
+        assert time.monotonic() < deadline, f"the condition did not hold within {seconds:g} s"
         await asyncio.sleep(_INTERVAL_SECONDS)

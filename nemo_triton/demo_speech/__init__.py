@@ -1,4 +1,4 @@
-"""Spoken coffee orders, synthesized: what bench.py measures and the export compares on unless told otherwise."""
+"""Synthesized coffee orders: the default recordings of bench and of the export's comparison with NeMo."""
 
 from __future__ import annotations
 

@@ -69,20 +69,20 @@ class Servers:
         """Whether at least one server answers."""
         for endpoint in self._reachable():
             with suppress(RecognizerError):
-                if await self.recognizer.ask(endpoint, single_call("is_server_live", {})):
+                if await self.recognizer.call(endpoint, single_call("is_server_live", {})):
                     return True
         return False
 
     async def version(self) -> str:
         """Name and version of the server; of each if servers differ."""
         call = "get_server_metadata"
-        answers = [await self.recognizer.ask(endpoint, single_call(call, {})) for endpoint in self._reachable()]
+        answers = [await self.recognizer.call(endpoint, single_call(call, {})) for endpoint in self._reachable()]
         return ", ".join(sorted({f"{metadata.name} {metadata.version}" for metadata in answers}))
 
     async def description(self) -> Description:
         """Read the recognizer's description (NeMo class, sizes) from its configuration on one server."""
         call = single_call("get_model_config", {"model_name": self.recognizer.model.name})
-        config = (await self.recognizer.ask(self._reachable()[0], call)).config
+        config = (await self.recognizer.call(self._reachable()[0], call)).config
         return Description.of({name: str(value.string_value) for name, value in config.parameters.items()})
 
     async def successes(self, name: str) -> int:
@@ -95,7 +95,7 @@ class Servers:
         if endpoint is None:
             raise RecognizerError(f"{name}: is no longer one of the servers")
         model = self.recognizer.model.name
-        return (await self.recognizer.ask(endpoint, snapshot([model])))[model].requests
+        return (await self.recognizer.call(endpoint, snapshot([model])))[model].requests
 
     async def share(self, *, region: str, key: str, byte_size: int) -> None:
         """Register a block of this machine's shared memory with the server.
@@ -115,12 +115,12 @@ class Servers:
                 f"--shared-memory works with one server on this machine, not with {names}; give one --url"
             )
         arguments = {"name": region, "key": key, "byte_size": byte_size}
-        await self.recognizer.ask(first, single_call("register_system_shared_memory", arguments))
+        await self.recognizer.call(first, single_call("register_system_shared_memory", arguments))
 
     async def unshare(self, region: str) -> None:
         """Unregister a region."""
         call = single_call("unregister_system_shared_memory", {"name": region})
-        await self.recognizer.ask(self.recognizer.endpoints[0], call)
+        await self.recognizer.call(self.recognizer.endpoints[0], call)
 
     def _reachable(self) -> list[Endpoint]:
         endpoints = self.recognizer.endpoints
@@ -142,7 +142,7 @@ class Servers:
         for endpoint in self._reachable():
             period = UpPeriod(endpoint.name, endpoint.times_joined)
             try:
-                snapshots[period] = await self.recognizer.ask(endpoint, snapshot(models))
+                snapshots[period] = await self.recognizer.call(endpoint, snapshot(models))
             except RecognizerError as error:
                 errors.append(error)
         if not snapshots:

@@ -1,4 +1,4 @@
-"""Fixtures for the commands and for servers that are not there."""
+"""Fixtures for the commands, and for one and several servers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Finished: TypeAlias = "subprocess.CompletedProcess[str]"
 
 @pytest.fixture(scope="session")
 def start_command() -> Command:
-    """Start `python client/<name>.py` as a user does from a checkout, its output piped."""
+    """Start `python client/NAME.py` with piped output."""
 
     def start(name: str, *arguments: object) -> subprocess.Popen[str]:
         script = ROOT / "client" / f"{name}.py"
@@ -38,7 +38,7 @@ def start_command() -> Command:
 
 @pytest.fixture(scope="session")
 def run_command(start_command: Command) -> Callable[..., Finished]:
-    """Run a command to its end."""
+    """Run a command and wait for its end."""
 
     def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         process = start_command(name, *arguments)
@@ -50,7 +50,7 @@ def run_command(start_command: Command) -> Callable[..., Finished]:
 
 @pytest.fixture
 def absent_url() -> str:
-    """A port of this machine that nothing listens on."""
+    """The address of a port of this machine that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"127.0.0.1:{listener.getsockname()[1]}"
 
@@ -64,7 +64,7 @@ def spoken(demo_manifest: Path) -> Spoken:
 
 @pytest.fixture(scope="session")
 def serve(repository: Path, triton: Any) -> Serve:
-    """A server of the CTC model, on a port of its own or at `grpc`."""
+    """Start a server of the CTC model, on a free port or at `grpc`."""
     only = ["--model-control-mode=explicit", f"--load-model={triton.model}"]
 
     def start(grpc: str | None = None, models: Path = repository) -> AbstractContextManager[Server]:
@@ -75,14 +75,14 @@ def serve(repository: Path, triton: Any) -> Serve:
 
 @pytest.fixture(scope="session")
 def pair(serve: Serve) -> Iterator[tuple[Server, Server]]:
-    """Two that no test may end."""
+    """Two servers that all tests share."""
     with serve() as first, serve() as second:
         yield first, second
 
 
 @pytest.fixture
 def mortal(serve: Serve) -> Iterator[tuple[Server, Server]]:
-    """Two that a test may kill."""
+    """Two servers that a test can kill."""
     with serve() as first, serve() as second:
         yield first, second
 
@@ -94,6 +94,6 @@ def recordings(spoken: Spoken) -> list[Samples]:
 
 @pytest.fixture(scope="session")
 def served_texts(triton: Any, recordings: list[Samples]) -> list[str]:
-    """What a single server says."""
+    """The transcripts of a single server."""
     with Recognizer(triton.model, triton.url) as recognizer:
         return [recognizer.transcribe(samples).text for samples in recordings]

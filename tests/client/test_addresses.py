@@ -1,4 +1,4 @@
-"""Addresses of servers: how they are written, and how host names are looked up."""
+"""Addresses of servers: parsing, and looking up host names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nemo_triton.errors import RecognizerError
 pytestmark = pytest.mark.fast
 
 
-def test_addresses_of_both_families_are_one_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ipv4_and_ipv6_addresses_of_a_host_are_the_same_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = {
         "dual": ["::1", "127.0.0.1"],
         "pods": ["fd00::1", "fd00::2", "10.0.0.1", "10.0.0.2"],
@@ -37,7 +37,7 @@ def test_addresses_of_both_families_are_one_server(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("url", ["", "localhost", "localhost:", "localhost:x", "a:1,", "a:1,a:1", "::1:8001", [], ":1"])
-def test_what_is_not_a_list_of_servers_is_refused(url: Any) -> None:
+def test_anything_but_host_and_port_is_refused(url: Any) -> None:
     with pytest.raises(RecognizerError, match=r"host:port|given twice"):
         parse_urls(url)
 
@@ -51,12 +51,12 @@ def test_what_is_not_a_list_of_servers_is_refused(url: Any) -> None:
         ("Triton:1", "triton:01"),
     ],
 )
-def test_one_server_by_two_ways_to_write_it_is_refused(first: str, second: str) -> None:
-    with pytest.raises(RecognizerError, match=re.escape(f"{second}: is the same server as {first}; name each")):
+def test_two_spellings_of_one_server_are_refused(first: str, second: str) -> None:
+    with pytest.raises(RecognizerError, match=re.escape(f"{second}: is the same server as {first}; give each")):
         parse_urls([first, "else:1", second])
 
 
-def test_lists_of_servers() -> None:
+def test_several_servers() -> None:
     assert parse_urls("localhost:1,localhost:2,127.0.0.2:1") == ("localhost:1", "localhost:2", "127.0.0.2:1")
     assert parse_urls("a:1, b:2") == parse_urls(["a:1", "b:2"]) == ("a:1", "b:2")
     assert parse_urls("[::1]:8001") == ("[::1]:8001",)

@@ -31,7 +31,7 @@ def noise(count: int = 16001) -> NDArray[np.int16]:
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "aiff", "au", "w64", "caf"])
-def test_16_bit_16_khz_mono_comes_through_bit_for_bit(tmp_path: Path, ending: str) -> None:
+def test_16_bit_16_khz_mono_is_unchanged(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"a.{ending}"
     soundfile.write(path, noise(), SAMPLE_RATE, subtype="PCM_16")
     loaded = load_audio(path)
@@ -53,7 +53,7 @@ def test_any_rate_keeps_pitch_level_and_duration(tmp_path: Path, ending: str, ch
     assert np.abs(middle).max() == pytest.approx(16384, rel=0.1 if ending in ("mp3", "ogg") else 0.01)
 
 
-def test_resampling_removes_what_16_khz_cannot_hold(tmp_path: Path) -> None:
+def test_resampling_removes_frequencies_above_8_khz(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(48000, hertz=12000), 48000)
     assert np.abs(load_audio(path)[1000:-1000]).max() < 33, "12 kHz must not fold down to 4 kHz"
@@ -65,9 +65,9 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     assert load_audio(path).tolist() == [2000, -8, 0]
 
 
-def test_24_bit_is_rounded_not_cut(tmp_path: Path) -> None:
+def test_24_bit_is_rounded_not_truncated(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
-    # libsndfile takes the upper 24 of 32 bits: 256 of its steps make one 16-bit step.
+    # libsndfile writes the upper 24 of 32 bits: 256 of their steps are one 16-bit step.
     upper = np.array([100, 100, -100, 0], np.int32) * 256 + np.array([127, 129, -129, 255])
     soundfile.write(path, (upper * 256).astype(np.int32), SAMPLE_RATE, subtype="PCM_24")
     assert load_audio(path).tolist() == [100, 101, -101, 1]
@@ -92,7 +92,7 @@ def test_overshoot_of_the_resampler_is_clipped(tmp_path: Path) -> None:
     square = np.where(np.arange(48000) // 240 % 2, -1.0, 1.0)
     soundfile.write(path, square, 48000, subtype="FLOAT")
     loaded = load_audio(path)
-    assert {loaded.max(), loaded.min()} == {32767, -32768}, "the ringing of a full-scale square needs the clip"
+    assert {loaded.max(), loaded.min()} == {32767, -32768}, "resampling overshoots, so it must clip"
     high, low = loaded[20:60], loaded[100:140]
     assert high.min() > 30000 and low.max() < -30000
 
@@ -138,10 +138,10 @@ def bad_file(folder: Path, kind: str) -> Path:
         ("headerless", "not readable as audio"),
     ],
 )
-def test_a_bad_file_gives_one_line_that_names_it(tmp_path: Path, kind: str, says: str) -> None:
+def test_the_error_for_a_bad_file_is_one_line_with_its_name(tmp_path: Path, kind: str, says: str) -> None:
     path = bad_file(tmp_path, kind)
     with pytest.raises(AudioError) as caught:
         load_audio(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and says in message and "\n" not in message
-    assert "; " in message, "the line says what to mend"
+    assert "; " in message, "the message says what to do"

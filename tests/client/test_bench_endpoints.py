@@ -78,7 +78,7 @@ def test_the_user_sees_when_a_server_is_back(
     assert gone.startswith(f"warning: {victim.grpc}: left out until it is back")
     with ExitStack() as stack:
         restart(serve, victim, stack)
-        assert process.stderr.readline() == f"info: {victim.grpc}: is back and asked again\n"
+        assert process.stderr.readline() == f"info: {victim.grpc}: is back and gets requests again\n"
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
     assert stderr.startswith("error: interrupted") and stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""map_in_order keeps the order and the bound."""
+"""map_in_order keeps the order and the concurrency limit."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ pytestmark = pytest.mark.fast
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
-async def test_results_keep_the_order_and_the_bound_holds(limit: int) -> None:
+async def test_results_keep_the_order_and_the_limit_holds(limit: int) -> None:
     delays = random.Random(0)
-    running = most = 0
+    running = peak = 0
 
     async def work(item: int) -> int:
-        nonlocal running, most
+        nonlocal running, peak
         running += 1
-        most = max(most, running)
+        peak = max(peak, running)
         await asyncio.sleep(delays.random() / 100)
         running -= 1
         return item * item
 
     assert [result async for result in map_in_order(work, range(20), limit)] == [item * item for item in range(20)]
-    assert most == min(limit, 20)
+    assert peak == min(limit, 20)
 
 
-async def test_nothing_to_do() -> None:
+async def test_no_items() -> None:
     assert [result async for result in map_in_order(asyncio.sleep, [], 4)] == []
 
 
-async def test_an_early_end_cancels_what_is_under_way() -> None:
+async def test_an_early_end_cancels_running_work() -> None:
     cancelled = []
 
     async def work(item: int) -> int:

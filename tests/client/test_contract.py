@@ -1,4 +1,4 @@
-"""The contract with servers and clients that run already: a change here breaks them, so it is spelled out once more."""
+"""The contract, written out a second time: a change breaks servers and clients that are in use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nemo_triton.contract import Description, ParameterError, Part
 pytestmark = pytest.mark.fast
 
 
-def test_what_clients_send_and_get() -> None:
+def test_inputs_and_outputs_of_a_recognizer() -> None:
     assert contract.SAMPLE_RATE == 16000
     tensors = [contract.AUDIO, *contract.TRANSCRIPT, contract.LOG_PROBS, contract.LABELS.length]
     assert [(tensor.name, tensor.dtype, tensor.dims) for tensor in tensors] == [
@@ -24,7 +24,7 @@ def test_what_clients_send_and_get() -> None:
     ]
 
 
-def test_names_of_parts() -> None:
+def test_names_of_a_recognizers_models() -> None:
     assert [part.of("coffee") for part in (Part.ENCODER, Part.DECODER, Part.TEXT, Part.LOG_PROBS)] == [
         "coffee_encoder",
         "coffee_decoder",
@@ -33,7 +33,7 @@ def test_names_of_parts() -> None:
     ]
 
 
-def test_parameters_are_read_as_they_are_written() -> None:
+def test_written_parameters_are_read_back() -> None:
     description = Description(
         sample_rate=16000,
         frame_seconds=0.04,
@@ -63,16 +63,16 @@ def test_parameters_are_read_as_they_are_written() -> None:
     assert description.weights == contract.RANDOM_WEIGHTS
 
 
-def test_what_a_configuration_does_not_say_is_empty() -> None:
+def test_missing_parameters_are_empty() -> None:
     assert Description.of({}) == Description()
     assert Description().as_parameters() == {}
 
 
 @pytest.mark.parametrize(("name", "text"), [("frame_seconds", "x"), ("sample_rate", ""), ("sample_rate", "1.5")])
-def test_a_parameter_that_is_no_number_is_named(name: str, text: str) -> None:
+def test_the_error_names_a_parameter_that_is_not_a_number(name: str, text: str) -> None:
     with pytest.raises(ParameterError, match=f"parameter {name} is '{text}', not a number"):
         Description.of({name: text})
 
 
-def test_a_count_that_only_informs_costs_nobody_the_model() -> None:
+def test_bad_counts_are_ignored() -> None:
     assert Description.of({"parameters": "1.5", "checkpoint_bytes": "?"}) == Description()

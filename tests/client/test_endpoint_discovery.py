@@ -1,4 +1,4 @@
-"""Servers behind one host name, whose addresses come and go."""
+"""Servers behind one host name whose IP addresses change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nemo_triton.recognizer import AsyncRecognizer
 
 
 class Names:
-    """Takes the place of the system's resolver for one name, whose addresses come and go as those of pods do."""
+    """A resolver for one host name with changing IP addresses, like a headless service of Kubernetes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str = "triton.headless") -> None:
         self.name = name
@@ -38,10 +38,14 @@ class Names:
 
 @dataclass(frozen=True)
 class Cluster:
-    """What servers behind a name are started with, and what they are asked.
+    """Servers behind one host name, and the requests to send.
 
-    port: that of each of them
-    texts: of `recordings`, in their order
+    Attributes:
+        serve: Starts a server.
+        model: Name of the recognizer.
+        port: The port of every server.
+        recordings: The samples to send.
+        texts: The expected transcripts, in the same order.
     """
 
     serve: Serve
@@ -56,9 +60,7 @@ def cluster(serve: Serve, triton: Any, absent_url: str, recordings: list[Samples
     return Cluster(serve, triton.model, absent_url.rpartition(":")[2], recordings, served_texts)
 
 
-async def test_a_name_with_several_addresses_is_a_server_at_each(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_requests_go_to_every_address_of_a_host_name(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     names = Names(monkeypatch)
     pods = [f"127.0.0.{number}:{cluster.port}" for number in (1, 2, 3)]
     with ExitStack() as stack:
@@ -74,7 +76,7 @@ async def test_a_name_with_several_addresses_is_a_server_at_each(
             await loop.until(lambda: loop.by_endpoint()[pods[2]] > 10)
             names.addresses.remove("127.0.0.1")
             await loop.until(lambda: [endpoint.name for endpoint in recognizer.endpoints] == pods[1:])
-            # Those that were on the way to it.
+            # Wait for the requests that were already sent to it.
             sent = loop.sent
             await loop.until(lambda: loop.answered_all_before(sent))
             since = len(loop.answers)
@@ -84,10 +86,10 @@ async def test_a_name_with_several_addresses_is_a_server_at_each(
             assert loop.by_endpoint(since).keys() == {*pods[1:]}
             names.addresses.clear()
             failures = names.failures
-            # With the second of them the look at the servers that the first one began has ended.
+            # At the second failure, the check that saw the first one has finished.
             await loop.until(lambda: names.failures >= failures + 2)
             since = len(loop.answers)
-            # A resolver that fails takes no server away. On a busy machine one of them may be slow for a while.
+            # A failing resolver removes no server. On a busy machine a server can be slow for a while.
             await loop.until(
                 lambda: len(loop.answers) > since + 30 and all(loop.by_endpoint(since)[pod] for pod in pods[1:])
             )
@@ -96,22 +98,22 @@ async def test_a_name_with_several_addresses_is_a_server_at_each(
         loop.check(cluster.texts)
 
 
-async def test_a_request_at_a_server_that_leaves_the_name_and_ends_is_asked_for_at_the_last_one(
+async def test_a_request_to_a_removed_server_that_crashes_is_retried(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # gRPC itself looks up a name with a single address, and does not ask the resolver of this test.
+    # gRPC looks up a name with a single address itself, without this test's resolver. So the name is localhost.
     names, port = Names(monkeypatch, "localhost"), cluster.port
     names.addresses = ["127.0.0.1", "127.0.0.2"]
     with cluster.serve(f"127.0.0.1:{port}"), cluster.serve(f"127.0.0.2:{port}") as leaving:
         async with AsyncRecognizer(cluster.model, f"{names.name}:{port}") as recognizer:
             leaving.process.send_signal(signal.SIGSTOP)
-            asked = [asyncio.ensure_future(recognizer.transcribe(samples)) for samples in cluster.recordings[:2]]
-            # The other server answers the other request.
-            await wait_until_async(lambda: any(request.done() for request in asked))
+            requests = [asyncio.ensure_future(recognizer.transcribe(samples)) for samples in cluster.recordings[:2]]
+            # The other server responds to the other request.
+            await wait_until_async(lambda: any(request.done() for request in requests))
             names.addresses.remove("127.0.0.2")
             remaining = [f"localhost:{port}"]
             await wait_until_async(lambda: [endpoint.name for endpoint in recognizer.endpoints] == remaining)
-            assert [request.done() for request in asked].count(False) == 1
+            assert [request.done() for request in requests].count(False) == 1
             leaving.process.kill()
-            answered = await asyncio.gather(*asked)
-    assert [transcript.text for transcript in answered] == cluster.texts[:2]
+            responses = await asyncio.gather(*requests)
+    assert [transcript.text for transcript in responses] == cluster.texts[:2]

@@ -1,4 +1,4 @@
-"""Servers that end, hang or come back as others, while a client sends requests to several."""
+"""Servers that crash, hang or come back with another export, while a client sends requests to several."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from server.process import Server
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_a_server_that_ends_costs_no_utterance_and_is_taken_up_again(
+async def test_requests_survive_a_server_that_stops_and_it_is_used_again(
     mortal: tuple[Server, Server],
     serve: Serve,
     triton: Any,
@@ -54,10 +54,10 @@ async def test_a_server_that_ends_costs_no_utterance_and_is_taken_up_again(
             assert settled_count(back, triton.model) == loop.by_endpoint(started)[victim.grpc]
     loop.check(served_texts)
     (warning,) = caplog.messages
-    assert warning.startswith(f"{victim.grpc}: left out until it is back, others are asked (")
+    assert warning.startswith(f"{victim.grpc}: left out until it is back; other servers get its requests (")
 
 
-async def test_a_server_that_hangs_costs_no_utterance(
+async def test_requests_survive_a_server_that_hangs(
     mortal: tuple[Server, Server], triton: Any, recordings: list[Samples], served_texts: list[str]
 ) -> None:
     victim, survivor = mortal
@@ -68,7 +68,7 @@ async def test_a_server_that_hangs_costs_no_utterance(
         try:
             since = len(loop.answers)
             (hanging,) = (endpoint for endpoint in recognizer.endpoints if endpoint.name == victim.grpc)
-            # The others were still on the way when it was stopped.
+            # The first responses of the other server were already on their way.
             await loop.until(lambda: loop.by_endpoint(since)[survivor.grpc] > 12 and hanging.in_flight > 0)
             stopping = asyncio.ensure_future(loop.stop())
             await asyncio.wait_for(stopping, 60)
@@ -78,7 +78,7 @@ async def test_a_server_that_hangs_costs_no_utterance(
     loop.check(served_texts)
 
 
-def test_threads_lose_none_either(
+def test_requests_of_threads_survive_a_killed_server(
     mortal: tuple[Server, Server], serve: Serve, triton: Any, recordings: list[Samples], served_texts: list[str]
 ) -> None:
     victim, survivor = mortal
@@ -93,7 +93,7 @@ def test_threads_lose_none_either(
         wait_until(lambda: recognizer.transcribe(recordings[0]).endpoint == victim.grpc)
 
 
-def test_the_user_sees_one_line(
+def test_a_killed_server_is_one_line_for_the_user(
     mortal: tuple[Server, Server], start_command: Any, triton: Any, spoken: Spoken, served_texts: list[str]
 ) -> None:
     paths = [path for path, _ in spoken] * 15
@@ -108,7 +108,7 @@ def test_the_user_sees_one_line(
     assert stderr.startswith(f"warning: {mortal[0].grpc}: left out") and stderr.count("\n") == 1
 
 
-async def test_another_export_that_comes_back_is_left_out(
+async def test_a_server_that_comes_back_with_another_export_is_left_out(
     mortal: tuple[Server, Server],
     serve: Serve,
     repository: Path,
@@ -133,15 +133,15 @@ async def test_another_export_that_comes_back_is_left_out(
 
 
 class DyingConnection:
-    """As Triton's client of a server that a certain request ends, and that is back soon after."""
+    """Triton's client of a server that crashes on every request and comes back soon after."""
 
     def __init__(self, config: Any) -> None:
-        self.asked = 0
+        self.requests = 0
         self.alive = True
         self._config = config
 
     def infer(self, **arguments: Any) -> None:
-        self.asked += 1
+        self.requests += 1
         self.alive = False
         raise InferenceServerException("Socket closed", "StatusCode.UNAVAILABLE")
 
@@ -159,27 +159,27 @@ class DyingConnection:
         return ModelConfigResponse(config=self._config)
 
 
-def test_a_request_that_ends_servers_is_not_handed_round_for_ever(repository: Path, triton: Any) -> None:
-    # None of our models can be ended by a request.
+def test_a_request_that_crashes_servers_is_not_retried_forever(repository: Path, triton: Any) -> None:
+    # No request crashes our models, so the servers are simulated.
     text = (repository / triton.model / "config.pbtxt").read_text()
     connections = [DyingConnection(text_format.Parse(text, ModelConfig())) for _ in range(3)]
     unopened = iter(connections)
     endpoints = Endpoints(("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"), None, lambda address: next(unopened))
     run_calls(endpoints.connect(triton.model))
-    asking = endpoints.recognition(endpoints.model, {}, 60)
-    step: Any = next(asking)
+    steps = endpoints.recognition(endpoints.model, {}, 60)
+    step: Any = next(steps)
     with pytest.raises(UnavailableError, match="Socket closed") as failed:
         while True:
             if step.method == "infer":
-                # Those that ended before are back by now.
+                # The servers that crashed before are back.
                 for connection in connections:
                     connection.alive = True
                 run_calls(endpoints.check())
             try:
-                answer = getattr(step.endpoint.connection, step.method)(**step.arguments)
+                result = getattr(step.endpoint.connection, step.method)(**step.arguments)
             except InferenceServerException as error:
-                step = asking.throw(error)
+                step = steps.throw(error)
             else:
-                step = asking.send(answer)
-    assert [connection.asked for connection in connections] == [2, 2, 2]
+                step = steps.send(result)
+    assert [connection.requests for connection in connections] == [2, 2, 2]
     assert failed.value.attempts == 6

@@ -1,4 +1,4 @@
-"""Several servers behind one client: who gets a request, and what is said of those that can't be used."""
+"""Several servers behind one client: which server gets a request, and errors of servers that can't be used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nemo_triton.recognizer import AsyncRecognizer, Recognizer, list_recognizers
 from server.process import Server, running_server
 
 
-async def test_calls_are_split_evenly(
+async def test_concurrent_requests_are_split_evenly(
     pair: tuple[Server, Server], triton: Any, recordings: list[Samples], served_texts: list[str]
 ) -> None:
     before = [settled_count(server, triton.model) for server in pair]
@@ -33,13 +33,13 @@ async def test_calls_are_split_evenly(
     assert sum(counts) == len(answered) and min(counts) > 0.4 * sum(counts)
 
 
-async def test_calls_of_a_busy_client_follow_the_speed_of_the_servers(
+async def test_a_closed_loop_uses_both_servers(
     pair: tuple[Server, Server], triton: Any, recordings: list[Samples], served_texts: list[str]
 ) -> None:
     before = [settled_count(server, triton.model) for server in pair]
     async with AsyncRecognizer(triton.model, both(pair)) as recognizer:
-        loop = Loop(recognizer, recordings, at_once=8)
-        # They are of one speed, but how much of this machine each gets meanwhile differs.
+        loop = Loop(recognizer, recordings, concurrency=8)
+        # The servers are equal, but their share of this machine's cores varies.
         await loop.until(lambda: len(loop.answers) >= 200 and min(loop.by_endpoint()[s.grpc] for s in pair) >= 40)
         await loop.stop()
         counted = await Servers(recognizer).counters_by_period()
@@ -51,7 +51,9 @@ async def test_calls_of_a_busy_client_follow_the_speed_of_the_servers(
     assert total == {server.grpc: settled_count(server, triton.model) for server in pair}
 
 
-def test_one_by_one_they_take_turns(pair: tuple[Server, Server], triton: Any, recordings: list[Samples]) -> None:
+def test_sequential_requests_alternate_between_servers(
+    pair: tuple[Server, Server], triton: Any, recordings: list[Samples]
+) -> None:
     with Recognizer(url=[server.grpc for server in pair]) as recognizer:
         endpoints = [recognizer.transcribe(samples).endpoint for samples in recordings[:10]]
     assert set(endpoints) == {server.grpc for server in pair}
@@ -59,7 +61,9 @@ def test_one_by_one_they_take_turns(pair: tuple[Server, Server], triton: Any, re
     assert list_recognizers(both(pair)) == [triton.model]
 
 
-def test_the_slower_server_gets_less(pair: tuple[Server, Server], triton: Any, recordings: list[Samples]) -> None:
+def test_the_slower_server_gets_fewer_requests(
+    pair: tuple[Server, Server], triton: Any, recordings: list[Samples]
+) -> None:
     slow, quick = pair
     with (
         Recognizer(triton.model, slow.grpc) as other,
@@ -69,11 +73,11 @@ def test_the_slower_server_gets_less(pair: tuple[Server, Server], triton: Any, r
         busy = [others.submit(other.transcribe, samples) for samples in recordings * 12]
         with Recognizer(triton.model, both(pair)) as recognizer:
             answers = Counter(done.endpoint for done in threads.map(recognizer.transcribe, recordings * 3))
-        assert not all(done.done() for done in busy), "the slow one was busy to the end"
+        assert not all(done.done() for done in busy), "the slow server was busy to the end"
     assert answers[quick.grpc] > answers[slow.grpc] > 0
 
 
-def test_other_exports_are_named_with_both_servers(
+def test_different_exports_are_refused_with_both_servers_named(
     pair: tuple[Server, Server], serve: Serve, run_command: Any, repository: Path, triton: Any, tmp_path: Path
 ) -> None:
     shutil.copytree(repository, tmp_path / "models")
@@ -89,7 +93,7 @@ def test_other_exports_are_named_with_both_servers(
         assert named in done.stderr
 
 
-def test_a_server_that_is_not_there_is_one_warning(
+def test_a_missing_server_is_one_warning(
     pair: tuple[Server, Server], run_command: Any, spoken: Spoken, served_texts: list[str], absent_url: str
 ) -> None:
     done = run_command("transcribe", spoken[0][0], "--url", f"{absent_url},{pair[0].grpc}")
@@ -97,7 +101,7 @@ def test_a_server_that_is_not_there_is_one_warning(
     assert done.stderr.startswith(f"warning: {absent_url}: left out") and done.stderr.count("\n") == 1
 
 
-def test_where_none_is_there_each_is_named(run_command: Any, spoken: Spoken, absent_url: str) -> None:
+def test_the_error_names_each_server_if_all_are_missing(run_command: Any, spoken: Spoken, absent_url: str) -> None:
     done = run_command("transcribe", spoken[0][0], "--url", f"{absent_url},127.0.0.1:1")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
@@ -106,18 +110,18 @@ def test_where_none_is_there_each_is_named(run_command: Any, spoken: Spoken, abs
         list_recognizers(["127.0.0.1:1", absent_url])
 
 
-def test_where_each_server_wants_a_model_named_it_is_said_once(
+def test_the_same_error_of_several_servers_is_printed_once(
     triton_of_all: str, repository: Path, run_command: Any, spoken: Spoken, absent_url: str
 ) -> None:
-    asking = "error: name the model to ask; recognizers served: coffee_ctc, coffee_rnnt"
+    error = "error: several models are served; give a model name: coffee_ctc, coffee_rnnt"
     with running_server(repository) as other:
         both = f"{triton_of_all},{other.grpc}"
-        for urls, expected in ((both, asking), (f"{both},{absent_url}", f"{asking}; {absent_url} can't be reached")):
+        for urls, expected in ((both, error), (f"{both},{absent_url}", f"{error}; {absent_url} can't be reached")):
             done = run_command("transcribe", spoken[0][0], "--url", urls)
             assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{expected}\n")
 
 
-def test_what_servers_say_differently_is_said_with_their_names(
+def test_different_errors_of_several_servers_name_each_server(
     pair: tuple[Server, Server], triton_of_all: str, run_command: Any, spoken: Spoken
 ) -> None:
     done = run_command("transcribe", spoken[0][0], "--url", f"{triton_of_all},{pair[0].grpc}", "--model", "none")
@@ -127,7 +131,7 @@ def test_what_servers_say_differently_is_said_with_their_names(
         assert f"{server}: model none is not served; recognizers served: {known}" in done.stderr
 
 
-def test_a_client_that_is_closed_leaves_no_thread(pair: tuple[Server, Server], triton: Any) -> None:
+def test_closing_a_client_ends_its_thread(pair: tuple[Server, Server], triton: Any) -> None:
     recognizer = Recognizer(triton.model, both(pair))
     watch = recognizer._watch
     assert watch.is_alive()

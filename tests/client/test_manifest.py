@@ -1,4 +1,4 @@
-"""read_manifest and find_audio on files as people have them."""
+"""read_manifest and find_audio on good and bad files."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_nemo_json_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", ["filename,transcript", '"filename", "transcript"', "audio_filepath,text"])
-def test_csv_with_either_names(tmp_path: Path, header: str) -> None:
+def test_csv_with_either_column_names(tmp_path: Path, header: str) -> None:
     wav = write_wav(tmp_path / "a.wav")
     path = write(tmp_path / "m.csv", header, '"a.wav","one, two"', "a.wav,")
     assert read_manifest(path).utterances == [Utterance(wav, "one, two"), Utterance(wav, "")]
@@ -53,22 +53,22 @@ def test_csv_from_a_spreadsheet(tmp_path: Path) -> None:
     assert read_manifest(path).utterances == [Utterance(wav, "bear")]
 
 
-def test_leading_folders_of_a_moved_data_set_are_dropped(tmp_path: Path) -> None:
+def test_leading_folders_of_a_moved_data_set_are_ignored(tmp_path: Path) -> None:
     wav = write_wav(tmp_path / "words" / "wavs" / "bear.wav")
     path = write(tmp_path / "words" / "m.csv", "filename,transcript", "./data/simple_test/wavs/bear.wav,bear")
     assert read_manifest(path).utterances == [Utterance(wav, "bear")]
 
 
 def test_the_manifest_folder_goes_before_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    beside = write_wav(tmp_path / "set" / "both.wav")
+    next_to_manifest = write_wav(tmp_path / "set" / "both.wav")
     write_wav(tmp_path / "both.wav")
     write_wav(tmp_path / "here.wav")
     path = write(tmp_path / "set" / "m.csv", "filename", "both.wav", "here.wav")
     monkeypatch.chdir(tmp_path)
-    assert [utterance.audio for utterance in read_manifest(path).utterances] == [beside, Path("here.wav")]
+    assert [utterance.audio for utterance in read_manifest(path).utterances] == [next_to_manifest, Path("here.wav")]
 
 
-def test_audio_that_is_nowhere_is_named_beside_the_manifest(tmp_path: Path) -> None:
+def test_missing_audio_is_expected_next_to_the_manifest(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", "filename", "gone/a.wav")
     assert read_manifest(path).utterances == [Utterance(tmp_path / "gone" / "a.wav")]
 
@@ -87,7 +87,7 @@ def test_audio_that_is_nowhere_is_named_beside_the_manifest(tmp_path: Path) -> N
         ('{"audio_filepath": "a.wav", "text": "x", "offset": 3.5}', "offset"),
     ],
 )
-def test_a_bad_line_is_named_and_costs_the_others_nothing(tmp_path: Path, line: str, says: str) -> None:
+def test_a_bad_line_is_reported_and_the_others_are_read(tmp_path: Path, line: str, says: str) -> None:
     good = '{"audio_filepath": "a.wav", "text": "x"}'
     path = write(tmp_path / "m.jsonl", good, line, good)
     manifest = read_manifest(path, text_required=True)
@@ -96,14 +96,14 @@ def test_a_bad_line_is_named_and_costs_the_others_nothing(tmp_path: Path, line: 
     assert problem.startswith(f"{path}:2: ") and says in problem and "\n" not in problem
 
 
-def test_a_bad_csv_row_is_named_by_its_line(tmp_path: Path) -> None:
+def test_a_bad_csv_row_is_reported_with_its_line(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", "filename,transcript", 'a.wav,"two', 'lines"', ",bear", "b.wav", "c.wav,dog")
     manifest = read_manifest(path, text_required=True)
     assert [utterance.text for utterance in manifest.utterances] == ["two\nlines", "dog"]
     assert [problem.split(": ")[0] for problem in manifest.problems] == [f"{path}:4", f"{path}:5"]
 
 
-def test_an_open_quote_in_a_csv_is_named(tmp_path: Path) -> None:
+def test_an_open_quote_in_a_csv_is_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", "filename,transcript", "a.wav,bear", 'b.wav,"dog')
     manifest = read_manifest(path)
     assert [utterance.text for utterance in manifest.utterances] == ["bear"]
@@ -122,7 +122,7 @@ def test_an_open_quote_in_a_csv_is_named(tmp_path: Path) -> None:
         (b'{\n  "audio_filepath": "a.wav"\n}\n', "m.jsonl:1: not valid JSON"),
     ],
 )
-def test_what_is_no_manifest_is_refused_in_one_line(tmp_path: Path, content: bytes, says: str) -> None:
+def test_other_files_are_refused_in_one_line(tmp_path: Path, content: bytes, says: str) -> None:
     path = tmp_path / "m.jsonl"
     path.write_bytes(content)
     with pytest.raises(ManifestError, match=r"^[^\n]*$") as caught:
@@ -131,12 +131,12 @@ def test_what_is_no_manifest_is_refused_in_one_line(tmp_path: Path, content: byt
 
 
 def test_a_missing_manifest_and_a_folder_are_refused(tmp_path: Path) -> None:
-    for path in (tmp_path / "gone.jsonl", tmp_path):
-        with pytest.raises(ManifestError, match="cannot be read"):
+    for path, problem in ((tmp_path / "gone.jsonl", "cannot be read"), (tmp_path, "is a folder; give a manifest")):
+        with pytest.raises(ManifestError, match=problem):
             read_manifest(path)
 
 
-def test_find_audio_takes_files_folders_and_manifests_in_order(tmp_path: Path) -> None:
+def test_find_audio_lists_files_folders_and_manifests_in_order(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     expected = [write_wav(folder / name) for name in ("a.WAV", "b/c.flac", "b/d.wav")]
     write_wav(folder / "._a.wav")
@@ -149,7 +149,7 @@ def test_find_audio_takes_files_folders_and_manifests_in_order(tmp_path: Path) -
     assert result.problems == []
 
 
-def test_find_audio_finds_every_format_it_can_be_given(tmp_path: Path) -> None:
+def test_find_audio_lists_every_format_of_libsndfile(tmp_path: Path) -> None:
     for ending in ("wav", "flac", "ogg", "mp3", "aiff", "aif", "au", "w64", "caf", "opus"):
         (tmp_path / f"a.{ending}").touch()
     (tmp_path / "a.raw").touch()
@@ -166,7 +166,7 @@ def test_find_audio_reports_an_empty_folder_and_a_bad_manifest(tmp_path: Path) -
     assert [problem.split(": ")[0] for problem in result.problems] == [str(empty), str(bad)]
 
 
-def test_entries_that_no_file_system_takes_cost_only_themselves(tmp_path: Path) -> None:
+def test_impossible_paths_are_reported_and_the_others_are_read(tmp_path: Path) -> None:
     good = {"audio_filepath": "a.wav", "text": "a"}
     bad = [{"audio_filepath": "x" * 5000}, {"audio_filepath": "~no-such-user/a.wav"}, {"audio_filepath": "a\0b.wav"}]
     lines = [json.dumps(entry) for entry in (good, *bad)] + ["[" * 100_000, '{"duration": ' + "9" * 5000 + "}"]
@@ -185,6 +185,6 @@ def test_a_csv_with_an_odd_line_separator_in_a_text(tmp_path: Path) -> None:
     assert [utterance.text for utterance in read_manifest(file).utterances] == ["one\u2028two", "three"]
 
 
-def test_a_path_too_long_for_a_file_is_left_to_the_reading_of_it() -> None:
+def test_find_audio_leaves_a_path_that_is_too_long_to_load_audio() -> None:
     result = find_audio(["x" * 5000])
     assert (len(result.utterances), result.problems) == (1, [])

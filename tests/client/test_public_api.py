@@ -1,8 +1,9 @@
-"""What other programs import: complete, documented, typed, and without the load test's packages."""
+"""The public API: complete, documented, typed, and independent of the load test's packages."""
 
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,7 +64,7 @@ except nemo_triton.RecognitionError as error:
 """
 
 
-def test_names_are_sorted_and_there() -> None:
+def test_public_names_are_sorted() -> None:
     assert nemo_triton.__all__ == sorted(nemo_triton.__all__)
     assert {"Recognizer", "AsyncRecognizer", "Transcript", "Tls", "load_audio", "list_recognizers"} <= {
         *nemo_triton.__all__
@@ -71,21 +72,36 @@ def test_names_are_sorted_and_there() -> None:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__qualname__)
-def test_functions_tell_arguments_results_and_errors(function: FunctionType) -> None:
+def test_functions_document_arguments_results_and_errors(function: FunctionType) -> None:
     name, text = function.__name__, inspect.getdoc(function) or ""
     assert text
     for argument in inspect.signature(function).parameters:
-        assert argument == "self" or f"\n    {argument}: " in text, f"{name} tells nothing of {argument}"
+        assert argument == "self" or f"\n    {argument}: " in text, f"{name} does not document {argument}"
     assert "Returns:" in text or name in NO_ARGUMENTS
     assert "Raises:" in text or name in (*NO_ARGUMENTS, "find_audio")
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
-def test_classes_tell_their_fields(kind: type) -> None:
+def test_classes_document_their_fields(kind: type) -> None:
     text = inspect.getdoc(kind) or ""
     assert text
     for field in getattr(kind, "__dataclass_fields__", {}):
-        assert f"\n    {field}" in text, f"{kind.__name__} tells nothing of {field}"
+        assert f"\n    {field}" in text, f"{kind.__name__} does not document {field}"
+
+
+@pytest.mark.parametrize("method", ["__init__", "transcribe"])
+def test_both_recognizers_document_the_same_arguments(method: str) -> None:
+    blocking, concurrent = (
+        dict(re.findall(r"^    (\w+): ((?:.|\n {8})*)", inspect.getdoc(getattr(owner, method)) or "", re.MULTILINE))
+        for owner in (nemo_triton.Recognizer, nemo_triton.AsyncRecognizer)
+    )
+    # The asyncio client also takes samples in shared memory, and reports connection errors in `async with`.
+    concurrent["samples"] = concurrent.get("samples", "").split(" SharedSamples")[0]
+    shared = blocking.keys() & concurrent.keys()
+    assert len(shared) > 4
+    assert {name: blocking[name] for name in shared - {"RecognizerError"}} == {
+        name: concurrent[name] for name in shared - {"RecognizerError"}
+    }
 
 
 @pytest.mark.parametrize("error", [kind for kind in CLASSES if issubclass(kind, Exception)])
@@ -93,9 +109,9 @@ def test_every_error_is_a_client_error(error: type[Exception]) -> None:
     assert issubclass(error, nemo_triton.ClientError)
 
 
-def test_types_are_seen_from_outside(tmp_path: Path) -> None:
+def test_types_are_visible_to_other_programs(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
-    # Not the project's settings, which a program elsewhere does not have.
+    # Without the project's settings, as in another project.
     (tmp_path / "mypy.ini").write_text(
         f"[mypy]\nstrict = true\nmypy_path = {ROOT}\n"
         + "".join(
@@ -108,8 +124,8 @@ def test_types_are_seen_from_outside(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
-def test_the_library_needs_nothing_of_the_load_test() -> None:
-    """A program that transcribes need not have its packages, nor a terminal's."""
+def test_the_library_needs_no_package_of_the_load_test() -> None:
+    """A program that only transcribes needs neither the packages of the load test nor those of the terminal."""
     blocked = ("jiwer", "prometheus_client", "whisper_normalizer", "rich", "click")
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); import nemo_triton; "

@@ -1,4 +1,4 @@
-"""What a model's configuration says of it, good and bad, without a server."""
+"""Reading good and bad configurations of models, without a server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nemo_triton.served_model import ServedModel, find_recognizer, find_recogniz
 
 @pytest.fixture(scope="module")
 def config(repository: Path) -> Any:
-    """Of the demo's CTC model."""
+    """The configuration of the demo's CTC model."""
     text = (repository / "coffee_ctc" / "config.pbtxt").read_text()
     return text_format.Parse(text, ModelConfig())
 
@@ -33,7 +33,7 @@ def copy_of(config: Any, name: str = "coffee_ctc", **parameters: str) -> Any:
 
 
 def answer(calls: Calls[Any], *configs: Any, live: bool = True, state: str = "READY") -> Any:
-    """What the calls come to at a server of these models."""
+    """Run the calls against a simulated server of these models."""
     entries = [
         RepositoryIndexResponse.ModelIndex(name=config.name, state=state, reason="broken\nweights")
         for config in configs
@@ -64,11 +64,11 @@ def test_a_recognizer_is_described_by_its_configuration(config: Any) -> None:
     assert model.parity_id == config.parameters["parity_id"].string_value
     assert model.steps == tuple(step.model_name for step in config.ensemble_scheduling.step)
     assert (model.precision, model.random_weights) == ("fp32", False)
-    with pytest.raises(UnknownModelError, match="no recognizer of its own; ask coffee_ctc, with log_probs"):
+    with pytest.raises(UnknownModelError, match="is not a recognizer; use coffee_ctc with log_probs"):
         answer(find_recognizer(twin.name), copy_of(config), twin)
 
 
-def test_what_the_parameters_say(config: Any) -> None:
+def test_precision_and_random_weights_are_read(config: Any) -> None:
     random = copy_of(config, weights="random", precision="int8")
     model = answer(find_recognizer("coffee_ctc"), random)
     assert (model.precision, model.random_weights, model.log_probs_name) == ("int8", True, None)
@@ -76,7 +76,7 @@ def test_what_the_parameters_say(config: Any) -> None:
 
 @pytest.mark.parametrize("name", ["sample_rate", "frame_seconds"])
 @pytest.mark.parametrize("text", ["", "fast"])
-def test_a_parameter_that_is_no_number_is_named(config: Any, name: str, text: str) -> None:
+def test_the_error_names_a_parameter_that_is_not_a_number(config: Any, name: str, text: str) -> None:
     expected = f"^parameter {name} of model coffee_ctc is '{text}', not a number; export the model again$"
     with pytest.raises(RecognizerError, match=expected):
         answer(find_recognizer("coffee_ctc"), copy_of(config, **{name: text}))
@@ -86,7 +86,7 @@ def test_a_parameter_that_is_no_number_is_named(config: Any, name: str, text: st
         answer(find_recognizer("coffee_ctc"), missing)
 
 
-def test_another_rate_is_refused_and_costs_the_others_nothing(config: Any) -> None:
+def test_a_model_with_another_rate_is_refused_and_the_others_are_used(config: Any) -> None:
     slow, good = copy_of(config, "slow", sample_rate="8000"), copy_of(config, "good")
     with pytest.raises(RecognizerError, match="model slow does not take 16000 Hz audio; export it again"):
         answer(find_recognizer("slow"), slow, good)
@@ -94,7 +94,7 @@ def test_another_rate_is_refused_and_costs_the_others_nothing(config: Any) -> No
     assert answer(find_recognizer(None), slow, good).name == "good"
 
 
-def test_a_server_that_is_not_live_and_a_model_that_is_not_ready(config: Any) -> None:
+def test_servers_that_are_not_live_and_models_that_are_not_ready(config: Any) -> None:
     with pytest.raises(ServerUnavailableError, match="is not live yet"):
         answer(find_recognizer("coffee_ctc"), config, live=False)
     with pytest.raises(UnknownModelError, match=r"coffee_ctc is not ready \(broken weights\); load it"):

@@ -1,4 +1,4 @@
-"""TLS and mTLS against real servers, with certificates of the script for trials."""
+"""TLS and mTLS with real servers and certificates of docker/tls/make_certificates.sh."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of another authority."""
+    """Certificates of another CA."""
     folder = tmp_path_factory.mktemp("tls") / "others"
     assert make_certificates(folder).returncode == 0
     return folder
@@ -48,7 +48,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def flags(ours: Path, triton: Any) -> list[str]:
-    """Triton's, for TLS."""
+    """Triton's options for TLS."""
     certificate = [f"--grpc-server-cert={ours / 'server.pem'}", f"--grpc-server-key={ours / 'server.key'}"]
     return ["--model-control-mode=explicit", f"--load-model={triton.model}", "--grpc-use-ssl=true", *certificate]
 
@@ -60,14 +60,14 @@ def mutual_flags(ours: Path, flags: list[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def secured(repository: Path, flags: list[str]) -> Iterator[str]:
-    """A server with TLS, at a name that its certificate has."""
+    """The URL of a server with TLS, by a host name in its certificate."""
     with running_server(repository, flags) as server:
         yield f"localhost:{server.grpc.rpartition(':')[2]}"
 
 
 @pytest.fixture(scope="module")
 def mutual(repository: Path, mutual_flags: list[str]) -> Iterator[str]:
-    """A server that asks for the client's certificate."""
+    """The URL of a server that requires a client certificate."""
     with running_server(repository, mutual_flags) as server:
         yield f"localhost:{server.grpc.rpartition(':')[2]}"
 
@@ -89,54 +89,54 @@ def assert_one_line(done: Any, *says: str) -> None:
         assert each in done.stderr
 
 
-def test_the_right_authority(secured: str, ours: Path, run_command: Any, spoken: Spoken, text: str) -> None:
+def test_the_right_ca(secured: str, ours: Path, run_command: Any, spoken: Spoken, text: str) -> None:
     done = run_command("transcribe", spoken[0][0], "--url", secured, "--ca", ours / "ca.pem")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{text}\n", "")
 
 
-def test_the_systems_authorities(
+def test_the_systems_ca_certificates(
     secured: str, ours: Path, run_command: Any, spoken: Spoken, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = run_command("transcribe", spoken[0][0], "--url", secured, "--tls")
-    assert_one_line(refused, secured, "certificate is refused", "--ca")
-    # As if our authority were one of the system's, by the variable that OpenSSL has for it.
+    assert_one_line(refused, secured, "certificate is not trusted", "--ca")
+    # OpenSSL's environment variable adds our CA to the system's CA certificates.
     monkeypatch.setenv("SSL_CERT_FILE", str(ours / "ca.pem"))
     done = run_command("transcribe", spoken[0][0], "--url", secured, "--tls")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{text}\n", "")
 
 
-def test_another_authority_is_refused(secured: str, others: Path, run_command: Any, spoken: Spoken) -> None:
+def test_a_server_of_another_ca_is_refused(secured: str, others: Path, run_command: Any, spoken: Spoken) -> None:
     done = run_command("transcribe", spoken[0][0], "--url", secured, "--ca", others / "ca.pem")
-    assert_one_line(done, secured, "certificate is refused", "--ca")
+    assert_one_line(done, secured, "certificate is not trusted", "--ca")
 
 
-def test_an_address_in_the_certificate(secured: str, ours: Path, run_command: Any, spoken: Spoken) -> None:
+def test_an_ip_address_in_the_certificate(secured: str, ours: Path, run_command: Any, spoken: Spoken) -> None:
     url = f"127.0.0.1:{secured.rpartition(':')[2]}"
     assert run_command("transcribe", spoken[0][0], "--url", url, "--ca", ours / "ca.pem").returncode == 0
 
 
-def test_an_address_that_is_not_in_it(
+def test_an_ip_address_that_is_not_in_the_certificate(
     repository: Path, flags: list[str], ours: Path, run_command: Any, spoken: Spoken
 ) -> None:
     with running_server(repository, flags, grpc=f"127.0.0.2:{_free_port()}") as server:
         done = run_command("transcribe", spoken[0][0], "--url", server.grpc, "--ca", ours / "ca.pem")
-    assert_one_line(done, server.grpc, "certificate is refused", "a certificate that has 127.0.0.2")
+    assert_one_line(done, server.grpc, "certificate is not trusted", "certificate that contains 127.0.0.2")
     assert "--ca" not in done.stderr
 
 
-def test_a_server_with_tls_asked_without(secured: str, mutual: str, run_command: Any, spoken: Spoken) -> None:
+def test_a_client_without_tls_at_a_server_with_tls(secured: str, mutual: str, run_command: Any, spoken: Spoken) -> None:
     for url in (secured, mutual):
-        assert_one_line(run_command("transcribe", spoken[0][0], "--url", url), url, "speaks TLS", "--tls", "--ca")
+        assert_one_line(run_command("transcribe", spoken[0][0], "--url", url), url, "requires TLS", "--tls", "--ca")
 
 
 @pytest.mark.parametrize("command", ["transcribe", "bench"])
-def test_a_server_without_tls_asked_with_it(
+def test_a_client_with_tls_at_a_server_without_tls(
     triton: Any, ours: Path, run_command: Any, spoken: Spoken, command: str
 ) -> None:
     paths = (spoken[0][0],) if command == "transcribe" else ()
     for way in (("--tls",), ("--ca", ours / "ca.pem")):
         done = run_command(command, *paths, "--url", triton.url, *way)
-        assert_one_line(done, triton.url, "speaks no TLS; leave out --tls", "in Python tls", "8001")
+        assert_one_line(done, triton.url, "does not use TLS; leave out --tls", "in Python tls", "8001")
 
 
 def test_mutual_tls(mutual: str, ours: Path, others: Path, run_command: Any, spoken: Spoken, text: str) -> None:
@@ -149,7 +149,7 @@ def test_mutual_tls(mutual: str, ours: Path, others: Path, run_command: Any, spo
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_bench_by_mutual_tls(mutual: str, ours: Path, run_command: Any, spoken: Spoken, processes: int) -> None:
+def test_bench_with_mutual_tls(mutual: str, ours: Path, run_command: Any, spoken: Spoken, processes: int) -> None:
     secure = ("--ca", ours / "ca.pem", *shown(ours))
     done = run_command("bench", "--url", mutual, *secure, "--processes", processes, "--json", "-")
     figures = json.loads(done.stdout)
@@ -157,7 +157,9 @@ def test_bench_by_mutual_tls(mutual: str, ours: Path, run_command: Any, spoken: 
     assert (figures["utterances"], figures["failures"], figures["tls"]) == (len(spoken), [], True)
 
 
-async def test_the_library(mutual: str, secured: str, ours: Path, others: Path, triton: Any, spoken: Spoken) -> None:
+async def test_the_library_with_tls(
+    mutual: str, secured: str, ours: Path, others: Path, triton: Any, spoken: Spoken
+) -> None:
     samples = load_audio(spoken[0][0])
     tls = Tls(ours / "ca.pem", str(ours / "client.pem"), str(ours / "client.key"))
     assert list_recognizers(mutual, tls) == [triton.model]
@@ -167,11 +169,11 @@ async def test_the_library(mutual: str, secured: str, ours: Path, others: Path, 
         answers = [await concurrent.transcribe(samples) for _ in range(4)]
     assert {answer.text for answer in answers} == {expected}
     assert {answer.endpoint for answer in answers} == {mutual, secured}
-    with pytest.raises(ServerUnavailableError, match="certificate is refused"):
+    with pytest.raises(ServerUnavailableError, match="certificate is not trusted"):
         Recognizer(triton.model, secured, tls=Tls(others / "ca.pem"))
 
 
-async def test_each_address_of_a_name_shows_a_certificate_of_the_name(
+async def test_each_ip_address_needs_a_certificate_of_the_host_name(
     repository: Path, mutual_flags: list[str], ours: Path, spoken: Spoken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve = socket.getaddrinfo
@@ -195,10 +197,10 @@ async def test_each_address_of_a_name_shows_a_certificate_of_the_name(
     assert {answer.endpoint for answer in answers} == {f"127.0.0.2:{port}", f"127.0.0.3:{port}"}
 
 
-async def test_files_are_read_once(
+async def test_certificate_files_are_read_once(
     repository: Path, flags: list[str], ours: Path, spoken: Spoken, tmp_path: Path
 ) -> None:
-    """A server that joins after they are gone is asked all the same."""
+    """A server that joins after the files were deleted still gets requests."""
     authority = tmp_path / "ca.pem"
     authority.write_bytes((ours / "ca.pem").read_bytes())
     late = f"127.0.0.1:{_free_port()}"
@@ -215,13 +217,13 @@ async def test_files_are_read_once(
 
 
 @pytest.mark.parametrize("connect", [list_recognizers, Recognizer, AsyncRecognizer])
-def test_what_is_no_tls_is_refused(connect: Any) -> None:
+def test_other_values_of_tls_are_refused(connect: Any) -> None:
     for given in (True, False, "ca.pem"):
         with pytest.raises(TypeError, match=rf"tls is {given}; give a nemo_triton\.Tls: Tls\(\)"):
             connect(url="localhost:1", tls=given)
 
 
-def test_a_file_that_is_no_file_is_named_by_its_text(tmp_path: Path) -> None:
+def test_a_missing_file_given_as_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(TlsError, match=r"none\.pem: cannot be read"):
         Tls(ca=f"{tmp_path}/none.pem")
 
@@ -231,7 +233,7 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-async def test_one_of_two_by_tls_is_killed(
+async def test_requests_survive_a_killed_server_with_tls(
     repository: Path, flags: list[str], ours: Path, spoken: Spoken, start_command: Any
 ) -> None:
     paths = [path for path, _ in spoken] * 10
@@ -252,16 +254,16 @@ async def test_one_of_two_by_tls_is_killed(
     [
         (("--ca", "none.pem"), "none.pem: cannot be read (No such file or directory)"),
         (("--ca", "."), "cannot be read (Is a directory)"),
-        (("--ca", "client.key"), "client.key: holds no certificate in PEM form"),
-        (("--certificate", "client.pem"), "client.pem: is given without its key; name it by --key"),
-        (("--key", "client.key"), "client.key: is given without its certificate"),
-        (("--certificate", "client.key", "--key", "client.key"), "client.key: holds no certificate"),
-        (("--certificate", "client.pem", "--key", "client.pem"), "client.pem: holds no private key"),
+        (("--ca", "client.key"), "client.key: contains no PEM certificate"),
+        (("--certificate", "client.pem"), "client.pem: has no key; give it with --key"),
+        (("--key", "client.key"), "client.key: has no certificate; give it with --certificate"),
+        (("--certificate", "client.key", "--key", "client.key"), "client.key: contains no PEM certificate"),
+        (("--certificate", "client.pem", "--key", "client.pem"), "client.pem: contains no PEM private key"),
         (("--certificate", "client.pem", "--key", "server.key"), "server.key: is not the key of"),
         (("--certificate", "client.pem", "--key", "encrypted.key"), "encrypted.key: is encrypted"),
     ],
 )
-def test_files_that_can_t_be_used_are_one_line(
+def test_unusable_files_are_one_line(
     ours: Path, triton: Any, run_command: Any, spoken: Spoken, tmp_path: Path, names: tuple[str, ...], says: str
 ) -> None:
     for file in FILES:
@@ -272,8 +274,8 @@ def test_files_that_can_t_be_used_are_one_line(
     assert_one_line(run_command("transcribe", spoken[0][0], "--url", triton.url, *given), says)
 
 
-def test_a_key_without_permission_is_named(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Tests that run as root may read everything.
+def test_an_unreadable_file_is_named(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Simulated, because root can read every file.
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 
@@ -283,10 +285,10 @@ def test_a_key_without_permission_is_named(ours: Path, monkeypatch: pytest.Monke
 
 
 LONG = "speech-nemo-triton-headless.production-speech-recognition.svc.cluster.local"
-"""More than a certificate's subject may have."""
+"""Longer than the subject of a certificate can be."""
 
 
-def test_certificates_for_trials(tmp_path: Path) -> None:
+def test_the_script_makes_certificates(tmp_path: Path) -> None:
     folder = tmp_path / "made" / "here"
     done = make_certificates(folder, LONG, "*.triton.svc", "10.0.0.7", "fd00::7")
     assert (done.returncode, done.stderr) == (0, "")
@@ -306,7 +308,7 @@ def test_certificates_for_trials(tmp_path: Path) -> None:
         assert name in listed
 
 
-def test_certificates_are_not_written_over(ours: Path, tmp_path: Path) -> None:
+def test_the_script_overwrites_nothing(ours: Path, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in ours.iterdir()}
     done = make_certificates(ours)
     assert (done.returncode, done.stdout) == (2, "")

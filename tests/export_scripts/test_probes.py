@@ -100,7 +100,7 @@ def test_manifests_of_every_kind_that_the_client_reads(byte_order_mark: bytes, t
 
 
 def test_a_folder_without_recordings(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r": no audio file in this folder; name one that holds e\.g\. \.wav or"):
+    with pytest.raises(ExportError, match=r": no audio file in this folder; give a folder with e\.g\. \.wav or"):
         read_recordings(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The built wheel in an environment of its own, outside the checkout, beside a user's own folder `client`."""
+"""The built wheel in a separate environment, with a folder `client` that belongs to the user."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def text_of(path: str, url: str) -> str:
 
 if __name__ == "__main__":
     import sys
-    assert client.OWN
+    assert client.OF_THE_USER
     print(text_of(sys.argv[1], sys.argv[2]))
 """
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # From a copy: setuptools leaves what it builds beside the sources.
+    # Built from a copy, because setuptools writes into the folder of the sources.
     folder, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, source)
@@ -53,31 +53,31 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Run a command of an environment that has the wheel and this environment's other packages."""
-    environment, own = tmp_path_factory.mktemp("environment"), tmp_path_factory.mktemp("own")
+    """Run a command of an environment with the wheel and this environment's other packages."""
+    environment, folder = tmp_path_factory.mktemp("environment"), tmp_path_factory.mktemp("folder")
     venv.create(environment, with_pip=False)
     python = environment / "bin" / "python"
     subprocess.run(
         [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", str(wheel)], check=True
     )
     (packages,) = environment.glob("lib/python3*/site-packages")
-    # Python reads no .pth file in a folder that another names, so the editable install of the checkout is not seen.
+    # Python ignores .pth files in a folder named by a .pth file, so the checkout's editable install has no effect.
     (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    (own / "client").mkdir()
-    (own / "client" / "__init__.py").write_text("OWN = True\n")
-    (own / "program.py").write_text(PROGRAM)
+    (folder / "client").mkdir()
+    (folder / "client" / "__init__.py").write_text("OF_THE_USER = True\n")
+    (folder / "program.py").write_text(PROGRAM)
 
     def run(*command: object) -> Finished:
         program, *arguments = map(str, command)
         return subprocess.run(
-            [str(environment / "bin" / program), *arguments], cwd=own, capture_output=True, text=True, timeout=300
+            [str(environment / "bin" / program), *arguments], cwd=folder, capture_output=True, text=True, timeout=300
         )
 
     return run
 
 
 @pytest.mark.fast
-def test_what_the_wheel_holds(wheel: Path) -> None:
+def test_the_wheel_contains_the_package_and_its_metadata(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
@@ -96,7 +96,7 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
 
 
 @pytest.mark.fast
-def test_the_commands_are_there_and_no_tritonserver(run: Run, wheel: Path) -> None:
+def test_the_wheel_installs_nemo_triton_and_no_tritonserver(run: Run, wheel: Path) -> None:
     shown = run("nemo-triton", "--version")
     assert shown.stdout == f"nemo-triton, version {wheel.name.split('-')[1]}\n", shown.stderr
     assert {"bench", "models", "transcribe"} <= set(run("nemo-triton", "--help").stdout.split())
@@ -105,14 +105,14 @@ def test_the_commands_are_there_and_no_tritonserver(run: Run, wheel: Path) -> No
 
 
 @pytest.mark.fast
-def test_types_are_seen(run: Run) -> None:
+def test_the_wheel_is_typed(run: Run) -> None:
     strict = run("python", "-m", "mypy", "--strict", "program.py")
     assert strict.returncode == 0, strict.stdout
     wrong = run("python", "-m", "mypy", "--strict", "-c", "from nemo_triton import load_audio; load_audio(1)")
     assert 'incompatible type "int"' in wrong.stdout
 
 
-def test_program_and_commands_against_a_server(run: Run, triton: Triton, demo_manifest: Path) -> None:
+def test_program_and_commands_with_a_server(run: Run, triton: Triton, demo_manifest: Path) -> None:
     recording = next(iter(sorted(demo_manifest.parent.glob("*.flac"))))
     with Recognizer(url=triton.url) as recognizer:
         text = recognizer.transcribe(load_audio(recording)).text
