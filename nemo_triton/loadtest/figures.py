@@ -176,8 +176,8 @@ class Results:
             return None
         closed = [load for load in self.loads if "concurrency" in load.load and load.answered]
         highest = max((load.rtfx for load in closed), default=0.0)
-        enough = [load for load in closed if load.rtfx >= SATURATED * highest]
-        return min(enough, key=lambda load: load.load["concurrency"]) if len(closed) > 1 else None
+        saturated = [load for load in closed if load.rtfx >= SATURATED * highest]
+        return min(saturated, key=lambda load: load.load["concurrency"]) if len(closed) > 1 else None
 
     @property
     def knee(self) -> str | None:
@@ -332,7 +332,7 @@ def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
     answered = [response for response in run.responses if response.error is None]
     failed = failures(run.responses)
     models = summary(total(session.counted for session in run.sessions))
-    late = [response.sent - response.due for response in run.responses]
+    delays = [response.sent - response.due for response in run.responses]
     is_open = isinstance(run.load, OpenLoop)
     usages = next((session.usages for session in reversed(run.sessions) if session.usages), {})
     return LoadFigures(
@@ -345,7 +345,7 @@ def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
         audio_seconds=sum(recordings[response.recording].duration for response in answered),
         wall_seconds=run.wall_seconds,
         latency_ms=_latencies([1000 * response.latency for response in answered]),
-        late_ms=float(np.percentile(late, 95)) * 1000 if is_open and late else None,
+        late_ms=float(np.percentile(delays, 95)) * 1000 if is_open and delays else None,
         client_busy=_client_busy(run),
         loop_lag_ms=max((1000 * lag for session in run.sessions for lag in session.loop_lag_seconds), default=None),
         sessions=len(run.sessions),
@@ -360,9 +360,9 @@ def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
 
 def _by_endpoint(run: LoadRun, answered: Sequence[Response]) -> list[EndpointFigures]:
     answers = Counter(response.endpoint for response in answered if response.endpoint)
-    counting = {endpoint for session in run.sessions for endpoint in session.counted_by_endpoint}
+    counted_endpoints = {endpoint for session in run.sessions for endpoint in session.counted_by_endpoint}
     figures = []
-    for endpoint in sorted({*answers, *counting}):
+    for endpoint in sorted({*answers, *counted_endpoints}):
         counted = [session.counted_by_endpoint.get(endpoint, {}) for session in run.sessions]
         models = summary(total(counted))
         figures.append(

@@ -177,9 +177,9 @@ class BenchRun:
 
     async def _run_loads(self, senders: Senders, run_log: RunLog | None) -> None:
         loads = self.settings.loads
-        for place, load in enumerate(loads):
+        for index, load in enumerate(loads):
             if not await self._run_load(load, senders, run_log):
-                for later in loads[place + 1 :]:
+                for later in loads[index + 1 :]:
                     self.note(f"{later.name}: not started, because the server went down")
                 return
         self.complete = True
@@ -328,7 +328,7 @@ class BenchRun:
         seconds = settings.seconds
         if settings.objective and not seconds and not settings.requests:
             seconds = settings.objective.trial_seconds(run.load)
-        everything = None if seconds else len(self.recordings)
+        one_pass = None if seconds else len(self.recordings)
         if seconds and isinstance(run.load, ClosedLoop):
             seconds -= run.wall_seconds
         return Plan(
@@ -336,7 +336,7 @@ class BenchRun:
             recordings=ordered([recording.duration for recording in self.recordings], settings.order),
             shuffled=settings.order == "shuffled",
             seed=settings.seed,
-            requests=settings.requests or everything,
+            requests=settings.requests or one_pass,
             seconds=seconds,
             answered=frozenset(response.number for response in run.responses),
         )

@@ -80,12 +80,12 @@ class RunLog:
                 f"{path}: belongs to a run with another {', '.join(differing)}; resume with the same settings, or "
                 "name a new file"
             )
-        kept = [row for row in rows if "session" in row or row["error"] is None]
-        whole = path.with_name(f".{path.name}.partial")
-        whole.write_text("".join(map(_line, [written, *kept])), encoding="utf-8")
-        whole.rename(path)
+        kept_rows = [row for row in rows if "session" in row or row["error"] is None]
+        temporary = path.with_name(f".{path.name}.partial")
+        temporary.write_text("".join(map(_line, [written, *kept_rows])), encoding="utf-8")
+        temporary.rename(path)
         try:
-            runs = [_load_run(load, kept) for load in loads]
+            runs = [_load_run(load, kept_rows) for load in loads]
         except (KeyError, TypeError) as error:
             raise RunLogError(f"{path}: was written by an incompatible version of bench.py; name a new file") from error
         run_log = cls(path, recordings)

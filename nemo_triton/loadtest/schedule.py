@@ -106,7 +106,7 @@ class Plan:
         total, moments = self._total, self._moments()
         unanswered = (request for request in count() if request not in self.answered)
         start = None
-        for place, request in enumerate(unanswered):
+        for index, request in enumerate(unanswered):
             if total is not None and request >= total:
                 return
             due = 0.0
@@ -114,7 +114,7 @@ class Plan:
                 # A resumed load continues in the pattern where it stopped.
                 start = start if start is not None else moments[request - 1] if request else 0.0
                 due = moments[request] - start
-            if place % of == number:
+            if index % of == number:
                 yield Request(request, self._recording(request), due)
 
     def _moments(self) -> list[float] | None:
@@ -125,10 +125,10 @@ class Plan:
         return sorted(generator.uniform(0, seconds) for _ in range(self._total))
 
     def _recording(self, number: int) -> int:
-        passed, place = divmod(number, len(self.recordings))
+        passes, index = divmod(number, len(self.recordings))
         if self.shuffled:
-            return _shuffled(self.recordings, f"{self.seed} {passed}")[place]
-        return self.recordings[place]
+            return _shuffled(self.recordings, f"{self.seed} {passes}")[index]
+        return self.recordings[index]
 
 
 @lru_cache(maxsize=4)

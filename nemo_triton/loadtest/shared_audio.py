@@ -50,11 +50,11 @@ class Block:
 
     def regions(self, region: str) -> list[Samples | SharedSamples]:
         """Each recording as an input of a request that reads the server's region `region`."""
-        places = zip(self.offsets, self.counts, strict=True)
+        locations = zip(self.offsets, self.counts, strict=True)
         # An empty recording has no bytes in shared memory, so it is sent as an empty array.
         return [
             SharedSamples(region=region, offset=offset * _ITEM_BYTES, count=count) if count else np.zeros(0, np.int16)
-            for offset, count in places
+            for offset, count in locations
         ]
 
 
@@ -87,8 +87,8 @@ class SharedAudio:
             )
         memory = SharedMemory(create=True, size=size)
         shared = cls(memory, Block(memory.name, counts), owned=True)
-        for place, samples in zip(shared.samples(), recordings, strict=True):
-            place[:] = samples
+        for view, samples in zip(shared.samples(), recordings, strict=True):
+            view[:] = samples
         return shared
 
     @classmethod
@@ -98,8 +98,10 @@ class SharedAudio:
 
     def samples(self) -> list[Samples]:
         """Each recording, int16 [T], as a view into the block."""
-        places = zip(self.block.offsets, self.block.counts, strict=True)
-        return [np.ndarray(count, np.int16, self._memory.buf, offset=offset * _ITEM_BYTES) for offset, count in places]
+        locations = zip(self.block.offsets, self.block.counts, strict=True)
+        return [
+            np.ndarray(count, np.int16, self._memory.buf, offset=offset * _ITEM_BYTES) for offset, count in locations
+        ]
 
     def __enter__(self) -> SharedAudio:
         return self

@@ -148,11 +148,11 @@ def alignment(pair: Pair) -> str:
     """Align reference and hypothesis in two lines, and mark each error below: S, D or I."""
     if not pair.reference.split():
         return f"REF:\nHYP: {pair.hypothesis}"
-    drawn = jiwer.visualize_alignment(
+    text = jiwer.visualize_alignment(
         jiwer.process_words(pair.reference, pair.hypothesis), show_measures=False, skip_correct=False
     )
     # The lines before REF only number the sentence.
-    return "\n".join(line.rstrip() for line in drawn[drawn.index("REF:") :].strip("\n").split("\n"))
+    return "\n".join(line.rstrip() for line in text[text.index("REF:") :].strip("\n").split("\n"))
 
 
 def _pair(reference: str, hypothesis: str) -> Pair:
@@ -183,8 +183,8 @@ def _rate(counts: Sequence[ErrorCounts]) -> Rate:
     generator = np.random.default_rng(0)
     rates = []
     for _ in range(_RESAMPLES):
-        drawn = generator.integers(len(counts), size=len(counts))
-        if totals[drawn].sum():
-            rates.append(errors[drawn].sum() / totals[drawn].sum())
+        sample = generator.integers(len(counts), size=len(counts))
+        if totals[sample].sum():
+            rates.append(errors[sample].sum() / totals[sample].sum())
     low, high = np.percentile(rates, _INTERVAL_PERCENTILES)
     return Rate(float(errors.sum() / totals.sum()), (float(low), float(high)))

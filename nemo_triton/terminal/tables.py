@@ -89,8 +89,8 @@ def _figures_table(title: str, rows: Mapping[str, str]) -> Table:
 def _failed(results: Results, loads: Sequence[LoadFigures]) -> str:
     deadlines = sum(load.deadlines_exceeded for load in loads)
     retries = sum(load.retries for load in loads)
-    more = [f"{deadlines} by deadline" if deadlines else "", f"{retries} retries" if retries else ""]
-    return ", ".join([str(len(results.failures)), *filter(None, more)])
+    details = [f"{deadlines} by deadline" if deadlines else "", f"{retries} retries" if retries else ""]
+    return ", ".join([str(len(results.failures)), *filter(None, details)])
 
 
 def _rates(results: Results) -> dict[str, str]:
@@ -118,15 +118,15 @@ def _machine(load: LoadFigures) -> dict[str, str]:
     """CPU, memory and GPU of the server's machine, from Triton's metrics."""
     rows = {}
     for url, usage in load.usages.items():
-        where = f" of {url}" if len(load.usages) > 1 else ""
+        suffix = f" of {url}" if len(load.usages) > 1 else ""
         if usage.cpu:
-            rows[f"CPU{where}"] = _busy_text(usage.cpu)
+            rows[f"CPU{suffix}"] = _busy_text(usage.cpu)
         if usage.memory_bytes:
             highest = usage.memory_bytes.highest / 2**30
-            rows[f"memory{where}"] = f"{highest:.2f} GiB at most, all programs on the server's machine"
+            rows[f"memory{suffix}"] = f"{highest:.2f} GiB at most, all programs on the server's machine"
         for gpu in usage.gpus:
             memory = f", {gpu.memory_bytes.highest / 2**30:.2f} GiB at most" if gpu.memory_bytes else ""
-            rows[f"GPU {gpu.uuid[:12]}{where}"] = (_busy_text(gpu.busy) if gpu.busy else "-") + memory
+            rows[f"GPU {gpu.uuid[:12]}{suffix}"] = (_busy_text(gpu.busy) if gpu.busy else "-") + memory
     return rows
 
 

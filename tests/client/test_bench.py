@@ -94,7 +94,7 @@ def test_latencies_fit_the_wall_clock(benched: Any) -> None:
     assert 4 < busy <= 8.001
 
 
-def test_latency_is_what_the_server_itself_counts(benched: Any) -> None:
+def test_latency_agrees_with_the_servers_statistics(benched: Any) -> None:
     (figures,) = benched[1]["loads"]
     in_server = figures["recognizer"]["request_ms"]
     assert in_server < figures["latency_ms"]["mean"] < 1.25 * in_server + 20
@@ -166,7 +166,7 @@ def test_json_on_stdout_is_nothing_but_json(triton: Any, run_command: Any, spoke
     assert "RTFx" in done.stderr and "RTFx" not in done.stdout
 
 
-def test_failures_are_named_and_the_rest_is_measured(
+def test_failures_are_named_and_the_other_utterances_are_measured(
     triton: Any, run_command: Any, spoken: Spoken, tmp_path: Path
 ) -> None:
     empty, gone = tmp_path / "empty.wav", tmp_path / "gone.wav"

@@ -75,7 +75,7 @@ def test_a_sweep_is_a_row_per_load(triton: Any, run_command: Any, spoken: Spoken
     "arguments", [("--processes", "3"), ("--shared-memory",), ("--processes", "2", "--shared-memory")]
 )
 @pytest.mark.parametrize("load", [("--concurrency", "4"), ("--rate", "20")])
-def test_other_ways_to_send_give_the_same_texts(
+def test_processes_and_shared_memory_give_the_same_texts(
     triton: Any, run_command: Any, benched_texts: dict[str, str], tmp_path: Path, arguments: Any, load: Any
 ) -> None:
     rows = tmp_path / "rows.jsonl"
@@ -101,7 +101,7 @@ def test_shared_memory_of_silence_without_samples(triton: Any, run_command: Any,
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_killed_run_goes_on_where_it_was(
+def test_a_killed_run_is_resumed_where_it_stopped(
     triton: Any, start_command: Any, run_command: Any, tmp_path: Path, processes: str
 ) -> None:
     rows = tmp_path / "rows.jsonl"

@@ -46,7 +46,7 @@ def test_the_knee_is_the_last_rate_before_latency_rises() -> None:
     assert results_of(runs[0]).knee is None
 
 
-def test_a_knee_outside_the_sweep_is_said_to_be_outside() -> None:
+def test_a_knee_outside_the_sweep_is_reported_as_outside() -> None:
     steady = [run_of(OpenLoop(rate), 0.1) for rate in (1.0, 2.0, 4.0)]
     assert results_of(*steady).knee == "above 4 per second"
     assert results_of(steady[0], run_of(OpenLoop(2.0), 0.3), steady[2]).knee == "below 2 per second"

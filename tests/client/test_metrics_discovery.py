@@ -61,7 +61,7 @@ def two_free_ports() -> tuple[int, int]:
 
 
 def bench(run_command: Any, *arguments: object) -> tuple[Any, str]:
-    done = run_command("bench", "--duration", 1.5, "--json", "-", *arguments)
+    done = run_command("bench", "--duration", 0.8, "--json", "-", *arguments)
     assert done.returncode == 0
     # The tables follow the warnings, since the JSON goes to stdout.
     return json.loads(done.stdout), "\n".join(line for line in done.stderr.splitlines() if line.startswith("warning: "))
@@ -115,7 +115,7 @@ def test_metrics_that_do_not_count_the_load_are_dropped(triton: Any, run_command
     assert warnings.startswith(f"warning: no metrics of {triton.url} at ") and warnings.count("\n") == 0
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>not metrics</html>", b"\xff\xfe", b"a 1\n"])
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a 1\n"])
 def test_other_services_are_not_taken_for_metrics(triton: Any, run_command: Any, content: bytes) -> None:
     with metrics_at(next_port(triton.url), lambda: content):
         done = run_command("bench", "--url", triton.url, "--requests", 2, "--warmup", 0)

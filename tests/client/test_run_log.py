@@ -74,7 +74,7 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_was_written_is_read_again_without_the_failures(rows: Path) -> None:
+def test_a_resumed_log_has_all_responses_but_the_failures(rows: Path) -> None:
     run_log, (run, other) = RunLog.resume(rows, HEADER, RECORDINGS, [LOAD, OpenLoop(2.0)])
     run_log.close()
     assert run.responses == [RESPONSE]
@@ -111,7 +111,7 @@ def test_answers_of_a_killed_session_end_with_the_last_of_them(rows: Path) -> No
         assert [session.wall_seconds for session in run.sessions] == [1.5, 10.0]
 
 
-def test_rows_that_are_there_are_not_written_over(rows: Path) -> None:
+def test_existing_rows_are_not_overwritten(rows: Path) -> None:
     content = rows.read_bytes()
     with pytest.raises(RunLogError, match="exists already"):
         RunLog.begin(rows, HEADER, RECORDINGS)

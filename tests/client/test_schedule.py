@@ -62,7 +62,7 @@ def test_arrivals_are_a_poisson_process() -> None:
 
 @pytest.mark.parametrize("requests", [10, 58, 104, 1000])
 @pytest.mark.parametrize("rate", [0.5, 40.0])
-def test_an_open_loop_offers_the_rate_that_it_is_named_by(requests: int, rate: float) -> None:
+def test_an_open_loop_offers_exactly_its_rate(requests: int, rate: float) -> None:
     moments = [request.due for request in plan(load=OpenLoop(rate), requests=requests).part()]
     assert len(moments) == requests
     assert 0.6 * requests / rate < moments[-1] <= requests / rate
@@ -75,7 +75,7 @@ def test_every_rate_has_the_same_pattern() -> None:
     assert slow == pytest.approx([4 * moment for moment in fast])
 
 
-def test_an_open_loop_goes_on_where_it_was() -> None:
+def test_an_open_loop_is_resumed_where_it_stopped() -> None:
     whole = plan(load=OpenLoop(5.0), requests=40)
     moments = [request.due for request in whole.part()]
     remaining = list(replace(whole, answered=frozenset(range(25))).part())
@@ -90,7 +90,7 @@ def test_time_bounds_an_open_loop() -> None:
     assert replace(timed, requests=30).remaining == 30
 
 
-def test_without_a_number_of_requests_a_closed_loop_goes_on() -> None:
+def test_a_closed_loop_without_a_number_of_requests_does_not_end() -> None:
     endless = plan(3, requests=None, seconds=1.0)
     assert endless.remaining is None
     assert len(list(islice(endless.part(), 100))) == 100

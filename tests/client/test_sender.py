@@ -90,7 +90,7 @@ def test_shared_audio_is_the_audio(audio: list[Samples]) -> None:
         del place
 
 
-def test_audio_that_shared_memory_has_no_room_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audio_larger_than_shared_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # Filling the machine's own shared memory could end other programs.
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(ClientError, match="/dev/shm has 0 MB free but the audio needs"):

@@ -86,7 +86,7 @@ def test_its_jsonl_is_a_manifest_again(triton: Any, run_command: Any, spoken: Sp
     assert done.stdout.startswith(f"{spoken[0][0]}\t")
 
 
-def test_bad_files_cost_the_good_ones_nothing(
+def test_bad_files_do_not_affect_the_good_ones(
     triton: Any, run_command: Any, spoken: Spoken, texts: list[str], tmp_path: Path
 ) -> None:
     empty, prose, gone = tmp_path / "empty.wav", tmp_path / "prose.wav", tmp_path / "gone.wav"
@@ -100,7 +100,7 @@ def test_bad_files_cost_the_good_ones_nothing(
     assert [line.split(": ")[:2] for line in errors] == [["error", str(path)] for path in (empty, prose, gone)]
 
 
-def test_what_the_server_refuses_is_named_file_by_file(triton: Any, run_command: Any, spoken: Spoken) -> None:
+def test_failed_requests_are_named_file_by_file(triton: Any, run_command: Any, spoken: Spoken) -> None:
     paths = [path for path, _ in spoken[:2]]
     done = run_command("transcribe", *paths, "--url", triton.url, "--timeout", "0.0001")
     assert (done.returncode, done.stdout) == (2, "")
