@@ -31,11 +31,11 @@ _MIN_REQUESTS = 10
 """A trial of fewer requests says nothing about a percentile."""
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 10.0, 60.0
 _REQUESTS_BEYOND = 5
-"""A trial lasts until so many requests are expected beyond the percentile, within the bounds above."""
+"""A trial lasts until this number of requests is expected beyond the percentile, within the bounds above."""
 _GROWTH = 2.0
-"""The backlog grows if latency rises from each third of a trial to the next, by this factor in all..."""
+"""The backlog grows if latency rises from each third of a trial to the next, by this factor in total..."""
 _GROWTH_REQUESTS = 3.0
-"""... and if by Little's law at least so many more requests wait at the end than at the start."""
+"""... and if, by Little's law, more than this number of requests joined the queue from the first third to the last."""
 
 
 @dataclass(frozen=True)

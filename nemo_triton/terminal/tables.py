@@ -39,11 +39,11 @@ def print_results(results: Results, worst_limit: int, console: Console) -> None:
         console.print(_sweep(results))
     if results.search:
         console.print(escape(_search_text(results)), soft_wrap=True, highlight=False, style="bold")
-    fastest = max(results.loads, key=lambda load: load.rtfx, default=None)
-    if fastest and fastest.steps:
-        console.print(_steps_table(fastest))
-    if fastest and len(fastest.endpoints) > 1:
-        console.print(_endpoints_table(fastest))
+    detailed = results.best or max(results.loads, key=lambda load: load.rtfx, default=None)
+    if detailed and detailed.steps:
+        console.print(_steps_table(detailed))
+    if detailed and len(detailed.endpoints) > 1:
+        console.print(_endpoints_table(detailed))
     for scored in worst_utterances(results, worst_limit):
         errors = f"{scored.audio}: {scored.pair.words.errors} wrong\n{alignment(scored.pair)}"
         console.print(errors, soft_wrap=True, highlight=False, markup=False)
@@ -165,7 +165,7 @@ def _search_text(results: Results) -> str:
     if not search.finished:
         return f"The search for the highest rate that keeps {objective} was not finished."
     if best is None:
-        return f"No rate keeps {objective}: {search.failure}."
+        return f"{search.failure}."
     bound = f"{search.missed_rate:g} per second misses it" if search.missed_rate else "no higher rate was tried"
     rate = f"{best.load['rate']:g} requests per second"
     return f"Highest rate that keeps {objective}: {rate} (RTFx {best.rtfx:.1f}; {bound})."
@@ -233,5 +233,7 @@ def _remarks(results: Results) -> Iterator[str]:
         yield (f"Knee (last rate before p95 latency exceeds {KNEE:g} times that of the lowest rate): {results.knee}.")
     if results.setting.get("metrics_problem"):
         yield str(results.setting["metrics_problem"])
+    machine = results.setting["machine"]
+    yield f"Client: {machine['processor']}, {machine['cores']} cores. Server: {results.setting['server']}."
     yield CLOCK
     yield NORMALIZATIONS[results.setting["normalization"]].statement

