@@ -18,7 +18,6 @@ from benchmark.data.dataset import open_dataset
 from benchmark.measuring.loads import Settings, measure
 from nemo_triton.addresses import parse_urls
 from nemo_triton.errors import ClientError
-from nemo_triton.loadtest.server_metrics import default_metrics_url
 from nemo_triton.terminal import exit_codes, options
 from nemo_triton.tls import Tls
 
@@ -74,7 +73,7 @@ from nemo_triton.tls import Tls
 @click.option(
     "--metrics-url",
     metavar="URL",
-    help="Metrics of the server of --url, without TLS.  [default: port 8002 of its host]",
+    help="Metrics of the server of --url, without TLS. By default bench.py looks for them.",
 )
 def run(
     patterns: tuple[str, ...],
@@ -109,7 +108,6 @@ def run(
         if url is None:
             server = stack.enter_context(serving(repository, [EXPLICIT]))
             url, metrics_url = server.grpc, f"http://{server.metrics}/metrics"
-        metrics_url = metrics_url or default_metrics_url(url)
         closed_loops = ",".join(map(str, sorted({*concurrencies, COMPARED_AT})))
         settings = Settings(
             url=url,

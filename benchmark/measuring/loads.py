@@ -27,7 +27,7 @@ class Settings:
     Attributes:
         url: HOST:PORT of the server, which loads and unloads models
         tls: how the server is reached; None is without TLS
-        metrics_url: of the server
+        metrics_url: of the server; None lets bench.py find it
         out: results folder
         seconds: approximate duration of each closed loop
         concurrencies: of the closed loops, comma-separated
@@ -36,7 +36,7 @@ class Settings:
 
     url: str
     tls: Tls | None
-    metrics_url: str
+    metrics_url: str | None
     out: Path
     seconds: float
     concurrencies: str

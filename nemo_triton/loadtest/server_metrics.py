@@ -144,15 +144,6 @@ class Monitor:
         return Level(mean=sum(values) / len(values), highest=max(values)) if values else None
 
 
-def default_metrics_url(url: str) -> str:
-    """URL of the metrics of a server with default ports.
-
-    Args:
-        url: host:port of its gRPC endpoint.
-    """
-    return _metrics_url(url, DEFAULT_METRICS_PORT)
-
-
 def candidate_metrics_urls(url: str) -> list[str]:
     """URLs where the metrics of a server may be, the likeliest first.
 
