@@ -43,7 +43,7 @@ UNWANTED = {
 NAMES = {"found", "made", "told", "taken", "there", "own", "one", "worst", "rest", "way", "asked"}
 """Not nouns that name a thing, so one can't search for them."""
 
-GENERATED = ("docs/h200/", ".svg", ".html", "cuda_kernels.json", "LICENSE", ".flac", ".nemo")
+GENERATED = ("docs/report/", "docs/h200/", ".svg", ".html", "cuda_kernels.json", "LICENSE", ".flac", ".nemo")
 
 
 def tracked() -> list[Path]:
