@@ -54,11 +54,11 @@ class Endpoint:
     """One server.
 
     Attributes:
-        address: Where the server listens.
+        address: Address of the server.
         connection: Triton's client for the server.
         in_flight: Pending requests of this client.
         up: Whether the server gets requests.
-        problem: Why the server is left out; None if it is not.
+        problem: Reason why the server is left out; None if it is not.
         late_checks: Checks in a row that missed their deadline.
         times_joined: How many times the server came up. Its counters restart each time.
     """
@@ -97,7 +97,7 @@ class Endpoints:
     """The servers behind one client. Threads can share it.
 
     Attributes:
-        urls: host:port of each server, as the user wrote it.
+        urls: Address of each server as host:port, as the user wrote it.
         tls: Certificates; None connects without TLS.
         open: Creates Triton's client for an address.
         model: The recognizer that all servers serve. Set by `connect`.

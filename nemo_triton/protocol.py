@@ -47,7 +47,7 @@ class ServerResponse:
 
     Attributes:
         result: Triton's `InferResult`.
-        endpoint: host:port of the server that sent it.
+        endpoint: Address as host:port of the server that sent the response.
         attempts: How many times the request was sent.
     """
 
@@ -116,7 +116,7 @@ def explain(error: InferenceServerException, url: str, timeout: float) -> Recogn
 
     Args:
         error: The error of Triton's client.
-        url: host:port of the server.
+        url: Address of the server as host:port.
         timeout: Deadline of the call in seconds.
     """
     reason = one_line(error.message())
@@ -136,7 +136,7 @@ def explain_request(error: InferenceServerException, model: ServedModel, url: st
     Args:
         error: The error of Triton's client.
         model: The recognizer.
-        url: host:port of the server.
+        url: Address of the server as host:port.
         timeout: Deadline of the recognition in seconds.
     """
     if error.status() == "StatusCode.DEADLINE_EXCEEDED":

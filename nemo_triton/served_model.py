@@ -25,7 +25,7 @@ class ServedModel:
     """One recognizer that a server serves.
 
     Attributes:
-        name: Model name.
+        name: Name of the model.
         frame_seconds: Seconds from one encoder frame to the next.
         steps: Names of the models that a request passes through, in the ensemble's order.
         log_probs_name: Name of the same recognizer with log-probs; None if the server does not serve one.

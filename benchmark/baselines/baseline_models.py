@@ -37,9 +37,9 @@ class Form:
     """A package's format, and the NeMo models that it supports.
 
     Attributes:
-        write: writes the package's folder from a checkpoint and the folder of NeMo's export
-        kinds: supported values of `Decoder.kind`
-        mels: supported numbers of mel bands; any if empty
+        write: Function that writes the package's folder from a checkpoint and the folder of NeMo's export.
+        kinds: Supported values of `Decoder.kind`.
+        mels: Supported numbers of mel bands; any if empty.
     """
 
     write: Callable[[Checkpoint, Path, Path], None]

@@ -27,7 +27,7 @@ def report(kind: type[BaseException], error: BaseException, traceback: Traceback
     """Handle an uncaught exception, as sys.excepthook: a missing package becomes one line on stderr.
 
     Raises:
-        SystemExit: a package is missing; the exit code is EXIT_PROBLEM.
+        SystemExit: A package is missing; the exit code is EXIT_PROBLEM.
     """
     if not isinstance(error, ModuleNotFoundError) or (error.name or "").split(".")[0] in _PROJECT_PACKAGES:
         sys.__excepthook__(kind, error, traceback)

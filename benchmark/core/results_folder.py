@@ -32,7 +32,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """Read a results file.
 
     Raises:
-        ResultsError: the file can't be read, or is no JSON object.
+        ResultsError: The file can't be read, or is not a JSON object.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

@@ -35,9 +35,9 @@ def count_words(sclite: Path, pairs: Sequence[Pair], folder: Path) -> ErrorCount
     """Count words and errors with sclite.
 
     Args:
-        sclite: the program
-        pairs: reference and hypothesis of each utterance
-        folder: keeps the transcripts, as ref.trn and hyp.trn
+        sclite: Path of the program.
+        pairs: Reference and hypothesis of each utterance.
+        folder: Folder where the transcripts are kept, as ref.trn and hyp.trn.
 
     Raises:
         ScliteError: sclite can't read the transcripts.

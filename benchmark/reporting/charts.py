@@ -55,7 +55,7 @@ class ModelPoint:
         rtfx: Seconds of audio per second.
         wer: Percent.
         megabytes: Size of its files, shown as area; None draws a small point.
-        colour: Of drawing.MODEL_COLOURS.
+        colour: Colour, one of drawing.MODEL_COLOURS.
     """
 
     name: str

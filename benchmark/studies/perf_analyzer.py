@@ -181,8 +181,8 @@ def measure_by_perf_analyzer(command: Sequence[str], profile: Path) -> dict[str,
     """Run perf_analyzer once.
 
     Args:
-        command: program and arguments
-        profile: file that perf_analyzer writes its requests to
+        command: Program and its arguments.
+        profile: File that perf_analyzer writes its requests to.
 
     Returns:
         Throughput and latencies, by the keys of _ROWS.

@@ -49,13 +49,13 @@ class Model:
     """A published checkpoint.
 
     Attributes:
-        name: for NeMo's download: from NeMo's list, or nvidia/NAME for Hugging Face
-        family: as for --family
-        parameters: in millions
-        word_error_rates: percent, one for each part of `measured_on`
-        measured_on: test set of the word error rates
-        licence: from the model's page at Hugging Face, if it has one
-        source: where the word error rates are published; empty for NeMo's documentation
+        name: Name for NeMo's download: as in NeMo's list, or nvidia/NAME for Hugging Face.
+        family: Family, as for --family.
+        parameters: Number of parameters in millions.
+        word_error_rates: Word error rates in percent, one for each part of `measured_on`.
+        measured_on: Test set of the word error rates.
+        licence: Licence on the model's page at Hugging Face, if it has one.
+        source: Publication of the word error rates; empty for NeMo's documentation.
     """
 
     name: str
@@ -118,9 +118,9 @@ def select(
     """Resolve a command line to checkpoints, each listed once.
 
     Args:
-        arguments: files, names, and patterns of the catalogue's names
-        families: of which all listed models are chosen
-        everything: choose all listed models
+        arguments: Files, names, and patterns of the catalogue's names.
+        families: Families whose listed models are all chosen.
+        everything: Whether to choose all listed models.
 
     Returns:
         The checkpoints, with whether an argument names them, and the patterns that match no listed model.

@@ -39,8 +39,9 @@ class Decoder(ABC):
     """A kind of recognizer, for one NeMo model.
 
     Raises:
-        TypeError: a subclass doesn't set an attribute of OF_EACH_CLASS or OF_EACH_STAGE; raised when it is defined.
-        ValueError: a part of the model can't be exported.
+        TypeError: A subclass doesn't set an attribute of OF_EACH_CLASS or OF_EACH_STAGE. Raised when the class is
+            defined.
+        ValueError: A part of the model can't be exported.
     """
 
     kind: ClassVar[str]
@@ -91,18 +92,18 @@ class Decoder(ABC):
         """Whether a transcript differs from NeMo's only by near ties, see TIE.
 
         Args:
-            scores: the export's
-            tokens: int32 [n], the export's
-            frames: int32 [n], encoder frame of each token
-            nemo: NeMo's scores
+            scores: Scores of the export.
+            tokens: int32 [n], tokens of the export.
+            frames: int32 [n], encoder frame of each token.
+            nemo: Scores of NeMo.
         """
 
     def nemo(self, features: torch.Tensor, frames: torch.Tensor) -> tuple[Scores, str]:
         """NeMo's scores and text of one utterance.
 
         Args:
-            features: float32 [1, mels, frames]
-            frames: int64 [1]
+            features: float32 [1, mels, frames].
+            frames: int64 [1].
         """
         encoded, length, *_ = self.model.forward(processed_signal=features, processed_signal_length=frames)
         (hypothesis,) = self.hypotheses(self.model, encoded, length)
@@ -236,7 +237,7 @@ def decoder_class_of(model: Any) -> type[Decoder]:
     """The kind of a NeMo model.
 
     Raises:
-        ValueError: its class can't be exported.
+        ValueError: The model's class can't be exported.
     """
     decoder = decoder_class(type(model).__name__)
     if decoder is None:

@@ -18,7 +18,7 @@ def recognizer_name(source: str, suffix: str = "") -> str:
     """The name under which a checkpoint is served: that of its file or pretrained model, with `suffix`.
 
     Raises:
-        ExportError: the name is reserved for a part of a recognizer, which an export would replace.
+        ExportError: The name is reserved for a part of a recognizer, which an export would replace.
     """
     name = model_name(Path(source).stem if is_file(source) else source) + suffix
     owner = _owner(name)
@@ -33,7 +33,7 @@ def check_suffix(suffix: str) -> None:
     """Refuse a suffix that can't be part of a model's name.
 
     Raises:
-        ExportError: names the characters that can be used.
+        ExportError: The suffix has other characters; the message names those that can be used.
     """
     if suffix != model_name(suffix):
         raise ExportError(f"--name-suffix: {suffix!r} can't be in a model's name; use letters, digits, _, . and -")

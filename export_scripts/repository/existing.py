@@ -18,10 +18,10 @@ class Existing:
     """A model in the repository, under the name of a new export.
 
     Attributes:
-        name: of the model
-        nemo_class: of its checkpoint; empty if unknown, as for models of other tools
-        precision: of its encoder; empty if unknown
-        checkpoint_sha256: of its checkpoint; empty if unknown
+        name: Name of the model.
+        nemo_class: NeMo's class of the checkpoint; empty if unknown, as for models of other tools.
+        precision: Precision of the encoder; empty if unknown.
+        checkpoint_sha256: SHA-256 of the checkpoint; empty if unknown.
     """
 
     name: str

@@ -24,7 +24,7 @@ def check_repository(*folders: Path) -> list[str]:
     """Compare configurations, graphs and ensembles with each other.
 
     Args:
-        folders: repositories; models of later ones replace those of the same name in earlier ones
+        folders: Model repositories. Models of later ones replace those of the same name in earlier ones.
 
     Returns:
         One line per problem.

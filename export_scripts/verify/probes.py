@@ -34,11 +34,11 @@ def read_probes(source: Path | None, most: int | None = ENOUGH) -> Probes:
     """Read recordings and derive more signals from them.
 
     Args:
-        source: folder or manifest; None: recordings of the demo
-        most: number of demo recordings; None: all
+        source: Folder or manifest; None uses the recordings of the demo.
+        most: Number of demo recordings; None uses all.
 
     Raises:
-        ExportError: there is no recording, or one can't be used.
+        ExportError: There is no recording, or one can't be used.
     """
     recordings = read_recordings(source) if source else _demo_commands().first(most)
     return Probes(recordings, _derived_from(recordings.signals))

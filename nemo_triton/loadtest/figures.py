@@ -38,7 +38,7 @@ class EndpointFigures:
     """Figures of one server under a load.
 
     Attributes:
-        endpoint: host:port of the server.
+        endpoint: Address of the server as host:port.
         answered: Number of requests that it answered.
         recognizer: Triton's statistics of the whole recognizer; None if they are not known.
         steps: Triton's statistics of each stage.

@@ -23,7 +23,7 @@ class ServerMonitor(Monitor):
     """A monitor of discovered metrics.
 
     Attributes:
-        endpoint: host:port of the server that the metrics belong to.
+        endpoint: Address as host:port of the server that the metrics belong to.
         proved: Whether the counts agreed at a time when they were not zero, as they are on every fresh server.
         rejected: Whether the counts disagreed: these are metrics of another server.
     """

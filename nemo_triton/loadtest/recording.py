@@ -49,7 +49,7 @@ class Response:
         attempts: How many times the request was sent, retries included.
         error: One line; None if there is a text.
         deadline_exceeded: Whether the request failed because its deadline passed.
-        endpoint: host:port of the server that responded; empty if none did.
+        endpoint: Address as host:port of the server that responded; empty if none did.
     """
 
     number: int

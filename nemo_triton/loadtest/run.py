@@ -63,7 +63,7 @@ class RunSettings:
 
     Attributes:
         model: The recognizer's name; None takes the only one on the server.
-        url: host:port of the servers, separated by commas.
+        url: Addresses of the servers as host:port, separated by commas.
         timeout: Deadline of one request in seconds.
         tls: TLS settings; None connects without TLS.
         loads: Loads to run one after the other; empty with an objective.

@@ -31,7 +31,7 @@ class Assignment:
 
     Attributes:
         model: The recognizer's name.
-        url: host:port of the servers, separated by commas.
+        url: Addresses of the servers as host:port, separated by commas.
         timeout: Deadline of one request in seconds.
         tls: TLS settings; None connects without TLS.
         block: Shared memory that holds the recordings.

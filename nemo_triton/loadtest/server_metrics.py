@@ -150,7 +150,7 @@ def candidate_metrics_urls(url: str) -> list[str]:
     Triton's ports are consecutive by convention: HTTP, gRPC, metrics.
 
     Args:
-        url: host:port of its gRPC endpoint.
+        url: Address of the server's gRPC endpoint as host:port.
     """
     _, port = split_url(url)
     return [_metrics_url(url, number) for number in dict.fromkeys([port + 1, DEFAULT_METRICS_PORT]) if number < 2**16]

@@ -23,7 +23,7 @@ class UpPeriod(NamedTuple):
     """A period in which a server was up without a restart; its counters start from zero in each.
 
     Attributes:
-        endpoint: host:port of the server.
+        endpoint: Address of the server as host:port.
         number: Number of the period, from 1.
     """
 

@@ -74,7 +74,7 @@ def build(architecture: Architecture, nemo_version: str, folder: Path) -> Any:
         folder: Folder for the tokenizer's files, which are needed until the model is saved.
 
     Raises:
-        ClickException: If the number of parameters is not that of the published model.
+        ClickException: The number of parameters is not that of the published model.
     """
     from nemo.collections.asr import models
     from omegaconf import OmegaConf

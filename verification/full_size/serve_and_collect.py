@@ -143,7 +143,7 @@ async def collect(
     """Transcribe all recordings in random order.
 
     Args:
-        url: gRPC endpoint.
+        url: Address of the gRPC endpoint as host:port.
         name: The recognizer.
         recordings: Recordings to send.
         one_pass: How to send them.

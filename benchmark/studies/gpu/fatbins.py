@@ -58,7 +58,7 @@ def prune(file: Path, capability: int) -> Pruned:
         capability: Compute capability of the chip, 90 for 9.0.
 
     Raises:
-        ValueError: If the file has no GPU code of the known format, or none that runs on the chip. The file is then
+        ValueError: The file has no GPU code of the known format, or none that runs on the chip. The file is then
             unchanged.
     """
     try:

@@ -55,12 +55,12 @@ def join(pool: Sequence[Samples], length: float, generator: random.Random) -> Sa
     """Join recordings to an utterance of `length` seconds.
 
     Args:
-        pool: Recordings, int16 [T]; used in turn, from a random one on.
+        pool: Recordings, int16 [T] each. They are used in turn, starting with a random one.
         length: Seconds; the last recording is cut there.
         generator: Chooses the first recording.
 
     Returns:
-        int16 [length * rate]
+        int16 [length * rate].
     """
     samples = round(length * SAMPLE_RATE)
     start = generator.randrange(len(pool))
@@ -85,7 +85,7 @@ def write_mixed_speech(
         done: Called after each utterance.
 
     Raises:
-        ClientError: If the speech is not readable.
+        ClientError: The speech is not readable.
     """
     # A path in this project is the same on every machine. For other paths only the end is shown.
     inside = speech.resolve().is_relative_to(ROOT)

@@ -93,7 +93,7 @@ def measure(name: str, plan: Plan) -> Iterator[tuple[str, int, dict[str, Any]]]:
         Precision, batch size, and Timing.row of each measurement or {"skipped": reason}.
 
     Raises:
-        ClientError: If the architecture is unknown or no time is left.
+        ClientError: The architecture is unknown or no time is left.
     """
     if plan.limits.no_time_left():
         raise ClientError(NO_TIME)

@@ -33,7 +33,7 @@ class PyTorchRunner:
             fresh: File that it writes its results to; removed before and after.
 
         Raises:
-            ClientError: If it has no results.
+            ClientError: The run wrote no results.
         """
         fresh.parent.mkdir(parents=True, exist_ok=True)
         fresh.unlink(missing_ok=True)
@@ -61,7 +61,7 @@ def measure_pytorch(
     """Measure NeMo's module in PyTorch on a data set; results in `file` of the same conditions are reused.
 
     Raises:
-        ClientError: If the export environment can't run it.
+        ClientError: The export environment can't run it.
     """
     conditions = {
         "checkpoint": checkpoint.name,

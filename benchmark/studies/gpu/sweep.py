@@ -153,7 +153,7 @@ def measure(name: str, *, variant: str, repository: Path, loads: Loads, file: Pa
     """Serve one model and measure the loads one after the other; `file` is rewritten after each.
 
     Raises:
-        ClientError: If the server does not start, a load has no results, or no time is left.
+        ClientError: The server does not start, a load has no results, or no time is left.
     """
     report: dict[str, Any] = {"name": name, "variant": variant, "loads": [], "skipped": []}
     started = time.perf_counter()

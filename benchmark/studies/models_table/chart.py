@@ -60,9 +60,9 @@ def draw(models: Sequence[Candidate], processor: str, theme: Theme) -> str:
     """Draw the chart as SVG.
 
     Args:
-        models: the points; at least one.
-        processor: where the speed was measured.
-        theme: colours.
+        models: Points of the chart; at least one.
+        processor: Processor on which the speed was measured.
+        theme: Colours of the chart.
     """
     # The fonts of a reader's system are not known here; DejaVu Sans is wider than most of them.
     with matplotlib.rc_context({"font.size": TEXT_POINTS, "font.family": "DejaVu Sans"}):

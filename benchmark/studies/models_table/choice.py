@@ -27,12 +27,12 @@ class Candidate:
     """A measured model with a published word error rate on one of OTHER_SETS.
 
     Attributes:
-        name: As it is served.
-        family: As the catalogue has it.
+        name: Name of the served model.
+        family: Family in the catalogue.
         speed: Served RTFx.
         error: Word error rate in percent.
         parameters: Number of weights.
-        on_dev: Whether the error is of dev-other.
+        on_dev: Whether the error is measured on dev-other.
     """
 
     name: str

@@ -66,13 +66,13 @@ def make_exports(name: str, folder: Folder, export_python: Path) -> Exports:
     """Write the checkpoint and its exports, those that are missing.
 
     Args:
-        name: of an architecture; with a checkpoint in the folder, any name.
-        folder: where they are written.
-        export_python: the Python that has NeMo.
+        name: Name of an architecture; any name if the folder has its checkpoint.
+        folder: Folder to write to.
+        export_python: Python with NeMo.
 
     Raises:
-        CheckpointError: the checkpoint can't be made.
-        RepositoryError: it can't be exported in fp32.
+        CheckpointError: The checkpoint can't be made.
+        RepositoryError: The checkpoint can't be exported in fp32.
     """
     checkpoint = folder.checkpoint(name)
     if not checkpoint.exists():
@@ -85,7 +85,7 @@ def make_checkpoint(name: str, checkpoint: Path, export_python: Path) -> None:
     """Write a checkpoint with random weights, of the NeMo release that is installed.
 
     Raises:
-        CheckpointError: with the last line that the program printed.
+        CheckpointError: The program failed; the message is the last line that it printed.
     """
     if name not in ARCHITECTURES | LATER:
         raise CheckpointError(f"no such architecture, and no checkpoint {checkpoint}; see export.py --list for names")

@@ -56,8 +56,8 @@ class Place:
     """Where a text goes.
 
     Attributes:
-        x: The middle of the text.
-        y: The same.
+        x: Horizontal position of the text's middle.
+        y: Vertical position of the text's middle.
         leader: Both ends of a line from the point to the text; None if the text is next to it.
     """
 
@@ -74,9 +74,9 @@ def place_labels(points: Sequence[Point], frame: Box, line: Sequence[tuple[float
     """Choose a place for each text, the most crowded points first.
 
     Args:
-        points: all circles.
-        frame: the rectangle that texts stay inside.
-        line: corners of a line that texts avoid.
+        points: All circles of the chart.
+        frame: Rectangle that texts stay inside.
+        line: Corners of a line that texts avoid.
     """
     places: dict[int, Place] = {}
     texts: list[Box] = []

@@ -32,13 +32,13 @@ def all_rows(
     """Collect the table.
 
     Args:
-        folder: that has the results.
-        catalogue: a row per model.
-        architectures: of the catalogue's models, where they are known.
-        later: architectures outside the catalogue, a row each.
+        folder: Working folder with the results.
+        catalogue: Models of the catalogue, one row each.
+        architectures: Known architectures of the catalogue's models.
+        later: Architectures outside the catalogue, one row each.
 
     Raises:
-        ResultsError: a result can't be read.
+        ResultsError: A result can't be read.
     """
     known = {**later, **architectures}
     names = [model.served_as for model in catalogue]

@@ -76,8 +76,8 @@ def process(
     """Export one model and measure it, unless there is a complete result.
 
     Raises:
-        ClientError: it can't be exported or served.
-        NotRun: a system fails.
+        ClientError: The model can't be exported or served.
+        NotRun: A system fails.
     """
 
     def say(line: str) -> None:

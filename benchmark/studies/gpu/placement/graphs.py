@@ -30,7 +30,7 @@ def place(model: onnx.ModelProto, kernels: Kernels) -> Placement:
         kernels: CUDA kernels of the onnxruntime that would load it.
 
     Raises:
-        RepositoryError: For an operator that cuda_kernels.json lacks.
+        RepositoryError: cuda_kernels.json lacks an operator of the graph.
     """
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     opsets = {entry.domain: entry.version for entry in inferred.opset_import}
