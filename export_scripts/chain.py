@@ -38,7 +38,7 @@ def write_recognizer(
         checkpoint: Checkpoint to write.
         serving: Settings of how Triton runs the stages.
         precision: Precision of the encoder.
-        prepare: Conversion of the traced encoder, before it is converted to its precision.
+        prepare: Change of the traced encoder, before its conversion to the precision.
     """
     configs = []
     for stage in _stages(checkpoint, serving, precision, prepare):

@@ -79,7 +79,7 @@ LIST_WIDTH = 80
     default="cpu",
     show_default=True,
     help="Hardware to tune for; use gpu if the server has one. gpu: larger batches, fewer length buckets, convolutions "
-    "as matrix products. Either runs on both, with the same texts.",
+    "as matrix products. Both exports run on both, with the same texts.",
 )
 @click.option(
     "--max-batch-size",
@@ -116,8 +116,8 @@ LIST_WIDTH = 80
     type=click.Choice(["cuda", "tensorrt"]),
     default="cuda",
     show_default=True,
-    help="What runs the encoder on a GPU. tensorrt builds its engines while the model loads. A server without a GPU "
-    "serves the same repository.",
+    help="Execution provider of the encoder on a GPU. tensorrt builds its engines while the model loads. A server "
+    "without a GPU serves the same repository.",
 )
 @click.option(
     "--decoder-device",
@@ -141,8 +141,8 @@ LIST_WIDTH = 80
 @click.option(
     "--probes",
     type=click.Path(path_type=Path),
-    help="Folder or manifest of recordings on which to compare with NeMo; use your own speech. Transcripts aren't "
-    "needed.  [default: recordings of the demo]",
+    help="Folder or manifest of recordings on which the export is compared with NeMo. Use your own recordings; "
+    "transcripts aren't needed.  [default: recordings of the demo]",
 )
 @click.option(
     "--precision",
@@ -150,7 +150,7 @@ LIST_WIDTH = 80
     type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
-    help=f"Numbers in which the encoder computes. {'; '.join(f'{name} {RULES[name].purpose}' for name in REDUCED)}.",
+    help=f"Precision of the encoder. {'; '.join(f'{name} {RULES[name].purpose}' for name in REDUCED)}.",
 )
 @click.option(
     "--max-word-change",

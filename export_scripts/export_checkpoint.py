@@ -20,7 +20,7 @@ from nemo_triton.contract import Part
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings:
-    """Where checkpoints are exported to, and how.
+    """Settings of an export, the same for all checkpoints.
 
     Attributes:
         repository: Model repository to write.
@@ -105,7 +105,7 @@ def _check_size(source: str, checkpoint: Checkpoint, precision: Precision) -> No
 
 
 def _check_fits(source: str, repository: Path, folder: Path) -> None:
-    """Refuse new models in `folder` that other models of the repository, such as own ensembles, don't fit.
+    """Refuse new models in `folder` that don't fit other models of the repository, such as the user's ensembles.
 
     Raises:
         ExportError: New models don't fit; the message has every new problem.

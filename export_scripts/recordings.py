@@ -1,4 +1,4 @@
-"""Recordings for comparison and calibration, and what the report says about them."""
+"""Recordings for comparison and calibration, and their description in the report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nemo_triton.manifest import Manifest, find_audio, read_manifest
 
 @dataclass(frozen=True)
 class Trace:
-    """Which recordings were used, for the report.
+    """A description of recordings, for the report.
 
     Attributes:
         source: Folder or manifest of the recordings.
@@ -56,11 +56,11 @@ class Recordings:
         return [hashlib.sha256(signal.astype("<i2").tobytes()).hexdigest() for signal in self.signals]
 
     def first(self, count: int | None) -> Recordings:
-        """The first `count` recordings; None: all."""
+        """The first `count` recordings; None for all."""
         return Recordings(self.source, self.signals[:count], self.names[:count])
 
     def count_in(self, others: Recordings) -> int:
-        """How many recordings are also in `others`, compared by their samples."""
+        """Number of recordings that are also in `others`, compared by their samples."""
         known = set(others.digests)
         return sum(digest in known for digest in self.digests)
 

@@ -39,7 +39,7 @@ _CALL_SECONDS = 10.0
 _CHECK_SECONDS = 5.0
 _MAX_LATE_CHECKS = 2
 """An endpoint hangs if this many checks in a row miss their deadline."""
-_HTTP_PORT = "answers as HTTP: give Triton's gRPC port, 8001 by default"
+_HTTP_PORT = "answers as HTTP; give Triton's gRPC port, 8001 by default"
 RETRYABLE = ("StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED")
 """The server is down or full, is shutting down (Triton unloads its models first), or hangs."""
 MAX_ATTEMPTS_PER_ENDPOINT = 2

@@ -1,6 +1,6 @@
 """Connections to one recognizer: Recognizer for threads, AsyncRecognizer for asyncio.
 
-The way from a file to text: audio.load_audio reads the samples, protocol.request builds the request,
+From a file to its text: audio.load_audio reads the samples, protocol.request builds the request,
 Endpoints.recognition (endpoints.py) chooses a server and retries, connections.run_calls sends, and
 protocol.read_response builds the Transcript.
 """

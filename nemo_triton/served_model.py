@@ -94,7 +94,7 @@ def _recognizers(index: Any) -> Calls[dict[str, ServedModel]]:
         try:
             model = _describe(config, index)
         except RecognizerError:
-            continue  # A model from elsewhere with the same inputs. Requested by name, it raises this error.
+            continue  # Not exported by this project. A client that gives its name gets the error.
         if model is not None:
             models[name] = model
     return models

@@ -38,10 +38,10 @@ UNWANTED = {
     r"(?<!-)peers": "baselines",
     r"beside (NeMo|ours|others|each other|it|that|them)": "compared with, next to, side by side",
 }
-"""What must not occur, and what to write instead."""
+"""Patterns that must not occur, and what to write instead."""
 
 NAMES = {"found", "made", "told", "taken", "there", "own", "one", "worst", "rest", "way", "asked"}
-"""Not nouns that name a thing, so one can't search for them."""
+"""Names that don't say what a value is and that nobody can search for."""
 
 GENERATED = ("docs/h200/", ".svg", ".html", "cuda_kernels.json", "LICENSE", ".flac", ".nemo")
 

@@ -144,7 +144,7 @@ def _front(points: Sequence[ModelPoint]) -> list[tuple[float, float]]:
 
 
 def _areas(points: Sequence[ModelPoint]) -> list[float]:
-    """Proportional to the models' sizes, in square points."""
+    """Areas of the points in square points, proportional to the models' sizes."""
     largest = max((point.megabytes or 0 for point in points), default=0)
     if not largest:
         return [4 * SMALLEST_AREA] * len(points)
@@ -352,7 +352,7 @@ def _step_ms(step: Json) -> float:
 
 
 def stage_of(model: str) -> str:
-    """What a stage computes, by the name that the export gives it."""
+    """Kind of a stage, by the name that the export gives it."""
     if model == AUDIO_STAGE:
         return "audio"
     return next((stage for part, stage in PART_STAGES.items() if model.endswith(part.value)), "features")

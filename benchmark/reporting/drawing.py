@@ -1,4 +1,4 @@
-"""How charts look: colours for light and dark pages, plain axes, labels that don't overlap, SVG."""
+"""Style of charts: colours for light and dark pages, plain axes, labels that don't overlap, SVG."""
 
 from __future__ import annotations
 

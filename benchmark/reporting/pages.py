@@ -56,7 +56,7 @@ def breakable(name: str) -> Markup:
 
 
 def speechloop_page(report: Json) -> str:
-    """The page that sets what was measured on SpeechLoop's words next to its published table."""
+    """The page that compares our measurements on SpeechLoop's words with its published table."""
     return (
         f"# {speechloop.TITLE}\n\n"
         "Measure a model on the 78 words, in `.venv/serve`:\n\n"

@@ -1,4 +1,4 @@
-"""SpeechLoop's published table of engines, and the page that sets what was measured here next to it."""
+"""SpeechLoop's published table of engines, and our measurements with the same words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEASURE = (
     "corrections of spelling and numbers"
 )
 WORDS = "words"
-"""The name that the data set is prepared under."""
+"""Name of the prepared data set."""
 UTTERANCES = 78
 TITLE = "SpeechLoop's engines on its 78 words"
 
@@ -47,7 +47,7 @@ def is_words(dataset: str, utterances: int) -> bool:
 
 
 def engines(report: dict[str, Any]) -> Table:
-    """SpeechLoop's engines, then what was measured here."""
+    """SpeechLoop's engines, then our measurements."""
     compared = report["engines"]
     rows = [
         [engine["name"], engine["version"], engine["runs"], f"{100 * engine['mean_wer']:.2f}", "published"]

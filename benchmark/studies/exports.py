@@ -15,7 +15,7 @@ from export_scripts.precision.choice import PRECISIONS, PrecisionName
 from nemo_triton.errors import one_line
 
 FULL: PrecisionName = "fp32"
-"""What the other precisions are compared with."""
+"""Precision that the others are compared with."""
 ANY_CHANGE = "1000%"
 """The limit for random weights, which don't show what a precision costs a trained model. More words can change than
 there are."""

@@ -105,7 +105,7 @@ PUBLISHED: tuple[Model, ...] = (
     Model("stt_en_conformer_transducer_medium", "conformer_transducer", 32.5, (2.1, 4.7)),
     Model("stt_en_conformer_transducer_large", "conformer_transducer", 120.4, (1.7, 3.7), licence=CC_BY),
 )
-"""The 22, as NeMo's classes list them."""
+"""The 22 published models, as NeMo's classes list them."""
 OTHERS: tuple[Model, ...] = ()
 """Other checkpoints: add a row to list one."""
 CATALOGUE = PUBLISHED + OTHERS

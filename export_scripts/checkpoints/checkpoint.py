@@ -99,7 +99,7 @@ def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
 
 
 def edges_of(nemo_version: object) -> Edges:
-    """How that NeMo release's front end pads an utterance; None is an early release."""
+    """Return how the front end of a NeMo release pads an utterance; None is an early release."""
     numbers = re.match(r"(\d+)\.(\d+)", str(nemo_version))
     release = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
     return "zero" if release >= ZERO_EDGES_SINCE else "reflect"

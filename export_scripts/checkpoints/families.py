@@ -32,7 +32,7 @@ Scores = np.ndarray
 OF_EACH_CLASS = ("kind", "nemo_classes")
 """Attributes that each Decoder must set itself: inherited ones would be those of another kind."""
 OF_EACH_STAGE = ("encoder_output", "encoder_length")
-"""Attributes that it may inherit, together with the encoder stage."""
+"""Attributes that a Decoder may inherit, together with the encoder stage."""
 
 
 class Decoder(ABC):
@@ -224,8 +224,8 @@ NO_EXPORT = {
         "choose a CTC or RNNT checkpoint",
     ),
 }
-"""NeMo classes that are often tried and can't be exported, by the beginning of their names: what they are, and what to
-do."""
+"""NeMo classes that users often try and that can't be exported, by the beginning of their names: a description and what
+to do."""
 
 
 def decoder_class(nemo_class: str) -> type[Decoder] | None:
@@ -246,7 +246,7 @@ def decoder_class_of(model: Any) -> type[Decoder]:
 
 
 def refusal(nemo_class: str) -> str:
-    """Why a NeMo class can't be exported, and what to do."""
+    """Return the reason why a NeMo class can't be exported, and what to do."""
     if not nemo_class:
         return "its config names no class (target); save it again with NeMo's save_to"
     for beginning, (kind, advice) in NO_EXPORT.items():

@@ -45,7 +45,7 @@ def model_name(name: str) -> str:
 
 
 def _owner(name: str) -> str:
-    """What a reserved name belongs to; empty if the name is free."""
+    """Describe the owner of a reserved name; empty if the name is free."""
     if name == AUDIO_STAGE or re.fullmatch(re.sub(r"{\w+}", r"\\w+", FEATURES_STAGE), name):
         return "the name of a stage that recognizers share"
     ending = next((part.value for part in Part if name.endswith(part.value)), None)

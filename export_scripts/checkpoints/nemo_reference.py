@@ -49,7 +49,7 @@ def nemo_reference(checkpoint: Checkpoint, samples: np.ndarray) -> Reference:
 
 @contextmanager
 def older_front_end(featurizer: Any, edges: Edges) -> Iterator[None]:
-    """If `edges` is "reflect", let NeMo's FilterbankFeatures compute as before 2.5, for unbatched utterances.
+    """Let NeMo's FilterbankFeatures compute as before 2.5 if `edges` is "reflect", for unbatched utterances.
 
     NeMo 2.5 and later reads every checkpoint with its new front end. Older checkpoints were trained with the old one,
     which reflects the signal at its ends and has one frame more.

@@ -98,7 +98,7 @@ def padded(g: Graph, items: Ragged, dtype: npt.DTypeLike = np.float32) -> Padded
 
 
 def time_mask(g: Graph, length: Value) -> tuple[Value, Value]:
-    """From lengths int64 [B]: steps int64 [T] up to the longest, at least 1, and which are valid, bool [B, T]."""
+    """Steps int64 [T] up to the longest of the lengths int64 [B], at least 1, and the valid ones, bool [B, T]."""
     time = g.arange(g.Max(length.max(), 1))
     return time, time[None, :] < length[:, None]
 

@@ -1,4 +1,4 @@
-"""What a graph is tuned for. It changes speed and memory, never results."""
+"""Tuning of graphs for hardware. It changes speed and memory, never results."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 Target = Literal["cpu", "gpu"]
-"""Hardware that an export is tuned for. Both run on both, with the same results."""
+"""Hardware that an export is tuned for. Both exports run on both, with the same results."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a stage divides its work.
+    """Settings of how a stage divides its work.
 
     Attributes:
         pass_seconds: Cost of one more pass of the network, in seconds of padded audio that cost the same (docs/gpu.md).

@@ -44,7 +44,7 @@ MAX_BATCH_SIZES: dict[Target, int] = {"cpu": 16, "gpu": 64}
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """How Triton runs a recognizer's stages.
+    """Settings of how Triton runs a recognizer's stages.
 
     Attributes:
         max_batch_size: Largest batch of encoder and decoder, in requests.

@@ -114,7 +114,7 @@ def _undo(repository: Path, work: Path) -> None:
 
 
 def _clean(work: Path, repository: Path, existed: bool) -> None:
-    """Remove the work folder, unless it has models still to restore, and a repository that was created in vain."""
+    """Remove the work folder, unless it has models to restore, and the repository if it is new and empty."""
     if not (work / JOURNAL).exists():
         shutil.rmtree(work, ignore_errors=True)
     if not existed and not any(repository.iterdir()):

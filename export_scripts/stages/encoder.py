@@ -46,7 +46,7 @@ def unchanged(traced: onnx.ModelProto) -> onnx.ModelProto:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderOptions:
-    """How an encoder becomes a stage.
+    """Settings of an encoder stage.
 
     Attributes:
         mels: Number of mel bands of the input.

@@ -89,8 +89,8 @@ class FrontEnd:
 def features_graph(front_end: FrontEnd, tuning: Tuning = CPU) -> onnx.ModelProto:
     """SAMPLES int16 (ragged) -> FEATURES float32 [B, frames, mels], FEATURES_LENGTH int32 [B, 1].
 
-    FEATURES has at least one row and is zero beyond an item's frames. No samples give no frame; nor does less than a
-    hop with edges "zero".
+    FEATURES has at least one row and is zero beyond an item's frames. An item without samples has no frame, and with
+    edges "zero" an item shorter than a hop has none either.
     """
     g = Graph("features")
     samples = ragged_input(g, SAMPLES)

@@ -1,4 +1,4 @@
-"""From token ids to one string inside the graph, with NeMo's spaces."""
+"""Join token ids to one string inside the graph, with NeMo's spaces."""
 
 from __future__ import annotations
 

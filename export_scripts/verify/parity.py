@@ -157,7 +157,7 @@ class Parity:
 
     def summary(self) -> str:
         """One line for the terminal."""
-        calibrated = " (they calibrated it too: count on other --probes)" if self.calibrated_on_probes else ""
+        calibrated = " (which also calibrated it; use other --probes)" if self.calibrated_on_probes else ""
         words = (
             f"; {self.precision} changes {self.words_changed} of {self.words_compared} words ({self.word_change:.2%}), "
             f"counted on the unbatched probes{calibrated}"

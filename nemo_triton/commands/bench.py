@@ -41,7 +41,7 @@ _SECTIONS = {
 
 @dataclass(frozen=True)
 class ProgressReporter:
-    """Shows progress bars, and problems as lines on stderr.
+    """A reporter with progress bars, which prints problems as lines on stderr.
 
     Attributes:
         bar: The progress bars.
@@ -59,7 +59,7 @@ class ProgressReporter:
 
     def begin_task(self, description: str, total: int | None) -> Advance:
         """Add a bar."""
-        # Not earlier: a line that is printed while connecting would come with an empty bar.
+        # Start the bars here. If they started earlier, lines printed while connecting would come with an empty bar.
         self.bar.start()
         return partial(self.bar.advance, self.bar.add_task(description, total=total))
 
@@ -175,7 +175,7 @@ def _output_option(
     default=0,
     show_default=True,
     metavar="N",
-    help="Retries of a request if the server is down or its queue is full. They count as latency.",
+    help="Retries of a request if the server is down or its queue is full. Their time counts as latency.",
 )
 @click.option(
     "--order",
@@ -193,7 +193,7 @@ def _output_option(
     metavar="URL[,URL...]",
     callback=options.names,
     default="",
-    help="Triton's metrics, for CPU, GPU and memory.  [default: found by the gRPC port + 1 or port 8002]",
+    help="Triton's metrics, to measure CPU, GPU and memory.  [default: the gRPC port + 1, or port 8002]",
 )
 def bench(
     manifest: str,

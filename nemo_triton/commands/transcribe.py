@@ -102,7 +102,7 @@ def transcribe(
 
 @dataclass
 class Run:
-    """Writes results and counts them, so that an interrupted command can report its progress.
+    """A run that writes results and counts them, so that an interrupted command can report its progress.
 
     Attributes:
         line: Formats a result.

@@ -1,4 +1,4 @@
-"""Finds the metrics of the measured servers, and checks that they are metrics of the same servers.
+"""Find the metrics of the measured servers, and check that they belong to these servers.
 
 Triton does not report its metrics port over gRPC. The port after the gRPC port is tried first, then port 8002. Another
 server may listen there, so an address is used only while its count of the model's successful requests equals the
@@ -55,7 +55,7 @@ class ServerMonitor(Monitor):
 
 @dataclass
 class MetricsFinder:
-    """Finds the metrics of each server once, and drops those that turn out to belong to another server.
+    """A finder of each server's metrics. It drops metrics that turn out to belong to another server.
 
     Attributes:
         servers: The measured servers.

@@ -45,13 +45,13 @@ Advance = Callable[[], None]
 
 
 class Reporter(Protocol):
-    """Shows progress and problems of a load test."""
+    """An interface to show progress and problems of a load test."""
 
     def problem(self, line: str) -> None:
         """Show one line about an utterance without a result, or about the run."""
 
     def warning(self, line: str) -> None:
-        """Show one line about something that the run does without."""
+        """Show one line about something that the run can't measure."""
 
     def begin_task(self, description: str, total: int | None) -> Advance:
         """Show the start of a task of `total` steps; None is an unknown number."""
@@ -114,7 +114,7 @@ class BenchRun:
         complete: Whether every load ran to its end.
         server: Name and version of the server.
         dataset: SHA-256 of the recordings and their texts.
-        description: What the model's configuration says of its origin and size.
+        description: Origin and size of the model, from its configuration.
         search: The search for a rate; None without an objective.
     """
 

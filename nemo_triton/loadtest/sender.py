@@ -1,4 +1,4 @@
-"""Sends the requests of a plan from this process; sender_processes.py sends from several."""
+"""Send the requests of a plan from this process; sender_processes.py sends from several."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Effort:
 
 
 class Senders(Protocol):
-    """Sends the requests of plans."""
+    """An interface to send the requests of plans."""
 
     async def run(self, plan: Plan, on_response: OnResponse) -> Effort:
         """Send all requests of a plan and pass each response to `on_response` as it arrives."""
@@ -48,7 +48,7 @@ class Senders(Protocol):
 
 @dataclass
 class LocalSenders:
-    """Sends from this process.
+    """Senders in this process.
 
     Attributes:
         recognizer: A connected recognizer.

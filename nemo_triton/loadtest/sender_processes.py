@@ -1,4 +1,4 @@
-"""Sends the requests of a plan from several processes, for servers that one Python process can't saturate."""
+"""Send the requests of a plan from several processes, for servers that one Python process can't saturate."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Usage:
 
 @dataclass
 class Monitor:
-    """Samples the metrics of one server once per second.
+    """A monitor that samples the metrics of one server once per second.
 
     Attributes:
         url: URL of the metrics.

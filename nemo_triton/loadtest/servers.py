@@ -57,11 +57,11 @@ class Servers:
         return total((await self._settled(self.recognizer.model.steps)).values())
 
     async def counters(self) -> Snapshot:
-        """Like step_counters, with the counters of the whole recognizer as the first entry."""
+        """Read the same as step_counters, with the counters of the whole recognizer as the first entry."""
         return total((await self.counters_by_period()).values())
 
     async def counters_by_period(self) -> dict[UpPeriod, Snapshot]:
-        """Like counters, but by server; a server that was restarted gets a new key."""
+        """Read the same as counters, but by server; a server that was restarted gets a new key."""
         model = self.recognizer.model
         return await self._settled((model.name, *model.steps))
 

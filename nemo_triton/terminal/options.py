@@ -46,7 +46,7 @@ def run(command: click.Command) -> NoReturn:
 
 
 class _Line(logging.Formatter):
-    """Formats log messages like error lines, for example "warning: ..."."""
+    """A formatter that writes log messages like error lines, for example "warning: ..."."""
 
     def format(self, record: logging.LogRecord) -> str:
         return f"{record.levelname.lower()}: {super().format(record)}"

@@ -222,7 +222,7 @@ def test_scores_older_than_the_results_are_refused(measured: Measured, run_modul
 
 
 @pytest.mark.fast
-def test_results_that_are_none_are_one_line(run_module: RunModule, tmp_path: Path) -> None:
+def test_folders_without_results_are_one_error_line(run_module: RunModule, tmp_path: Path) -> None:
     for command in (("score", tmp_path), ("report", tmp_path, "--out", tmp_path)):
         done = run_module(*command)
         assert (done.returncode, done.stdout) == (2, "")

@@ -55,7 +55,7 @@ def test_sizes_are_those_of_the_files(measured: Measured, repository: Path, mode
         (repository / f"{model}_{stage}" / "1" / "model.onnx").stat().st_size for stage in ("encoder", "decoder")
     )
     assert graph_bytes < description["onnx_bytes"] < 2 * graph_bytes
-    # ONNX holds each of them in four bytes, save what is folded or shared.
+    # ONNX stores each of them in four bytes, except those that are folded or shared.
     assert 2 < graph_bytes / description["parameters"] < 8
 
 

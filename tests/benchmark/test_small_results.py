@@ -44,7 +44,7 @@ def closed_load(concurrency: int) -> dict[str, Any]:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """What benchmark.run writes for one model."""
+    """A folder of results as benchmark.run writes it for one model."""
     folder = tmp_path / "results"
     write_json(
         folder / MODEL / "model.json",
@@ -85,7 +85,7 @@ def results(tmp_path: Path) -> Path:
 
 
 def copy_model(results: Path, name: str, **changed: object) -> Path:
-    """The results of MODEL again under another name."""
+    """Copy the results of MODEL under another name."""
     shutil.copytree(results / MODEL, results / name)
     model = json.loads((results / name / "model.json").read_text())
     write_json(results / name / "model.json", {**model, "name": name, **changed})
@@ -101,7 +101,7 @@ def bench_load(concurrency: int, rtfx: float = 100.0) -> dict[str, Any]:
 def write_bench(
     file: Path, model: str, loads: list[dict[str, Any]], *, errors: int = 1, knee: str | None = None
 ) -> Path:
-    """What bench.py writes with --json, as far as a report reads it."""
+    """Write a file as bench.py does with --json, with the keys that a report reads."""
     rate = errors / 6
     figures = {
         "model": model,

@@ -45,7 +45,7 @@ def test_passes_are_shuffled_each_in_its_own_way_and_the_same_for_a_seed() -> No
     assert numbers != [request.recording for request in plan(50, requests=100, seed=1).part()]
 
 
-def test_an_order_that_is_kept() -> None:
+def test_every_pass_keeps_a_fixed_order() -> None:
     assert ordered([2.0, 9.0, 4.0], "sorted") == (1, 2, 0)
     assert ordered([2.0, 9.0, 4.0], "given") == (0, 1, 2)
     kept = replace(plan(), recordings=(1, 2, 0), shuffled=False, requests=4)

@@ -44,7 +44,7 @@ class Command:
 
 
 def pages() -> list[Path]:
-    """Pages that people read: README, docs/ and the pages beside what they describe."""
+    """Pages that people read: README, docs/ and the pages next to the files that they describe."""
     folders = ("docs", "docker", "demo", "model_repository")
     described = [page for folder in folders for page in sorted((ROOT / folder).rglob("*.md"))]
     return [ROOT / "README.md", ROOT / "CHANGELOG.md", *described]

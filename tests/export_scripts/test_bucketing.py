@@ -79,7 +79,7 @@ def test_a_bucket_ends_where_its_padding_costs_more_than_a_pass() -> None:
     assert padded_to(tuning, [7]) == [7]
 
 
-def test_a_free_pass_pads_nothing_and_a_dear_one_takes_all_at_once() -> None:
+def test_a_free_pass_pads_nothing_and_an_expensive_one_takes_all_items() -> None:
     lengths = speech(32, seed=1)
     assert padded_to(replace(CPU, pass_seconds=0.0), lengths) == lengths
     # An item without steps is padded to one and keeps none; the loop still ends.

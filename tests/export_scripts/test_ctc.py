@@ -101,7 +101,7 @@ def test_a_long_text(decoding: Any) -> None:
     assert len(tokens[0]) == 1 + np.count_nonzero(np.diff(labels))
 
 
-def test_nothing_said(decoding: Any) -> None:
+def test_labels_without_tokens(decoding: Any) -> None:
     blanks = np.full(7, decoding.blank_id, np.int32)
     texts, tokens, frames = decode(decoder(pieces_of(decoding)), [blanks, blanks[:0]])
     assert texts == ["", ""]

@@ -31,7 +31,7 @@ LOG_PROBS_FRACTION = 0.1
 CANCELLED_FRACTION = 0.1
 """Fraction of the requests that the client cancels or times out."""
 CANCELLED_WITHIN = 0.1
-"""Seconds within which it does so."""
+"""Seconds within which the client cancels or times out."""
 FOOTPRINT_EVERY = 250
 """Requests between two measurements of the server's memory."""
 
@@ -40,7 +40,7 @@ CORRECT, CANCELLED = "correct", "cancelled"
 
 @dataclass(frozen=True, kw_only=True)
 class Attack:
-    """What is sent, and how.
+    """Settings of an attack.
 
     Attributes:
         models: For each recognizer, whether it has an ensemble with log-probs.

@@ -162,7 +162,11 @@ def _verified(run: Run, name: str, clean: bool) -> bool:
 
 
 def make_results(run: Run, name: str) -> None:
-    """Run all steps of one model. Raises StepFailed."""
+    """Run all steps of one model.
+
+    Raises:
+        StepFailed: A step ended with an error.
+    """
     checkpoint, results = run.checkpoint(name), run.results(name)
     speech = ["--manifest", str(run.manifest)]
     if run.recordings:
@@ -198,7 +202,11 @@ def _program(python: Path, name: str) -> list[str]:
 
 
 def _step(command: list[str]) -> tuple[float, int]:
-    """Run a command. Returns its seconds and its peak memory in bytes. Raises StepFailed."""
+    """Run a command, and return its seconds and its peak memory in bytes.
+
+    Raises:
+        StepFailed: The command ended with an error.
+    """
     started = time.monotonic()
     process = subprocess.Popen(command)
     # wait4 reports this child only. RUSAGE_CHILDREN would report the largest child so far.

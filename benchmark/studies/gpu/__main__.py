@@ -205,7 +205,10 @@ def _choose(
 ) -> list[Model]:
     """Choose the models of the checkpoints, in all exported precisions, and those that match a pattern.
 
-    Without checkpoints and patterns, all models. Raises RepositoryError for a pattern that matches none.
+    Without checkpoints and patterns, all models are chosen.
+
+    Raises:
+        RepositoryError: A pattern matches no model.
     """
     if not checkpoints and not patterns:
         return list(models)

@@ -139,7 +139,11 @@ def _draw_features(encoder: Any, seconds: Sequence[float], device: torch.device)
 
 
 def build_encoder(name: str) -> Any:
-    """Build the NeMo encoder of an architecture, with its initial weights. Raises ClientError for an unknown name."""
+    """Build the NeMo encoder of an architecture, with its initial weights.
+
+    Raises:
+        ClientError: No architecture has this name.
+    """
     from verification.full_size.architectures import ARCHITECTURES, LATER
 
     known = ARCHITECTURES | LATER

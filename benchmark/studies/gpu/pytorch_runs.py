@@ -15,7 +15,7 @@ from nemo_triton.errors import ClientError, one_line
 
 @dataclass(frozen=True)
 class PyTorchRunner:
-    """Runs PyTorch measurements in another environment.
+    """A runner of PyTorch measurements in another environment.
 
     Attributes:
         python: Python of the export environment.
@@ -78,7 +78,11 @@ def measure_pytorch(
 
 
 def measure_rates(runner: PyTorchRunner, file: Path) -> dict[str, Any]:
-    """Measure the machine's rates in PyTorch; results in `file` are reused. Raises ClientError as measure_pytorch."""
+    """Measure the machine's rates in PyTorch; results in `file` are reused.
+
+    Raises:
+        ClientError: The export environment can't run it.
+    """
     conditions = {"rates": True, "gpus": list(runner.gpus)}
     if not is_measured(file, conditions):
         write_json(file, {"conditions": conditions, **runner.run(["--rates"], file.with_suffix(".measured.json"))})

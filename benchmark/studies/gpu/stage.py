@@ -39,7 +39,7 @@ class StageError(ClientError):
 
 @dataclass(frozen=True)
 class Setup:
-    """How to open a stage.
+    """Settings for opening a stage.
 
     Attributes:
         device: Where it runs.
@@ -62,7 +62,11 @@ class Stage:
     """A stage's graph, opened by onnxruntime."""
 
     def __init__(self, folder: Path, setup: Setup) -> None:
-        """Open the graph in the stage's folder. Raises StageError if it is missing or the GPU can't be used."""
+        """Open the graph in the stage's folder.
+
+        Raises:
+            StageError: The graph is missing, or the GPU can't be used.
+        """
         self.device = setup.device
         file = folder / "1" / "model.onnx"
         if not file.exists():

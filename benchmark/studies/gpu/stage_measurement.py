@@ -70,7 +70,12 @@ class Measurement:
     slow_sizes: list[int] = field(default_factory=list)
 
     def run(self) -> None:
-        """Measure size by size, and write the report after each step. Raises EnsembleError or StageError."""
+        """Measure size by size, and write the report after each step.
+
+        Raises:
+            EnsembleError: The recognizer can't be read.
+            StageError: A stage can't be opened.
+        """
         plan = self.plan
         self.ensemble = read_ensemble(plan.repository, self.name)
         self._open()

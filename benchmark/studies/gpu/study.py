@@ -59,7 +59,7 @@ class Setting:
 
 
 class Study:
-    """Measures models one after the other.
+    """A study that measures models one after the other.
 
     Attributes:
         setting: Settings that all models share.

@@ -142,7 +142,11 @@ class Loads:
     stop_at: float
 
     def seconds_left(self) -> float:
-        """Seconds until `stop_at`. Raises ClientError if there are none."""
+        """Seconds until `stop_at`.
+
+        Raises:
+            ClientError: No time is left.
+        """
         remaining = self.stop_at - time.monotonic()
         if remaining <= 0:
             raise ClientError(NO_TIME)
@@ -179,7 +183,11 @@ def measure(name: str, *, variant: str, repository: Path, loads: Loads, file: Pa
 
 
 def measure_load(bench: Bench, flags: list[str], fresh: Path, seconds_left: float) -> dict[str, Any]:
-    """Run bench.py for one load. Returns its results. Raises ClientError if it has none in time."""
+    """Run bench.py for one load, and return its results.
+
+    Raises:
+        ClientError: bench.py has no results in time.
+    """
     try:
         figures, _ = run_bench(bench, flags, fresh, timeout=seconds_left)
     except subprocess.TimeoutExpired:

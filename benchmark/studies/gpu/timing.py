@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Limits:
-    """How long to measure.
+    """Time limits of measurements.
 
     Attributes:
         seconds: Approximate length of one measurement.

@@ -123,7 +123,7 @@ def _axes(axes: Axes, models: Sequence[Candidate], processor: str, theme: Theme)
 def _names(
     axes: Axes, renderer: RendererAgg, models: Sequence[Candidate], front: Sequence[Candidate], theme: Theme
 ) -> None:
-    """Write each name next to its point, with a line where it has to stand further away."""
+    """Write each name next to its point, with a line to the point if the name is further away."""
     pixels = renderer.dpi / 72
     texts = [axes.text(0, 0, model.label, color=theme.text, ha="center", va="center") for model in models]
     points = []
@@ -163,7 +163,7 @@ def _legend(figure: Figure, colours: dict[str, str], theme: Theme) -> None:
 
 
 def _svg(figure: Figure, theme: Theme) -> str:
-    """The figure with texts as texts, the same bytes for the same figures."""
+    """The figure as SVG with text elements; the same figures give the same bytes."""
     drawn = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": theme.name, "svg.fonttype": "none"}):
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))

@@ -1,4 +1,4 @@
-"""Which models are worth taking: those that no other beats in both speed and word error rate."""
+"""Choose the models that no other beats in both speed and word error rate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FAMILY_TITLES = {
     "conformer_transducer": "Conformer-Transducer",
 }
 FAMILY_LABELS = {**FAMILY_TITLES, "conformer_ctc": "CTC", "conformer_transducer": "RNNT"}
-"""Short ones, for points of a chart whose legend has the title."""
+"""Short names of families, for points of a chart whose legend has the full names."""
 OTHER_SETS = ("test-other", "dev-other")
 
 Json = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Places for the names of a chart's points, so that no two texts overlap."""
+"""Place the names of a chart's points, so that no two texts overlap."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 DIRECTIONS = 24
 DISTANCES = (4.0, 14.0, 28.0, 44.0, 62.0)
-"""From the edge of a point to its text, in pixels; the nearest place without overlaps is taken."""
+"""Distances from the edge of a point to its text, in pixels. The nearest place without overlaps is chosen."""
 GAP = 2.0
 """Pixels that stay free around a text."""
 
@@ -53,7 +53,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a text goes.
+    """A position of a text.
 
     Attributes:
         x: Horizontal position of the text's middle.
@@ -124,7 +124,7 @@ def _cost(
     others: Sequence[Box],
     frame: Box,
 ) -> float:
-    """Overlaps of the text and of its line, then distance."""
+    """Cost of a place: overlaps of the text and of its line, then distance."""
     line = place.line_boxes()
     overlaps = 10 * sum(map(box.overlap, texts)) + 4 * sum(map(box.overlap, obstacles))
     overlaps += 20 * (box.area - box.overlap(frame))
@@ -133,7 +133,7 @@ def _cost(
 
 
 def _crowding(points: Sequence[Point], number: int) -> float:
-    """How near the others are."""
+    """Nearness of the other points."""
     point = points[number]
     others = [other for other in points if other is not point]
     return sum(1 / (1 + math.hypot(other.x - point.x, other.y - point.y)) for other in others)

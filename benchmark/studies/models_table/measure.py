@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Effort:
-    """How often a model is measured; fewer times if it is slow, so that all models take less than an hour.
+    """Numbers of passes and requests. Slow models get fewer, so that all models take less than an hour.
 
     Attributes:
         rounds: Passes over all recordings by the server and by NeMo, in turn.
@@ -60,12 +60,12 @@ SLOW_RTFX = 25.0
 
 
 def chosen_effort(rounds: int) -> Effort:
-    """The effort with that many rounds."""
+    """The effort with this number of rounds."""
     return Effort(rounds=rounds, both_ways=rounds, int8_rounds=rounds, single_requests=REQUESTS)
 
 
 def conditions(exports: Exports, speech: Speech, rounds: int | None) -> Json:
-    """What a result depends on; a result with other conditions is measured again."""
+    """Conditions of a result; a result with other conditions is measured again."""
     return {
         "version": 1,
         "fp32": exports.fp32.parity_id,

@@ -30,14 +30,14 @@ from verification.full_size.architectures import ARCHITECTURES
 
 @click.command(help=__doc__)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="The working folder.")
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="Working folder.")
 @click.option(
     "--speech",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     default=MANIFEST,
     help="Manifest of speech that the recordings are cut from; the demo's speech by default.",
 )
-@click.option("--export-python", type=click.Path(path_type=Path), default=EXPORT_PYTHON, help="The Python with NeMo.")
+@click.option("--export-python", type=click.Path(path_type=Path), default=EXPORT_PYTHON, help="Python with NeMo.")
 @click.option(
     "--rounds",
     type=click.IntRange(1),
@@ -86,9 +86,9 @@ def process(
     exports = make_exports(name, folder, export_python)
     result = folder.result(name)
     if export_only:
-        say("is exported")
+        say("exported")
     elif is_measured(result, conditions(exports, speech, rounds)):
-        say("is measured already")
+        say("already measured")
     else:
         started = time.monotonic()
         checkpoint = folder.checkpoint(name)

@@ -22,7 +22,7 @@ from nemo_triton.terminal import exit_codes, options
 
 
 @click.command(help=__doc__)
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="The working folder.")
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="Working folder.")
 @click.option("--docs", type=click.Path(file_okay=False, path_type=Path), default=Path("docs"), show_default=True)
 @click.option("--readme", type=click.Path(path_type=Path), default=Path("README.md"), show_default=True)
 def main(folder: Path, docs: Path, readme: Path) -> int:

@@ -1,4 +1,4 @@
-"""Where onnxruntime runs the nodes of a graph, by the rules in its source."""
+"""Predict where onnxruntime runs the nodes of a graph, by the rules in its source."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from benchmark.studies.gpu.placement.result import PER_BATCH, PER_BLOCK, PER_BUC
 
 HOST, DEVICE = "host", "device"
 PER_BODY = {"group": PER_BUCKET, "step": "step", "join": "round"}
-"""What one iteration of a Loop is, by the name of its body: a bucket (length bucketing), a step of RNNT decoding, or a
-round of joining strings. A Loop with another name is Conformer's attention; its iteration is a block of queries."""
+"""Meaning of one iteration of a Loop, by the name of its body: a bucket (length bucketing), a step of RNNT decoding, or
+a round of joining strings. A Loop with another name is Conformer's attention; its iteration is a block of queries."""
 SMALL = 100
 """Largest initializer, in numbers, that lets a calculation move to the CPU (onnxruntime's
 kSmallInitializerThreshold)."""
