@@ -40,7 +40,7 @@ def parse_names(context: click.Context, parameter: click.Parameter, values: tupl
             raise click.BadParameter(f"{value} is not one of {known}; write NAME=PATH for your own manifest")
         if separator and (name in librispeech.SHA256 or not _FOLDER_NAME.fullmatch(name) or not path):
             raise click.BadParameter(
-                f"{value}: write NAME=PATH; NAME has letters, digits, '.', '_' and '-', and is none of {known}"
+                f"{value}: write NAME=PATH; NAME has letters, digits, '.', '_' and '-', and is not one of {known}"
             )
         if name in datasets:
             raise click.BadParameter(f"{name} is given twice; choose another name for one of them")
@@ -53,9 +53,9 @@ def check_mirror(context: click.Context, parameter: click.Parameter, url: str) -
     try:
         scheme = urlsplit(url).scheme
     except ValueError as error:
-        raise click.BadParameter(f"{url} is no URL ({error}); write it as https://HOST/FOLDER") from error
+        raise click.BadParameter(f"{url} is not a URL ({error}); write it as https://HOST/FOLDER") from error
     if scheme not in _SCHEMES:
-        raise click.BadParameter(f"{url} is no URL; begin it with https://, http:// or file://")
+        raise click.BadParameter(f"{url} is not a URL; begin it with https://, http:// or file://")
     return url
 
 

@@ -155,7 +155,7 @@ def _vocabulary(checkpoint: Checkpoint) -> list[str]:
 
 
 def _max_tokens_per_frame(model: Any) -> int | None:
-    """NeMo's limit; None is no limit, also for onnx-asr. sherpa-onnx always uses 10, NeMo's default."""
+    """NeMo's limit; None means unlimited, also for onnx-asr. sherpa-onnx always uses 10, NeMo's default."""
     limit: int | None = model.decoding.decoding.max_symbols
     return limit
 
@@ -173,7 +173,7 @@ FORMS: dict[str, Form] = {
     "onnx_asr": Form(_write_onnx_asr, mels=(80, 128)),
     "sherpa_onnx": Form(_write_sherpa_onnx),
 }
-"""By adapter name, which is also the name of the folder."""
+"""Formats by adapter name, which is also the name of the folder."""
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ class Process(System):
         except json.JSONDecodeError:
             answer = None
         if not isinstance(answer, dict):
-            raise NotRun(f"its process answered {answer_line.strip()[:_SHOWN]!r}, which is no JSON object")
+            raise NotRun(f"its process answered {answer_line.strip()[:_SHOWN]!r}, which is not a JSON object")
         if "reason" in answer:
             raise NotRun(one_line(answer["reason"]))
         return answer

@@ -23,7 +23,7 @@ class Measured:
     Attributes:
         seconds: Wall-clock time of the pass.
         texts: Transcripts, by audio file.
-        latencies: Seconds from request to answer, per recording; empty if the system gets the whole list.
+        latencies: Seconds from request to response, per recording; empty if the system gets the whole list.
         mean_batch: Mean recordings per batch of the model.
     """
 

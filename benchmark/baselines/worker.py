@@ -89,7 +89,7 @@ def _load(name: str, model: Path | None) -> Baseline:
 
 def _transcribe(baseline: Baseline, audio: Sequence[Audio], line: str) -> dict[str, Any]:
     if not line.strip().isdecimal() or int(line) < 1:
-        raise NotRun(f"{line.strip()!r} is no batch size; send a whole number above 0")
+        raise NotRun(f"{line.strip()!r} is not a batch size; send a whole number above 0")
     started = time.perf_counter()
     texts = baseline.transcribe(audio, int(line))
     return {"seconds": time.perf_counter() - started, "texts": texts}

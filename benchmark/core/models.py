@@ -16,7 +16,7 @@ from nemo_triton.errors import ClientError
 
 
 class RepositoryError(ClientError):
-    """A folder is no model repository, or lacks a model."""
+    """A folder is not a model repository, or lacks a model."""
 
 
 @dataclass(frozen=True)

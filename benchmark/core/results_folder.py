@@ -39,7 +39,7 @@ def read_json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ResultsError(f"{file}: not readable as results ({error}); remove it and measure again") from error
     if not isinstance(content, dict):
-        raise ResultsError(f"{file}: not readable as results (no JSON object); remove it and measure again")
+        raise ResultsError(f"{file}: not readable as results (not a JSON object); remove it and measure again")
     return content
 
 

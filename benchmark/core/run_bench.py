@@ -103,7 +103,7 @@ def tls_flags(tls: Tls | None) -> list[str]:
 
 
 def rows_file(results: Path, what: object) -> Path:
-    """File for the answers, next to `results`. Its name has a digest of `what`: only the same run is resumed."""
+    """File for the responses, next to `results`. Its name has a digest of `what`: only the same run is resumed."""
     digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
     return results.with_name(f"{results.stem}_{digest}.rows.jsonl")
 

@@ -36,7 +36,7 @@ class Texts:
 
 
 def read_texts(results: Path) -> Iterator[Texts]:
-    """Read all transcripts of a results folder: first answers of closed loops, and comparisons."""
+    """Read all transcripts of a results folder: first responses of closed loops, and comparisons."""
     for file in sorted(results.glob("*/*/closed.json")):
         measured = read_json(file)
         answers = read_answers(file.with_name(measured["rows"]))

@@ -39,7 +39,7 @@ Json = dict[str, Any]
 PART_STAGES = {Part.ENCODER: "encoder", Part.DECODER: "decoder", Part.TEXT: "text"}
 """Stages that belong to one recognizer, by the end of their names; every other stage but audio computes features."""
 SMALLEST_FRONT = 3
-"""Models that a Pareto front is drawn for, at least."""
+"""Smallest number of models with a Pareto front."""
 CLOSE_LINES = 1.6
 """Lines that end closer than this factor get their names moved apart."""
 LARGEST_AREA, SMALLEST_AREA = 400.0, 16.0

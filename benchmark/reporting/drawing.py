@@ -26,7 +26,7 @@ FONT_POINTS = 11.0
 NARROW_RANGE = 5.0
 """Values that differ by at most this factor get a linear axis from zero, others a logarithmic one."""
 MOST_TICKS = 6
-"""Of a logarithmic axis."""
+"""Largest number of ticks on a logarithmic axis."""
 
 BACKGROUND = "#ffffff"
 TEXT = "#24292f"

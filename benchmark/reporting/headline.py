@@ -12,7 +12,7 @@ Json = dict[str, Any]
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 NAMED_IN_TITLE = 3
-"""Most models that a title names."""
+"""Largest number of models that a title names."""
 
 
 def default_title(report: Json) -> str:

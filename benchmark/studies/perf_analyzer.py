@@ -203,7 +203,7 @@ def measure_by_perf_analyzer(command: Sequence[str], profile: Path) -> dict[str,
 
 
 def requests_per_second(profile: Path) -> float:
-    """Throughput from the first request sent to the last answer, in requests per second.
+    """Throughput from the first request sent to the last response, in requests per second.
 
     perf_analyzer prints a lower throughput: it checks only every half second or so whether the run is over, and counts
     that time too.

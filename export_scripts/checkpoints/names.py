@@ -10,12 +10,12 @@ from nemo_triton.contract import AUDIO_STAGE, FEATURES_STAGE, Part
 
 
 def is_file(source: str) -> bool:
-    """Whether a CHECKPOINT is a file name, existing or not, rather than the name of a pretrained model."""
+    """Whether a CHECKPOINT is a file name (of a missing file, too) and not the name of a pretrained model."""
     return source.endswith(".nemo") or Path(source).is_file()
 
 
 def recognizer_name(source: str, suffix: str = "") -> str:
-    """The name under which a checkpoint is served: that of its file or pretrained model, with `suffix`.
+    """The name of a checkpoint's recognizer: the name of its file or pretrained model, with `suffix`.
 
     Raises:
         ExportError: The name is reserved for a part of a recognizer, which an export would replace.

@@ -33,7 +33,7 @@ from nemo_triton.tls import Tls
 
 _CONCURRENT_FILE_READS = 4
 _WARM_UP_LOAD = ClosedLoop(16)
-"""Warms up a search, which starts with a single request at a time."""
+"""Warm-up before a search, whose first load has only one request at a time."""
 
 
 class _ServerGoneError(Exception):

@@ -25,7 +25,7 @@ _GPU, _GPU_MEMORY, _GPU_POWER = "nv_gpu_utilization", "nv_gpu_memory_used_bytes"
 _SUCCESSES = "nv_inference_request_success_total"
 """Triton's counter nv_inference_request_success; the parser adds OpenMetrics' suffix to names of counters."""
 _MAX_BYTES = 2**24
-"""More than any Triton answers; another service at that port may send data without end."""
+"""More bytes than Triton's metrics have. Another service at that port may send data without end."""
 
 
 @dataclass(frozen=True, kw_only=True)

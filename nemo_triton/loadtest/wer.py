@@ -173,8 +173,7 @@ def _counts(output: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
 def _rate(counts: Sequence[ErrorCounts]) -> Rate:
     """Compute the rate and its bootstrap interval over utterances.
 
-    Source:
-        Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004.
+    Source: Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004.
     """
     errors = np.array([count.errors for count in counts])
     totals = np.array([count.total for count in counts])

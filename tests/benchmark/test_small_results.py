@@ -77,7 +77,7 @@ def results(tmp_path: Path) -> Path:
     }
     write_json(folder / MODEL / DATASET / "closed.json", closed)
     rows = [{"audio": audio, "reference": REFERENCES[audio], "text": TEXTS[audio], "error": None} for audio in TEXTS]
-    # A later answer and a failure change no score.
+    # A later response and a failure don't change the score.
     rows += [{**rows[0], "text": "something else"}, {**rows[1], "error": "no answer"}]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / MODEL / DATASET / "closed.rows.jsonl").write_text(lines)

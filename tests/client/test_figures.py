@@ -67,7 +67,7 @@ def test_rates_come_from_wall_time_and_latencies_from_when_requests_were_due() -
 def test_an_utterance_counts_once_and_a_text_that_changes_is_noticed() -> None:
     results = results_of(run_of(ClosedLoop(1), 0.1, texts=("a", "b", "a", "c")))
     assert results.utterances == 2 and results.score.words.total == 2
-    assert results.score.wer.value == 0.5, "the first answer is the one that is scored"
+    assert results.score.wer.value == 0.5, "the first response is scored"
     assert results.changed_texts == ["1.wav"]
 
 

@@ -64,7 +64,7 @@ SESSION = Session(
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    """One answer, one failure and the session that they belong to."""
+    """One response, one failure and the session that they belong to."""
     path = tmp_path / "rows.jsonl"
     run_log = RunLog.begin(path, HEADER, RECORDINGS)
     run_log.answer(LOAD, RESPONSE)

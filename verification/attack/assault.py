@@ -177,12 +177,12 @@ def judge_refusal(case: Case, code: grpc.StatusCode, details: str) -> str:
 
 
 def judge(case: Case, expected: Answer | None, answer: Answer) -> str:
-    """Judge an answer: CORRECT, or what is wrong.
+    """Judge a response: CORRECT, or what is wrong.
 
     Args:
         case: The request.
-        expected: The answer to the same request by itself; None if it should be refused.
-        answer: The answer.
+        expected: Response to the same request by itself; None if it should be refused.
+        answer: Response to judge.
     """
     if expected is None:
         return f"answered: {answer.texts}"

@@ -20,7 +20,7 @@ VERSION = 1
 PTX, ELF = 1, 2
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _FATBIN = struct.Struct("<IHHQ")
-"""Magic, version, header size, size of what follows the header."""
+"""Magic, version, header size, size of the content after the header."""
 _ENTRY = struct.Struct("<HHIQ12xI")
 """Kind, version, header size, payload size, architecture (90 for sm_90)."""
 

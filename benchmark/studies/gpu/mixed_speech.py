@@ -3,8 +3,7 @@
 Lengths are drawn from a log-normal distribution. Its mean is that of LibriSpeech test-clean. Its spread is such that,
 in as many draws as test-clean has utterances, one is expected below the shortest and one above the longest.
 
-Source:
-    Panayotov et al., ICASSP 2015: test-clean has 2,620 utterances, 5.4 hours, from 1.3 s to 35 s.
+Source: Panayotov et al., ICASSP 2015: test-clean has 2,620 utterances, 5.4 hours, from 1.3 s to 35 s.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 MIN_RUNS = 3
-"""Runs of each batch that the median needs at least."""
+"""Smallest number of runs of each batch for a median."""
 
 Feeds = TypeVar("Feeds")
 Result = TypeVar("Result")

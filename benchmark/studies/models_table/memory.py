@@ -1,4 +1,4 @@
-"""Peak memory of a server while it answers."""
+"""Peak memory of a server under load."""
 
 from __future__ import annotations
 

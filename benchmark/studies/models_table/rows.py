@@ -17,7 +17,7 @@ COMMAND = "make models-table"
 NOT_MEASURED = "not measured"
 WEIGHTS = {True: "random", False: "trained"}
 LARGEST_EXPORT_BYTES = 2**31
-"""The weights in fp32 that export.py can write."""
+"""Largest size of fp32 weights that export.py can write, in bytes."""
 
 Json = dict[str, Any]
 Architectures = Mapping[str, Architecture]

@@ -35,14 +35,13 @@ from verification.full_size.architectures import ARCHITECTURES
     "--speech",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     default=MANIFEST,
-    help="Manifest of speech that the recordings are cut from; the demo's speech by default.",
+    help="Manifest of speech that the recordings are cut from.  [default: the demo's speech]",
 )
 @click.option("--export-python", type=click.Path(path_type=Path), default=EXPORT_PYTHON, help="Python with NeMo.")
 @click.option(
     "--rounds",
     type=click.IntRange(1),
-    help="Passes over the recordings by the server, NeMo and int8. By default 5 by server and NeMo and 3 by int8, and "
-    "fewer for slow models.",
+    help="Passes over the recordings.  [default: 5 for the server and NeMo, 3 for int8; fewer for slow models]",
 )
 @click.option("--export-only", is_flag=True, help="Make checkpoints and exports, and measure nothing.")
 def main(
