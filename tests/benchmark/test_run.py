@@ -48,7 +48,7 @@ def test_each_model_has_closed_and_open_loops_up_to_its_capacity(measured: Measu
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_sizes_are_those_of_the_files(measured: Measured, repository: Path, model: str) -> None:
+def test_sizes_equal_those_of_the_files(measured: Measured, repository: Path, model: str) -> None:
     description = read(measured.results / model / "model.json")
     assert description["checkpoint_bytes"] == (ROOT / "demo" / f"{model}.nemo").stat().st_size
     graph_bytes = sum(
@@ -81,7 +81,7 @@ def test_a_killed_run_resumes(measured: Measured) -> None:
     assert len(answered) == sum(load["answered"] for load in read(folder / "closed.json")["loads"])
 
 
-def test_an_interrupted_run_is_no_result(measured: Measured) -> None:
+def test_an_interrupted_run_leaves_no_result(measured: Measured) -> None:
     assert measured.cut_short.returncode == 2 and "Traceback" not in measured.cut_short.stderr
     assert "error: coffee_rnnt: " in measured.cut_short.stderr
     assert "closed.json" not in measured.cut_short.files

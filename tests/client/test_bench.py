@@ -101,7 +101,7 @@ def test_latency_agrees_with_the_servers_statistics(benched: Any) -> None:
     assert figures["recognizer"]["inferences"] == figures["answered"]
 
 
-def test_wer_is_that_of_the_rows(benched: Any, spoken: Spoken) -> None:
+def test_wer_equals_that_of_the_rows(benched: Any, spoken: Spoken) -> None:
     _, figures, rows, _ = benched
     assert {(row["audio"], row["reference"]) for row in rows} == {(str(path), text) for path, text in spoken}
     references, texts = zip(*((row["reference"], row["text"]) for row in rows), strict=True)
@@ -114,7 +114,7 @@ def test_wer_is_that_of_the_rows(benched: Any, spoken: Spoken) -> None:
     assert figures["words"]["substitutions"] == expected.substitutions
 
 
-def test_the_worst_utterances_come_with_their_differences(benched: Any) -> None:
+def test_utterances_with_most_errors_are_aligned_with_their_references(benched: Any) -> None:
     done, figures, *_ = benched
     assert len(figures["worst"]) == 2
     assert figures["worst"][0]["errors"] >= figures["worst"][1]["errors"] > 0

@@ -139,7 +139,7 @@ def run_split(pieces: Pieces, batch: Sequence[Labels]) -> tuple[list[npt.NDArray
     return expected, [text, tokens, frames, length]
 
 
-def test_a_split_decoder_gives_the_same_as_the_whole(decoding: Any) -> None:
+def test_a_split_decoder_gives_the_same_transcripts(decoding: Any) -> None:
     rng = np.random.default_rng(3)
     pieces = pieces_of(decoding)
     pool = [*awkward_labels(decoding), *rng.integers(0, decoding.blank_id, 20)]
@@ -151,7 +151,7 @@ def test_a_split_decoder_gives_the_same_as_the_whole(decoding: Any) -> None:
             np.testing.assert_array_equal(actual, expected)
 
 
-def test_the_text_stage_on_random_tokens_of_requests_that_were_batched_apart(decoding: Any) -> None:
+def test_the_text_stage_gets_tokens_of_requests_from_different_batches(decoding: Any) -> None:
     """Each request is padded to the longest of its decoder's batch, and may have no token."""
     rng = np.random.default_rng(4)
     pieces = pieces_of(decoding)
