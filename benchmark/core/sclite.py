@@ -1,4 +1,4 @@
-"""Count words with NIST's sclite (Debian package sctk), as a check of our own counts."""
+"""Count words with NIST's sclite (Debian package sctk), to check our counts."""
 
 from __future__ import annotations
 

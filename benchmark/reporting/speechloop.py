@@ -13,7 +13,7 @@ SOURCE = (
     "as in his post of 4 September 2021"
 )
 MEASURE = (
-    "SpeechLoop's mean WER: the mean over utterances of each one's word error rate, none above 1, after its own "
+    "SpeechLoop's mean WER: the mean of the utterances' word error rates, each capped at 1, after SpeechLoop's "
     "corrections of spelling and numbers"
 )
 WORDS = "words"

@@ -88,7 +88,7 @@ class PerfAnalyzerError(ClientError):
     "--perf-analyzer",
     "program",
     metavar="PATH",
-    help="The program. Runs it in turn with bench.py and prints both results. Linux only.",
+    help="Path of perf_analyzer. It runs in turn with bench.py, and both results are printed. Linux only.",
 )
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each tool per load.")
 def run(

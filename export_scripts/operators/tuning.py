@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Target = Literal["cpu", "gpu"]
-"""Hardware that an export is tuned for. Both exports run on both, with the same results."""
+"""Hardware that an export is tuned for. Each export runs on CPUs and GPUs, with the same results."""
 
 
 @dataclass(frozen=True)

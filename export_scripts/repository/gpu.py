@@ -78,11 +78,10 @@ def use_cuda(config: triton.ModelConfig, tf32: bool) -> None:
 def use_tensorrt(config: triton.ModelConfig, settings: TensorRt, *, fp16: bool) -> None:
     """Run GPU instances with TensorRT, and with CUDA where TensorRT can't; call after `use_cuda`.
 
-    TensorRT gets the largest supported parts of a graph within a Loop, unless it supports the whole Loop. The encoder's
-    network is in a Loop with nodes that TensorRT doesn't support, so TensorRT gets parts of the body. Shape ranges
-    (trt_profile_min_shapes and so on) would have to name every input of every part, which only onnxruntime knows.
-    Without ranges, an engine is built for the shapes seen so far, and again for a shape beyond them. So `warm_up` runs
-    the shortest and the longest audio, and the engines are cached. TensorRT computes float64 as float32.
+    If TensorRT doesn't support a whole Loop, such as the encoder's, it gets the largest supported parts of the body.
+    Shape ranges (trt_profile_min_shapes and so on) would have to name every input of every part, which only onnxruntime
+    knows. Without ranges, an engine is built for the shapes seen so far, and again for a shape beyond them. So
+    `warm_up` runs the shortest and the longest audio, and the engines are cached. TensorRT computes float64 as float32.
 
     Args:
         config: Configuration to change.

@@ -113,7 +113,7 @@ def _output_option(
     "objective",
     callback=_read_objective,
     metavar="pNN=TIME",
-    help=f"Search the highest rate that keeps a latency objective, e.g. {EXAMPLE}. p50, p90, p95 or p99; unit ms or s.",
+    help=f"Search for the highest rate that keeps a latency objective, e.g. {EXAMPLE}. p50, p90, p95 or p99; in ms or s.",
 )
 @click.option(
     "--duration",
@@ -156,7 +156,7 @@ def _output_option(
     default=1,
     show_default=True,
     metavar="N",
-    help="Sending processes. Use more if one can't saturate the server.",
+    help="Number of sending processes. Use more if one can't saturate the server.",
 )
 @click.option(
     "--shared-memory",

@@ -75,7 +75,7 @@ def transcribe(
     output: str | None,
     concurrency: int,
 ) -> int:
-    """Print the text spoken in audio files.
+    """Print the transcripts of audio files.
 
     Give audio files of any format and sample rate, folders (all audio files in them, sorted) or manifests (.json,
     .jsonl: NeMo JSON lines; .csv: filename,transcript).

@@ -97,7 +97,7 @@ def connection_options(command: Command) -> Command:
             default=DEFAULT_TIMEOUT,
             show_default=True,
             metavar="SECONDS",
-            help="Deadline of one request, its time in the server's queue included.",
+            help="Deadline of one request, including its time in the server's queue.",
         ),
     )
     command = tls_options(command)

@@ -46,7 +46,7 @@ BENCH_FLAGS = {True: "--processes 4 --shared-memory", False: ""}
     "patterns",
     multiple=True,
     metavar="NAME",
-    help="Model of the repository, or a pattern; repeat for more.  [default: the CHECKPOINTs', else all]",
+    help="Model of the repository, or a pattern; repeat for more.  [default: those of the CHECKPOINTs, or all]",
 )
 @click.option(
     "--precision",

@@ -1,7 +1,8 @@
 """Utterances of LibriSpeech's lengths, made of any speech.
 
-Lengths are drawn from a log-normal distribution. Its mean is that of LibriSpeech test-clean. Its spread is such that,
-in as many draws as test-clean has utterances, one is expected below the shortest and one above the longest.
+Lengths are drawn from a log-normal distribution. Its mean is that of LibriSpeech test-clean. Its spread is
+chosen so that among as many draws as test-clean has utterances, one is expected to be shorter than the shortest
+utterance, and one longer than the longest.
 
 Source: Panayotov et al., ICASSP 2015: test-clean has 2,620 utterances, 5.4 hours, from 1.3 s to 35 s.
 """
