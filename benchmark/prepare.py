@@ -79,14 +79,13 @@ def check_mirror(context: click.Context, parameter: click.Parameter, url: str) -
 def prepare(names: list[DatasetArgument], out: Path, mirror: str) -> int:
     """Prepare data sets for benchmark.run and benchmark.compare.
 
-    NAME is dev-clean, dev-other, test-clean or test-other of LibriSpeech: downloads about 330 MB each. NAME=PATH is
-    your own manifest: NeMo JSON lines, or a CSV file with the columns filename,transcript.
+    NAME is a set of LibriSpeech: dev-clean, dev-other, test-clean or test-other. Each is a download of about 330 MB.
+    NAME=PATH is your own manifest: NeMo JSON lines, or a CSV file with the columns filename,transcript.
 
     Writes FOLDER/NAME/manifest.jsonl (NeMo JSON lines) and FOLDER/NAME/dataset.json (source and checksums). Downloads
     resume after an interruption. A data set that has not changed is not written again.
 
-    Entries and data sets that can't be used are skipped. Each prints one line on standard error, and the exit code
-    is 2.
+    Entries and data sets that can't be used are skipped. Each prints one line to stderr, and the exit code is 2.
     """
     code = exit_codes.EXIT_OK
     for dataset in names:

@@ -58,7 +58,7 @@ def main(name: str, model: Path | None) -> None:
 
 
 def take_standard_output() -> Callable[[dict[str, Any]], None]:
-    """Reserve standard output for answers, and send all that libraries print, also from C, to standard error."""
+    """Reserve stdout for answers, and send everything that libraries print, also from C, to stderr."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return lambda answer: print(json.dumps(answer), file=answers, flush=True)

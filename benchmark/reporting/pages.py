@@ -27,7 +27,7 @@ def markdown_page(report: Json, tables: Sequence[Table], charts: Sequence[Chart]
 
 
 def html_page(report: Json, tables: Sequence[Table], charts: Sequence[Chart]) -> str:
-    """The report as one file that loads nothing."""
+    """The report as one self-contained file."""
     environment = Environment(loader=PackageLoader("benchmark.reporting", ""), autoescape=True, trim_blocks=True)
     environment.filters["breakable"] = breakable
     wrong = [

@@ -113,7 +113,8 @@ def _output_option(
     "objective",
     callback=_read_objective,
     metavar="pNN=TIME",
-    help=f"Search for the highest rate that keeps a latency objective, e.g. {EXAMPLE}. p50, p90, p95 or p99; in ms or s.",
+    help=f"Search for the highest rate that keeps a latency objective, e.g. {EXAMPLE}. p50, p90, p95 or p99; unit ms "
+    "or s.",
 )
 @click.option(
     "--duration",

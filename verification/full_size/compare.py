@@ -106,9 +106,9 @@ PASS_LABELS = {
 @click.command(help=__doc__)
 @click.argument("names", metavar="NAME...", type=click.Choice(list(ARCHITECTURES)), nargs=-1, required=True)
 @click.option(
-    "--folder", type=click.Path(exists=True, path_type=Path), required=True, help="The folder of verify.py's results."
+    "--folder", type=click.Path(exists=True, path_type=Path), required=True, help="Folder of verify.py's results."
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The Markdown file to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Markdown file to write.")
 def main(names: tuple[str, ...], folder: Path, out: Path) -> None:
     rows, recordings = [], set()
     for name in names:

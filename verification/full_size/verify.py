@@ -85,7 +85,7 @@ class StepFailed(Exception):
     help="Folder for checkpoints, model repository and results.",
 )
 @click.option("--manifest", type=click.Path(exists=True, path_type=Path), required=True, help="Recordings to use.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The Markdown file to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Markdown file to write.")
 @click.option("--recordings", type=click.IntRange(1), help=RECORDINGS_HELP)
 @click.option(
     "--concurrency",

@@ -66,7 +66,7 @@ BENCH_FLAGS = {True: "--processes 4 --shared-memory", False: ""}
     default=DEMO_MANIFEST,
     metavar="MANIFEST",
     type=click.Path(path_type=Path),
-    help="Recordings that utterances of LibriSpeech's lengths are cut from.  [default: the demo's commands]",
+    help="Recordings that utterances of LibriSpeech's lengths are cut from.  [default: the demo's recordings]",
 )
 @click.option(
     "--utterances", type=click.IntRange(1), default=256, show_default=True, help="Utterances to make from --speech."

@@ -51,7 +51,7 @@ def _each_concurrency(text: str, parameter: click.Parameter, context: click.Cont
     "--repository",
     required=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The model repository.",
+    help="Model repository.",
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for results.")
 @click.option(

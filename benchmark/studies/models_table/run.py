@@ -2,10 +2,9 @@
 
     python -m benchmark.studies.models_table.run stt_en_citrinet_256 --folder build/models_table
 
-Without NAME, all models that NVIDIA published, one per architecture. Makes the checkpoints (architectures at full size
-with random weights) and the exports in fp32 and int8 that the folder does not have. A model that was measured under the
-same conditions is skipped. If a model fails, one line says why and the others are still measured. Run it in the serving
-environment.
+Without NAME, it measures all models that NVIDIA published, one per architecture. Missing checkpoints (full size, random
+weights) and exports in fp32 and int8 are made first. A model that was measured under the same conditions is skipped. If
+a model fails, one line says why and the others are still measured. Run it in the serving environment.
 """
 
 from __future__ import annotations
