@@ -91,7 +91,13 @@ class WriteResult:
 
 @dataclass(frozen=True)
 class Source:
-    """Name, origin and licence of a data set, as in Description."""
+    """Origin of a data set.
+
+    Attributes:
+        name: Name of the data set.
+        source: URL, or path of the manifest as the user wrote it.
+        licence: Licence of the data; None if the source does not state one.
+    """
 
     name: str
     source: str

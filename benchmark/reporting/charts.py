@@ -67,7 +67,14 @@ class ModelPoint:
 
 @dataclass(frozen=True)
 class Bar:
-    """A system in the chart of speeds. `low` and `high`: the slowest and the fastest round."""
+    """A system in the chart of speeds.
+
+    Attributes:
+        name: Name of the system.
+        value: Median speed.
+        low: Speed of the slowest round.
+        high: Speed of the fastest round.
+    """
 
     name: str
     value: float

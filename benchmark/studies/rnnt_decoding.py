@@ -66,7 +66,13 @@ Decode = Callable[[Sequence[Utterance]], list[Tokens]]
 
 @dataclass(frozen=True)
 class Stage:
-    """A decoder stage: its frames per step, and its key in PROVIDERS."""
+    """A decoder stage.
+
+    Attributes:
+        frames_per_step: Frames that one step of the loop evaluates.
+        provider: Key of PROVIDERS.
+        decode: Function that decodes a batch.
+    """
 
     frames_per_step: int
     provider: str
@@ -177,7 +183,15 @@ def take_turns(batches: Sequence[Sequence[Utterance]], rounds: int, decoders: Se
 
 @dataclass(frozen=True)
 class Comparison:
-    """A stage and NeMo on batches of `size`. `steps` counts the graph's loop over all batches."""
+    """Results of a stage and of NeMo on the same batches.
+
+    Attributes:
+        size: Utterances per batch.
+        stage: The stage.
+        ours: Result of the stage.
+        nemo: Result of NeMo.
+        steps: Number of steps of the graph's loop, over all batches.
+    """
 
     size: int
     stage: Stage

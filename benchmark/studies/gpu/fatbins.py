@@ -27,7 +27,14 @@ _ENTRY = struct.Struct("<HHIQ12xI")
 
 @dataclass(frozen=True)
 class Entry:
-    """Code for one architecture: `size` bytes at offset `start` of the file."""
+    """Code for one architecture.
+
+    Attributes:
+        kind: Kind of code, ELF or PTX.
+        architecture: Compute capability, 90 for 9.0.
+        start: Offset of the code in the file.
+        size: Number of bytes.
+    """
 
     kind: int
     architecture: int

@@ -29,7 +29,15 @@ TICKS = [step * 10**power for power in range(-1, 5) for step in (1, 2, 5)]
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one theme; those of families are safe for colour-blind readers (Okabe and Ito)."""
+    """Colours of one theme.
+
+    Attributes:
+        name: Name in the file's name.
+        text: Colour of text.
+        faint: Colour of less important text and lines.
+        grid: Colour of the grid.
+        families: Colours of the families, safe for colour-blind readers (Okabe and Ito).
+    """
 
     name: str
     text: str

@@ -37,7 +37,15 @@ class Box:
 
 @dataclass(frozen=True)
 class Point:
-    """A circle with a text of known size, in pixels."""
+    """A circle with a text of known size, in pixels.
+
+    Attributes:
+        x: Horizontal position of the circle's centre.
+        y: Vertical position of the circle's centre.
+        radius: Radius of the circle.
+        width: Width of the text.
+        height: Height of the text.
+    """
 
     x: float
     y: float
