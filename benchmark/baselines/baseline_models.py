@@ -94,7 +94,7 @@ def reason_unsupported(checkpoint: Checkpoint, package: Form) -> str:
     if package.mels and len(front_end.mel) not in package.mels:
         return f"its front end has {' or '.join(map(str, package.mels))} mel bands, the model's {len(front_end.mel)}"
     if front_end.normalization != "per_feature":
-        return f"its front end normalises per feature, the model's {front_end.normalization}"
+        return f"its front end normalizes per feature, the model's {front_end.normalization}"
     return ""
 
 

@@ -69,5 +69,5 @@ def engines(report: dict[str, Any]) -> Table:
         ["engine", "model", "runs", "mean WER, %", "source"],
         rows,
         f"Published rows: {compared['source']}. {compared['measure']}. Rows measured here: the same mean, after this "
-        "project's `basic` normalisation.",
+        "project's `basic` normalization.",
     )

@@ -1,4 +1,4 @@
-"""Feature stage: from samples to the normalised log-mel spectrogram that a checkpoint was trained on.
+"""Feature stage: from samples to the normalized log-mel spectrogram that a checkpoint was trained on.
 
 The result is that of NeMo's FilterbankFeatures for an unbatched utterance, whatever else is in the batch. The windowed
 DFT is a convolution: onnxruntime's STFT operator is several times slower, less exact, and has no CUDA kernel.

@@ -30,7 +30,7 @@ from nemo_triton.contract import FEATURES, FRAMES, TEXT, TOKENS, Description, Pa
 
 FEATURES_TOLERANCE = 2e-3
 SCORES_TOLERANCE = 5e-2
-"""Convolutions with batch normalisation amplify rounding to about 1e-3; a missing mask changes scores by more than
+"""Convolutions with batch normalization amplify rounding to about 1e-3; a missing mask changes scores by more than
 this."""
 RANDOM_SEQUENCES = 200
 MISMATCHES_SHOWN = 5
