@@ -60,7 +60,7 @@ class Endpoint:
         up: Whether the server gets requests.
         problem: Reason why the server is left out; None if it is not.
         late_checks: Checks in a row that missed their deadline.
-        times_joined: How many times the server came up. Its counters restart each time.
+        times_joined: Number of times that the server came up. Its counters restart each time.
     """
 
     address: Address
@@ -99,7 +99,7 @@ class Endpoints:
     Attributes:
         urls: Address of each server as host:port, as the user wrote it.
         tls: Certificates; None connects without TLS.
-        open: Creates Triton's client for an address.
+        open: Function that creates Triton's client for an address.
         model: The recognizer that all servers serve. Set by `connect`.
     """
 

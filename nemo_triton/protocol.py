@@ -48,7 +48,7 @@ class ServerResponse:
     Attributes:
         result: Triton's `InferResult`.
         endpoint: Address as host:port of the server that sent the response.
-        attempts: How many times the request was sent.
+        attempts: Number of times that the request was sent.
     """
 
     result: Any
@@ -62,7 +62,7 @@ def request(model: ServedModel, samples: Samples | SharedSamples, log_probs: boo
     Args:
         model: The recognizer.
         samples: int16 [T] at 16 kHz, or their place in shared memory.
-        log_probs: Request log-probs as well.
+        log_probs: Whether to request log-probs as well.
 
     Raises:
         TypeError: The samples are not an int16 array.

@@ -19,7 +19,7 @@ class Transcript:
         log_probs: float32 [frames, labels], natural logarithm of each label's probability in each encoder frame. The
             last label is the blank. None unless requested.
         endpoint: Address as host:port of the server that sent the response.
-        attempts: How many times the request was sent; more than 1 after retries.
+        attempts: Number of times that the request was sent; more than 1 after retries.
     """
 
     text: str

@@ -27,8 +27,8 @@ class Interrupted:
     """A benchmark.run that was interrupted during its closed loops.
 
     Attributes:
-        returncode: Its exit code.
-        stderr: Its messages.
+        returncode: Exit code of the command.
+        stderr: Messages of the command.
         files: Contents of the files in the folder of its model and data set, by name.
     """
 

@@ -51,7 +51,7 @@ class ModelPoint:
     """A model in the chart of accuracy against speed.
 
     Attributes:
-        name: Its label.
+        name: Label of the model.
         rtfx: Seconds of audio per second.
         wer: Percent.
         megabytes: Size of its files, shown as area; None draws a small point.

@@ -122,8 +122,8 @@ class Chart:
 
     Attributes:
         name: Stem of its files.
-        question: What it answers; the title in the picture.
-        caption: What was measured and how to read it.
+        question: Question that the chart answers; the title in the picture.
+        caption: Text that says what was measured and how to read the chart.
         svg: An element in the colours of a light page.
     """
 

@@ -40,7 +40,7 @@ class FrontEnd:
         preemphasis: Factor of the previous sample; 0 for no pre-emphasis.
         magnitude_power: 2 for the power spectrum, 1 for magnitudes.
         log: Whether to take logarithms.
-        log_guard: How log(0) is avoided: by adding or clamping to `log_guard_value`.
+        log_guard: Way to avoid log(0): "add" or "clamp", with `log_guard_value`.
         log_guard_value: Value that is added or clamped to.
         normalization: Whether features are normalized over each mel band, over all of them, or not at all.
         edges: Signal that the first and last windows read beyond the ends: "reflect" is its mirror image, with samples

@@ -297,7 +297,7 @@ def print_and_write(
 
     Args:
         results: Figures of the run.
-        worst_utterances: How many of the utterances with the most wrong words are shown.
+        worst_utterances: Number of utterances to show, those with the most wrong words.
         json_path: JSON file; - writes to stdout and prints the tables to stderr.
         csv_path: CSV file with one row per load.
     """

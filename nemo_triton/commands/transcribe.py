@@ -34,7 +34,7 @@ class Result:
 
     Attributes:
         utterance: The utterance.
-        text: Its transcript.
+        text: Transcript of the utterance; empty if the request failed.
         duration: Seconds of audio.
         error: One line; None if there is a text.
     """
@@ -105,7 +105,7 @@ class Run:
     """A run that writes results and counts them, so that an interrupted command can report its progress.
 
     Attributes:
-        line: Formats a result.
+        line: Function that formats a result.
         total: Number of files.
         failed: Number of files that failed.
         done: Number of files that were transcribed.

@@ -53,7 +53,7 @@ class LocalSenders:
     Attributes:
         recognizer: A connected recognizer.
         audio: Samples of each recording, or where they are in shared memory.
-        retries: How many times a request is retried if the server is down or its queue is full.
+        retries: Number of retries of a request if the server is down or its queue is full.
     """
 
     recognizer: AsyncRecognizer
@@ -87,9 +87,9 @@ class PlanPart:
     Attributes:
         recognizer: A connected recognizer.
         audio: Samples of each recording, or where they are in shared memory.
-        retries: How many times a request is retried if the server is down or its queue is full.
+        retries: Number of retries of a request if the server is down or its queue is full.
         start: Start time on the machine's monotonic clock, the same for all processes.
-        on_response: Called with each response as it arrives.
+        on_response: Function that is called with each response as it arrives.
         server_gone: Whether the last server went down.
     """
 

@@ -90,7 +90,7 @@ class Trial:
         load: The closed or open loop.
         requests: Number of responses.
         requests_per_second: Throughput.
-        miss: Why the load misses the objective; empty if it keeps it.
+        miss: Reason why the load misses the objective; empty if it keeps it.
     """
 
     load: Load
@@ -144,7 +144,7 @@ class Search:
         """Run trials until the result is known within about 5 %.
 
         Args:
-            run_trial: Puts a load on the server and judges it.
+            run_trial: Function that puts a load on the server and judges it.
         """
         capacity = await self._estimate_capacity(run_trial)
         if capacity:

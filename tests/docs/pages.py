@@ -19,7 +19,7 @@ class Block:
     Attributes:
         page: Path of the page, relative to the project.
         line: Line of its first fence, from 1.
-        language: What the fence names, such as sh; empty if nothing.
+        language: Language that the fence names, such as sh; empty if it names none.
         text: The lines between the fences.
     """
 

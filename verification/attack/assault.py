@@ -43,7 +43,7 @@ class Attack:
     """Settings of an attack.
 
     Attributes:
-        models: For each recognizer, whether it has an ensemble with log-probs.
+        models: Recognizers, and whether each has an ensemble with log-probs.
         cases: Cases that requests are drawn from.
         requests: Number of requests.
         concurrency: Number of concurrent clients.

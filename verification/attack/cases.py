@@ -36,7 +36,7 @@ class Case:
     Attributes:
         kind: Row of the summary that counts it.
         audio: Values of the input, in any shape and type.
-        weight: How often it is sent, relative to the others.
+        weight: Frequency of the case, relative to the others.
         fate: Expected result under any load. A response must equal that of the same request by itself.
         complaint: Regular expression that the error of a refused request matches.
         data_type: Data type of the input.

@@ -146,7 +146,7 @@ async def collect(
         url: Address of the gRPC endpoint as host:port.
         name: The recognizer.
         recordings: Recordings to send.
-        one_pass: How to send them.
+        one_pass: Pass that says how to send the recordings.
 
     Returns:
         The records in the order of `recordings`, and the statistics of the pass.

@@ -15,7 +15,7 @@ class Recording:
     """One recording.
 
     Attributes:
-        name: Its file, relative to the manifest, so that results do not depend on where both are.
+        name: Path of the file relative to the manifest, so that results do not depend on where both are.
         samples: int16 [T] at 16 kHz.
     """
 

@@ -57,7 +57,7 @@ def join(pool: Sequence[Samples], length: float, generator: random.Random) -> Sa
     Args:
         pool: Recordings, int16 [T] each. They are used in turn, starting with a random one.
         length: Seconds; the last recording is cut there.
-        generator: Chooses the first recording.
+        generator: Random generator, which chooses the first recording.
 
     Returns:
         int16 [length * rate].
@@ -82,7 +82,7 @@ def write_mixed_speech(
         speech: Manifest of recordings to join.
         count: Number of utterances.
         seed: Seed of lengths and joins.
-        done: Called after each utterance.
+        done: Function that is called after each utterance.
 
     Raises:
         ClientError: The speech is not readable.

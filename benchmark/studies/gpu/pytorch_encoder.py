@@ -74,10 +74,10 @@ class Plan:
     """Measurements of each model.
 
     Attributes:
-        device: Where the encoder runs.
+        device: Device of the encoder.
         sizes: Batch sizes, smallest first.
         count: Batches of each size.
-        limits: When a measurement ends.
+        limits: Time limits of each measurement.
     """
 
     device: torch.device

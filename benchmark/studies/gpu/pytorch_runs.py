@@ -29,7 +29,7 @@ class PyTorchRunner:
         """Run benchmark.studies.gpu.pytorch and return its results.
 
         Args:
-            flags: Its arguments.
+            flags: Arguments of the program.
             fresh: File that it writes its results to; removed before and after.
 
         Raises:

@@ -42,7 +42,7 @@ class Setup:
     """Settings for opening a stage.
 
     Attributes:
-        device: Where it runs.
+        device: Device of the stage.
         tf32: Whether float32 products may use TF32.
         tunable: Whether the numbers of its Tuning become inputs, see tuning_inputs.
         threads: Threads of onnxruntime on the CPU; 0 for all cores.

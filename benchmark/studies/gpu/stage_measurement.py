@@ -38,7 +38,7 @@ class Plan:
         setup: Device and options of features and encoder.
         decoder_threads: Threads of the decoder on the CPU.
         profile: Whether to profile one batch.
-        limits: When a measurement, and all of them, end.
+        limits: Time limits of one measurement and of all together.
     """
 
     repository: Path
@@ -59,7 +59,7 @@ class Measurement:
 
     Attributes:
         name: The model.
-        plan: What to measure.
+        plan: Measurements to make.
         report: Results so far.
         slow_sizes: Batch sizes that were too slow, and all larger ones.
     """

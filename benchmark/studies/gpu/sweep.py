@@ -132,7 +132,7 @@ class Loads:
         concurrencies: Concurrent requests of the closed loops, one load each.
         seconds: Approximate length of each load.
         flags: More flags for bench.py.
-        stop_at: When the last load ends, by time.monotonic.
+        stop_at: End of the last load, by time.monotonic.
     """
 
     manifest: Path

@@ -117,7 +117,7 @@ def time_runs(
     """Run each batch for the first time and repeatedly, then all batches in turn.
 
     Args:
-        run: Runs one batch, and returns when it is done.
+        run: Function that runs one batch, and returns when the batch is done.
         feeds: Argument of `run` for each batch.
         audio: Seconds of audio in each batch.
         limits: A run longer than `slowest` ends the measurement; after a first run, one more of the same shape follows.

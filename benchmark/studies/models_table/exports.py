@@ -53,7 +53,7 @@ class Exports:
 
     Attributes:
         fp32: The export with default options.
-        int8: The same in int8; None if the export refuses it.
+        int8: Export in int8; None if export.py refuses it.
         refusal: Reason why there is no int8 export; empty if there is one.
     """
 

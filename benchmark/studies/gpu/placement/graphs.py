@@ -30,7 +30,7 @@ def place(model: onnx.ModelProto, kernels: Kernels) -> Placement:
         kernels: CUDA kernels of the onnxruntime that would load it.
 
     Raises:
-        RepositoryError: cuda_kernels.json lacks an operator of the graph.
+        RepositoryError: Cuda_kernels.json lacks an operator of the graph.
     """
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     opsets = {entry.domain: entry.version for entry in inferred.opset_import}
@@ -206,7 +206,7 @@ class _Scope:
         """Add the nodes and copies of this graph and of its bodies to `placement`.
 
         Args:
-            placement: Gets the nodes and copies.
+            placement: Placement that gets the nodes and copies.
             fed: HOST or DEVICE for each input and captured value of a body, before the body runs.
         """
         for index, node in enumerate(self.nodes):

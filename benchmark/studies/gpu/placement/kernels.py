@@ -40,7 +40,7 @@ class Kernels:
             types: Element type of each value.
 
         Raises:
-            RepositoryError: cuda_kernels.json lacks the operator.
+            RepositoryError: Cuda_kernels.json lacks the operator.
         """
         schema = defs.get_schema(node.op_type, opset, node.domain)
         kernels = [kernel for kernel in self._entry(node)["kernels"] if self.release in kernel["releases"]]
