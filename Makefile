@@ -19,7 +19,7 @@ FAMILY_REPOSITORY := build/family_repository
 PRECISION_REPOSITORY := build/precision_repository
 RECORDINGS := $(wildcard nemo_triton/demo_speech/manifest.jsonl ../shared/speech/*/*.jsonl)
 EXPORT_CODE := $(shell find export_scripts -name '*.py') nemo_triton/contract.py nemo_triton/audio.py nemo_triton/manifest.py
-SERVE_CHECKED := nemo_triton client server demo verification/attack tests/attack tests/client tests/docker tests/packaging tests/server tests/served tests/*.py
+SERVE_CHECKED := nemo_triton client server demo verification/attack tests/attack tests/client tests/docker tests/docs tests/packaging tests/server tests/served tests/*.py
 EXPORT_CHECKED := export_scripts training benchmark verification/full_size tests/benchmark tests/export_scripts tests/training tests/full_size
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -112,7 +112,7 @@ check: lint ## lint, types and the tests without server and NeMo; 2 minutes
 
 test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISION_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(BASELINES_READY) $(PERF_ANALYZER)/.installed $(DEPLOYMENT)/.installed sclite ## all tests, with tritonserver and NeMo; 25 minutes
 	$(EXPORT)/python -m pytest tests/export_scripts tests/training
-	$(SERVE)/python -m pytest tests/server tests/client tests/served tests/attack tests/benchmark tests/full_size tests/docker tests/packaging tests/test_layers.py
+	$(SERVE)/python -m pytest tests/server tests/client tests/served tests/attack tests/benchmark tests/full_size tests/docker tests/packaging tests/docs tests/test_layers.py tests/test_words.py
 
 $(TEST_REPOSITORY)/.exported: $(CHECKPOINTS) $(EXPORT_CODE) | install
 	rm -rf $(@D)

@@ -26,9 +26,6 @@ NEMO_CLASSES: dict[Family, str] = {
     "contextnet": "EncDecRNNTBPEModel",
     "conformer_transducer": "EncDecRNNTBPEModel",
 }
-FRONT_ENDS: dict[Family, str] = {
-    family: "64 mel, 20 ms" if family in ("quartznet", "jasper") else "80 mel, 25 ms" for family in NEMO_CLASSES
-}
 SCORES = "NeMo docs/source/asr/data/scores/en"
 """The folder of published word error rates, a CSV file per architecture."""
 _SCORE_FILES: dict[Family, str] = {

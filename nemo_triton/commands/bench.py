@@ -83,7 +83,12 @@ def _output_option(
     return click.option(name, parameter, metavar=metavar, type=kind, callback=options.check_output, help=text)
 
 
-@click.command(cls=options.SectionedCommand, sections=_SECTIONS, epilog=CLOCK)
+@click.command(
+    cls=options.SectionedCommand,
+    sections=_SECTIONS,
+    epilog=CLOCK,
+    short_help="Measure speed and word error rate.",
+)
 @options.connection_options
 @click.option(
     "--manifest",
@@ -176,7 +181,8 @@ def _output_option(
     default=0,
     show_default=True,
     metavar="N",
-    help="Retries of a request if the server is down or its queue is full. Their time counts as latency.",
+    help="Extra retries of a request if the server is down or its queue is full. With several servers, failed requests "
+    "move to another server in any case. The time of retries counts as latency.",
 )
 @click.option(
     "--order",

@@ -11,7 +11,7 @@ from nemo_triton.terminal import exit_codes, options
 from nemo_triton.tls import Tls
 
 
-@click.command()
+@click.command(short_help="List the recognizers of a server.")
 @options.url_option
 @options.tls_options
 def models(url: str, tls: Tls | None) -> int:

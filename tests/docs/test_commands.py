@@ -30,9 +30,9 @@ SERVERS = r"tritonserver --model-repository[= ]model_repository.*"
 
 ELSEWHERE = {
     r"make (demo|test|install|baselines)": ".ci/run",
-    r"\. \.venv/serve/bin/activate|python3\.11 -m venv .*|\.venv/\w+/bin/pip install .*": ".ci/run",
+    r"\. \.venv/(serve|export)/bin/activate|python3\.11 -m venv .*|\.venv/\w+/bin/pip install .*": ".ci/run",
     r"\.venv/serve/bin/python -m server\.install": ".ci/run",
-    r"python export_scripts/export\.py (demo/coffee_ctc\.nemo|CHECKPOINT\S*) --repository model_repository": ".ci/run",
+    r"python export_scripts/export\.py (demo/coffee_\w+\.nemo|CHECKPOINT\S*) --repository model_repository": ".ci/run",
     r"python export_scripts/export\.py .*--target gpu": "tests/export_scripts/test_export.py",
     r"python export_scripts/export\.py .*--precision int8 .*": "tests/export_scripts/test_precision.py",
     r"python export_scripts/check\.py .*": "tests/export_scripts/test_export_command.py",
@@ -65,7 +65,7 @@ NOT_RUN = {
         "is for a GPU machine without a network"
     ),
     r"python -m verification\.full_size\.make_checkpoint .*": "full-size architecture; `make verify-full` runs it",
-    r"curl --remote-name .*|MAPPING=.*|protoc .*|go (mod|run) .*": "downloads Triton's protocol and Go modules",
+    r"curl --remote-name .*|MAPPING=.*|protoc .*|go (mod|run|install) .*": "downloads Triton's protocol and Go modules",
 }
 """Commands by pattern, and why no test runs them."""
 
