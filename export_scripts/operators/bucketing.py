@@ -97,8 +97,8 @@ def _bucket_size(g: Graph, lengths: Value, step_rate: int, tuning: Tuning) -> Va
     steps_at_once = g.constant(ints(round(tuning.seconds_at_once * step_rate)), STEPS_AT_ONCE)
     padding = (longest - lengths).cumsum(axis=0)
     similar = padding <= pass_steps
-    at_once = g.Max(steps_at_once // longest, ints(1))
-    fits = g.arange(lengths.shape.squeeze()) < at_once
+    largest_bucket = g.Max(steps_at_once // longest, ints(1))
+    fits = g.arange(lengths.shape.squeeze()) < largest_bucket
     size = (similar & fits).astype(np.int64).sum(0, keepdims=True)
     # At least one item per bucket, or the loop would never end: an item without steps is padded to one step, which may
     # already exceed the limit.

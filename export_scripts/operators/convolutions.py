@@ -255,13 +255,13 @@ class _Scope:
         taps, rank = conv.taps, len(conv.kernel)
         weight = self._constant(f"{conv.weight_name}.rows", conv.weight.reshape(outputs, -1))
         x = _padded(g, conv)
-        at_once = max(1, UNFOLDED * outputs // inputs)
-        if rank == 2 and at_once < len(taps):
+        taps_per_product = max(1, UNFOLDED * outputs // inputs)
+        if rank == 2 and taps_per_product < len(taps):
             # Whole rows of the kernel: 3, 3 and 3 taps rather than 4, 4 and 1.
-            at_once = max(1, at_once // conv.kernel[1]) * conv.kernel[1]
+            taps_per_product = max(1, taps_per_product // conv.kernel[1]) * conv.kernel[1]
         total: Value | None = None
-        for first in range(0, len(taps), at_once):
-            chunk = range(first, min(first + at_once, len(taps)))
+        for first in range(0, len(taps), taps_per_product):
+            chunk = range(first, min(first + taps_per_product, len(taps)))
             shifted = [_at_tap(g, conv, x, taps[tap]) for tap in chunk]
             if rank == 2 and total is None:
                 space = g.Shape(shifted[0], start=2)

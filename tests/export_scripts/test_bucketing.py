@@ -52,13 +52,13 @@ def speech(count: int, seed: int) -> list[int]:
 
 def cheapest(lengths: list[int], tuning: Tuning) -> float:
     """Cost of the best cut in steps: padded items, and the cost of each pass (dynamic programming)."""
-    pass_steps, at_once = tuning.pass_seconds * RATE, tuning.seconds_at_once * RATE
+    pass_steps, limit = tuning.pass_seconds * RATE, tuning.seconds_at_once * RATE
     longest_first = sorted(lengths, reverse=True)
     best = [0.0] + [np.inf] * len(lengths)
     for end in range(1, len(lengths) + 1):
         for start in range(end):
             padded = (end - start) * longest_first[start]
-            if padded <= at_once or end - start == 1:
+            if padded <= limit or end - start == 1:
                 best[end] = min(best[end], best[start] + padded + pass_steps)
     return best[-1]
 
