@@ -40,7 +40,7 @@ def parse_names(context: click.Context, parameter: click.Parameter, values: tupl
             raise click.BadParameter(f"{value} is not one of {known}; write NAME=PATH for your own manifest")
         if separator and (name in librispeech.SHA256 or not _FOLDER_NAME.fullmatch(name) or not path):
             raise click.BadParameter(
-                f"{value}: write NAME=PATH; NAME has letters, digits, '.', '_' and '-', and is none of {known}"
+                f"{value}: write NAME=PATH; NAME has letters, digits, '.', '_' and '-', and is not one of {known}"
             )
         if name in datasets:
             raise click.BadParameter(f"{name} is given twice; choose another name for one of them")
@@ -53,9 +53,9 @@ def check_mirror(context: click.Context, parameter: click.Parameter, url: str) -
     try:
         scheme = urlsplit(url).scheme
     except ValueError as error:
-        raise click.BadParameter(f"{url} is no URL ({error}); write it as https://HOST/FOLDER") from error
+        raise click.BadParameter(f"{url} is not a URL ({error}); write it as https://HOST/FOLDER") from error
     if scheme not in _SCHEMES:
-        raise click.BadParameter(f"{url} is no URL; begin it with https://, http:// or file://")
+        raise click.BadParameter(f"{url} is not a URL; begin it with https://, http:// or file://")
     return url
 
 
@@ -79,14 +79,13 @@ def check_mirror(context: click.Context, parameter: click.Parameter, url: str) -
 def prepare(names: list[DatasetArgument], out: Path, mirror: str) -> int:
     """Prepare data sets for benchmark.run and benchmark.compare.
 
-    NAME is dev-clean, dev-other, test-clean or test-other of LibriSpeech: downloads about 330 MB each. NAME=PATH is
-    your own manifest: NeMo JSON lines, or a CSV file with the columns filename,transcript.
+    NAME is a set of LibriSpeech: dev-clean, dev-other, test-clean or test-other. Each is a download of about 330 MB.
+    NAME=PATH is your own manifest: NeMo JSON lines, or a CSV file with the columns filename,transcript.
 
     Writes FOLDER/NAME/manifest.jsonl (NeMo JSON lines) and FOLDER/NAME/dataset.json (source and checksums). Downloads
     resume after an interruption. A data set that has not changed is not written again.
 
-    Entries and data sets that can't be used are skipped. Each prints one line on standard error, and the exit code
-    is 2.
+    Entries and data sets that can't be used are skipped. Each prints one line to stderr, and the exit code is 2.
     """
     code = exit_codes.EXIT_OK
     for dataset in names:

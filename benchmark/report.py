@@ -34,10 +34,10 @@ SPEECHLOOP = "speechloop.md"
     "--title", metavar="TEXT", help="Title of the report.  [default: the names of the models, or their number]"
 )
 def run(results: tuple[Path, ...], out: Path, title: str | None) -> int:
-    """Write tables and charts: FOLDER/report.md with SVG files, and FOLDER/report.html, one file that loads nothing.
+    """Write tables and charts: FOLDER/report.md with SVG files, and FOLDER/report.html, a single self-contained file.
 
     RESULTS is a folder of benchmark.run, benchmark.compare and benchmark.score. Or give files that bench.py wrote with
-    --json, one per model. The values for programs go to report.json in RESULTS, or in FOLDER if files are given.
+    --json, one per model. All values go to report.json in RESULTS, or in FOLDER if files are given.
     """
     folders = [path for path in results if path.is_dir()]
     if folders and len(results) > 1:

@@ -61,7 +61,7 @@ from nemo_triton.tls import Tls
     default=CONCURRENCIES,
     show_default=True,
     callback=options.number_list(click.IntRange(min=1)),
-    help=f"Concurrent requests of the closed loops, comma-separated. Includes {COMPARED_AT} always, to compare models.",
+    help=f"Concurrent requests of the closed loops, comma-separated. {COMPARED_AT} is always included.",
 )
 @click.option("--bench", "flags", default="", metavar="FLAGS", help="Further flags for bench.py, e.g. '--processes 4'.")
 @click.option(
@@ -73,7 +73,7 @@ from nemo_triton.tls import Tls
 @click.option(
     "--metrics-url",
     metavar="URL",
-    help="Metrics of the server of --url, without TLS. By default bench.py looks for them.",
+    help="URL of the metrics of the server at --url, without TLS.  [default: found by bench.py]",
 )
 def run(
     patterns: tuple[str, ...],

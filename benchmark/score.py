@@ -22,7 +22,7 @@ from nemo_triton.terminal import exit_codes, options
     type=click.Choice(list(NORMALIZATIONS)),
     default="basic",
     show_default=True,
-    help="How both texts are normalized before words are compared; `whisper` is the Open ASR Leaderboard's.",
+    help="Text normalization before words are compared; `whisper` is the Open ASR Leaderboard's.",
 )
 def run(results: Path, normalization: str) -> int:
     """Write RESULTS/scores.json: word and character error rates of every system on every data set.

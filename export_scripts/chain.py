@@ -34,11 +34,11 @@ def write_recognizer(
     with a single ensemble each request would pay for copying log-probs.
 
     Args:
-        folder: gets one subfolder per model
-        checkpoint: to write
-        serving: how Triton runs the stages
-        precision: numbers in which the encoder computes
-        prepare: changes the traced encoder before it is converted to its precision
+        folder: Folder that gets one subfolder per model.
+        checkpoint: Checkpoint to write.
+        serving: Settings of how Triton runs the stages.
+        precision: Precision of the encoder.
+        prepare: Change of the traced encoder, before its conversion to the precision.
     """
     configs = []
     for stage in _stages(checkpoint, serving, precision, prepare):

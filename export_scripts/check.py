@@ -5,7 +5,7 @@
 Compares the types and dims of each configuration with its graph, by the rules of Triton's onnxruntime
 backend, and the wiring of each ensemble with its steps. Needs neither NeMo nor a server.
 
-Exit code 0: all agree. 1: something does not, one line each. 2: a bad argument.
+Exit code 0: all agree. 1: one line per problem. 2: wrong argument.
 """
 
 from __future__ import annotations

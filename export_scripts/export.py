@@ -2,12 +2,12 @@
 
     python export_scripts/export.py CHECKPOINT... --repository FOLDER
 
-A CHECKPOINT is a .nemo file, the name of a pretrained model, which NeMo downloads, or a pattern of listed names such as
-'stt_en_citrinet_*'. Each becomes a recognizer of that name: a chain of ONNX models, from audio to text. Its transcripts
-are compared with NeMo's before it is published. If anything fails, nothing of that checkpoint is published, and the
-next one is exported. docs/export.md says which models work, and when to use which option.
+A CHECKPOINT is a .nemo file, the name of a pretrained model (NeMo downloads it), or a pattern of listed names such as
+'stt_en_citrinet_*'. Each becomes a recognizer of the same name: a chain of ONNX models, from audio to text. Its
+transcripts are compared with NeMo's before it is published. If anything fails, nothing of that checkpoint is published,
+and the next one is exported. docs/export.md says which models work, and when to use which option.
 
-Exit code 0: all were exported. 1: a model differs from NeMo, changes more words than allowed, or one of --all or a
+Exit code 0: all were exported. 1: a model differs from NeMo, changes more words than allowed, or one of --all or
 --family is missing. 2: a CHECKPOINT can't be read or exported, or the repository can't be written. 130: interrupted.
 """
 
@@ -79,7 +79,7 @@ LIST_WIDTH = 80
     default="cpu",
     show_default=True,
     help="Hardware to tune for; use gpu if the server has one. gpu: larger batches, fewer length buckets, convolutions "
-    "as matrix products. Either runs on both, with the same texts.",
+    "as matrix products. Each export runs on CPUs and GPUs, with the same texts.",
 )
 @click.option(
     "--max-batch-size",
@@ -116,8 +116,8 @@ LIST_WIDTH = 80
     type=click.Choice(["cuda", "tensorrt"]),
     default="cuda",
     show_default=True,
-    help="What runs the encoder on a GPU. tensorrt builds its engines while the model loads. A server without a GPU "
-    "serves the same repository.",
+    help="Execution provider of the encoder on a GPU. tensorrt builds its engines while the model loads. A server "
+    "without a GPU serves the same repository.",
 )
 @click.option(
     "--decoder-device",
@@ -130,7 +130,7 @@ LIST_WIDTH = 80
 @click.option(
     "--lengths",
     type=click.Path(path_type=Path),
-    help="For tensorrt: manifest whose shortest and longest duration the engines are built for.  [default: 1 to 35 s]",
+    help="For tensorrt: manifest. Engines are built for its shortest and longest duration.  [default: 1 to 35 s]",
 )
 @click.option(
     "--engine-cache",
@@ -141,8 +141,8 @@ LIST_WIDTH = 80
 @click.option(
     "--probes",
     type=click.Path(path_type=Path),
-    help="Folder or manifest of recordings on which to compare with NeMo; use your own speech. Transcripts aren't "
-    "needed.  [default: recordings of the demo]",
+    help="Folder or manifest of recordings on which the export is compared with NeMo. Use your own recordings; "
+    "transcripts aren't needed.  [default: recordings of the demo]",
 )
 @click.option(
     "--precision",
@@ -150,7 +150,7 @@ LIST_WIDTH = 80
     type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
-    help=f"Numbers in which the encoder computes. {'; '.join(f'{name} {RULES[name].purpose}' for name in REDUCED)}.",
+    help=f"Precision of the encoder. {'; '.join(f'{name} {RULES[name].purpose}' for name in REDUCED)}.",
 )
 @click.option(
     "--max-word-change",
@@ -162,8 +162,8 @@ LIST_WIDTH = 80
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
-    help=f"For {' and '.join(CALIBRATED)}: folder or manifest of recordings that set the ranges of activations. Use "
-    "other recordings than the probes, or too few changed words are counted.  [default: the probes]",
+    help=f"For {' and '.join(CALIBRATED)}: folder or manifest of recordings that set the ranges of activations. If "
+    "they are also probes, too few changed words are counted.  [default: the probes]",
 )
 @click.option(
     "--name-suffix",

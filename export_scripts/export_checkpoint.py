@@ -20,14 +20,14 @@ from nemo_triton.contract import Part
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings:
-    """Where checkpoints are exported to, and how.
+    """Settings of an export, the same for all checkpoints.
 
     Attributes:
-        repository: model repository to write
-        serving: how Triton runs the stages
-        probes: recordings on which the export is compared with NeMo
-        precision: numbers in which the encoder computes
-        suffix: added to each recognizer's name
+        repository: Model repository to write.
+        serving: Settings of how Triton runs the stages.
+        probes: Recordings on which the export is compared with NeMo.
+        precision: Precision of the encoder.
+        suffix: Suffix of each recognizer's name.
     """
 
     repository: Path
@@ -41,16 +41,16 @@ def export_checkpoint(source: str, settings: ExportSettings, report: Callable[[s
     """Export one checkpoint and publish it. If anything fails, the repository stays unchanged.
 
     Args:
-        source: .nemo file or name of a pretrained model
-        settings: see ExportSettings
-        report: called with the name of each step when it begins
+        source: .nemo file or name of a pretrained model.
+        settings: Settings of the export.
+        report: Function that is called with the name of each step when it begins.
 
     Returns:
         One line: the comparison with NeMo, and the model that was replaced.
 
     Raises:
-        ExportError: the checkpoint can't be exported.
-        ParityError: the export differs from NeMo.
+        ExportError: The checkpoint can't be exported.
+        ParityError: The export differs from NeMo.
     """
     repository = settings.repository
     with publishing(repository) as folder:
@@ -83,7 +83,7 @@ def _check_replaceable(source: str, checkpoint: Checkpoint, existing: Existing |
     """Refuse to replace a CTC recognizer by an RNNT one, or the reverse: parts that only the old one has would remain.
 
     Raises:
-        ExportError: the name is used by another kind of recognizer.
+        ExportError: The name is used by another kind of recognizer.
     """
     kind = decoder_class(existing.nemo_class) if existing else None
     if existing and kind and kind is not type(checkpoint.decoder):
@@ -97,7 +97,7 @@ def _check_size(source: str, checkpoint: Checkpoint, precision: Precision) -> No
     """Refuse a float32 encoder that is too large for one file, before it is traced.
 
     Raises:
-        ExportError: see `check_size`.
+        ExportError: The encoder is too large for one ONNX file.
     """
     weights = sum(parameter.numel() for parameter in checkpoint.model.encoder.parameters())
     if precision.name == FP32.name:
@@ -105,10 +105,10 @@ def _check_size(source: str, checkpoint: Checkpoint, precision: Precision) -> No
 
 
 def _check_fits(source: str, repository: Path, folder: Path) -> None:
-    """Refuse new models in `folder` that other models of the repository, such as own ensembles, don't fit.
+    """Refuse new models in `folder` that don't fit other models of the repository, such as the user's ensembles.
 
     Raises:
-        ExportError: with every new problem.
+        ExportError: New models don't fit; the message has every new problem.
     """
     known = set(check_repository(repository))
     problems = [problem for problem in check_repository(repository, folder) if problem not in known]

@@ -11,8 +11,8 @@ def report(missing: ModuleNotFoundError) -> int:
     A missing package usually means the wrong virtual environment. Say so instead of printing a traceback.
     """
     print(
-        f"error: no module {missing.name} in this Python; activate the environment for exports with "
-        "`. .venv/export/bin/activate` (docs/install.md)",
+        f"error: the module {missing.name} is not installed in this Python; activate the environment for exports: "
+        ". .venv/export/bin/activate (see docs/install.md)",
         file=sys.stderr,
     )
     return 2

@@ -9,12 +9,12 @@ import click
 
 
 def percentage(text: str) -> float:
-    """Read a share such as 2% or 0.02.
+    """Read a percentage such as 2% or 0.02, as a fraction.
 
-    A share above 1 needs the percent sign: a text can have more changed words than words.
+    Values above 1 need the percent sign. They are possible, since more words can change than a text has.
 
     Raises:
-        click.BadParameter: The text is no share. A bare 2 is refused, because it may be meant as 2%.
+        click.BadParameter: The text is not a percentage. A bare 2 is refused, because it may mean 2%.
     """
     number = text.strip()
     try:
@@ -22,5 +22,5 @@ def percentage(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= (sys.float_info.max if number.endswith("%") else 1):
-        raise click.BadParameter(f"{text!r} is not a share; write 2% or 0.02 for two in a hundred.")
+        raise click.BadParameter(f"{text!r} is not a percentage; write 2% or 0.02.")
     return value

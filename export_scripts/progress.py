@@ -1,4 +1,4 @@
-"""What export.py prints: the progress of each export, and the list of models."""
+"""Output of export.py: the progress of each export, and the list of models."""
 
 from __future__ import annotations
 

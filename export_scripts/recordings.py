@@ -1,4 +1,4 @@
-"""Recordings for comparison and calibration, and what the report says about them."""
+"""Recordings for comparison and calibration, and their description in the report."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from nemo_triton.manifest import Manifest, find_audio, read_manifest
 
 @dataclass(frozen=True)
 class Trace:
-    """Which recordings were used, for the report.
+    """A description of recordings, for the report.
 
     Attributes:
-        source: folder or manifest
-        recordings: how many
-        seconds: of audio in all
-        sha256: digest of the sorted hexadecimal SHA-256 digests of each recording's int16 samples, so that the order
-            makes no difference
+        source: Folder or manifest of the recordings.
+        recordings: Number of recordings.
+        seconds: Total duration of the audio.
+        sha256: Digest of the sorted hexadecimal SHA-256 digests of each recording's int16 samples, so that the order
+            makes no difference.
     """
 
     source: str
@@ -38,9 +38,9 @@ class Recordings:
     """Audio in memory.
 
     Attributes:
-        source: folder or manifest, without this machine's absolute path
-        signals: int16 [samples] each, 16 kHz
-        names: file name of each signal
+        source: Folder or manifest, without this machine's absolute path.
+        signals: int16 [samples] each, 16 kHz.
+        names: File name of each signal.
     """
 
     source: str = "none"
@@ -56,11 +56,11 @@ class Recordings:
         return [hashlib.sha256(signal.astype("<i2").tobytes()).hexdigest() for signal in self.signals]
 
     def first(self, count: int | None) -> Recordings:
-        """The first `count` recordings; None: all."""
+        """The first `count` recordings; None for all."""
         return Recordings(self.source, self.signals[:count], self.names[:count])
 
     def count_in(self, others: Recordings) -> int:
-        """How many recordings are also in `others`, compared by their samples."""
+        """Number of recordings that are also in `others`, compared by their samples."""
         known = set(others.digests)
         return sum(digest in known for digest in self.digests)
 
@@ -76,7 +76,7 @@ def read_recordings(source: Path) -> Recordings:
     """Read the audio files of a folder or manifest, resampled to 16 kHz.
 
     Raises:
-        ExportError: there is no recording, or one can't be used; names the file and the manifest's line.
+        ExportError: There is no recording, or one can't be used. The message names the file and the manifest's line.
     """
     # Reports are published: keep this machine's folders out of them.
     name = source.name if source.is_absolute() else str(source)

@@ -23,8 +23,9 @@ class Address:
     """The address of one server.
 
     Attributes:
-        url: host:port as the user wrote it.
-        host_port: host:port that gRPC connects to. It differs from `url` if that host has several IP addresses.
+        url: Address as host:port, as the user wrote it.
+        host_port: Address as host:port that gRPC connects to. It differs from `url` if that host has several IP
+            addresses.
     """
 
     url: str
@@ -40,7 +41,7 @@ def parse_urls(url: str | Sequence[str]) -> tuple[str, ...]:
     """Split and check the addresses of one or several servers.
 
     Args:
-        url: host:port, several separated by commas, or a sequence of host:port.
+        url: Address as host:port, several separated by commas, or a sequence of addresses.
 
     Returns:
         Each host:port.

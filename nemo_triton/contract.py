@@ -73,7 +73,7 @@ class Part(Enum):
     DECODER = "_decoder"
     TEXT = "_text"
     LOG_PROBS = "_log_probs"
-    """The same recognizer with log-probs. It is a separate ensemble because Triton computes all outputs of one."""
+    """The same recognizer with log-probs. It is separate because Triton computes all outputs of an ensemble."""
 
     def of(self, recognizer: str) -> str:
         """Return the model name of this part of a recognizer."""

@@ -39,7 +39,7 @@ _CALL_SECONDS = 10.0
 _CHECK_SECONDS = 5.0
 _MAX_LATE_CHECKS = 2
 """An endpoint hangs if this many checks in a row miss their deadline."""
-_HTTP_PORT = "answers as HTTP: give Triton's gRPC port, 8001 by default"
+_HTTP_PORT = "answers as HTTP; give Triton's gRPC port, 8001 by default"
 RETRYABLE = ("StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED")
 """The server is down or full, is shutting down (Triton unloads its models first), or hangs."""
 MAX_ATTEMPTS_PER_ENDPOINT = 2
@@ -54,13 +54,13 @@ class Endpoint:
     """One server.
 
     Attributes:
-        address: Where the server listens.
+        address: Address of the server.
         connection: Triton's client for the server.
         in_flight: Pending requests of this client.
         up: Whether the server gets requests.
-        problem: Why the server is left out; None if it is not.
+        problem: Reason why the server is left out; None if it is not.
         late_checks: Checks in a row that missed their deadline.
-        times_joined: How many times the server came up. Its counters restart each time.
+        times_joined: Number of times that the server came up. Its counters restart each time.
     """
 
     address: Address
@@ -97,9 +97,9 @@ class Endpoints:
     """The servers behind one client. Threads can share it.
 
     Attributes:
-        urls: host:port of each server, as the user wrote it.
+        urls: Address of each server as host:port, as the user wrote it.
         tls: Certificates; None connects without TLS.
-        open: Creates Triton's client for an address.
+        open: Function that creates Triton's client for an address.
         model: The recognizer that all servers serve. Set by `connect`.
     """
 

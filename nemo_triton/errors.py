@@ -33,7 +33,7 @@ class RecognitionError(RecognizerError):
     """One request failed; other requests may succeed. Raised by `transcribe`.
 
     Attributes:
-        attempts: How many times the request was sent.
+        attempts: Number of times that the request was sent.
     """
 
     attempts = 1

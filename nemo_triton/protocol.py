@@ -47,8 +47,8 @@ class ServerResponse:
 
     Attributes:
         result: Triton's `InferResult`.
-        endpoint: host:port of the server that sent it.
-        attempts: How many times the request was sent.
+        endpoint: Address as host:port of the server that sent the response.
+        attempts: Number of times that the request was sent.
     """
 
     result: Any
@@ -62,7 +62,7 @@ def request(model: ServedModel, samples: Samples | SharedSamples, log_probs: boo
     Args:
         model: The recognizer.
         samples: int16 [T] at 16 kHz, or their place in shared memory.
-        log_probs: Request log-probs as well.
+        log_probs: Whether to request log-probs as well.
 
     Raises:
         TypeError: The samples are not an int16 array.
@@ -116,7 +116,7 @@ def explain(error: InferenceServerException, url: str, timeout: float) -> Recogn
 
     Args:
         error: The error of Triton's client.
-        url: host:port of the server.
+        url: Address of the server as host:port.
         timeout: Deadline of the call in seconds.
     """
     reason = one_line(error.message())
@@ -136,7 +136,7 @@ def explain_request(error: InferenceServerException, model: ServedModel, url: st
     Args:
         error: The error of Triton's client.
         model: The recognizer.
-        url: host:port of the server.
+        url: Address of the server as host:port.
         timeout: Deadline of the recognition in seconds.
     """
     if error.status() == "StatusCode.DEADLINE_EXCEEDED":

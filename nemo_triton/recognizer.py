@@ -1,6 +1,6 @@
 """Connections to one recognizer: Recognizer for threads, AsyncRecognizer for asyncio.
 
-The way from a file to text: audio.load_audio reads the samples, protocol.request builds the request,
+From a file to its text: audio.load_audio reads the samples, protocol.request builds the request,
 Endpoints.recognition (endpoints.py) chooses a server and retries, connections.run_calls sends, and
 protocol.read_response builds the Transcript.
 """
@@ -42,8 +42,8 @@ def list_recognizers(url: str | Sequence[str] = DEFAULT_URL, tls: Tls | None = N
     """List the recognizers that are ready on a server.
 
     Args:
-        url: host:port of the server's gRPC endpoint. Of several, separated by commas or as a sequence, the first that
-            answers is used.
+        url: Address of the server's gRPC endpoint as host:port. Of several, separated by commas or as a sequence, the
+            first that answers is used.
         tls: Certificates for a server with TLS; None connects without TLS.
 
     Returns:
@@ -80,7 +80,7 @@ class Recognizer:
 
     Attributes:
         model: The recognizer as the server describes it.
-        url: host:port of the servers, separated by commas.
+        url: Addresses of the servers as host:port, separated by commas.
         timeout: Seconds per recognition.
 
     Example:
@@ -102,8 +102,8 @@ class Recognizer:
 
         Args:
             model: The recognizer's name; None takes the only one that the server serves.
-            url: host:port of the server's gRPC endpoint. Several servers, separated by commas or as a sequence, share
-                the requests. So do all IP addresses of a host name.
+            url: Address of the server's gRPC endpoint as host:port. Several servers, separated by commas or as a
+                sequence, share the requests. So do all IP addresses of a host name.
             timeout: Seconds per recognition, including retries and time in the server's queue.
             tls: Certificates for servers with TLS; None connects without TLS.
 
@@ -179,7 +179,7 @@ class AsyncRecognizer:
 
     Attributes:
         model: The recognizer as the server describes it. Set once connected.
-        url: host:port of the servers, separated by commas.
+        url: Addresses of the servers as host:port, separated by commas.
         timeout: Seconds per recognition.
 
     Example:
@@ -200,8 +200,8 @@ class AsyncRecognizer:
 
         Args:
             model: The recognizer's name; None takes the only one that the server serves.
-            url: host:port of the server's gRPC endpoint. Several servers, separated by commas or as a sequence, share
-                the requests. So do all IP addresses of a host name.
+            url: Address of the server's gRPC endpoint as host:port. Several servers, separated by commas or as a
+                sequence, share the requests. So do all IP addresses of a host name.
             timeout: Seconds per recognition, including retries and time in the server's queue.
             tls: Certificates for servers with TLS; None connects without TLS.
 
@@ -225,7 +225,7 @@ class AsyncRecognizer:
         """Make calls other than recognitions to one server.
 
         Args:
-            endpoint: One of `endpoints`.
+            endpoint: Server of the call, one of `endpoints`.
             calls: A generator that yields methods of Triton's client with their arguments and receives the results.
 
         Returns:

@@ -25,7 +25,7 @@ class ServedModel:
     """One recognizer that a server serves.
 
     Attributes:
-        name: Model name.
+        name: Name of the model.
         frame_seconds: Seconds from one encoder frame to the next.
         steps: Names of the models that a request passes through, in the ensemble's order.
         log_probs_name: Name of the same recognizer with log-probs; None if the server does not serve one.
@@ -94,7 +94,7 @@ def _recognizers(index: Any) -> Calls[dict[str, ServedModel]]:
         try:
             model = _describe(config, index)
         except RecognizerError:
-            continue  # A model from elsewhere with the same inputs. Requested by name, it raises this error.
+            continue  # Not exported by this project. A client that gives its name gets the error.
         if model is not None:
             models[name] = model
     return models

@@ -14,12 +14,12 @@ class Transcript:
 
     Attributes:
         text: The transcript.
-        tokens: int32 [n]: IDs of the text's tokens in the checkpoint's vocabulary.
-        token_times: float64 [n]: seconds from the start of the audio to each token's encoder frame.
-        log_probs: float32 [frames, labels]: natural logarithm of each label's probability in each encoder frame. The
+        tokens: int32 [n], IDs of the text's tokens in the checkpoint's vocabulary.
+        token_times: float64 [n], seconds from the start of the audio to each token's encoder frame.
+        log_probs: float32 [frames, labels], natural logarithm of each label's probability in each encoder frame. The
             last label is the blank. None unless requested.
-        endpoint: host:port of the server that sent the response.
-        attempts: How many times the request was sent; more than 1 after retries.
+        endpoint: Address as host:port of the server that sent the response.
+        attempts: Number of times that the request was sent; more than 1 after retries.
     """
 
     text: str

@@ -35,7 +35,15 @@ class ServerError(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its addresses as host:port, its log file and its process."""
+    """A running server.
+
+    Attributes:
+        grpc: Address of the gRPC endpoint as host:port.
+        http: Address of the HTTP endpoint as host:port.
+        metrics: Address of the metrics as host:port.
+        log: File with the server's output.
+        process: Process of the server.
+    """
 
     grpc: str
     http: str

@@ -46,7 +46,7 @@ def install_python_library() -> None:
     """Install the shared library with apt-get if it is missing and this user is root.
 
     Raises:
-        LaunchError: It is still missing.
+        LaunchError: The library is still missing.
     """
     try:
         python_library_folder()

@@ -27,8 +27,8 @@ class Interrupted:
     """A benchmark.run that was interrupted during its closed loops.
 
     Attributes:
-        returncode: Its exit code.
-        stderr: Its messages.
+        returncode: Exit code of the command.
+        stderr: Messages of the command.
         files: Contents of the files in the folder of its model and data set, by name.
     """
 
@@ -46,9 +46,9 @@ class Measured:
         results: Folder of the results.
         killed: The first run of coffee_ctc, which was killed.
         cut_short: The first run of coffee_rnnt, whose server was stopped.
-        run: The last benchmark.run.
-        compare: benchmark.compare.
-        score: benchmark.score.
+        run: Output of the last benchmark.run.
+        compare: Output of benchmark.compare.
+        score: Output of benchmark.score.
     """
 
     data: Path

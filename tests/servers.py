@@ -10,10 +10,10 @@ class Triton:
     """A running server.
 
     Attributes:
-        url: host:port of its gRPC endpoint.
+        url: Address of the gRPC endpoint as host:port.
         metrics: URL of its metrics.
         model: Name of the demo's recognizer.
-        http: host:port of its HTTP endpoint.
+        http: Address of the HTTP endpoint as host:port.
     """
 
     url: str

@@ -33,15 +33,25 @@ UNWANTED = {
     r"at once": "concurrent, immediately",
     r"(?<!\")alone(?!\")": "unbatched, one at a time, single",
     r"speech of your own": "your own recordings",
+    r"of our own": "our",
+    r"each one's": "the ... of each",
+    r"(so|that) many": "the number of, this number of",
+    r"in vain": "say what happened",
+    r"stands? (for|beside)": "means, next to",
+    r"takes and gives": "inputs and outputs",
+    r"(is|are|was|were|be) (asked|told)": "gets a request, is set to",
+    r"save (what|at|for)": "except",
+    r"is no (URL|JSON|batch size|model repository|near tie)": "is not a",
+    r"goes without": "leaves out",
     r"th(is|e) very": "this, the same",
     r"by way of": "through, with",
     r"(?<!-)peers": "baselines",
     r"beside (NeMo|ours|others|each other|it|that|them)": "compared with, next to, side by side",
 }
-"""What must not occur, and what to write instead."""
+"""Patterns that must not occur, and what to write instead."""
 
 NAMES = {"found", "made", "told", "taken", "there", "own", "one", "worst", "rest", "way", "asked"}
-"""Not nouns that name a thing, so one can't search for them."""
+"""Names that don't say what a value is and that nobody can search for."""
 
 GENERATED = ("docs/report/", "docs/h200/", ".svg", ".html", "cuda_kernels.json", "LICENSE", ".flac", ".nemo")
 

@@ -47,8 +47,8 @@ def random_order(rng: random.Random, shortest: bool = False) -> str:
     """One order in lower case, of 2 to about 22 words.
 
     Args:
-        rng: source of randomness
-        shortest: return a fragment of an order instead
+        rng: Source of randomness.
+        shortest: Whether to return a fragment of an order instead.
     """
     kinds = [rng.choice(kind) for kind in (SIZES, SHOTS, ROASTS)]
     rng.shuffle(kinds)

@@ -25,8 +25,8 @@ class Utterance:
     """One line of a manifest.
 
     Attributes:
-        samples: float32 [samples] in [-1, 1), 16 kHz
-        text: the transcript
+        samples: float32 [samples] in [-1, 1), 16 kHz.
+        text: The transcript.
     """
 
     samples: np.ndarray
@@ -38,8 +38,8 @@ class Example:
     """One training example.
 
     Attributes:
-        features: float16 [mels, frames], normalised log-mel
-        labels: int64 [labels], of its transcript
+        features: float16 [mels, frames], normalized log-mel features.
+        labels: int64 [labels], labels of the transcript.
     """
 
     features: torch.Tensor
@@ -51,10 +51,10 @@ class Batch:
     """A padded batch.
 
     Attributes:
-        features: float32 [B, mels, longest]
-        lengths: int64 [B], frames of each item
-        labels: int64 [N], of all items end to end
-        label_lengths: int64 [B], labels of each item
+        features: float32 [B, mels, longest].
+        lengths: int64 [B], frames of each item.
+        labels: int64 [N], labels of all items end to end.
+        label_lengths: int64 [B], labels of each item.
     """
 
     features: torch.Tensor
@@ -67,8 +67,8 @@ def read_manifest(path: Path) -> list[Utterance]:
     """Read the utterances of a manifest with transcripts.
 
     Raises:
-        ManifestError: a line can't be used.
-        AudioError: a recording can't be read.
+        ManifestError: A line can't be used.
+        AudioError: A recording can't be read.
     """
     listed = manifest.read_manifest(path, text_required=True)
     if listed.problems:
@@ -105,9 +105,9 @@ def batches(examples: Sequence[Example], seconds: float, rng: random.Random) -> 
     """All examples once, in batches of similar length.
 
     Args:
-        examples: to batch
-        seconds: most padded audio per batch
-        rng: source of randomness
+        examples: Examples to batch.
+        seconds: Largest duration of padded audio per batch.
+        rng: Source of randomness.
     """
     order = sorted(examples, key=lambda example: example.features.shape[1] * rng.uniform(0.85, 1.15))
     buckets: list[list[Example]] = [[]]

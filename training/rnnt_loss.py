@@ -14,11 +14,11 @@ def rnnt_loss(
     runs over frames only.
 
     Args:
-        log_probs: float32 [B, frames, labels + 1, classes]
-        labels: int64 [B, labels]
-        frames: int64 [B], valid frames of each item
-        label_lengths: int64 [B], valid labels of each item
-        blank: class of the blank
+        log_probs: float32 [B, frames, labels + 1, classes].
+        labels: int64 [B, labels].
+        frames: int64 [B], valid frames of each item.
+        label_lengths: int64 [B], valid labels of each item.
+        blank: Class of the blank.
 
     Source: Graves 2012, "Sequence transduction with recurrent neural networks".
     """

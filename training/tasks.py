@@ -24,8 +24,8 @@ class Task(ABC):
     """A model to train.
 
     Attributes:
-        model: NeMo's model
-        parts: all modules to train; the model is `parts.model`
+        model: NeMo's model.
+        parts: All modules to train; the model is `parts.model`.
     """
 
     model: Any
@@ -113,8 +113,8 @@ def make_task(config: DictConfig, texts: Sequence[str]) -> Task:
     """The task for a model's config.
 
     Args:
-        config: NeMo's; an RNNT model has a joint
-        texts: on which the SentencePiece model of an RNNT model is trained
+        config: Configuration of NeMo; an RNNT model has a joint.
+        texts: Texts on which the SentencePiece model of an RNNT model is trained.
     """
     return RnntTask(config, texts) if "joint" in config else CtcTask(config)
 
@@ -123,9 +123,9 @@ def ctc_loss(log_probs: torch.Tensor, batch: Batch, lengths: torch.Tensor) -> to
     """Mean CTC loss over utterances, per label.
 
     Args:
-        log_probs: float32 [B, frames, labels]; the last label is the blank
-        batch: with the labels
-        lengths: int64 [B], encoder frames of each item
+        log_probs: float32 [B, frames, labels]; the last label is the blank.
+        batch: Batch with the labels.
+        lengths: int64 [B], encoder frames of each item.
     """
     blank = log_probs.shape[2] - 1
     return torch.nn.functional.ctc_loss(

@@ -147,7 +147,7 @@ class Trainer:
     required=True,
     help="Manifest to measure WER on.",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .nemo file to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help=".nemo file to write.")
 @click.option("--epochs", default=80, show_default=True, help="Passes over the training data.")
 @click.option("--minutes", default=math.inf, help="Stop after this time even if --epochs aren't done.")
 @click.option(

@@ -24,9 +24,9 @@ class Baseline:
     """A package with a loaded model.
 
     Attributes:
-        distribution: pip's name of the package
-        transcribe: takes recordings and a batch size, and returns their transcripts in order
-        batches: whether it can transcribe several recordings in one batch
+        distribution: Name of the package, as pip knows it.
+        transcribe: Function that takes recordings and a batch size, and returns the transcripts in order.
+        batches: Whether it can transcribe several recordings in one batch.
     """
 
     distribution: str
@@ -38,7 +38,7 @@ def model_path(model: Path | None) -> Path:
     """Check the path of a model.
 
     Raises:
-        NotRun: there is no model, or its folder has the file REASON.
+        NotRun: No model is given, it does not exist, or its folder has the file REASON.
     """
     if model is None:
         raise NotRun("no model")

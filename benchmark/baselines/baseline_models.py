@@ -37,9 +37,9 @@ class Form:
     """A package's format, and the NeMo models that it supports.
 
     Attributes:
-        write: writes the package's folder from a checkpoint and the folder of NeMo's export
-        kinds: supported values of `Decoder.kind`
-        mels: supported numbers of mel bands; any if empty
+        write: Function that writes the package's folder from a checkpoint and the folder of NeMo's export.
+        kinds: Supported values of `Decoder.kind`.
+        mels: Supported numbers of mel bands; any if empty.
     """
 
     write: Callable[[Checkpoint, Path, Path], None]
@@ -94,7 +94,7 @@ def reason_unsupported(checkpoint: Checkpoint, package: Form) -> str:
     if package.mels and len(front_end.mel) not in package.mels:
         return f"its front end has {' or '.join(map(str, package.mels))} mel bands, the model's {len(front_end.mel)}"
     if front_end.normalization != "per_feature":
-        return f"its front end normalises per feature, the model's {front_end.normalization}"
+        return f"its front end normalizes per feature, the model's {front_end.normalization}"
     return ""
 
 
@@ -155,7 +155,7 @@ def _vocabulary(checkpoint: Checkpoint) -> list[str]:
 
 
 def _max_tokens_per_frame(model: Any) -> int | None:
-    """NeMo's limit; None is no limit, also for onnx-asr. sherpa-onnx always uses 10, NeMo's default."""
+    """NeMo's limit; None means unlimited, also for onnx-asr. sherpa-onnx always uses 10, NeMo's default."""
     limit: int | None = model.decoding.decoding.max_symbols
     return limit
 
@@ -173,7 +173,7 @@ FORMS: dict[str, Form] = {
     "onnx_asr": Form(_write_onnx_asr, mels=(80, 128)),
     "sherpa_onnx": Form(_write_sherpa_onnx),
 }
-"""By adapter name, which is also the name of the folder."""
+"""Formats by adapter name, which is also the name of the folder."""
 
 
 if __name__ == "__main__":

@@ -26,11 +26,11 @@ class Process(System):
     """A separate process that loads the recordings when its block is entered, and batches them sorted by length.
 
     Attributes:
-        name: in tables
-        command: that starts the process
-        files: audio files, sorted by length
-        version: package and version, known once the block is entered
-        batches: whether it can transcribe several recordings in one batch
+        name: Name in tables.
+        command: Command line that starts the process.
+        files: Audio files, sorted by length.
+        version: Package and version, known once the block is entered.
+        batches: Whether it can transcribe several recordings in one batch.
     """
 
     def __init__(self, name: str, command: Sequence[str], recordings: Sequence[Recording]) -> None:
@@ -84,7 +84,7 @@ class Process(System):
         """Send a line and read the answer.
 
         Raises:
-            NotRun: the process reports a reason, or sends no valid answer.
+            NotRun: The process reports a reason, or sends no valid answer.
         """
         assert self.process.stdin is not None and self.process.stdout is not None
         # If the process has ended, reading its answer below reports why.
@@ -98,7 +98,7 @@ class Process(System):
         except json.JSONDecodeError:
             answer = None
         if not isinstance(answer, dict):
-            raise NotRun(f"its process answered {answer_line.strip()[:_SHOWN]!r}, which is no JSON object")
+            raise NotRun(f"its process answered {answer_line.strip()[:_SHOWN]!r}, which is not a JSON object")
         if "reason" in answer:
             raise NotRun(one_line(answer["reason"]))
         return answer

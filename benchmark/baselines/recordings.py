@@ -13,8 +13,8 @@ def shuffled_recordings(manifest: Path) -> list[Recording]:
     """Read a manifest's recordings in random order, since clients do not send them by length. The seed is fixed.
 
     Raises:
-        ManifestError: a line can't be used.
-        AudioError: an audio file can't be used.
+        ManifestError: A line can't be used.
+        AudioError: An audio file can't be used.
     """
     recordings = read_recordings(manifest)
     return random.Random(0).sample(recordings, len(recordings))

@@ -21,7 +21,7 @@ from nemo_triton.recognizer import AsyncRecognizer
 
 
 class Served(System):
-    """A recognizer on a running server. Clients pad audio to multiples of `pad_to` seconds; 0 is no padding."""
+    """A recognizer on a running server. Clients pad audio to multiples of `pad_to` seconds; 0 adds no padding."""
 
     def __init__(self, name: str, model: str, url: str, recordings: Sequence[Recording], pad_to: int = 0) -> None:
         self.name = name

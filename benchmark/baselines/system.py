@@ -21,10 +21,10 @@ class Measured:
     """Result of one pass over all recordings.
 
     Attributes:
-        seconds: wall-clock time of the pass
-        texts: transcripts, by audio file
-        latencies: seconds from request to answer, per recording; empty if the system gets the whole list
-        mean_batch: mean recordings per batch of the model
+        seconds: Wall-clock time of the pass.
+        texts: Transcripts, by audio file.
+        latencies: Seconds from request to response, per recording; empty if the system gets the whole list.
+        mean_batch: Mean recordings per batch of the model.
     """
 
     seconds: float
@@ -37,8 +37,8 @@ class System(ABC):
     """A system that is measured inside its `with` block.
 
     Attributes:
-        name: in tables
-        padding: silence that clients add, as a fraction of the audio's duration; None if they add none
+        name: Name in tables.
+        padding: Silence that clients add, as a fraction of the audio's duration; None if they add none.
     """
 
     name: str
@@ -48,7 +48,7 @@ class System(ABC):
         """Start the system.
 
         Raises:
-            NotRun: the system can't start.
+            NotRun: The system can't start.
         """
         return self
 
@@ -60,11 +60,11 @@ class System(ABC):
         """Transcribe all recordings.
 
         Args:
-            recordings: to transcribe
-            concurrency: concurrent requests, or the batch size of systems that get the whole list
+            recordings: Recordings to transcribe.
+            concurrency: Concurrent requests, or the batch size of systems that get the whole list.
 
         Raises:
-            NotRun: the system failed.
+            NotRun: The system failed.
         """
 
 
@@ -74,9 +74,9 @@ def start(
     """Start all systems, and warm each up with one pass over the recordings.
 
     Args:
-        systems: to start
-        recordings: for the pass
-        stack: stops the systems when it is closed
+        systems: Systems to start.
+        recordings: Recordings of the warm-up pass.
+        stack: Stack that stops the systems when it is closed.
 
     Returns:
         The running systems, and the reasons of the others by name.

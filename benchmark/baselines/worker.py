@@ -58,7 +58,7 @@ def main(name: str, model: Path | None) -> None:
 
 
 def take_standard_output() -> Callable[[dict[str, Any]], None]:
-    """Reserve standard output for answers, and send all that libraries print, also from C, to standard error."""
+    """Reserve stdout for answers, and send everything that libraries print, also from C, to stderr."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return lambda answer: print(json.dumps(answer), file=answers, flush=True)
@@ -89,7 +89,7 @@ def _load(name: str, model: Path | None) -> Baseline:
 
 def _transcribe(baseline: Baseline, audio: Sequence[Audio], line: str) -> dict[str, Any]:
     if not line.strip().isdecimal() or int(line) < 1:
-        raise NotRun(f"{line.strip()!r} is no batch size; send a whole number above 0")
+        raise NotRun(f"{line.strip()!r} is not a batch size; send a whole number above 0")
     started = time.perf_counter()
     texts = baseline.transcribe(audio, int(line))
     return {"seconds": time.perf_counter() - started, "texts": texts}

@@ -6,7 +6,7 @@ import sys
 from types import TracebackType
 
 EXIT_PROBLEM = 2
-"""As nemo_triton.terminal.exit_codes has it, which imports a package that may be the missing one."""
+"""The same value as in nemo_triton.terminal.exit_codes, whose packages may be missing here."""
 
 _SERVE = "the environment of server and client: . .venv/serve/bin/activate"
 _EXPORT = "the environment for exports: . .venv/export/bin/activate"
@@ -27,7 +27,7 @@ def report(kind: type[BaseException], error: BaseException, traceback: Traceback
     """Handle an uncaught exception, as sys.excepthook: a missing package becomes one line on stderr.
 
     Raises:
-        SystemExit: a package is missing; the exit code is EXIT_PROBLEM.
+        SystemExit: A package is missing; the exit code is EXIT_PROBLEM.
     """
     if not isinstance(error, ModuleNotFoundError) or (error.name or "").split(".")[0] in _PROJECT_PACKAGES:
         sys.__excepthook__(kind, error, traceback)
@@ -35,8 +35,8 @@ def report(kind: type[BaseException], error: BaseException, traceback: Traceback
     spec = sys.modules["__main__"].__spec__
     command = spec.name.removesuffix(".__main__") if spec else "this command"
     print(
-        f"error: there is no module {error.name} in this Python; {command} needs {_ENVIRONMENTS.get(command, _SERVE)} "
-        "(see docs/install.md)",
+        f"error: the module {error.name} is not installed in this Python; for {command} activate "
+        f"{_ENVIRONMENTS.get(command, _SERVE)} (see docs/install.md)",
         file=sys.stderr,
     )
     sys.exit(EXIT_PROBLEM)

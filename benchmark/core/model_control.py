@@ -24,12 +24,12 @@ def loaded(url: str, model: str, tls: Tls | None = None) -> Iterator[None]:
     """Load a recognizer with all its stages, and unload them at the end of the block.
 
     Args:
-        url: HOST:PORT of the server
-        model: name of the recognizer
-        tls: how the server is reached; None is without TLS
+        url: Address of the server as HOST:PORT.
+        model: Name of the recognizer.
+        tls: Certificates; None connects without TLS.
 
     Raises:
-        ServerUnavailableError: the server can't load or unload, e.g. because it was started without EXPLICIT.
+        ServerUnavailableError: The server can't load or unload, e.g. because it was started without EXPLICIT.
     """
     client = triton.InferenceServerClient(url, creds=tls.credentials() if tls else None)
     try:

@@ -16,7 +16,7 @@ from nemo_triton.errors import ClientError
 
 
 class RepositoryError(ClientError):
-    """A folder is no model repository, or lacks a model."""
+    """A folder is not a model repository, or lacks a model."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ class Model:
     """One recognizer. Fields are None where an older export did not write them.
 
     Attributes:
-        name: of the recognizer
-        random_weights: whether the checkpoint was never trained
-        parity_id: of the export's comparison with NeMo
-        nemo_class: class of the checkpoint in NeMo
-        nemo_version: NeMo's version at export
-        parameters: of the checkpoint
-        checkpoint_bytes: size of the .nemo file
-        onnx_bytes: size of all stages, including those it shares with other recognizers
-        precision: of the encoder
-        words_compared: words of NeMo's transcripts of the export's test recordings
-        words_changed: word edits between those transcripts and the export's
+        name: Name of the recognizer.
+        random_weights: Whether the checkpoint was never trained.
+        parity_id: ID of the export's comparison with NeMo.
+        nemo_class: Class of the checkpoint in NeMo.
+        nemo_version: NeMo's version at export.
+        parameters: Number of the checkpoint's parameters.
+        checkpoint_bytes: Size of the .nemo file.
+        onnx_bytes: Size of all stages, including those that it shares with other recognizers.
+        precision: Precision of the encoder.
+        words_compared: Words of NeMo's transcripts of the export's test recordings.
+        words_changed: Word edits between those transcripts and the export's.
     """
 
     name: str
@@ -54,7 +54,7 @@ def read_models(repository: Path) -> list[Model]:
     """Read all recognizers of a repository, sorted by name.
 
     Raises:
-        RepositoryError: the repository has no recognizer.
+        RepositoryError: The repository has no recognizer.
     """
     models = [model for file in sorted(repository.glob("*/config.pbtxt")) for model in _read(file.parent)]
     if not models:
@@ -66,7 +66,7 @@ def choose(models: Sequence[Model], patterns: Sequence[str], repository: Path) -
     """The models that match any of the patterns.
 
     Raises:
-        RepositoryError: a pattern matches no model.
+        RepositoryError: A pattern matches no model.
     """
     for pattern in patterns:
         if not any(fnmatchcase(model.name, pattern) for model in models):

@@ -32,14 +32,14 @@ def read_json(file: Path) -> dict[str, Any]:
     """Read a results file.
 
     Raises:
-        ResultsError: the file can't be read, or is no JSON object.
+        ResultsError: The file can't be read, or is not a JSON object.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ResultsError(f"{file}: not readable as results ({error}); remove it and measure again") from error
     if not isinstance(content, dict):
-        raise ResultsError(f"{file}: not readable as results (no JSON object); remove it and measure again")
+        raise ResultsError(f"{file}: not readable as results (not a JSON object); remove it and measure again")
     return content
 
 

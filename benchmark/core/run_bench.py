@@ -25,12 +25,12 @@ class Bench:
     """The recognizer to measure, its server and the utterances.
 
     Attributes:
-        model: name of the recognizer
-        url: HOST:PORT of the server
-        manifest: the utterances
-        metrics_url: of the server; None uses bench.py's default
-        tls: how the server is reached; None is without TLS
-        flags: further flags of bench.py
+        model: Name of the recognizer.
+        url: Address of the server as HOST:PORT.
+        manifest: Manifest of the utterances.
+        metrics_url: URL of the server's metrics; None uses bench.py's default.
+        tls: Certificates; None connects without TLS.
+        flags: Further flags of bench.py.
     """
 
     model: str
@@ -53,18 +53,18 @@ def run_bench(
     """Run bench.py once.
 
     Args:
-        bench: recognizer, server and utterances
-        flags: of this run, such as its loads
-        fresh: file for bench.py's JSON; removed before and after the run
-        rows: file of all answers; if it exists, the run that wrote it is resumed
-        timeout: longest duration of the run, in seconds
+        bench: Recognizer, server and utterances.
+        flags: Flags of this run, such as its loads.
+        fresh: File for bench.py's JSON; removed before and after the run.
+        rows: File of all responses; if it exists, the run that wrote it is resumed.
+        timeout: Longest duration of the run, in seconds.
 
     Returns:
         bench.py's JSON and its exit code.
 
     Raises:
         ResultsError: bench.py wrote no results.
-        subprocess.TimeoutExpired: the run took longer than `timeout`.
+        subprocess.TimeoutExpired: The run took longer than `timeout`.
     """
     fresh.unlink(missing_ok=True)
     command = [sys.executable, str(BENCH), *bench.arguments(), *flags, "--json", str(fresh)]
@@ -103,7 +103,7 @@ def tls_flags(tls: Tls | None) -> list[str]:
 
 
 def rows_file(results: Path, what: object) -> Path:
-    """File for the answers, next to `results`. Its name has a digest of `what`: only the same run is resumed."""
+    """File for the responses, next to `results`. Its name has a digest of `what`: only the same run is resumed."""
     digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
     return results.with_name(f"{results.stem}_{digest}.rows.jsonl")
 

@@ -1,4 +1,4 @@
-"""Count words with NIST's sclite (Debian package sctk), as a check of our own counts."""
+"""Count words with NIST's sclite (Debian package sctk), to check our counts."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def count_words(sclite: Path, pairs: Sequence[Pair], folder: Path) -> ErrorCount
     """Count words and errors with sclite.
 
     Args:
-        sclite: the program
-        pairs: reference and hypothesis of each utterance
-        folder: keeps the transcripts, as ref.trn and hyp.trn
+        sclite: Path of the program.
+        pairs: Reference and hypothesis of each utterance.
+        folder: Folder where the transcripts are kept, as ref.trn and hyp.trn.
 
     Raises:
         ScliteError: sclite can't read the transcripts.

@@ -19,12 +19,12 @@ class Texts:
     """Transcripts of one data set by one system.
 
     Attributes:
-        system: its name in tables
-        model: name of the compared recognizer
-        dataset: name of the data set
-        random_weights: whether the system's model was never trained
-        references: what was said, by audio file
-        texts: transcripts, by audio file
+        system: Name of the system in tables.
+        model: Name of the compared recognizer.
+        dataset: Name of the data set.
+        random_weights: Whether the system's model was never trained.
+        references: Reference transcripts, by audio file.
+        texts: Transcripts, by audio file.
     """
 
     system: str
@@ -36,7 +36,7 @@ class Texts:
 
 
 def read_texts(results: Path) -> Iterator[Texts]:
-    """Read all transcripts of a results folder: first answers of closed loops, and comparisons."""
+    """Read all transcripts of a results folder: first responses of closed loops, and comparisons."""
     for file in sorted(results.glob("*/*/closed.json")):
         measured = read_json(file)
         answers = read_answers(file.with_name(measured["rows"]))
@@ -68,10 +68,10 @@ def score_texts(
     """The row of scores.json for these transcripts, without error rates if the weights are random.
 
     Args:
-        texts: transcripts of one system
-        normalization: one of nemo_triton.loadtest.wer.NORMALIZATIONS
-        trn: folder for sclite's files
-        report_problem: called if sclite fails; the row then has no counts of sclite
+        texts: Transcripts of one system.
+        normalization: Key of nemo_triton.loadtest.wer.NORMALIZATIONS.
+        trn: Folder for sclite's files.
+        report_problem: Function that is called if sclite fails; the row then has no counts of sclite.
     """
     files = sorted(texts.texts)
     row: dict[str, Any] = {

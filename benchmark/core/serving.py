@@ -15,12 +15,12 @@ def serving(repository: Path, arguments: Sequence[str], seconds: float = 120) ->
     """Run tritonserver for the block.
 
     Args:
-        repository: the models
-        arguments: of tritonserver
-        seconds: longest time to start
+        repository: Model repository to serve.
+        arguments: Arguments of tritonserver.
+        seconds: Time limit for the start, in seconds.
 
     Raises:
-        ServerUnavailableError: the server did not start.
+        ServerUnavailableError: The server did not start.
     """
     try:
         with running_server(repository, arguments, seconds=seconds) as server:

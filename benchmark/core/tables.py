@@ -17,10 +17,10 @@ class Table:
     """One table.
 
     Attributes:
-        title: heading above it
-        headings: of the columns
-        rows: each with one cell per heading
-        note: text under it
+        title: Heading above the table.
+        headings: Headings of the columns.
+        rows: Rows with one cell per heading.
+        note: Text below the table.
     """
 
     title: str

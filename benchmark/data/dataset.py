@@ -25,13 +25,13 @@ class Description:
     """Content of DESCRIPTION. Data sets with equal checksums have the same texts and recordings.
 
     Attributes:
-        name: of the data set
-        source: URL, or path of the manifest as the user wrote it
-        licence: of the data; None if the source does not state one
-        utterances: how many
-        seconds: total duration of the audio
-        manifest_sha256: of MANIFEST
-        audio_sha256: of the bytes of all audio files, in manifest order
+        name: Name of the data set.
+        source: URL, or path of the manifest as the user wrote it.
+        licence: Licence of the data; None if the source does not state one.
+        utterances: Number of utterances.
+        seconds: Total duration of the audio.
+        manifest_sha256: Checksum of MANIFEST.
+        audio_sha256: Checksum of the bytes of all audio files, in manifest order.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Dataset:
         """Duration of each utterance in seconds, in manifest order.
 
         Raises:
-            ManifestError: the manifest can't be read.
+            ManifestError: The manifest can't be read.
         """
         # Checked first: its errors are one line that names the line of the file.
         read_manifest(self.manifest)
@@ -79,9 +79,9 @@ class WriteResult:
     """Result of write_dataset.
 
     Attributes:
-        description: of the data set
-        changed: whether any file changed
-        problems: one line per skipped entry
+        description: Description of the data set.
+        changed: Whether any file changed.
+        problems: One line per skipped entry.
     """
 
     description: Description
@@ -91,7 +91,13 @@ class WriteResult:
 
 @dataclass(frozen=True)
 class Source:
-    """Name, origin and licence of a data set, as in Description."""
+    """Origin of a data set.
+
+    Attributes:
+        name: Name of the data set.
+        source: URL, or path of the manifest as the user wrote it.
+        licence: Licence of the data; None if the source does not state one.
+    """
 
     name: str
     source: str
@@ -106,14 +112,14 @@ def write_dataset(
     Each audio file is decoded completely for its duration. A file that can't be read is skipped and reported.
 
     Args:
-        folder: to write to; created if needed
-        origin: name, source and licence
-        utterances: all with text
-        advance: called after each utterance
+        folder: Folder to write to; created if needed.
+        origin: Name, source and licence of the data set.
+        utterances: Utterances, all with text.
+        advance: Function that is called after each utterance.
 
     Raises:
-        ManifestError: no utterance can be used.
-        OSError: a file can't be written.
+        ManifestError: No utterance can be used.
+        OSError: A file can't be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     problems: list[str] = []
@@ -172,7 +178,7 @@ def open_dataset(folder: Path) -> Dataset:
     """Open a data set that `python -m benchmark.prepare` wrote.
 
     Raises:
-        ResultsError: the folder has no valid description.
+        ResultsError: The folder has no valid description.
     """
     description = read_description(folder)
     if description is None:

@@ -30,13 +30,13 @@ def download(url: str, target: Path, sha256: str, report: Report = lambda done, 
     A broken transfer is retried as long as each attempt gets further.
 
     Args:
-        url: of the file
-        target: to write; if it exists, nothing is downloaded, since only verified files get this name
-        sha256: expected checksum, hexadecimal
-        report: called with the progress
+        url: URL of the file.
+        target: File to write. If it exists, nothing is downloaded, since only verified files get this name.
+        sha256: Expected checksum, hexadecimal.
+        report: Function that is called with the progress.
 
     Raises:
-        DownloadError: the transfer failed (the part is kept), or the checksum is wrong (the file is removed).
+        DownloadError: The transfer failed (the part is kept), or the checksum is wrong (the file is removed).
     """
     if target.exists():
         return
@@ -60,7 +60,7 @@ def digest(files: Iterable[Path]) -> str:
     """SHA-256, hexadecimal, of the concatenated bytes of all files.
 
     Raises:
-        OSError: a file can't be read.
+        OSError: A file can't be read.
     """
     total = hashlib.sha256()
     for path in files:

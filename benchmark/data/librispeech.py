@@ -36,16 +36,16 @@ def fetch(name: str, folder: Path, mirror: str = MIRROR, report: Report = lambda
     The archive stays in `folder` until `remove_archive`, so that a later failure does not repeat the download.
 
     Args:
-        name: a key of SHA256
-        folder: for the archive and the unpacked audio
-        mirror: URL of the folder of archives
-        report: called with the progress of the download
+        name: Name of the set, a key of SHA256.
+        folder: Folder for the archive and the unpacked audio.
+        mirror: URL of the folder of archives.
+        report: Function that is called with the progress of the download.
 
     Returns:
         The utterances, texts in lower case. Whether their audio exists is not checked.
 
     Raises:
-        DownloadError: the archive can't be downloaded, has a wrong checksum or can't be unpacked.
+        DownloadError: The archive can't be downloaded, has a wrong checksum or can't be unpacked.
     """
     archive = _archive(name, folder)
     download(archive_url(name, mirror), archive, SHA256[name], report)

@@ -31,12 +31,12 @@ class Baselines:
     """The baselines of a comparison, and their models. A baseline without its model is reported as not run.
 
     Attributes:
-        checkpoint: .nemo file for NeMo
-        baseline_models: folder that benchmark.baselines.baseline_models wrote
-        whisper: model folder of faster-whisper
-        without: baselines to leave out
-        export_python: the Python with NeMo
-        baselines_python: the Python with the other baselines
+        checkpoint: .nemo file for NeMo.
+        baseline_models: Folder that benchmark.baselines.baseline_models wrote.
+        whisper: Model folder of faster-whisper.
+        without: Baselines to leave out.
+        export_python: Python with NeMo.
+        baselines_python: Python with the other baselines.
     """
 
     checkpoint: Path | None
@@ -72,7 +72,7 @@ def compare_systems(
         The content of compared.json, without its conditions.
 
     Raises:
-        ClientError: the server does not start, or the data set can't be read.
+        ClientError: The server does not start, or the data set can't be read.
     """
     recordings = shuffled_recordings(dataset.manifest)
     with ExitStack() as stack:

@@ -25,13 +25,13 @@ class Settings:
     """Settings that are the same for all models.
 
     Attributes:
-        url: HOST:PORT of the server, which loads and unloads models
-        tls: how the server is reached; None is without TLS
-        metrics_url: of the server; None lets bench.py find it
-        out: results folder
-        seconds: approximate duration of each closed loop
-        concurrencies: of the closed loops, comma-separated
-        flags: further flags for bench.py
+        url: Address of the server as HOST:PORT. The server loads and unloads the models.
+        tls: Certificates; None connects without TLS.
+        metrics_url: URL of the server's metrics; None lets bench.py find it.
+        out: Results folder.
+        seconds: Approximate duration of each closed loop.
+        concurrencies: Concurrencies of the closed loops, comma-separated.
+        flags: Further flags for bench.py.
     """
 
     url: str
@@ -85,7 +85,7 @@ class ModelLoads:
             The highest exit code of bench.py.
 
         Raises:
-            ResultsError: the server answered no request.
+            ResultsError: The server answered no request.
         """
         name, utterances = self.dataset.description.name, self.dataset.description.utterances
         seconds = self.settings.seconds

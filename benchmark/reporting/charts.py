@@ -39,7 +39,7 @@ Json = dict[str, Any]
 PART_STAGES = {Part.ENCODER: "encoder", Part.DECODER: "decoder", Part.TEXT: "text"}
 """Stages that belong to one recognizer, by the end of their names; every other stage but audio computes features."""
 SMALLEST_FRONT = 3
-"""Models that a Pareto front is drawn for, at least."""
+"""Smallest number of models with a Pareto front."""
 CLOSE_LINES = 1.6
 """Lines that end closer than this factor get their names moved apart."""
 LARGEST_AREA, SMALLEST_AREA = 400.0, 16.0
@@ -51,11 +51,11 @@ class ModelPoint:
     """A model in the chart of accuracy against speed.
 
     Attributes:
-        name: Its label.
+        name: Label of the model.
         rtfx: Seconds of audio per second.
         wer: Percent.
         megabytes: Size of its files, shown as area; None draws a small point.
-        colour: Of drawing.MODEL_COLOURS.
+        colour: Colour, one of drawing.MODEL_COLOURS.
     """
 
     name: str
@@ -67,7 +67,14 @@ class ModelPoint:
 
 @dataclass(frozen=True)
 class Bar:
-    """A system in the chart of speeds. `low` and `high`: the slowest and the fastest round."""
+    """A system in the chart of speeds.
+
+    Attributes:
+        name: Name of the system.
+        value: Median speed.
+        low: Speed of the slowest round.
+        high: Speed of the fastest round.
+    """
 
     name: str
     value: float
@@ -144,7 +151,7 @@ def _front(points: Sequence[ModelPoint]) -> list[tuple[float, float]]:
 
 
 def _areas(points: Sequence[ModelPoint]) -> list[float]:
-    """Proportional to the models' sizes, in square points."""
+    """Areas of the points in square points, proportional to the models' sizes."""
     largest = max((point.megabytes or 0 for point in points), default=0)
     if not largest:
         return [4 * SMALLEST_AREA] * len(points)
@@ -352,7 +359,7 @@ def _step_ms(step: Json) -> float:
 
 
 def stage_of(model: str) -> str:
-    """What a stage computes, by the name that the export gives it."""
+    """Kind of a stage, by the name that the export gives it."""
     if model == AUDIO_STAGE:
         return "audio"
     return next((stage for part, stage in PART_STAGES.items() if model.endswith(part.value)), "features")

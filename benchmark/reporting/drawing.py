@@ -1,4 +1,4 @@
-"""How charts look: colours for light and dark pages, plain axes, labels that don't overlap, SVG."""
+"""Style of charts: colours for light and dark pages, plain axes, labels that don't overlap, SVG."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FONT_POINTS = 11.0
 NARROW_RANGE = 5.0
 """Values that differ by at most this factor get a linear axis from zero, others a logarithmic one."""
 MOST_TICKS = 6
-"""Of a logarithmic axis."""
+"""Largest number of ticks on a logarithmic axis."""
 
 BACKGROUND = "#ffffff"
 TEXT = "#24292f"
@@ -122,8 +122,8 @@ class Chart:
 
     Attributes:
         name: Stem of its files.
-        question: What it answers; the title in the picture.
-        caption: What was measured and how to read it.
+        question: Question that the chart answers; the title in the picture.
+        caption: Text that says what was measured and how to read the chart.
         svg: An element in the colours of a light page.
     """
 
@@ -170,7 +170,7 @@ def new_figure(
 
     Args:
         rows: Number of panels.
-        heights: Of each panel, in inches.
+        heights: Height of each panel, in inches.
         question: The title.
         sharey: Whether all panels have the same y-axis.
     """
@@ -196,9 +196,9 @@ def log_axis(axis: Axis, values: Sequence[float], ticks: Sequence[float] = ()) -
     """Scale an axis of positive values logarithmically, with plain numbers at the ticks.
 
     Args:
-        axis: To scale.
-        values: To show.
-        ticks: Where to write numbers; by default at round numbers.
+        axis: Axis to scale.
+        values: Values to show.
+        ticks: Positions of the numbers; by default round numbers.
     """
     low, high = min(values) / 1.3, max(values) * 1.6
     axes = axis.axes
@@ -228,8 +228,8 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float, float, str]]) 
     """Write a name next to each point, where it covers no other name or point if there is such a place.
 
     Args:
-        axes: With final limits and scales.
-        points: x, y, the marker's radius in points, and the name.
+        axes: Axes with their final limits and scales.
+        points: Position x and y, radius of the marker in points, and name of each point.
     """
     figure = axes.get_figure()
     assert isinstance(figure, Figure)

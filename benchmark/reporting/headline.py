@@ -12,18 +12,18 @@ Json = dict[str, Any]
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 NAMED_IN_TITLE = 3
-"""Most models that a title names."""
+"""Largest number of models that a title names."""
 
 
 def default_title(report: Json) -> str:
-    """The title of a report that the user gave none."""
+    """The title of a report if the user gave none."""
     names = list(dict.fromkeys(row["model"] for row in report["models"]))
     subject = listing(names) if len(names) <= NAMED_IN_TITLE else f"{len(names)} recognizers"
     return f"{subject}: speed and accuracy"
 
 
 def measured_on(report: Json) -> str:
-    """When, on what machine, and with which data."""
+    """Date, machine and data of the measurements, in sentences."""
     runs = [*report["served"], *report["comparisons"]]
     if not runs:
         return "Nothing was put under load."
@@ -47,7 +47,7 @@ def versions_line(report: Json) -> str:
 
 
 def sentences(report: Json) -> list[str]:
-    """How the models of each data set compare, and ours with NeMo."""
+    """Compare the models of each data set, and ours with NeMo, in sentences."""
     datasets = dict.fromkeys(model["dataset"] for model in report["models"] if model["dataset"])
     by_dataset = [[model for model in report["models"] if model["dataset"] == dataset] for dataset in datasets]
     compared = [_models_sentence([row for row in rows if row["rtfx"]]) for rows in by_dataset]

@@ -27,7 +27,7 @@ def markdown_page(report: Json, tables: Sequence[Table], charts: Sequence[Chart]
 
 
 def html_page(report: Json, tables: Sequence[Table], charts: Sequence[Chart]) -> str:
-    """The report as one file that loads nothing."""
+    """The report as one self-contained file."""
     environment = Environment(loader=PackageLoader("benchmark.reporting", ""), autoescape=True, trim_blocks=True)
     environment.filters["breakable"] = breakable
     wrong = [
@@ -56,7 +56,7 @@ def breakable(name: str) -> Markup:
 
 
 def speechloop_page(report: Json) -> str:
-    """The page that sets what was measured on SpeechLoop's words next to its published table."""
+    """The page that compares our measurements on SpeechLoop's words with its published table."""
     return (
         f"# {speechloop.TITLE}\n\n"
         "Measure a model on the 78 words, in `.venv/serve`:\n\n"

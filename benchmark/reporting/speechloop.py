@@ -1,4 +1,4 @@
-"""SpeechLoop's published table of engines, and the page that sets what was measured here next to it."""
+"""SpeechLoop's published table of engines, and our measurements with the same words."""
 
 from __future__ import annotations
 
@@ -13,18 +13,25 @@ SOURCE = (
     "as in his post of 4 September 2021"
 )
 MEASURE = (
-    "SpeechLoop's mean WER: the mean over utterances of each one's word error rate, none above 1, after its own "
+    "SpeechLoop's mean WER: the mean of the utterances' word error rates, each capped at 1, after SpeechLoop's "
     "corrections of spelling and numbers"
 )
 WORDS = "words"
-"""The name that the data set is prepared under."""
+"""Name of the prepared data set."""
 UTTERANCES = 78
 TITLE = "SpeechLoop's engines on its 78 words"
 
 
 @dataclass(frozen=True)
 class Engine:
-    """One engine. `mean_wer`: a fraction."""
+    """One engine.
+
+    Attributes:
+        name: Name of the engine.
+        version: Version or model, as published.
+        runs: "offline" or "API".
+        mean_wer: Mean word error rate as a fraction.
+    """
 
     name: str
     version: str
@@ -47,7 +54,7 @@ def is_words(dataset: str, utterances: int) -> bool:
 
 
 def engines(report: dict[str, Any]) -> Table:
-    """SpeechLoop's engines, then what was measured here."""
+    """SpeechLoop's engines, then our measurements."""
     compared = report["engines"]
     rows = [
         [engine["name"], engine["version"], engine["runs"], f"{100 * engine['mean_wer']:.2f}", "published"]
@@ -62,5 +69,5 @@ def engines(report: dict[str, Any]) -> Table:
         ["engine", "model", "runs", "mean WER, %", "source"],
         rows,
         f"Published rows: {compared['source']}. {compared['measure']}. Rows measured here: the same mean, after this "
-        "project's `basic` normalisation.",
+        "project's `basic` normalization.",
     )

@@ -93,7 +93,7 @@ def _comparison_of(report: Json, model: Json) -> Json | None:
 
 
 def _as_model(compared: Json) -> Json:
-    """What a comparison says of a model that was not put under other loads."""
+    """Values of a model that was only compared with other systems, from the comparison."""
     ours: Json = next((system for system in compared["systems"] if system["name"] == OURS), {})
     return {
         "model": compared["model"],
@@ -109,7 +109,7 @@ def _as_model(compared: Json) -> Json:
 
 
 def _times_nemo(compared: Json | None) -> str:
-    """How many times as fast as NeMo's transcribe() ours is."""
+    """Speedup of our served model over NeMo's transcribe()."""
     systems = compared["systems"] if compared else []
     ratios = next((system["ours_is_times"] for system in systems if system["name"] == NEMO), None)
     return number(ratios["median"], 2) if ratios else NONE
@@ -120,7 +120,7 @@ def _weights_note(row: Json) -> str:
 
 
 def models(report: Json) -> Table:
-    """What each model is: sizes and precision."""
+    """Sizes and precision of each model."""
     rows = {
         model["model"]: [
             model["model"],
@@ -211,7 +211,7 @@ def _load_cells(load: Json) -> list[str]:
 
 
 def stages(report: Json) -> Table:
-    """Where a request's time goes."""
+    """Time of a request by stage."""
     return Table(
         "Time by stage",
         ["model", "data", "load", "stage", "mean batch", "queue, ms", "input, ms", "infer, ms", "output, ms"],

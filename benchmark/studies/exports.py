@@ -15,7 +15,7 @@ from export_scripts.precision.choice import PRECISIONS, PrecisionName
 from nemo_triton.errors import one_line
 
 FULL: PrecisionName = "fp32"
-"""What the other precisions are compared with."""
+"""Precision that the others are compared with."""
 ANY_CHANGE = "1000%"
 """The limit for random weights, which don't show what a precision costs a trained model. More words can change than
 there are."""
@@ -32,17 +32,17 @@ def export_all(
     """Export a checkpoint in each precision that the repository lacks.
 
     Args:
-        checkpoint: the .nemo file
-        repository: to export to
-        python: the Python with NeMo
-        precisions: fp32 first
-        target: device that the graphs are tuned for
+        checkpoint: The .nemo file.
+        repository: Model repository to export to.
+        python: Python with NeMo.
+        precisions: Precisions to export, fp32 first.
+        target: Device that the graphs are tuned for.
 
     Returns:
         The models by precision, and the reasons of failed exports by precision.
 
     Raises:
-        RepositoryError: the export in fp32 failed.
+        RepositoryError: The export in fp32 failed.
     """
     models: dict[str, Model] = {}
     refused: dict[str, str] = {}

@@ -88,7 +88,7 @@ class PerfAnalyzerError(ClientError):
     "--perf-analyzer",
     "program",
     metavar="PATH",
-    help="The program. Runs it in turn with bench.py and prints both results. Linux only.",
+    help="Path of perf_analyzer. It runs in turn with bench.py, and both results are printed. Linux only.",
 )
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each tool per load.")
 def run(
@@ -181,8 +181,8 @@ def measure_by_perf_analyzer(command: Sequence[str], profile: Path) -> dict[str,
     """Run perf_analyzer once.
 
     Args:
-        command: program and arguments
-        profile: file that perf_analyzer writes its requests to
+        command: Program and its arguments.
+        profile: File that perf_analyzer writes its requests to.
 
     Returns:
         Throughput and latencies, by the keys of _ROWS.
@@ -203,7 +203,7 @@ def measure_by_perf_analyzer(command: Sequence[str], profile: Path) -> dict[str,
 
 
 def requests_per_second(profile: Path) -> float:
-    """Throughput from the first request sent to the last answer, in requests per second.
+    """Throughput from the first request sent to the last response, in requests per second.
 
     perf_analyzer prints a lower throughput: it checks only every half second or so whether the run is over, and counts
     that time too.

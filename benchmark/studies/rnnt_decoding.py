@@ -49,9 +49,9 @@ class Utterance:
     """Encodings of one recording.
 
     Attributes:
-        encoded: float32 [frames, D], output of NeMo's encoder
-        projected: float32 [frames, joint size], the joint's projection of `encoded`
-        seconds: duration of the audio
+        encoded: float32 [frames, D], output of NeMo's encoder.
+        projected: float32 [frames, joint size], the joint's projection of `encoded`.
+        seconds: Duration of the audio.
     """
 
     encoded: torch.Tensor
@@ -66,7 +66,13 @@ Decode = Callable[[Sequence[Utterance]], list[Tokens]]
 
 @dataclass(frozen=True)
 class Stage:
-    """A decoder stage: its frames per step, and its key in PROVIDERS."""
+    """A decoder stage.
+
+    Attributes:
+        frames_per_step: Frames that one step of the loop evaluates.
+        provider: Key of PROVIDERS.
+        decode: Function that decodes a batch.
+    """
 
     frames_per_step: int
     provider: str
@@ -78,8 +84,8 @@ def encode(model: Any, manifest: Path) -> list[Utterance]:
     """Encode the utterances of a manifest, one at a time, with a NeMo RNNT model.
 
     Raises:
-        ManifestError: the manifest can't be read.
-        AudioError: an audio file can't be read.
+        ManifestError: The manifest can't be read.
+        AudioError: An audio file can't be read.
     """
     utterances = []
     for entry in read_manifest(manifest).utterances:
@@ -136,9 +142,9 @@ def loop_steps(batch: Sequence[tuple[Sequence[int], int]], frames_per_step: int,
     export_scripts/stages/rnnt_decoder.py.
 
     Args:
-        batch: frames of the tokens, and number of frames, of each utterance
-        frames_per_step: frames that a step looks at
-        max_symbols: highest number of tokens per frame
+        batch: Frames of the tokens, and number of frames, of each utterance.
+        frames_per_step: Frames that one step evaluates.
+        max_symbols: Highest number of tokens per frame.
     """
     longest = 0
     for token_frames, length in batch:
@@ -177,7 +183,15 @@ def take_turns(batches: Sequence[Sequence[Utterance]], rounds: int, decoders: Se
 
 @dataclass(frozen=True)
 class Comparison:
-    """A stage and NeMo on batches of `size`. `steps` counts the graph's loop over all batches."""
+    """Results of a stage and of NeMo on the same batches.
+
+    Attributes:
+        size: Utterances per batch.
+        stage: The stage.
+        ours: Result of the stage.
+        nemo: Result of NeMo.
+        steps: Number of steps of the graph's loop, over all batches.
+    """
 
     size: int
     stage: Stage
@@ -215,12 +229,12 @@ def compare(
     """Run NeMo and all stages on batches of one size.
 
     Args:
-        utterances: to decode
-        size: utterances per batch
-        rounds: counted passes
-        nemo: NeMo's decoder
-        stages: to compare with it
-        max_symbols: highest number of tokens per frame
+        utterances: Utterances to decode.
+        size: Utterances per batch.
+        rounds: Counted passes.
+        nemo: NeMo's decoder.
+        stages: Stages to compare with NeMo.
+        max_symbols: Highest number of tokens per frame.
     """
     batches = [utterances[start : start + size] for start in range(0, len(utterances), size)]
     by_nemo, *by_stages = take_turns(batches, rounds, [nemo, *(stage.decode for stage in stages)])

@@ -24,10 +24,10 @@ class Step:
     """One model of the variant: a stage or the ensemble.
 
     Attributes:
-        config: its configuration, which a change may edit
-        exported: its folder in the repository; None for a model that the export does not have
-        graph: replaces the exported graph; None keeps it
-        files: additional files, by path in its folder
+        config: Configuration, which a change may edit.
+        exported: Folder in the exported repository; None for a model that the export does not have.
+        graph: Graph that replaces the exported one; None keeps the exported graph.
+        files: Additional files, by path in the model's folder.
     """
 
     config: triton.ModelConfig
@@ -57,10 +57,10 @@ def write_variant(repository: Path, model: str, folder: Path, change: Change) ->
     """Write a changed copy of a recognizer and its stages. Unchanged graphs are links to the exported files.
 
     Args:
-        repository: with the exported recognizer
-        model: its name
-        folder: to write; an existing one is replaced
-        change: edits the recognizer
+        repository: Model repository with the exported recognizer.
+        model: Name of the recognizer.
+        folder: Folder to write; an existing one is replaced.
+        change: Function that edits the recognizer.
     """
     shutil.rmtree(folder, ignore_errors=True)
     variant = read_variant(repository, model)

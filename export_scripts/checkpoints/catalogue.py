@@ -46,13 +46,13 @@ class Model:
     """A published checkpoint.
 
     Attributes:
-        name: for NeMo's download: from NeMo's list, or nvidia/NAME for Hugging Face
-        family: as for --family
-        parameters: in millions
-        word_error_rates: percent, one for each part of `measured_on`
-        measured_on: test set of the word error rates
-        licence: from the model's page at Hugging Face, if it has one
-        source: where the word error rates are published; empty for NeMo's documentation
+        name: Name for NeMo's download: as in NeMo's list, or nvidia/NAME for Hugging Face.
+        family: Family, as for --family.
+        parameters: Number of parameters in millions.
+        word_error_rates: Word error rates in percent, one for each part of `measured_on`.
+        measured_on: Test set of the word error rates.
+        licence: Licence on the model's page at Hugging Face, if it has one.
+        source: Publication of the word error rates; empty for NeMo's documentation.
     """
 
     name: str
@@ -102,7 +102,7 @@ PUBLISHED: tuple[Model, ...] = (
     Model("stt_en_conformer_transducer_medium", "conformer_transducer", 32.5, (2.1, 4.7)),
     Model("stt_en_conformer_transducer_large", "conformer_transducer", 120.4, (1.7, 3.7), licence=CC_BY),
 )
-"""The 22, as NeMo's classes list them."""
+"""The 22 published models, as NeMo's classes list them."""
 OTHERS: tuple[Model, ...] = ()
 """Other checkpoints: add a row to list one."""
 CATALOGUE = PUBLISHED + OTHERS
@@ -115,9 +115,9 @@ def select(
     """Resolve a command line to checkpoints, each listed once.
 
     Args:
-        arguments: files, names, and patterns of the catalogue's names
-        families: of which all listed models are chosen
-        everything: choose all listed models
+        arguments: Files, names, and patterns of the catalogue's names.
+        families: Families whose listed models are all chosen.
+        everything: Whether to choose all listed models.
 
     Returns:
         The checkpoints, with whether an argument names them, and the patterns that match no listed model.

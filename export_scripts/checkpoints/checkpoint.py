@@ -35,15 +35,15 @@ class Checkpoint:
     """A recognizer restored from a checkpoint file, on the CPU and in evaluation mode.
 
     Attributes:
-        file: the .nemo file
-        name: of the recognizer in the model repository
-        model_class: NeMo's class
-        nemo_version: NeMo that wrote the file; None if the config has none
-        random_weights: whether the model was never trained
-        model: NeMo's model
-        front_end: settings of its features
-        pieces: its vocabulary
-        decoder: what follows its encoder
+        file: Path of the .nemo file.
+        name: Name of the recognizer in the model repository.
+        model_class: NeMo's class of the model.
+        nemo_version: NeMo version that wrote the file; None if the config has none.
+        random_weights: Whether the model was never trained.
+        model: NeMo's model.
+        front_end: Settings of the model's front end.
+        pieces: Vocabulary of the model.
+        decoder: Kind of the model, which decides its encoder and decoder stages.
     """
 
     file: Path
@@ -61,12 +61,12 @@ def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
     """Open a local .nemo file, or download a pretrained model through NeMo.
 
     Args:
-        source: file or name
-        suffix: added to the recognizer's name
+        source: Path of a .nemo file, or name of a pretrained model.
+        suffix: Suffix of the recognizer's name.
 
     Raises:
-        ExportError: the checkpoint doesn't exist, can't be read, has a name that a recognizer can't have, or is of
-            a kind that can't be exported.
+        ExportError: The checkpoint doesn't exist, can't be read, has a name that a recognizer can't have, or is of a
+            kind that can't be exported.
     """
     if Path(source).is_dir():
         raise ExportError(f"{source}: is a folder; give a .nemo file in it, or the name of a pretrained model")
@@ -99,7 +99,7 @@ def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
 
 
 def edges_of(nemo_version: object) -> Edges:
-    """How that NeMo release's front end pads an utterance; None is an early release."""
+    """Return how the front end of a NeMo release pads an utterance; None is an early release."""
     numbers = re.match(r"(\d+)\.(\d+)", str(nemo_version))
     release = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
     return "zero" if release >= ZERO_EDGES_SINCE else "reflect"

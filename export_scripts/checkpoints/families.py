@@ -32,15 +32,16 @@ Scores = np.ndarray
 OF_EACH_CLASS = ("kind", "nemo_classes")
 """Attributes that each Decoder must set itself: inherited ones would be those of another kind."""
 OF_EACH_STAGE = ("encoder_output", "encoder_length")
-"""Attributes that it may inherit, together with the encoder stage."""
+"""Attributes that a Decoder may inherit, together with the encoder stage."""
 
 
 class Decoder(ABC):
     """A kind of recognizer, for one NeMo model.
 
     Raises:
-        TypeError: a subclass doesn't set an attribute of OF_EACH_CLASS or OF_EACH_STAGE; raised when it is defined.
-        ValueError: a part of the model can't be exported.
+        TypeError: A subclass doesn't set an attribute of OF_EACH_CLASS or OF_EACH_STAGE. Raised when the class is
+            defined.
+        ValueError: A part of the model can't be exported.
     """
 
     kind: ClassVar[str]
@@ -91,18 +92,18 @@ class Decoder(ABC):
         """Whether a transcript differs from NeMo's only by near ties, see TIE.
 
         Args:
-            scores: the export's
-            tokens: int32 [n], the export's
-            frames: int32 [n], encoder frame of each token
-            nemo: NeMo's scores
+            scores: Scores of the export.
+            tokens: int32 [n], tokens of the export.
+            frames: int32 [n], encoder frame of each token.
+            nemo: Scores of NeMo.
         """
 
     def nemo(self, features: torch.Tensor, frames: torch.Tensor) -> tuple[Scores, str]:
         """NeMo's scores and text of one utterance.
 
         Args:
-            features: float32 [1, mels, frames]
-            frames: int64 [1]
+            features: float32 [1, mels, frames].
+            frames: int64 [1].
         """
         encoded, length, *_ = self.model.forward(processed_signal=features, processed_signal_length=frames)
         (hypothesis,) = self.hypotheses(self.model, encoded, length)
@@ -223,8 +224,8 @@ NO_EXPORT = {
         "choose a CTC or RNNT checkpoint",
     ),
 }
-"""NeMo classes that are often tried and can't be exported, by the beginning of their names: what they are, and what to
-do."""
+"""NeMo classes that users often try and that can't be exported, by the beginning of their names: a description and what
+to do."""
 
 
 def decoder_class(nemo_class: str) -> type[Decoder] | None:
@@ -236,7 +237,7 @@ def decoder_class_of(model: Any) -> type[Decoder]:
     """The kind of a NeMo model.
 
     Raises:
-        ValueError: its class can't be exported.
+        ValueError: The model's class can't be exported.
     """
     decoder = decoder_class(type(model).__name__)
     if decoder is None:
@@ -245,7 +246,7 @@ def decoder_class_of(model: Any) -> type[Decoder]:
 
 
 def refusal(nemo_class: str) -> str:
-    """Why a NeMo class can't be exported, and what to do."""
+    """Return the reason why a NeMo class can't be exported, and what to do."""
     if not nemo_class:
         return "its config names no class (target); save it again with NeMo's save_to"
     for beginning, (kind, advice) in NO_EXPORT.items():

@@ -10,15 +10,15 @@ from nemo_triton.contract import AUDIO_STAGE, FEATURES_STAGE, Part
 
 
 def is_file(source: str) -> bool:
-    """Whether a CHECKPOINT is a file name, existing or not, rather than the name of a pretrained model."""
+    """Whether a CHECKPOINT is a file name (of a missing file, too) and not the name of a pretrained model."""
     return source.endswith(".nemo") or Path(source).is_file()
 
 
 def recognizer_name(source: str, suffix: str = "") -> str:
-    """The name under which a checkpoint is served: that of its file or pretrained model, with `suffix`.
+    """The name of a checkpoint's recognizer: the name of its file or pretrained model, with `suffix`.
 
     Raises:
-        ExportError: the name is reserved for a part of a recognizer, which an export would replace.
+        ExportError: The name is reserved for a part of a recognizer, which an export would replace.
     """
     name = model_name(Path(source).stem if is_file(source) else source) + suffix
     owner = _owner(name)
@@ -33,7 +33,7 @@ def check_suffix(suffix: str) -> None:
     """Refuse a suffix that can't be part of a model's name.
 
     Raises:
-        ExportError: names the characters that can be used.
+        ExportError: The suffix has other characters; the message names those that can be used.
     """
     if suffix != model_name(suffix):
         raise ExportError(f"--name-suffix: {suffix!r} can't be in a model's name; use letters, digits, _, . and -")
@@ -45,7 +45,7 @@ def model_name(name: str) -> str:
 
 
 def _owner(name: str) -> str:
-    """What a reserved name belongs to; empty if the name is free."""
+    """Describe the owner of a reserved name; empty if the name is free."""
     if name == AUDIO_STAGE or re.fullmatch(re.sub(r"{\w+}", r"\\w+", FEATURES_STAGE), name):
         return "the name of a stage that recognizers share"
     ending = next((part.value for part in Part if name.endswith(part.value)), None)

@@ -21,9 +21,9 @@ class Reference:
     """NeMo's results for one unbatched utterance.
 
     Attributes:
-        features: float32 [frames, mels]
-        scores: float32 [frames', width], see Decoder.encoder_output
-        text: of greedy search
+        features: float32 [frames, mels].
+        scores: float32 [frames', width], see Decoder.encoder_output.
+        text: Transcript of NeMo's greedy search.
     """
 
     features: np.ndarray
@@ -35,8 +35,8 @@ def nemo_reference(checkpoint: Checkpoint, samples: np.ndarray) -> Reference:
     """Run NeMo's front end, encoder and greedy decoding on one utterance.
 
     Args:
-        checkpoint: the model and its front end
-        samples: int16 [samples], 16 kHz
+        checkpoint: The model and its front end.
+        samples: int16 [samples], 16 kHz.
     """
     model: Any = checkpoint.model
     signal = torch.from_numpy(samples.astype(np.float32) / INT16_FULL_SCALE)[None]
@@ -49,7 +49,7 @@ def nemo_reference(checkpoint: Checkpoint, samples: np.ndarray) -> Reference:
 
 @contextmanager
 def older_front_end(featurizer: Any, edges: Edges) -> Iterator[None]:
-    """If `edges` is "reflect", let NeMo's FilterbankFeatures compute as before 2.5, for unbatched utterances.
+    """Let NeMo's FilterbankFeatures compute as before 2.5 if `edges` is "reflect", for unbatched utterances.
 
     NeMo 2.5 and later reads every checkpoint with its new front end. Older checkpoints were trained with the old one,
     which reflects the signal at its ends and has one frame more.

@@ -16,7 +16,7 @@ def read_rnnt_weights(model: Any) -> RnntWeights:
     """Read a NeMo model's prediction network and joint.
 
     Raises:
-        ValueError: the model isn't a plain LSTM transducer.
+        ValueError: The model isn't a plain LSTM transducer.
     """
     decoder, joint = model.decoder, model.joint
     if type(decoder).__name__ != "RNNTDecoder":

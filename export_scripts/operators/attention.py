@@ -13,7 +13,7 @@ def attention(scores_at_once: int) -> Callable[..., torch.Tensor]:
     """A replacement for NeMo's RelPositionMultiHeadAttention.forward that computes blocks of queries.
 
     Args:
-        scores_at_once: attention scores in memory at a time, see Tuning
+        scores_at_once: Number of attention scores in memory at a time, see Tuning.
 
     Source: Dai et al. 2019, "Transformer-XL", section 3.3.
     """
@@ -30,12 +30,12 @@ def attention(scores_at_once: int) -> Callable[..., torch.Tensor]:
         """Attend to all frames.
 
         Args:
-            query: float32 [B, frames, D]
-            key: float32 [B, frames, D]
-            value: float32 [B, frames, D]
-            mask: bool [B, 1, frames], true if a frame is padding
-            pos_emb: float32 [1, 2 * frames - 1, D], from the farthest past to the farthest future
-            cache: not used
+            query: float32 [B, frames, D].
+            key: float32 [B, frames, D].
+            value: float32 [B, frames, D].
+            mask: bool [B, 1, frames], true if a frame is padding.
+            pos_emb: float32 [1, 2 * frames - 1, D], from the farthest past to the farthest future.
+            cache: Not used.
         """
         q, k, v = self.forward_qkv(query, key, value)
         position = self.linear_pos(pos_emb).view(1, -1, self.h, self.d_k).transpose(1, 2)
@@ -65,13 +65,13 @@ def _attend(
     Scripted, so that the loop becomes a Loop in the graph.
 
     Args:
-        by_content: float32 [B, heads, frames, width], queries with the content bias, scaled
-        by_position: float32 [B, heads, frames, width], queries with the position bias, scaled
-        key: float32 [B, heads, frames, width]
-        value: float32 [B, heads, frames, width]
-        position: float32 [1, heads, 2 * frames - 1, width]
-        mask: bool [B, 1, 1, frames], true if a frame is padding
-        scores_at_once: see Tuning
+        by_content: float32 [B, heads, frames, width], queries with the content bias, scaled.
+        by_position: float32 [B, heads, frames, width], queries with the position bias, scaled.
+        key: float32 [B, heads, frames, width].
+        value: float32 [B, heads, frames, width].
+        position: float32 [1, heads, 2 * frames - 1, width].
+        mask: bool [B, 1, 1, frames], true if a frame is padding.
+        scores_at_once: Number of attention scores in memory at a time, see Tuning.
 
     Returns:
         float32 [B, heads, frames, width].

@@ -33,12 +33,12 @@ def in_buckets(g: Graph, items: Ragged, network: Network, *, width: int, step_ra
     equals c. tests/export_scripts/test_bucketing.py compares it with the best cut on lengths of speech.
 
     Args:
-        g: the graph
-        items: the batch
-        network: runs once per bucket
-        width: numbers per step of the network's values
-        step_rate: steps per second of the input
-        tuning: how buckets are cut
+        g: Graph to add to.
+        items: Batch of items.
+        network: Network that runs once per bucket.
+        width: Numbers per step of the network's values.
+        step_rate: Steps per second of the input.
+        tuning: Tuning that decides how buckets are cut.
 
     Returns:
         The network's values of each item. Row 0 of the table belongs to no item and is zero.
@@ -87,18 +87,18 @@ def _bucket_size(g: Graph, lengths: Value, step_rate: int, tuning: Tuning) -> Va
     """Size of the next bucket, int64 [1].
 
     Args:
-        g: the loop's body
-        lengths: int64 [n], of the remaining items, longest first
-        step_rate: steps per second of the input
-        tuning: how buckets are cut
+        g: Body of the loop.
+        lengths: int64 [n], lengths of the remaining items, longest first.
+        step_rate: Steps per second of the input.
+        tuning: Tuning that decides how buckets are cut.
     """
     longest = g.Max(lengths[:1], ints(1))
     pass_steps = g.constant(ints(round(tuning.pass_seconds * step_rate)), PASS_STEPS)
     steps_at_once = g.constant(ints(round(tuning.seconds_at_once * step_rate)), STEPS_AT_ONCE)
     padding = (longest - lengths).cumsum(axis=0)
     similar = padding <= pass_steps
-    at_once = g.Max(steps_at_once // longest, ints(1))
-    fits = g.arange(lengths.shape.squeeze()) < at_once
+    largest_bucket = g.Max(steps_at_once // longest, ints(1))
+    fits = g.arange(lengths.shape.squeeze()) < largest_bucket
     size = (similar & fits).astype(np.int64).sum(0, keepdims=True)
     # At least one item per bucket, or the loop would never end: an item without steps is padded to one step, which may
     # already exceed the limit.

@@ -101,8 +101,8 @@ class Graph:
         """Declare a served tensor as an input.
 
         Args:
-            tensor: of the contract
-            sizes: sizes of named dims that are fixed for a model, such as mels=80
+            tensor: Tensor of the contract.
+            sizes: Sizes of named dims that are fixed for a model, such as mels=80.
         """
         return self.input(tensor.name, ONNX_TYPES[tensor.dtype], _batched(tensor, sizes))
 

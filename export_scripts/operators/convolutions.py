@@ -44,7 +44,7 @@ def without_convolutions(traced: onnx.ModelProto) -> onnx.ModelProto:
     Each weight stays one initializer, with the output channels as first axis.
 
     Raises:
-        ValueError: names a Conv of a kind that can't be replaced.
+        ValueError: A Conv is of a kind that can't be replaced; the message names it.
     """
     model = onnx.ModelProto()
     model.CopyFrom(traced)
@@ -60,17 +60,17 @@ class _Conv:
     """A Conv node.
 
     Attributes:
-        name: of the node
-        x: name of its input [B, C, *space]
-        result: name of its output [B, C', *space']
-        weight_name: name of its weight
-        weight: float32 [C', C / group, *kernel]
-        bias: float32 [C'], or None
-        group: groups of channels
-        strides: of each axis of the space
-        dilations: of each axis of the space
-        before: padding before each axis of the space
-        after: padding after each axis of the space
+        name: Name of the node.
+        x: Name of the input [B, C, *space].
+        result: Name of the output [B, C', *space'].
+        weight_name: Name of the weight.
+        weight: float32 [C', C / group, *kernel].
+        bias: float32 [C'], or None.
+        group: Number of groups of channels.
+        strides: Stride of each axis of the space.
+        dilations: Dilation of each axis of the space.
+        before: Padding before each axis of the space.
+        after: Padding after each axis of the space.
     """
 
     name: str
@@ -115,11 +115,11 @@ class _Scope:
         """Collect the graph's constants.
 
         Args:
-            graph: to change
-            outer: constants of the surrounding graphs
-            widths: size of the last axis of each value for which it is known
-            opsets: of the model
-            shared: gets the constants of the new nodes; they belong to the outermost graph
+            graph: Graph to change.
+            outer: Constants of the surrounding graphs.
+            widths: Size of the last axis of each value for which it is known.
+            opsets: Opsets of the model.
+            shared: List that gets the constants of the new nodes; they belong to the outermost graph.
         """
         self.graph = graph
         self.widths = widths
@@ -255,13 +255,13 @@ class _Scope:
         taps, rank = conv.taps, len(conv.kernel)
         weight = self._constant(f"{conv.weight_name}.rows", conv.weight.reshape(outputs, -1))
         x = _padded(g, conv)
-        at_once = max(1, UNFOLDED * outputs // inputs)
-        if rank == 2 and at_once < len(taps):
+        taps_per_product = max(1, UNFOLDED * outputs // inputs)
+        if rank == 2 and taps_per_product < len(taps):
             # Whole rows of the kernel: 3, 3 and 3 taps rather than 4, 4 and 1.
-            at_once = max(1, at_once // conv.kernel[1]) * conv.kernel[1]
+            taps_per_product = max(1, taps_per_product // conv.kernel[1]) * conv.kernel[1]
         total: Value | None = None
-        for first in range(0, len(taps), at_once):
-            chunk = range(first, min(first + at_once, len(taps)))
+        for first in range(0, len(taps), taps_per_product):
+            chunk = range(first, min(first + taps_per_product, len(taps)))
             shifted = [_at_tap(g, conv, x, taps[tap]) for tap in chunk]
             if rank == 2 and total is None:
                 space = g.Shape(shifted[0], start=2)

@@ -27,11 +27,11 @@ class Ragged:
     """Items of different lengths end to end, inside a graph.
 
     Attributes:
-        table: [N], or [N, width] if a step is a vector
-        start: int64 [B], first row of each item in the table
-        steps: int64 [B], rows of each item in the table
-        length: int64 [B], valid rows of each item
-        width: numbers per step; None if a step is a number
+        table: [N], or [N, width] if a step is a vector.
+        start: int64 [B], first row of each item in the table.
+        steps: int64 [B], rows of each item in the table.
+        length: int64 [B], valid rows of each item.
+        width: Numbers per step; None if a step is a number.
     """
 
     table: Value
@@ -51,9 +51,9 @@ class Padded:
     """A padded batch inside a graph.
 
     Attributes:
-        values: [B, longest, width], or [B, longest] if a step is a number; padding is zero
-        valid: bool [B, longest], false for padding
-        length: int64 [B], valid steps of each item
+        values: [B, longest, width], or [B, longest] if a step is a number; padding is zero.
+        valid: bool [B, longest], false for padding.
+        length: int64 [B], valid steps of each item.
     """
 
     values: Value
@@ -68,10 +68,10 @@ def ragged_input(g: Graph, tensor: Tensor, **sizes: int) -> Ragged:
     backend (24.10, and main of 2026-02) reads uninitialised memory for all later requests, so no stage emits one.
 
     Args:
-        g: gets the inputs NAME, flat [N]; NAME_SHAPE int32 [B, rank], the shape of each item, [steps] or
-            [steps, width]; NAME_LENGTH int32 [B, 1]
-        tensor: of one item, [steps] or [steps, width]
-        sizes: the width, by its name in the tensor's dims
+        g: Graph that gets the inputs NAME, flat [N]; NAME_SHAPE int32 [B, rank], the shape of each item, [steps] or
+            [steps, width]; NAME_LENGTH int32 [B, 1].
+        tensor: Tensor of one item, [steps] or [steps, width].
+        sizes: Size of the width, by its name in the tensor's dims.
     """
     flat = g.input(tensor.name, ONNX_TYPES[tensor.dtype], ["values"])
     width = sizes[str(tensor.dims[1])] if len(tensor.dims) > 1 else None
@@ -98,7 +98,7 @@ def padded(g: Graph, items: Ragged, dtype: npt.DTypeLike = np.float32) -> Padded
 
 
 def time_mask(g: Graph, length: Value) -> tuple[Value, Value]:
-    """From lengths int64 [B]: steps int64 [T] up to the longest, at least 1, and which are valid, bool [B, T]."""
+    """Steps int64 [T] up to the longest of the lengths int64 [B], at least 1, and the valid ones, bool [B, T]."""
     time = g.arange(g.Max(length.max(), 1))
     return time, time[None, :] < length[:, None]
 
@@ -107,9 +107,9 @@ def pack(g: Graph, columns: Sequence[Value], kept: Value) -> tuple[list[Value], 
     """Move the kept entries of each row to its front.
 
     Args:
-        g: the graph
-        columns: int64 [B, steps] each
-        kept: bool [B, steps]
+        g: Graph to add to.
+        columns: int64 [B, steps] each.
+        kept: bool [B, steps], true for entries to keep.
 
     Returns:
         The columns as int64 [B, longest], at least 1 wide, filled with -1; and the kept entries of each row, int64 [B].

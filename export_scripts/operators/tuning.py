@@ -1,4 +1,4 @@
-"""What a graph is tuned for. It changes speed and memory, never results."""
+"""Tuning of graphs for hardware. It changes speed and memory, never results."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 Target = Literal["cpu", "gpu"]
-"""Hardware that an export is tuned for. Both run on both, with the same results."""
+"""Hardware that an export is tuned for. Each export runs on CPUs and GPUs, with the same results."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a stage divides its work.
+    """Settings of how a stage divides its work.
 
     Attributes:
-        pass_seconds: cost of one more pass of the network, in seconds of padded audio that cost the same (docs/gpu.md).
+        pass_seconds: Cost of one more pass of the network, in seconds of padded audio that cost the same (docs/gpu.md).
             A bucket ends where its padding would cost more.
-        seconds_at_once: longest bucket, in seconds of audio with padding; a single item may be longer
-        scores_at_once: attention scores in memory at a time, over all items and heads. A few float32 tensors have this
+        seconds_at_once: Longest bucket, in seconds of audio with padding; a single item may be longer.
+        scores_at_once: Attention scores in memory at a time, over all items and heads. A few float32 tensors have this
             size. Ten minutes of audio have 15,000 frames, so NeMo holds 225 million scores per head.
-        convolutions: whether convolutions stay Conv nodes. On a GPU, cuDNN plans each of them again for every new
+        convolutions: Whether convolutions stay Conv nodes. On a GPU, cuDNN plans each of them again for every new
             shape, so there they become matrix products, see `without_convolutions`.
     """
 

@@ -1,4 +1,4 @@
-"""Walk subgraphs, the bodies of loops and branches, and what they read."""
+"""Walk the subgraphs of a graph (bodies of loops and branches), and find the values that they read."""
 
 from __future__ import annotations
 

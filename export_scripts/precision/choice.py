@@ -16,10 +16,10 @@ class Rules:
     """Rules of a precision.
 
     Attributes:
-        purpose: follows its name in the help of --precision
-        max_word_change: default limit of changed words, as a fraction of NeMo's words; 0: texts are NeMo's
-        calibrated: whether recordings set the ranges of activations
-        cpu_only: whether the encoder runs on CPUs only
+        purpose: Text that follows the precision's name in the help of --precision.
+        max_word_change: Default limit of changed words, as a fraction of NeMo's words. 0: texts equal NeMo's.
+        calibrated: Whether recordings set the ranges of activations.
+        cpu_only: Whether the encoder runs on CPUs only.
     """
 
     purpose: str = ""
@@ -47,10 +47,10 @@ class Precision:
     """The precision of one export.
 
     Attributes:
-        name: of the precision
-        max_word_change: limit of word edits between NeMo's and the export's texts of the probes, as a fraction of
-            NeMo's words; 0 for fp32, whose texts are NeMo's
-        calibration: recordings that set the range of each activation, if the precision is calibrated
+        name: Name of the precision.
+        max_word_change: Limit of word edits between NeMo's and the export's texts of the probes, as a fraction of
+            NeMo's words. 0 for fp32, whose texts equal NeMo's.
+        calibration: Recordings that set the range of each activation, if the precision is calibrated.
     """
 
     name: PrecisionName = "fp32"

@@ -31,8 +31,8 @@ def padded_features(front_end: FrontEnd, recordings: Sequence[np.ndarray]) -> It
     """Features of recordings in padded batches of similar length, as the encoder gets them.
 
     Args:
-        front_end: of the checkpoint
-        recordings: int16 [samples] each, 16 kHz
+        front_end: Front end of the checkpoint.
+        recordings: int16 [samples] each, 16 kHz.
     """
     session = _open(features_graph(front_end))
     by_length = sorted(recordings, key=len)

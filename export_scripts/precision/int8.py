@@ -42,8 +42,8 @@ def to_int8(model: onnx.ModelProto, batches: Iterator[Batch]) -> onnx.ModelProto
     The last layer stays in float32. So do the few products of squeeze-and-excite, which scale whole channels.
 
     Args:
-        model: the traced encoder
-        batches: features that set the range of each activation
+        model: Traced encoder.
+        batches: Features that set the range of each activation.
     """
     model = sums_in_double(model)
     operators = {node.op_type for node in model.graph.node}

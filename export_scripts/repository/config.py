@@ -44,17 +44,17 @@ MAX_BATCH_SIZES: dict[Target, int] = {"cpu": 16, "gpu": 64}
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """How Triton runs a recognizer's stages.
+    """Settings of how Triton runs a recognizer's stages.
 
     Attributes:
-        max_batch_size: largest batch of a stage, in requests
-        queue_delay_us: longest wait for a fuller batch, in microseconds
-        encoders: concurrent instances of the encoder
-        encoder_threads: onnxruntime's threads per encoder instance on a CPU; 0: all cores
-        accelerator: what runs the encoder on a GPU
-        tensorrt: settings of the accelerator "tensorrt"
-        decoder_device: "gpu" runs the decoder on a GPU, if the server has one, and writes the text in another stage
-        target: hardware that the graphs are tuned for
+        max_batch_size: Largest batch of encoder and decoder, in requests.
+        queue_delay_us: Longest wait for a fuller batch, in microseconds.
+        encoders: Concurrent instances of the encoder.
+        encoder_threads: onnxruntime's threads per encoder instance on a CPU; 0 uses all cores.
+        accelerator: Execution provider of the encoder on a GPU: "cuda" or "tensorrt".
+        tensorrt: Settings of the accelerator "tensorrt".
+        decoder_device: "gpu" runs the decoder on a GPU, if the server has one, and writes the text in another stage.
+        target: Hardware that the graphs are tuned for.
     """
 
     max_batch_size: int = 16
@@ -77,13 +77,14 @@ class Stage:
     """One graph to be served.
 
     Attributes:
-        name: of its model
-        graph: with the inputs and outputs of the model
-        device: "any" uses a GPU if the server has one
-        encodes: whether it is the encoder, whose instances and threads can be chosen; other stages have one of each
-        shared: whether other recognizers use it too, so that its configuration must be the same for all
-        step_rate: steps per second of an encoder's input
-        target: hardware that a shared stage is tuned for; its name says so
+        name: Name of the stage's model.
+        graph: Graph with the inputs and outputs of the model.
+        device: Device of the stage; "any" uses a GPU if the server has one.
+        encodes: Whether the stage is the encoder, whose instances and threads can be chosen. Other stages have one of
+            each.
+        shared: Whether other recognizers use the stage too, so that its configuration must be the same for all.
+        step_rate: Steps per second of an encoder's input.
+        target: Hardware that a shared stage is tuned for; its name says so.
     """
 
     name: str
@@ -136,11 +137,11 @@ def ensemble_config(
     """Wire steps by the names of their tensors: an output feeds every later input of its name.
 
     Args:
-        name: of the ensemble
-        steps: configurations of its stages, in order
-        outputs: names of tensors that clients can request. Triton (2.51) answers a request with an error if it names no
-            output of the last step: it drops that step and still waits for it.
-        parameters: of the configuration, which describe the model
+        name: Name of the ensemble.
+        steps: Configurations of the ensemble's stages, in order.
+        outputs: Names of tensors that clients can request. Triton (2.51) fails a request that names no output of the
+            last step: it drops that step and still waits for it.
+        parameters: Parameters of the configuration, which describe the model.
     """
     config = triton.ModelConfig(
         name=name, platform="ensemble", max_batch_size=min(step.max_batch_size for step in steps)
@@ -172,7 +173,7 @@ def read_config(folder: Path) -> triton.ModelConfig:
     """Read a model's configuration from its folder.
 
     Raises:
-        ExportError: the file can't be read; names it.
+        ExportError: The file can't be read; the message names it.
     """
     file = folder / CONFIG
     try:

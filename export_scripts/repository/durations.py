@@ -14,7 +14,7 @@ def read_lengths(manifest: Path) -> Lengths:
     """Read the shortest and the longest `duration` of a manifest, in seconds.
 
     Raises:
-        ExportError: a line has no duration in seconds; names file and line.
+        ExportError: A line has no duration in seconds; the message names file and line.
     """
     try:
         listed = read_manifest(manifest)

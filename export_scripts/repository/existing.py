@@ -18,10 +18,10 @@ class Existing:
     """A model in the repository, under the name of a new export.
 
     Attributes:
-        name: of the model
-        nemo_class: of its checkpoint; empty if unknown, as for models of other tools
-        precision: of its encoder; empty if unknown
-        checkpoint_sha256: of its checkpoint; empty if unknown
+        name: Name of the model.
+        nemo_class: NeMo's class of the checkpoint; empty if unknown, as for models of other tools.
+        precision: Precision of the encoder; empty if unknown.
+        checkpoint_sha256: SHA-256 of the checkpoint; empty if unknown.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Existing:
     checkpoint_sha256: str = ""
 
     def describe(self, new_sha256: str) -> str:
-        """Name, precision, and whether it comes from another checkpoint than the one with the SHA-256 `new_sha256`."""
+        """Name and precision, and whether the model's checkpoint differs from the new one, by SHA-256."""
         is_other = self.checkpoint_sha256 not in ("", new_sha256)
         details = ", ".join(filter(None, [self.precision, "from another checkpoint" if is_other else ""]))
         return f"{self.name} ({details})" if details else self.name

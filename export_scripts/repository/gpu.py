@@ -51,9 +51,9 @@ class TensorRt:
     """TensorRT's settings.
 
     Attributes:
-        lengths: audio that engines are built for before the first request; other audio gets the same text, but waits
-            while engines are built again
-        cache: folder for engines on the server, relative to where tritonserver is started
+        lengths: Shortest and longest audio that engines are built for before the first request. Other audio gets the
+            same text, but waits while engines are built again.
+        cache: Folder for engines on the server, relative to where tritonserver is started.
     """
 
     lengths: Lengths = Lengths()
@@ -64,8 +64,8 @@ def use_cuda(config: triton.ModelConfig, tf32: bool) -> None:
     """Run GPU instances with onnxruntime's CUDA provider.
 
     Args:
-        config: to change
-        tf32: whether float32 products may use TF32 (10 bits of mantissa) on tensor cores
+        config: Configuration to change.
+        tf32: Whether float32 products may use TF32 (10 bits of mantissa) on tensor cores.
     """
     for key, value in CUDA_PARAMETERS.items():
         config.parameters[key].string_value = value
@@ -78,16 +78,15 @@ def use_cuda(config: triton.ModelConfig, tf32: bool) -> None:
 def use_tensorrt(config: triton.ModelConfig, settings: TensorRt, *, fp16: bool) -> None:
     """Run GPU instances with TensorRT, and with CUDA where TensorRT can't; call after `use_cuda`.
 
-    TensorRT gets the largest supported parts of a graph within a Loop, unless it supports the whole Loop. The encoder's
-    network is in a Loop with nodes that TensorRT doesn't support, so TensorRT gets parts of the body. Shape ranges
-    (trt_profile_min_shapes and so on) would have to name every input of every part, which only onnxruntime knows.
-    Without ranges, an engine is built for the shapes seen so far, and again for a shape beyond them. So `warm_up` runs
-    the shortest and the longest audio, and the engines are cached. TensorRT computes float64 as float32.
+    If TensorRT doesn't support a whole Loop, such as the encoder's, it gets the largest supported parts of the body.
+    Shape ranges (trt_profile_min_shapes and so on) would have to name every input of every part, which only onnxruntime
+    knows. Without ranges, an engine is built for the shapes seen so far, and again for a shape beyond them. So
+    `warm_up` runs the shortest and the longest audio, and the engines are cached. TensorRT computes float64 as float32.
 
     Args:
-        config: to change
-        settings: of TensorRT
-        fp16: whether the graph computes in float16
+        config: Configuration to change.
+        settings: Settings of TensorRT.
+        fp16: Whether the graph computes in float16.
 
     Source: onnxruntime, tensorrt_execution_provider.cc, GetCapability; pull request 12692.
     """
@@ -114,9 +113,9 @@ def warm_up(config: triton.ModelConfig, lengths: Lengths, step_rate: int) -> dic
     """Let Triton warm a ragged stage up: one request of the shortest audio, then a full batch of the longest.
 
     Args:
-        config: to change
-        lengths: shortest and longest audio
-        step_rate: steps per second of the ragged input
+        config: Configuration to change.
+        lengths: Shortest and longest audio.
+        step_rate: Steps per second of the ragged input.
 
     Returns:
         Warm-up files: path in the model's folder -> content.

@@ -32,7 +32,7 @@ def publishing(repository: Path) -> Iterator[Path]:
     unchanged. If an export is killed during the move, the next one restores the repository.
 
     Raises:
-        ExportError: the repository can't be written.
+        ExportError: The repository can't be written.
     """
     existed = repository.exists()
     try:
@@ -59,7 +59,7 @@ def write_model(folder: Path, config: triton.ModelConfig, graph: onnx.ModelProto
     """Write one model as `folder`/`config.name`; an ensemble has no graph.
 
     Raises:
-        ExportError: see `check_size`.
+        ExportError: The graph is too large for one ONNX file.
     """
     version = folder / config.name / "1"
     version.mkdir(parents=True)
@@ -74,11 +74,11 @@ def check_size(name: str, size: int) -> None:
     """Refuse a model file that onnxruntime can't read.
 
     Args:
-        name: begins the error
-        size: of the file, in bytes
+        name: Name at the beginning of the error.
+        size: Size of the file, in bytes.
 
     Raises:
-        ExportError: the file is too large.
+        ExportError: The file is too large.
     """
     if size > MAX_MODEL_BYTES:
         raise ExportError(
@@ -114,7 +114,7 @@ def _undo(repository: Path, work: Path) -> None:
 
 
 def _clean(work: Path, repository: Path, existed: bool) -> None:
-    """Remove the work folder, unless it has models still to restore, and a repository that was created in vain."""
+    """Remove the work folder, unless it has models to restore, and the repository if it is new and empty."""
     if not (work / JOURNAL).exists():
         shutil.rmtree(work, ignore_errors=True)
     if not existed and not any(repository.iterdir()):
@@ -150,7 +150,7 @@ def _locked(folder: Path, wait: bool = True) -> Iterator[None]:
     """Lock a folder against other exports.
 
     Raises:
-        BlockingIOError: another export has the lock, and `wait` is false.
+        BlockingIOError: Another export has the lock, and `wait` is false.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:

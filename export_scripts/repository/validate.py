@@ -24,7 +24,7 @@ def check_repository(*folders: Path) -> list[str]:
     """Compare configurations, graphs and ensembles with each other.
 
     Args:
-        folders: repositories; models of later ones replace those of the same name in earlier ones
+        folders: Model repositories. Models of later ones replace those of the same name in earlier ones.
 
     Returns:
         One line per problem.
@@ -132,9 +132,9 @@ def _ensemble(config: triton.ModelConfig, configs: dict[str, triton.ModelConfig]
             yield f"max_batch_size {config.max_batch_size} is more than the {model.max_batch_size} of {model.name}"
         for tensor in model.input:
             if tensor.name not in step.input_map:
-                yield f"step {model.name} is not given its input {tensor.name}"
+                yield f"step {model.name} gets no input {tensor.name}"
             elif (source := step.input_map[tensor.name]) not in known:
-                yield f"step {model.name} takes {source}, which nothing before it makes"
+                yield f"step {model.name} takes {source}, which no earlier step outputs"
             else:
                 yield from _same(known[source], tensor, model.name)
         maps = ((step.input_map, model.input, "input"), (step.output_map, model.output, "output"))
@@ -144,7 +144,7 @@ def _ensemble(config: triton.ModelConfig, configs: dict[str, triton.ModelConfig]
         known |= {step.output_map[tensor.name]: tensor for tensor in model.output if tensor.name in step.output_map}
     for tensor in config.output:
         if tensor.name not in known:
-            yield f"output {tensor.name} is made by no step"
+            yield f"output {tensor.name} is not an output of any step"
         else:
             yield from _same(known[tensor.name], tensor, "the ensemble")
 

@@ -21,7 +21,7 @@ def audio_graph(sample_rate: int) -> onnx.ModelProto:
     request.
 
     Args:
-        sample_rate: samples per second of the audio
+        sample_rate: Samples per second of the audio.
     """
     g = Graph(AUDIO_STAGE)
     audio = g.take(AUDIO)

@@ -46,13 +46,13 @@ def unchanged(traced: onnx.ModelProto) -> onnx.ModelProto:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderOptions:
-    """How an encoder becomes a stage.
+    """Settings of an encoder stage.
 
     Attributes:
-        mels: mel bands of its input
-        frame_rate: frames per second of its input
-        convert: changes the traced encoder
-        tuning: how the stage divides its work
+        mels: Number of mel bands of the input.
+        frame_rate: Frames per second of the input.
+        convert: Conversion of the traced encoder.
+        tuning: Settings of how the stage divides its work.
     """
 
     mels: int
@@ -74,8 +74,8 @@ class LengthKeepingEncoder(torch.nn.Module):
         An item without frames is encoded with one, since means over no frames are NaN, and its result is dropped.
 
         Args:
-            features: float32 [B, frames, mels]
-            length: int64 [B], valid frames of each item
+            features: float32 [B, frames, mels].
+            length: int64 [B], valid frames of each item.
 
         Returns:
             Scores float32 [B, frames', width], and their valid frames, int64 [B].
@@ -154,9 +154,9 @@ def trace(module: LengthKeepingEncoder, mels: int, scores_at_once: int) -> tuple
     """Trace a module as a graph for one padded batch (see Conversion).
 
     Args:
-        module: encoder and the layers after it
-        mels: mel bands of its input
-        scores_at_once: see Tuning
+        module: Encoder and the layers after it.
+        mels: Number of mel bands of the input.
+        scores_at_once: Number of attention scores in memory at a time, see Tuning.
 
     Returns:
         The graph, and the width of its scores.
@@ -195,7 +195,7 @@ def check_encoder(encoder: torch.nn.Module) -> None:
     """Refuse an encoder that can't be exported.
 
     Raises:
-        ValueError: it has no length masks, or is of a kind that was never compared with NeMo.
+        ValueError: The encoder has no length masks, or is of a kind that was never compared with NeMo.
     """
     if isinstance(encoder, ConvASREncoder):
         masked = {child.conv for child in encoder.modules() if isinstance(child, MaskedConv1d) and child.use_mask}

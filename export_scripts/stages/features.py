@@ -1,4 +1,4 @@
-"""Feature stage: from samples to the normalised log-mel spectrogram that a checkpoint was trained on.
+"""Feature stage: from samples to the normalized log-mel spectrogram that a checkpoint was trained on.
 
 The result is that of NeMo's FilterbankFeatures for an unbatched utterance, whatever else is in the batch. The windowed
 DFT is a convolution: onnxruntime's STFT operator is several times slower, less exact, and has no CUDA kernel.
@@ -32,19 +32,19 @@ class FrontEnd:
     """All settings that decide the features of an utterance.
 
     Attributes:
-        sample_rate: samples per second
-        n_fft: length of the DFT, in samples
-        hop_length: samples per frame
-        window: float32 [window length], the analysis window before it is padded to n_fft
-        mel: float32 [mels, n_fft // 2 + 1], the filter bank
-        preemphasis: factor of the previous sample; 0: none
-        magnitude_power: 2 for the power spectrum, 1 for magnitudes
-        log: whether to take logarithms
-        log_guard: how log(0) is avoided: by adding or clamping to `log_guard_value`
-        log_guard_value: see `log_guard`
-        normalization: over each mel band, over all of them, or none
-        edges: what the first and last windows read beyond the signal: "reflect" its mirror image, with samples // hop +
-            1 frames (NeMo before 2.5), or "zero", with samples // hop frames (2.5 and later)
+        sample_rate: Samples per second.
+        n_fft: Length of the DFT, in samples.
+        hop_length: Samples per frame.
+        window: float32 [window length], the analysis window before it is padded to n_fft.
+        mel: float32 [mels, n_fft // 2 + 1], the filter bank.
+        preemphasis: Factor of the previous sample; 0 for no pre-emphasis.
+        magnitude_power: 2 for the power spectrum, 1 for magnitudes.
+        log: Whether to take logarithms.
+        log_guard: Way to avoid log(0): "add" or "clamp", with `log_guard_value`.
+        log_guard_value: Value that is added or clamped to.
+        normalization: Whether features are normalized over each mel band, over all of them, or not at all.
+        edges: Signal that the first and last windows read beyond the ends: "reflect" is its mirror image, with samples
+            // hop + 1 frames (NeMo before 2.5), and "zero" is silence, with samples // hop frames (2.5 and later).
     """
 
     sample_rate: int
@@ -89,8 +89,8 @@ class FrontEnd:
 def features_graph(front_end: FrontEnd, tuning: Tuning = CPU) -> onnx.ModelProto:
     """SAMPLES int16 (ragged) -> FEATURES float32 [B, frames, mels], FEATURES_LENGTH int32 [B, 1].
 
-    FEATURES has at least one row and is zero beyond an item's frames. No samples give no frame; nor does less than a
-    hop with edges "zero".
+    FEATURES has at least one row and is zero beyond an item's frames. An item without samples has no frame, and with
+    edges "zero" an item shorter than a hop has none either.
     """
     g = Graph("features")
     samples = ragged_input(g, SAMPLES)

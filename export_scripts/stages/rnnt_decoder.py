@@ -26,8 +26,8 @@ class Linear:
     """A linear layer.
 
     Attributes:
-        weight: float32 [inputs, outputs]
-        bias: float32 [outputs]
+        weight: float32 [inputs, outputs].
+        bias: float32 [outputs].
     """
 
     weight: np.ndarray
@@ -39,8 +39,8 @@ class LstmLayer:
     """One LSTM layer, from PyTorch's parameters, transposed; gates in its order: input, forget, cell, output.
 
     Attributes:
-        inputs: weights of the input, with the sum of both biases
-        hidden: float32 [hidden, 4 * hidden], weights of the state
+        inputs: Weights of the input, with the sum of both biases.
+        hidden: float32 [hidden, 4 * hidden], weights of the state.
     """
 
     inputs: Linear
@@ -52,12 +52,12 @@ class RnntWeights:
     """The parts of an RNNT model that decoding needs after the encoder.
 
     Attributes:
-        embedding: float32 [pieces + 1, inputs]; the last row is the blank's, which starts a text
-        layers: of the prediction network
-        prediction: the joint's projection of the prediction
-        output: the joint's last layer
-        activation: of the joint, by PyTorch's name
-        max_symbols: most tokens per frame
+        embedding: float32 [pieces + 1, inputs]; the last row is the blank's, which starts a text.
+        layers: Layers of the prediction network.
+        prediction: Projection of the prediction in the joint.
+        output: Last layer of the joint.
+        activation: Activation of the joint, by PyTorch's name.
+        max_symbols: Largest number of tokens per frame.
     """
 
     embedding: np.ndarray
@@ -116,10 +116,10 @@ class _Rows:
     """The encoded frames of a batch, as the loop's body reads them.
 
     Attributes:
-        table: float32 [B * longest, joint size]
-        first: int64 [B], row of each item's first frame
-        last_frame: int64 [1], last frame of the longest item
-        length: int64 [B], frames of each item
+        table: float32 [B * longest, joint size].
+        first: int64 [B], row of each item's first frame.
+        last_frame: int64 [1], last frame of the longest item.
+        length: int64 [B], frames of each item.
     """
 
     table: Value
@@ -179,11 +179,11 @@ def _labels(g: Graph, weights: RnntWeights, rows: _Rows, *, frames: Value, predi
     """Best label at some frames, int64 [B, frames], and whether it is a token, float32 1 or 0.
 
     Args:
-        g: the loop's body
-        weights: of the joint
-        rows: the encoded frames
-        frames: int64 [B, frames]; may be beyond an item's end
-        predicted: float32 [B, joint size], projected prediction
+        g: Body of the loop.
+        weights: Weights of the joint.
+        rows: Encoded frames of the batch.
+        frames: int64 [B, frames]; may be beyond an item's end.
+        predicted: float32 [B, joint size], projected prediction.
     """
     within = frames < rows.length[:, None]
     row = g.Min(frames, rows.last_frame) + rows.first[:, None]

@@ -1,4 +1,4 @@
-"""From token ids to one string inside the graph, with NeMo's spaces."""
+"""Join token ids to one string inside the graph, with NeMo's spaces."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Pieces:
     """The text of each piece of a vocabulary, by its id.
 
     Attributes:
-        inside: text of the piece after other text
-        first: text of the piece at the beginning, where SentencePiece drops a leading space
-        begins: whether the text has begun after `first` is written
-        punctuation: characters before which NeMo (2.4 and later) deletes one space
+        inside: Text of the piece after other text.
+        first: Text of the piece at the beginning, where SentencePiece drops a leading space.
+        begins: Whether the text has begun after `first` is written.
+        punctuation: Characters before which NeMo (2.4 and later) deletes one space.
     """
 
     inside: tuple[str, ...]
@@ -43,12 +43,12 @@ def read_pieces(size: int, decode: Callable[[list[int]], str], punctuation: Iter
     """Find out the text of each piece by decoding with the tokenizer itself.
 
     Args:
-        size: number of pieces
-        decode: NeMo's text of a list of ids, before it deletes spaces at punctuation
-        punctuation: characters before which NeMo deletes a space
+        size: Number of pieces.
+        decode: Function that returns NeMo's text of a list of ids, before NeMo deletes spaces at punctuation.
+        punctuation: Characters before which NeMo deletes a space.
 
     Raises:
-        ValueError: no piece consists of letters, or one can't be served.
+        ValueError: No piece consists of letters, or one can't be served.
     """
     first = [decode([piece]) for piece in range(size)]
     if any("\0" in text for text in first):
@@ -77,11 +77,11 @@ def give_transcript(g: Graph, *, tokens: Value, frames: Value, length: Value, pi
     """Add the outputs of a decoder: TEXT string [B, 1]; TOKENS, FRAMES int32 [B, longest]; TOKENS_LENGTH int32 [B, 1].
 
     Args:
-        g: the decoder's graph
-        tokens: int64 [B, longest], longest >= 1, -1 beyond each row's length
-        frames: int64 [B, longest], encoder frame of each token, -1 beyond each row's length
-        length: int64 [B], tokens of each row
-        pieces: text of each token
+        g: Graph of the decoder.
+        tokens: int64 [B, longest], longest >= 1, -1 beyond each row's length.
+        frames: int64 [B, longest], encoder frame of each token, -1 beyond each row's length.
+        length: int64 [B], tokens of each row.
+        pieces: Text of each token.
     """
     g.give(TEXT, _text(g, tokens, pieces))
     g.give(TOKENS, tokens.astype(np.int32))
@@ -96,14 +96,14 @@ def split_text(decoder: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelPro
     of its outputs, even if a later step needs them. With TOKENS, a request for TEXT only would fail.
 
     Args:
-        decoder: a graph that ends in `give_transcript`
+        decoder: Graph that ends in `give_transcript`.
 
     Returns:
         The decoder with PIECES int32 [B, longest] and PIECES_LENGTH int32 [B, 1] in place of TEXT, and the graph from
         those (ragged) to TEXT string [B, 1].
 
     Raises:
-        ValueError: the graph has no TEXT made from TOKENS.
+        ValueError: The graph has no TEXT made from TOKENS.
     """
     producers = {name: node for node in decoder.graph.node for name in node.output}
     outputs = {output.name: output for output in decoder.graph.output}

@@ -29,7 +29,7 @@ class LocalEnsemble:
         """Recognize one batch.
 
         Args:
-            audio: int16 [samples] each, 16 kHz, of any lengths
+            audio: int16 [samples] each, 16 kHz, of any lengths.
 
         Returns:
             All tensors of the ensemble for each utterance, with batch dimension [1, ...], padded to the longest

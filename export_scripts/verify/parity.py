@@ -30,7 +30,7 @@ from nemo_triton.contract import FEATURES, FRAMES, TEXT, TOKENS, Description, Pa
 
 FEATURES_TOLERANCE = 2e-3
 SCORES_TOLERANCE = 5e-2
-"""Convolutions with batch normalisation amplify rounding to about 1e-3; a missing mask changes scores by more than
+"""Convolutions with batch normalization amplify rounding to about 1e-3; a missing mask changes scores by more than
 this."""
 RANDOM_SEQUENCES = 200
 MISMATCHES_SHOWN = 5
@@ -43,7 +43,7 @@ class Calibration(Trace):
     """The recordings that calibrated int8.
 
     Attributes:
-        among_probes: how many of them are also probes
+        among_probes: Number of these recordings that are also probes.
     """
 
     among_probes: int
@@ -54,9 +54,9 @@ class ChangedText:
     """A probe whose unbatched text differs from NeMo's.
 
     Attributes:
-        probe: its name
-        nemo: NeMo's text
-        export: the export's text
+        probe: Name of the probe.
+        nemo: Transcript of NeMo.
+        export: Transcript of the export.
     """
 
     probe: str
@@ -73,33 +73,33 @@ class Parity:
     its unbatched text.
 
     Attributes:
-        model: the recognizer's name
-        checkpoint_sha256: digest of the .nemo file
-        nemo_class: of the checkpoint
-        checkpoint_nemo_version: NeMo that wrote the checkpoint
-        front_end: name of the feature stage
-        scores: output of the encoder that is compared: log-probs, or the joint's projection
-        versions: of the packages that made the comparison
-        precision: numbers in which the encoder computes
-        max_word_change: limit of changed words, as a fraction
-        probes: number of signals
-        probe_seconds: audio of all signals
-        probe_recordings: recordings among the probes
-        probes_made: signals derived from the recordings
-        calibration: recordings that calibrated int8
-        calibrated_on_probes: whether words were counted on recordings that calibrated int8
-        characters: of NeMo's texts of all probes
-        features_difference: between the export's features and NeMo's
-        scores_difference: between the export's scores and NeMo's
-        scores_difference_in_batches: between the export's scores in batches and unbatched
-        texts_compared: one per probe unbatched, and one per probe in every mixed batch
-        texts_equal: texts that are NeMo's
-        texts_tied: texts that differ by near ties only (NeMo's top two labels within TIE)
-        words_compared: words of NeMo's texts
-        words_changed: word edits between NeMo's texts and the export's unbatched texts
-        changed_texts: the unbatched texts that differ
-        token_sequences: random token sequences whose text was compared
-        mismatches: reasons to refuse the export, one line each
+        model: Name of the recognizer.
+        checkpoint_sha256: Digest of the .nemo file.
+        nemo_class: NeMo's class of the checkpoint.
+        checkpoint_nemo_version: NeMo version that wrote the checkpoint.
+        front_end: Name of the feature stage.
+        scores: Kind of the compared output of the encoder: log-probs, or the joint's projection.
+        versions: Versions of the packages that made the comparison.
+        precision: Precision of the encoder.
+        max_word_change: Limit of changed words, as a fraction.
+        probes: Number of signals.
+        probe_seconds: Seconds of audio in all signals.
+        probe_recordings: Recordings among the probes.
+        probes_made: Signals derived from the recordings.
+        calibration: Recordings that calibrated int8.
+        calibrated_on_probes: Whether words were counted on recordings that calibrated int8.
+        characters: Number of characters in NeMo's texts of all probes.
+        features_difference: Largest difference between the export's features and NeMo's.
+        scores_difference: Largest difference between the export's scores and NeMo's.
+        scores_difference_in_batches: Largest difference between the export's scores in batches and unbatched.
+        texts_compared: Number of compared texts: one per probe unbatched, and one per probe in every mixed batch.
+        texts_equal: Number of texts that equal NeMo's.
+        texts_tied: Number of texts that differ by near ties only (NeMo's top two labels within TIE).
+        words_compared: Number of words in NeMo's texts.
+        words_changed: Word edits between NeMo's texts and the export's unbatched texts.
+        changed_texts: Unbatched texts that differ.
+        token_sequences: Number of random token sequences whose text was compared.
+        mismatches: Reasons to refuse the export, one line each.
     """
 
     model: str
@@ -157,7 +157,7 @@ class Parity:
 
     def summary(self) -> str:
         """One line for the terminal."""
-        calibrated = " (they calibrated it too: count on other --probes)" if self.calibrated_on_probes else ""
+        calibrated = " (which also calibrated it; use other --probes)" if self.calibrated_on_probes else ""
         words = (
             f"; {self.precision} changes {self.words_changed} of {self.words_compared} words ({self.word_change:.2%}), "
             f"counted on the unbatched probes{calibrated}"
@@ -177,13 +177,13 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: 
     """Compare the recognizer in `repository` with the checkpoint's NeMo model.
 
     Args:
-        checkpoint: with NeMo's model
-        repository: the folder with the new models
-        probes: recordings to compare on
-        precision: of the export
+        checkpoint: Checkpoint with NeMo's model.
+        repository: Folder with the new models.
+        probes: Recordings to compare on.
+        precision: Precision of the export.
 
     Raises:
-        ParityError: features, scores or texts differ by more than rounding; or in a reduced precision, too many words
+        ParityError: Features, scores or texts differ by more than rounding; or in a reduced precision, too many words
             change or a text depends on the batch.
     """
     decoder = checkpoint.decoder

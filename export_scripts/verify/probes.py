@@ -34,11 +34,11 @@ def read_probes(source: Path | None, most: int | None = ENOUGH) -> Probes:
     """Read recordings and derive more signals from them.
 
     Args:
-        source: folder or manifest; None: recordings of the demo
-        most: number of demo recordings; None: all
+        source: Folder or manifest; None uses the recordings of the demo.
+        most: Number of demo recordings; None uses all.
 
     Raises:
-        ExportError: there is no recording, or one can't be used.
+        ExportError: There is no recording, or one can't be used.
     """
     recordings = read_recordings(source) if source else _demo_commands().first(most)
     return Probes(recordings, _derived_from(recordings.signals))
@@ -53,7 +53,7 @@ def _derived_from(recordings: Sequence[np.ndarray]) -> Recordings:
     noise = np.random.default_rng(0).normal(0, 300, 24_000).astype(np.int16)
     repeated = [recordings[index % len(recordings)] for index in range(ENOUGH)]
     long = {f"{count} joined": np.concatenate(repeated[:count]) for count in (2, 3, ENOUGH)}
-    # Cut around the loudest sample: in near silence, normalisation amplifies the rounding of NeMo's own logarithms
+    # Cut around the loudest sample: in near silence, normalization amplifies the rounding of NeMo's own logarithms
     # beyond any tolerance.
     first = recordings[0]
     loudest = int(np.abs(first.astype(np.int32)).argmax())

@@ -41,7 +41,7 @@ _SECTIONS = {
 
 @dataclass(frozen=True)
 class ProgressReporter:
-    """Shows progress bars, and problems as lines on stderr.
+    """A reporter with progress bars, which prints problems as lines on stderr.
 
     Attributes:
         bar: The progress bars.
@@ -59,7 +59,7 @@ class ProgressReporter:
 
     def begin_task(self, description: str, total: int | None) -> Advance:
         """Add a bar."""
-        # Not earlier: a line that is printed while connecting would come with an empty bar.
+        # Start the bars here. If they started earlier, lines printed while connecting would come with an empty bar.
         self.bar.start()
         return partial(self.bar.advance, self.bar.add_task(description, total=total))
 
@@ -118,7 +118,8 @@ def _output_option(
     "objective",
     callback=_read_objective,
     metavar="pNN=TIME",
-    help=f"Search the highest rate that keeps a latency objective, e.g. {EXAMPLE}. p50, p90, p95 or p99; unit ms or s.",
+    help=f"Search for the highest rate that keeps a latency objective, e.g. {EXAMPLE}. p50, p90, p95 or p99; unit ms "
+    "or s.",
 )
 @click.option(
     "--duration",
@@ -161,7 +162,7 @@ def _output_option(
     default=1,
     show_default=True,
     metavar="N",
-    help="Sending processes. Use more if one can't saturate the server.",
+    help="Number of sending processes. Use more if one can't saturate the server.",
 )
 @click.option(
     "--shared-memory",
@@ -181,7 +182,7 @@ def _output_option(
     show_default=True,
     metavar="N",
     help="Extra retries of a request if the server is down or its queue is full. With several servers, failed requests "
-    "move to another server in any case. Retries count as latency.",
+    "move to another server in any case. The time of retries counts as latency.",
 )
 @click.option(
     "--order",
@@ -199,7 +200,7 @@ def _output_option(
     metavar="URL[,URL...]",
     callback=options.names,
     default="",
-    help="Triton's metrics, for CPU, GPU and memory.  [default: found by the gRPC port + 1 or port 8002]",
+    help="Triton's metrics, to measure CPU, GPU and memory.  [default: the gRPC port + 1, or port 8002]",
 )
 def bench(
     manifest: str,
@@ -302,7 +303,7 @@ def print_and_write(
 
     Args:
         results: Figures of the run.
-        worst_utterances: How many of the utterances with the most wrong words are shown.
+        worst_utterances: Number of utterances to show, those with the most wrong words.
         json_path: JSON file; - writes to stdout and prints the tables to stderr.
         csv_path: CSV file with one row per load.
     """

@@ -16,7 +16,7 @@ _INSTALL = "pip install 'nemo-triton[client]'"
 
 
 class _Commands(click.Group):
-    """Imports each command on use, because bench needs packages that the others don't."""
+    """A group that imports each command on use, because bench needs packages that the others don't."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -32,7 +32,7 @@ class _Commands(click.Group):
 
 
 def _unavailable(name: str, missing: ModuleNotFoundError) -> click.Command:
-    """A replacement for a command whose packages are missing: it only says what to install."""
+    """Return a replacement for a command whose packages are missing, which only reports what to install."""
 
     @click.command(
         name,

@@ -34,7 +34,7 @@ class Result:
 
     Attributes:
         utterance: The utterance.
-        text: Its transcript.
+        text: Transcript of the utterance; empty if the request failed.
         duration: Seconds of audio.
         error: One line; None if there is a text.
     """
@@ -75,7 +75,7 @@ def transcribe(
     output: str | None,
     concurrency: int,
 ) -> int:
-    """Print the text spoken in audio files.
+    """Print the transcripts of audio files.
 
     Give audio files of any format and sample rate, folders (all audio files in them, sorted) or manifests (.json,
     .jsonl: NeMo JSON lines; .csv: filename,transcript).
@@ -102,10 +102,10 @@ def transcribe(
 
 @dataclass
 class Run:
-    """Writes results and counts them, so that an interrupted command can report its progress.
+    """A run that writes results and counts them, so that an interrupted command can report its progress.
 
     Attributes:
-        line: Formats a result.
+        line: Function that formats a result.
         total: Number of files.
         failed: Number of files that failed.
         done: Number of files that were transcribed.

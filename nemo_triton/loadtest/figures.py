@@ -38,7 +38,7 @@ class EndpointFigures:
     """Figures of one server under a load.
 
     Attributes:
-        endpoint: host:port of the server.
+        endpoint: Address of the server as host:port.
         answered: Number of requests that it answered.
         recognizer: Triton's statistics of the whole recognizer; None if they are not known.
         steps: Triton's statistics of each stage.
@@ -78,7 +78,7 @@ class LoadFigures:
         steps: Triton's statistics of each stage, summed over servers.
         endpoints: Figures of each server.
         usage: CPU, GPU and memory of the server's machine; None if there are several servers.
-        usages: The same of each server, by the URL of its metrics.
+        usages: CPU, GPU and memory of each server's machine, by the URL of its metrics.
     """
 
     load: Mapping[str, float]
@@ -144,7 +144,7 @@ class Results:
         loads: Figures of each load.
         utterances: Number of utterances with a text.
         score: Error rates over these utterances.
-        scored: The errors of each of them.
+        scored: Errors of each of these utterances.
         changed_texts: Utterances that got different texts in different requests.
         failures: One line for each utterance or request without a result.
         complete: Whether every planned request was sent.
@@ -215,13 +215,13 @@ def build_results(
     """Compute all figures of a run.
 
     Args:
-        setting: See Results; "normalization" names the text normalization.
+        setting: Settings of the run, see Results; "normalization" names the text normalization.
         runs: Measurements under each load.
         recordings: The recordings that were sent.
         problems: One line for each utterance that was not sent.
-        complete: See Results.
-        notes: See Results.
-        search: See Results.
+        complete: Whether every planned request was sent.
+        notes: One line for each reason why the run is incomplete or has no result.
+        search: The search for a rate; None without one.
     """
     first: dict[int, str] = {}
     changed: set[int] = set()
@@ -268,7 +268,7 @@ def as_json(results: Results, worst_limit: int) -> dict[str, Any]:
 
     Args:
         results: Figures of a run.
-        worst_limit: How many of the utterances with the most wrong words are included.
+        worst_limit: Number of utterances to include, those with the most wrong words.
     """
     scores = results.score
     return {

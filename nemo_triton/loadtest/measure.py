@@ -79,10 +79,10 @@ async def measure(
 
     Args:
         recognizer: A connected recognizer, whose servers' counters are read before and after.
-        senders: Send the requests.
+        senders: Senders of the requests.
         plan: The requests.
-        run: Gets the responses and one session.
-        on_response: Called with each response as it arrives.
+        run: Measurements that get the responses and one session.
+        on_response: Function that is called with each response as it arrives.
         monitors: Sample the metrics of the servers' machines.
     """
     servers = Servers(recognizer)
@@ -127,7 +127,7 @@ async def warm_up(senders: Senders, load: Load, *, recordings: int, requests: in
     """Send requests before the measurement and drop their results, so that the server is warm.
 
     Args:
-        senders: Send the requests.
+        senders: Senders of the requests.
         load: The closed or open loop.
         recordings: Number of recordings.
         requests: Number of requests.

@@ -1,4 +1,4 @@
-"""Finds the metrics of the measured servers, and checks that they are metrics of the same servers.
+"""Find the metrics of the measured servers, and check that they belong to these servers.
 
 Triton does not report its metrics port over gRPC. The port after the gRPC port is tried first, then port 8002. Another
 server may listen there, so an address is used only while its count of the model's successful requests equals the
@@ -23,7 +23,7 @@ class ServerMonitor(Monitor):
     """A monitor of discovered metrics.
 
     Attributes:
-        endpoint: host:port of the server that the metrics belong to.
+        endpoint: Address as host:port of the server that the metrics belong to.
         proved: Whether the counts agreed at a time when they were not zero, as they are on every fresh server.
         rejected: Whether the counts disagreed: these are metrics of another server.
     """
@@ -55,7 +55,7 @@ class ServerMonitor(Monitor):
 
 @dataclass
 class MetricsFinder:
-    """Finds the metrics of each server once, and drops those that turn out to belong to another server.
+    """A finder of each server's metrics. It drops metrics that turn out to belong to another server.
 
     Attributes:
         servers: The measured servers.

@@ -46,10 +46,10 @@ class Response:
         due: Scheduled send time. A closed loop sends a request as soon as another ends.
         sent: Actual send time.
         answered: Arrival time of the response or error.
-        attempts: How many times the request was sent, retries included.
+        attempts: Number of times that the request was sent, retries included.
         error: One line; None if there is a text.
         deadline_exceeded: Whether the request failed because its deadline passed.
-        endpoint: host:port of the server that responded; empty if none did.
+        endpoint: Address as host:port of the server that responded; empty if none did.
     """
 
     number: int

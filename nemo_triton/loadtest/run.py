@@ -33,7 +33,7 @@ from nemo_triton.tls import Tls
 
 _CONCURRENT_FILE_READS = 4
 _WARM_UP_LOAD = ClosedLoop(16)
-"""Warms up a search, which starts with a single request at a time."""
+"""Warm-up before a search, whose first load has only one request at a time."""
 
 
 class _ServerGoneError(Exception):
@@ -45,13 +45,13 @@ Advance = Callable[[], None]
 
 
 class Reporter(Protocol):
-    """Shows progress and problems of a load test."""
+    """An interface to show progress and problems of a load test."""
 
     def problem(self, line: str) -> None:
         """Show one line about an utterance without a result, or about the run."""
 
     def warning(self, line: str) -> None:
-        """Show one line about something that the run does without."""
+        """Show one line about something that the run can't measure."""
 
     def begin_task(self, description: str, total: int | None) -> Advance:
         """Show the start of a task of `total` steps; None is an unknown number."""
@@ -63,7 +63,7 @@ class RunSettings:
 
     Attributes:
         model: The recognizer's name; None takes the only one on the server.
-        url: host:port of the servers, separated by commas.
+        url: Addresses of the servers as host:port, separated by commas.
         timeout: Deadline of one request in seconds.
         tls: TLS settings; None connects without TLS.
         loads: Loads to run one after the other; empty with an objective.
@@ -73,7 +73,7 @@ class RunSettings:
         seed: Seed of orders and arrival times.
         processes: Number of sending processes.
         shared_memory: Whether the server reads the audio from this machine's shared memory.
-        retries: How many times a request is retried if the server is down or its queue is full.
+        retries: Number of retries of a request if the server is down or its queue is full.
         warmup: Number of requests before the first load.
         metrics_urls: URLs of Triton's metrics; empty looks for them.
         rows: Path of the run log; None writes none.
@@ -114,7 +114,7 @@ class BenchRun:
         complete: Whether every load ran to its end.
         server: Name and version of the server.
         dataset: SHA-256 of the recordings and their texts.
-        description: What the model's configuration says of its origin and size.
+        description: Origin and size of the model, from its configuration.
         search: The search for a rate; None without an objective.
     """
 

@@ -102,7 +102,7 @@ class Plan:
         return arrivals if self.requests is None else min(arrivals, self.requests)
 
     def part(self, number: int = 0, *, of: int = 1) -> Iterator[Request]:
-        """Requests of sending process `number`: every `of`th one. All parts together are all requests."""
+        """Requests of sending process `number`: every `of`th request of the plan."""
         total, moments = self._total, self._moments()
         unanswered = (request for request in count() if request not in self.answered)
         start = None

@@ -1,4 +1,4 @@
-"""Sends the requests of a plan from this process; sender_processes.py sends from several."""
+"""Send the requests of a plan from this process; sender_processes.py sends from several."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Effort:
 
 
 class Senders(Protocol):
-    """Sends the requests of plans."""
+    """An interface to send the requests of plans."""
 
     async def run(self, plan: Plan, on_response: OnResponse) -> Effort:
         """Send all requests of a plan and pass each response to `on_response` as it arrives."""
@@ -48,12 +48,12 @@ class Senders(Protocol):
 
 @dataclass
 class LocalSenders:
-    """Sends from this process.
+    """Senders in this process.
 
     Attributes:
         recognizer: A connected recognizer.
         audio: Samples of each recording, or where they are in shared memory.
-        retries: How many times a request is retried if the server is down or its queue is full.
+        retries: Number of retries of a request if the server is down or its queue is full.
     """
 
     recognizer: AsyncRecognizer
@@ -87,9 +87,9 @@ class PlanPart:
     Attributes:
         recognizer: A connected recognizer.
         audio: Samples of each recording, or where they are in shared memory.
-        retries: How many times a request is retried if the server is down or its queue is full.
+        retries: Number of retries of a request if the server is down or its queue is full.
         start: Start time on the machine's monotonic clock, the same for all processes.
-        on_response: Called with each response as it arrives.
+        on_response: Function that is called with each response as it arrives.
         server_gone: Whether the last server went down.
     """
 

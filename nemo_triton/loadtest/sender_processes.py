@@ -1,4 +1,4 @@
-"""Sends the requests of a plan from several processes, for servers that one Python process can't saturate."""
+"""Send the requests of a plan from several processes, for servers that one Python process can't saturate."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Assignment:
 
     Attributes:
         model: The recognizer's name.
-        url: host:port of the servers, separated by commas.
+        url: Addresses of the servers as host:port, separated by commas.
         timeout: Deadline of one request in seconds.
         tls: TLS settings; None connects without TLS.
         block: Shared memory that holds the recordings.
         region: The server's name for the block; None sends the audio over the network.
-        retries: How many times a request is retried if the server is down or its queue is full.
+        retries: Number of retries of a request if the server is down or its queue is full.
     """
 
     model: str

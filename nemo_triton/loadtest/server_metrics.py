@@ -25,7 +25,7 @@ _GPU, _GPU_MEMORY, _GPU_POWER = "nv_gpu_utilization", "nv_gpu_memory_used_bytes"
 _SUCCESSES = "nv_inference_request_success_total"
 """Triton's counter nv_inference_request_success; the parser adds OpenMetrics' suffix to names of counters."""
 _MAX_BYTES = 2**24
-"""More than any Triton answers; another service at that port may send data without end."""
+"""More bytes than Triton's metrics have. Another service at that port may send data without end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Usage:
 
 @dataclass
 class Monitor:
-    """Samples the metrics of one server once per second.
+    """A monitor that samples the metrics of one server once per second.
 
     Attributes:
         url: URL of the metrics.
@@ -150,7 +150,7 @@ def candidate_metrics_urls(url: str) -> list[str]:
     Triton's ports are consecutive by convention: HTTP, gRPC, metrics.
 
     Args:
-        url: host:port of its gRPC endpoint.
+        url: Address of the server's gRPC endpoint as host:port.
     """
     _, port = split_url(url)
     return [_metrics_url(url, number) for number in dict.fromkeys([port + 1, DEFAULT_METRICS_PORT]) if number < 2**16]

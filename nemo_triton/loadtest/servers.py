@@ -23,7 +23,7 @@ class UpPeriod(NamedTuple):
     """A period in which a server was up without a restart; its counters start from zero in each.
 
     Attributes:
-        endpoint: host:port of the server.
+        endpoint: Address of the server as host:port.
         number: Number of the period, from 1.
     """
 
@@ -57,11 +57,11 @@ class Servers:
         return total((await self._settled(self.recognizer.model.steps)).values())
 
     async def counters(self) -> Snapshot:
-        """Like step_counters, with the counters of the whole recognizer as the first entry."""
+        """Read the same as step_counters, with the counters of the whole recognizer as the first entry."""
         return total((await self.counters_by_period()).values())
 
     async def counters_by_period(self) -> dict[UpPeriod, Snapshot]:
-        """Like counters, but by server; a server that was restarted gets a new key."""
+        """Read the same as counters, but by server; a server that was restarted gets a new key."""
         model = self.recognizer.model
         return await self._settled((model.name, *model.steps))
 

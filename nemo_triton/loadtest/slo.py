@@ -33,9 +33,10 @@ _SHORTEST_SECONDS, _LONGEST_SECONDS = 10.0, 60.0
 _REQUESTS_BEYOND = 5
 """A trial lasts until this number of requests is expected beyond the percentile, within the bounds above."""
 _GROWTH = 2.0
-"""The backlog grows if latency rises from each third of a trial to the next, by this factor in total..."""
+"""The backlog grows if latency rises from each third of a trial to the next, by this factor in total. The queue must
+    grow too, by _GROWTH_REQUESTS."""
 _GROWTH_REQUESTS = 3.0
-"""... and if, by Little's law, more than this number of requests joined the queue from the first third to the last."""
+"""Growth of the queue from the first third of a trial to the last, in requests, by Little's law."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Trial:
         load: The closed or open loop.
         requests: Number of responses.
         requests_per_second: Throughput.
-        miss: Why the load misses the objective; empty if it keeps it.
+        miss: Reason why the load misses the objective; empty if it keeps it.
     """
 
     load: Load
@@ -143,7 +144,7 @@ class Search:
         """Run trials until the result is known within about 5 %.
 
         Args:
-            run_trial: Puts a load on the server and judges it.
+            run_trial: Function that puts a load on the server and judges it.
         """
         capacity = await self._estimate_capacity(run_trial)
         if capacity:
@@ -193,7 +194,7 @@ class Search:
 def judge(run: LoadRun, objective: Objective) -> Trial:
     """Decide whether a load kept the objective.
 
-    A load with failed requests doesn't keep it, nor does an open loop whose backlog of requests grows.
+    A load with failed requests misses it. So does an open loop whose backlog of requests grows.
     """
     answered = [response for response in run.responses if response.error is None]
     return Trial(

@@ -45,7 +45,14 @@ class ErrorCounts:
 
 @dataclass(frozen=True)
 class Pair:
-    """One reference and one hypothesis, both normalized, and their differences."""
+    """One reference and one hypothesis, both normalized.
+
+    Attributes:
+        reference: The words that were spoken.
+        hypothesis: The transcript.
+        words: Differences in words.
+        characters: Differences in characters.
+    """
 
     reference: str
     hypothesis: str
@@ -66,7 +73,15 @@ class Rate:
 
 @dataclass(frozen=True)
 class Score:
-    """All pairs and their error rates: over all words and characters, not means over utterances."""
+    """All pairs and their error rates: over all words and characters, not means over utterances.
+
+    Attributes:
+        pairs: One pair per utterance.
+        words: Errors in words, summed over pairs.
+        characters: Errors in characters, summed over pairs.
+        wer: Word error rate.
+        cer: Character error rate.
+    """
 
     pairs: tuple[Pair, ...]
     words: ErrorCounts
@@ -173,8 +188,7 @@ def _counts(output: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
 def _rate(counts: Sequence[ErrorCounts]) -> Rate:
     """Compute the rate and its bootstrap interval over utterances.
 
-    Source:
-        Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004.
+    Source: Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004.
     """
     errors = np.array([count.errors for count in counts])
     totals = np.array([count.total for count in counts])

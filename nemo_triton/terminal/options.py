@@ -46,7 +46,7 @@ def run(command: click.Command) -> NoReturn:
 
 
 class _Line(logging.Formatter):
-    """Formats log messages like error lines, for example "warning: ..."."""
+    """A formatter that writes log messages like error lines, for example "warning: ..."."""
 
     def format(self, record: logging.LogRecord) -> str:
         return f"{record.levelname.lower()}: {super().format(record)}"
@@ -97,7 +97,7 @@ def connection_options(command: Command) -> Command:
             default=DEFAULT_TIMEOUT,
             show_default=True,
             metavar="SECONDS",
-            help="Deadline of one request, its time in the server's queue included.",
+            help="Deadline of one request, including its time in the server's queue.",
         ),
     )
     command = tls_options(command)

@@ -24,7 +24,7 @@ def print_results(results: Results, worst_limit: int, console: Console) -> None:
 
     Args:
         results: Figures of a run.
-        worst_limit: How many of the utterances with the most wrong words are printed.
+        worst_limit: Number of utterances to print, those with the most wrong words.
         console: Terminal or file to print to.
     """
     setting = results.setting

@@ -71,7 +71,7 @@ def test_only_the_expected_error_is_correct() -> None:
     assert judge(refused, None, Answer(("a",))).startswith("answered")
 
 
-def test_a_process_that_dies_is_a_death(repository: Path) -> None:
+def test_a_process_that_dies_is_counted(repository: Path) -> None:
     only = ["--model-control-mode=explicit", f"--load-model={DEMO_CHECKPOINT.stem}"]
     with running_server(repository, only) as server:
         before = footprint(server.process.pid)

@@ -1,4 +1,4 @@
-"""The whole GPU benchmark, on the machine at hand, and its page."""
+"""The whole GPU benchmark on this machine, and its page."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ RECOGNIZER, ENCODER, DECODER, TEXT_STAGE = "", Part.ENCODER.value, Part.DECODER.
         ("NVIDIA GeForce RTX 4090", None),
     ],
 )
-def test_gpus_by_nvidia_smis_names(name: str, chip: str | None) -> None:
+def test_gpus_are_known_by_nvidia_smis_names(name: str, chip: str | None) -> None:
     gpu = known_gpu(name)
     assert (gpu.name if gpu else None) == chip
     assert sum(bool(known_gpu(name) == known) for known in GPU_MODELS) == (chip is not None)
@@ -81,7 +81,7 @@ def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.fast
-def test_lengths_are_librispeechs() -> None:
+def test_lengths_match_librispeechs() -> None:
     lengths = draw_lengths(20 * UTTERANCES, seed=0)
     assert min(lengths) >= SHORTEST and max(lengths) <= LONGEST
     assert statistics.mean(lengths) == pytest.approx(7.42, rel=0.02)

@@ -1,4 +1,4 @@
-"""The short GPU benchmark (stages, texts, sweep), on the machine at hand."""
+"""The short GPU benchmark (stages, texts, sweep) on this machine."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def weights_of(model: onnx.ModelProto) -> dict[tuple[int, ...], npt.NDArray[Any]
 
 
 def product(weight: Float32) -> onnx.ModelProto:
-    """x @ weight @ a small weight, which to_fp16 leaves in float32."""
+    """A graph of x @ weight @ a small weight, which to_fp16 leaves in float32."""
     g = Graph("product")
     x = g.input("x", TensorProto.FLOAT, ["rows", weight.shape[0]])
     hidden = g.MatMul(x, weight)
@@ -119,7 +119,7 @@ def test_weights_are_restored_in_float16() -> None:
 
 
 def loop(weight: Float32) -> onnx.ModelProto:
-    """x @ weight, twice, in the body of a Loop; the weight is square."""
+    """A Loop that computes x @ weight twice; the weight is square."""
     body = Graph("body")
     body.input("number", TensorProto.INT64, [])
     body.input("go_on_in", TensorProto.BOOL, [])

@@ -38,8 +38,8 @@ def run_without_packages(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_command_names_the_missing_package_and_the_environment(command: str) -> None:
     done = run_without_packages("-m", command, "--help")
     assert (done.returncode, done.stdout) == (2, "")
-    line = rf"error: there is no module \w+ in this Python; {re.escape(command)} needs the environment .*/bin/activate "
-    assert re.fullmatch(line + r"\(see docs/install\.md\)\n", done.stderr)
+    line = rf"error: the module \w+ is not installed in this Python; for {re.escape(command)} activate the environment "
+    assert re.fullmatch(line + r".*/bin/activate \(see docs/install\.md\)\n", done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ LATER_NAME = "stt_en_fastconformer_ctc_large"
 
 
 def result(name: str, served_seconds: float = 4.0) -> Json:
-    """What run.py writes about one model."""
+    """A result as run.py writes it for one model."""
     architecture = (ARCHITECTURES | LATER)[name]
     return {
         "name": name,
@@ -102,7 +102,7 @@ def test_measures_a_model_and_goes_on_after_a_failure(run_module: RunModule, rep
     assert measured["random_weights"] is False and measured["nemo"]["version"].startswith("nemo_toolkit ")
 
     again = run_module(*arguments)
-    assert "coffee_ctc: is measured already" in again.stderr
+    assert "coffee_ctc: already measured" in again.stderr
     assert json.loads(folder.result("coffee_ctc").read_text()) == measured
 
     # The demo's model becomes a row by one line of data.
@@ -128,7 +128,7 @@ def test_no_row_of_the_22_has_a_gap(complete: Folder) -> None:
 
 
 @pytest.mark.fast
-def test_a_row_says_what_was_measured(complete: Folder) -> None:
+def test_a_row_describes_its_measurement(complete: Folder) -> None:
     (first,) = [row for row in all_rows(complete)["models"] if row["name"] == PUBLISHED[0].name]
     measured = first["measured"]
     assert measured["served_rtfx"] == {"median": 40.0, "lowest": 20.0, "highest": 80.0, "rounds": 3}

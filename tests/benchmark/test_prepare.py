@@ -110,8 +110,8 @@ def test_audio_behind_a_symbolic_link(tmp_path: Path) -> None:
         (["../up=m.jsonl"], "../up=m.jsonl: write NAME=PATH"),
         (["own="], "own=: write NAME=PATH"),
         (["own=a.csv", "own=b.csv"], "own is given twice"),
-        (["dev-clean", "--mirror", "openslr.org"], "openslr.org is no URL"),
-        (["dev-clean", "--mirror", "https://[half"], "https://[half is no URL"),
+        (["dev-clean", "--mirror", "openslr.org"], "openslr.org is not a URL"),
+        (["dev-clean", "--mirror", "https://[half"], "https://[half is not a URL"),
         ([], "NAME"),
     ],
 )

@@ -102,7 +102,7 @@ def test_the_page_begins_with_what_was_measured(measured: Measured, pages: Path)
     assert summary == "## Summary"
 
 
-def test_speeds_are_those_of_the_benchmark(measured: Measured, page: Tables) -> None:
+def test_speeds_equal_the_results(measured: Measured, page: Tables) -> None:
     for model in ("coffee_ctc", "coffee_rnnt"):
         folder = measured.results / model / "demo"
         closed, *rounds = (json.loads((folder / f"{kind}.json").read_text()) for kind in ("closed", *MORE_ROUNDS))
@@ -119,7 +119,7 @@ def test_speeds_are_those_of_the_benchmark(measured: Measured, page: Tables) -> 
             assert cells[7] == f"{load['requests_per_second']:.2f}"
 
 
-def test_a_model_without_figures_is_not_lost(measured: Measured, run_module: RunModule, tmp_path: Path) -> None:
+def test_a_model_without_results_is_listed(measured: Measured, run_module: RunModule, tmp_path: Path) -> None:
     results = tmp_path / "results"
     shutil.copytree(measured.results, results)
     for file in (results / "coffee_ctc" / "demo").iterdir():
@@ -163,7 +163,7 @@ def test_numbers_are_aligned_right(pages: Path) -> None:
     assert aligned["model"] == "---" and aligned["RTFx"] == aligned["RTFx, lowest to highest"] == "---:"
 
 
-def test_error_rates_are_jiwers(measured: Measured) -> None:
+def test_error_rates_equal_jiwers(measured: Measured) -> None:
     assert measured.score.returncode == 0
     scores = json.loads((measured.results / "scores.json").read_text())["scores"]
     assert len(scores) == 4, "two models served, one of them also in process and by NeMo"
@@ -222,7 +222,7 @@ def test_scores_older_than_the_results_are_refused(measured: Measured, run_modul
 
 
 @pytest.mark.fast
-def test_results_that_are_none_are_one_line(run_module: RunModule, tmp_path: Path) -> None:
+def test_folders_without_results_are_one_error_line(run_module: RunModule, tmp_path: Path) -> None:
     for command in (("score", tmp_path), ("report", tmp_path, "--out", tmp_path)):
         done = run_module(*command)
         assert (done.returncode, done.stdout) == (2, "")

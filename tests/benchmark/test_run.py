@@ -48,14 +48,14 @@ def test_each_model_has_closed_and_open_loops_up_to_its_capacity(measured: Measu
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_sizes_are_those_of_the_files(measured: Measured, repository: Path, model: str) -> None:
+def test_sizes_equal_those_of_the_files(measured: Measured, repository: Path, model: str) -> None:
     description = read(measured.results / model / "model.json")
     assert description["checkpoint_bytes"] == (ROOT / "demo" / f"{model}.nemo").stat().st_size
     graph_bytes = sum(
         (repository / f"{model}_{stage}" / "1" / "model.onnx").stat().st_size for stage in ("encoder", "decoder")
     )
     assert graph_bytes < description["onnx_bytes"] < 2 * graph_bytes
-    # ONNX holds each of them in four bytes, save what is folded or shared.
+    # ONNX stores each of them in four bytes, except those that are folded or shared.
     assert 2 < graph_bytes / description["parameters"] < 8
 
 
@@ -81,7 +81,7 @@ def test_a_killed_run_resumes(measured: Measured) -> None:
     assert len(answered) == sum(load["answered"] for load in read(folder / "closed.json")["loads"])
 
 
-def test_an_interrupted_run_is_no_result(measured: Measured) -> None:
+def test_an_interrupted_run_leaves_no_result(measured: Measured) -> None:
     assert measured.cut_short.returncode == 2 and "Traceback" not in measured.cut_short.stderr
     assert "error: coffee_rnnt: " in measured.cut_short.stderr
     assert "closed.json" not in measured.cut_short.files

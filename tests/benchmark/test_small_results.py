@@ -44,7 +44,7 @@ def closed_load(concurrency: int) -> dict[str, Any]:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """What benchmark.run writes for one model."""
+    """A folder of results as benchmark.run writes it for one model."""
     folder = tmp_path / "results"
     write_json(
         folder / MODEL / "model.json",
@@ -77,7 +77,7 @@ def results(tmp_path: Path) -> Path:
     }
     write_json(folder / MODEL / DATASET / "closed.json", closed)
     rows = [{"audio": audio, "reference": REFERENCES[audio], "text": TEXTS[audio], "error": None} for audio in TEXTS]
-    # A later answer and a failure change no score.
+    # A later response and a failure don't change the score.
     rows += [{**rows[0], "text": "something else"}, {**rows[1], "error": "no answer"}]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / MODEL / DATASET / "closed.rows.jsonl").write_text(lines)
@@ -85,7 +85,7 @@ def results(tmp_path: Path) -> Path:
 
 
 def copy_model(results: Path, name: str, **changed: object) -> Path:
-    """The results of MODEL again under another name."""
+    """Copy the results of MODEL under another name."""
     shutil.copytree(results / MODEL, results / name)
     model = json.loads((results / name / "model.json").read_text())
     write_json(results / name / "model.json", {**model, "name": name, **changed})
@@ -101,7 +101,7 @@ def bench_load(concurrency: int, rtfx: float = 100.0) -> dict[str, Any]:
 def write_bench(
     file: Path, model: str, loads: list[dict[str, Any]], *, errors: int = 1, knee: str | None = None
 ) -> Path:
-    """What bench.py writes with --json, as far as a report reads it."""
+    """Write a file as bench.py does with --json, with the keys that a report reads."""
     rate = errors / 6
     figures = {
         "model": model,

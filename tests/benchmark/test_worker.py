@@ -38,8 +38,8 @@ def test_a_worker_survives_invalid_lines() -> None:
     files = json.dumps({"files": [RECORDINGS[0].utterance.name]})
     ready, zero, word, answer = answers([files, "0", "many", "1"])
     assert ready["ready"].startswith("pocketsphinx 5.") and ready["batches"] is False
-    assert zero == {"reason": "'0' is no batch size; send a whole number above 0"}
-    assert word == {"reason": "'many' is no batch size; send a whole number above 0"}
+    assert zero == {"reason": "'0' is not a batch size; send a whole number above 0"}
+    assert word == {"reason": "'many' is not a batch size; send a whole number above 0"}
     assert answer["seconds"] > 0 and len(answer["texts"]) == 1
 
 
@@ -68,8 +68,8 @@ def process_that_prints(*lines: str, then: str = "") -> Process:
 @pytest.mark.parametrize(
     ("process", "reason"),
     [
-        (process_that_prints("hello"), "^its process answered 'hello', which is no JSON object$"),
-        (process_that_prints("[1]"), r"^its process answered '\[1\]', which is no JSON object$"),
+        (process_that_prints("hello"), "^its process answered 'hello', which is not a JSON object$"),
+        (process_that_prints("[1]"), r"^its process answered '\[1\]', which is not a JSON object$"),
         (process_that_prints("{}"), "^its process answered without ready of type str$"),
         (process_that_prints('{"reason": "two\\nlines"}'), "^two lines$"),
         (process_that_prints(), "^its process ended with code 0: no error message$"),

@@ -41,7 +41,7 @@ def test_a_whole_manifest_succeeds(triton: Any, benched: Any, spoken: Spoken) ->
     assert figures["complete"] is True
 
 
-def test_the_json_has_all_that_is_needed_to_repeat_it(benched: Any, repository: Path, demo_manifest: Path) -> None:
+def test_the_json_has_everything_to_repeat_the_run(benched: Any, repository: Path, demo_manifest: Path) -> None:
     figures = benched[1]
     parity = (repository / figures["model"] / "1" / "parity.json").read_bytes()
     assert figures["parity_id"] == hashlib.sha256(parity).hexdigest()[:16]
@@ -101,7 +101,7 @@ def test_latency_agrees_with_the_servers_statistics(benched: Any) -> None:
     assert figures["recognizer"]["inferences"] == figures["answered"]
 
 
-def test_wer_is_that_of_the_rows(benched: Any, spoken: Spoken) -> None:
+def test_wer_equals_that_of_the_rows(benched: Any, spoken: Spoken) -> None:
     _, figures, rows, _ = benched
     assert {(row["audio"], row["reference"]) for row in rows} == {(str(path), text) for path, text in spoken}
     references, texts = zip(*((row["reference"], row["text"]) for row in rows), strict=True)
@@ -114,7 +114,7 @@ def test_wer_is_that_of_the_rows(benched: Any, spoken: Spoken) -> None:
     assert figures["words"]["substitutions"] == expected.substitutions
 
 
-def test_the_worst_utterances_come_with_their_differences(benched: Any) -> None:
+def test_utterances_with_most_errors_are_aligned_with_their_references(benched: Any) -> None:
     done, figures, *_ = benched
     assert len(figures["worst"]) == 2
     assert figures["worst"][0]["errors"] >= figures["worst"][1]["errors"] > 0
@@ -157,7 +157,7 @@ def test_the_table_shows_the_figures(triton: Any, benched: Any) -> None:
         assert shown in done.stdout
 
 
-def test_json_on_stdout_is_nothing_but_json(triton: Any, run_command: Any, spoken: Spoken, tmp_path: Path) -> None:
+def test_stdout_has_only_the_json(triton: Any, run_command: Any, spoken: Spoken, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "m.jsonl", [(spoken[0][0], spoken[0][1].upper() + "!")])
     command = ("bench", "--url", triton.url, "--manifest", manifest, "--warmup", 0, "--json", "-")
     figures = {name: json.loads(run_command(*command, "--normalization", name).stdout) for name in ("none", "basic")}
@@ -252,7 +252,7 @@ def test_an_absent_server_is_one_line(run_command: Any, demo_manifest: Path, abs
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("processes", [1, 2])
-def test_an_interrupt_gives_the_summary_so_far(
+def test_an_interrupt_prints_the_results_so_far(
     triton: Any, start_command: Any, spoken: Spoken, tmp_path: Path, number: signal.Signals, processes: int
 ) -> None:
     long = tmp_path / "long.wav"

@@ -47,7 +47,7 @@ def test_an_open_loop_offers_its_rate_and_the_server_counts_the_same(
     assert load["late_ms"] == pytest.approx(np.percentile(late_ms, 95)) and load["failed"] == 0
 
 
-def test_latency_in_an_open_loop_is_from_when_a_request_was_due(triton: Any, run_command: Any, tmp_path: Path) -> None:
+def test_open_loop_latency_counts_from_the_scheduled_send_time(triton: Any, run_command: Any, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     arguments = ("--rate", "5000", "--requests", "44", "--rows", rows, "--json", "-")
     (load,) = json.loads(run_command("bench", "--url", triton.url, *arguments).stdout)["loads"]

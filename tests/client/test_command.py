@@ -56,7 +56,7 @@ def test_help_lists_each_option_once_and_names_a_section_for_it(command: click.C
     assert "--help" in other
 
 
-def test_the_version_is_the_packages() -> None:
+def test_the_version_is_that_of_the_package() -> None:
     assert run("--version").stdout == f"nemo-triton, version {nemo_triton.__version__}\n"
 
 
@@ -65,7 +65,7 @@ def test_models_are_listed(triton: Any) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{triton.model}\n", "")
 
 
-def test_it_transcribes_like_the_script(triton: Any, run_command: Any, spoken: Spoken) -> None:
+def test_the_command_transcribes_like_the_script(triton: Any, run_command: Any, spoken: Spoken) -> None:
     arguments = ("transcribe", spoken[0][0], "--url", triton.url)
     done, script = run(*arguments), run_command(*arguments)
     assert (done.returncode, done.stdout, done.stderr) == (0, script.stdout, "")

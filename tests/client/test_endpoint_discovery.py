@@ -41,7 +41,7 @@ class Cluster:
     """Servers behind one host name, and the requests to send.
 
     Attributes:
-        serve: Starts a server.
+        serve: Function that starts a server.
         model: Name of the recognizer.
         port: The port of every server.
         recordings: The samples to send.

@@ -58,20 +58,20 @@ def test_a_rate_that_fails_is_beyond_the_knee() -> None:
     assert results_of(*(run_of(OpenLoop(rate), 0.1) for rate in (1.0, 2.0, 4.0)), failed).knee == "2 per second"
 
 
-def test_rates_come_from_wall_time_and_latencies_from_when_requests_were_due() -> None:
+def test_rates_use_wall_time_and_latencies_use_scheduled_send_times() -> None:
     (load,) = results_of(run_of(OpenLoop(5.0), 0.25, wall=2.0)).loads
     assert load.rtfx == pytest.approx(5.0) and load.requests_per_second == pytest.approx(5.0)
     assert load.latency_ms is not None and load.latency_ms["p50"] == pytest.approx(250)
 
 
-def test_an_utterance_counts_once_and_a_text_that_changes_is_noticed() -> None:
+def test_an_utterance_counts_once_and_a_changed_text_is_reported() -> None:
     results = results_of(run_of(ClosedLoop(1), 0.1, texts=("a", "b", "a", "c")))
     assert results.utterances == 2 and results.score.words.total == 2
-    assert results.score.wer.value == 0.5, "the first answer is the one that is scored"
+    assert results.score.wer.value == 0.5, "the first response is scored"
     assert results.changed_texts == ["1.wav"]
 
 
-def test_the_digest_is_of_speech_and_texts() -> None:
+def test_the_digest_depends_on_speech_and_texts() -> None:
     def recording(text: str, *samples: int) -> Recording:
         return Recording(Utterance(Path("0.wav"), text), np.array(samples, np.int16))
 

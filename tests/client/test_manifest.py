@@ -40,7 +40,7 @@ def test_nemo_json_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", ["filename,transcript", '"filename", "transcript"', "audio_filepath,text"])
-def test_csv_with_either_column_names(tmp_path: Path, header: str) -> None:
+def test_csv_with_either_pair_of_column_names(tmp_path: Path, header: str) -> None:
     wav = write_wav(tmp_path / "a.wav")
     path = write(tmp_path / "m.csv", header, '"a.wav","one, two"', "a.wav,")
     assert read_manifest(path).utterances == [Utterance(wav, "one, two"), Utterance(wav, "")]

@@ -101,7 +101,7 @@ def test_metrics_at_the_port_after_grpc_are_found(repository: Path, triton: Any,
 
 
 def test_metrics_that_do_not_count_the_load_are_dropped(triton: Any, run_command: Any) -> None:
-    """As of another server that had answered as many requests before, by chance."""
+    """They can be metrics of another server that happened to have the same count before the load."""
     first_counts: list[bytes] = []
 
     def frozen() -> bytes:

@@ -30,7 +30,7 @@ def test_a_command_names_the_missing_module_and_the_environment(name: str, tmp_p
 
 
 @pytest.mark.parametrize("name", ["bench", "transcribe"])
-def test_the_library_raises_as_any_other(name: str) -> None:
+def test_the_library_raises_a_normal_import_error(name: str) -> None:
     done = python("-c", f"import nemo_triton.commands.{name}")
     assert done.returncode == 1
     assert "ModuleNotFoundError: No module named" in done.stderr.splitlines()[-1]

@@ -162,7 +162,7 @@ def test_the_http_and_metrics_ports_are_recognized(repository: Path, triton: Any
     only = ["--model-control-mode=explicit", f"--load-model={triton.model}"]
     with running_server(repository, only) as server:
         for url in (server.http, server.metrics):
-            expected = f"^{re.escape(url)} answers as HTTP: give Triton's gRPC port, 8001 by default$"
+            expected = f"^{re.escape(url)} answers as HTTP; give Triton's gRPC port, 8001 by default$"
             for kind in ("sync", "async"):
                 with pytest.raises(ServerUnavailableError, match=expected):
                     connect(kind, None, url)

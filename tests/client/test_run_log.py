@@ -64,7 +64,7 @@ SESSION = Session(
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    """One answer, one failure and the session that they belong to."""
+    """One response, one failure and the session that they belong to."""
     path = tmp_path / "rows.jsonl"
     run_log = RunLog.begin(path, HEADER, RECORDINGS)
     run_log.answer(LOAD, RESPONSE)
@@ -99,7 +99,7 @@ def test_open_loops_of_earlier_versions_are_resumed(rows: Path) -> None:
     assert run.responses == [RESPONSE]
 
 
-def test_answers_of_a_killed_session_end_with_the_last_of_them(rows: Path) -> None:
+def test_a_killed_session_ends_with_its_last_response(rows: Path) -> None:
     with rows.open("a") as file:
         for number in (2, 3):
             row = json.loads(rows.read_text().split("\n")[1]) | {"number": number, "answered": 7.0 + number}
@@ -127,7 +127,7 @@ def test_rows_of_another_run_are_refused_and_left_alone(rows: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\n", b"[]\n", b"{}\n[1]\n", b'{"load": "x"}\n', b"{}\nnot JSON\n"])
-def test_a_file_that_is_no_run_log_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_run_log_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
     with pytest.raises(RunLogError, match=r"not a log of bench\.py --rows"):

@@ -22,7 +22,9 @@ def plan(recordings: int = 5, **changes: Any) -> Plan:
 
 
 @given(st.integers(1, 7), st.integers(1, 40), st.integers(1, 4), st.sets(st.integers(0, 45)), st.booleans())
-def test_the_parts_are_the_plan(recordings: int, requests: int, parts: int, answered: set[int], is_open: bool) -> None:
+def test_all_parts_together_are_the_plan(
+    recordings: int, requests: int, parts: int, answered: set[int], is_open: bool
+) -> None:
     load = OpenLoop(3.0) if is_open else ClosedLoop(2)
     whole = plan(recordings, load=load, requests=requests, answered=frozenset(answered))
     sent = [request for part in range(parts) for request in whole.part(part, of=parts)]
@@ -38,14 +40,14 @@ def test_each_pass_has_each_recording_once(recordings: int, passes: int) -> None
         assert sorted(numbers[start : start + recordings]) == list(range(recordings))
 
 
-def test_passes_are_shuffled_each_in_its_own_way_and_the_same_for_a_seed() -> None:
+def test_each_pass_has_a_different_order_that_depends_on_the_seed() -> None:
     numbers = [request.recording for request in plan(50, requests=100).part()]
     assert numbers[:50] != numbers[50:] and numbers[:50] != list(range(50))
     assert numbers == [request.recording for request in plan(50, requests=100).part()]
     assert numbers != [request.recording for request in plan(50, requests=100, seed=1).part()]
 
 
-def test_an_order_that_is_kept() -> None:
+def test_every_pass_keeps_a_fixed_order() -> None:
     assert ordered([2.0, 9.0, 4.0], "sorted") == (1, 2, 0)
     assert ordered([2.0, 9.0, 4.0], "given") == (0, 1, 2)
     kept = replace(plan(), recordings=(1, 2, 0), shuffled=False, requests=4)
@@ -90,7 +92,7 @@ def test_time_bounds_an_open_loop() -> None:
     assert replace(timed, requests=30).remaining == 30
 
 
-def test_a_closed_loop_without_a_number_of_requests_does_not_end() -> None:
+def test_a_closed_loop_without_a_number_of_requests_has_no_end() -> None:
     endless = plan(3, requests=None, seconds=1.0)
     assert endless.remaining is None
     assert len(list(islice(endless.part(), 100))) == 100

@@ -83,7 +83,7 @@ async def test_a_loop_that_does_not_get_the_cpu_is_late(triton: Any, audio: list
     assert effort.loop_lag_seconds[0] > 0.05
 
 
-def test_shared_audio_is_the_audio(audio: list[Samples]) -> None:
+def test_shared_audio_equals_the_audio(audio: list[Samples]) -> None:
     with SharedAudio.holding([*audio, np.zeros(0, np.int16)]) as shared, SharedAudio.attached(shared.block) as other:
         for place, samples in zip(other.samples(), [*audio, np.zeros(0, np.int16)], strict=True):
             assert np.array_equal(place, samples)

@@ -40,7 +40,7 @@ def test_several_files_keep_their_order(
     assert (done.returncode, done.stdout.splitlines(), done.stderr) == (0, lines, "")
 
 
-def test_a_folder_gives_its_audio_files_sorted(
+def test_files_of_a_folder_are_sorted(
     triton: Any, run_command: Any, spoken: Spoken, texts: list[str], tmp_path: Path
 ) -> None:
     for position, name in enumerate(("b", "a")):
@@ -78,7 +78,7 @@ def test_a_manifest_as_jsonl_to_a_file(
     ]
 
 
-def test_its_jsonl_is_a_manifest_again(triton: Any, run_command: Any, spoken: Spoken, tmp_path: Path) -> None:
+def test_jsonl_output_is_a_manifest(triton: Any, run_command: Any, spoken: Spoken, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     run_command("transcribe", spoken[0][0], "--url", triton.url, "--format", "jsonl", "--output", output)
     assert "text" not in json.loads(output.read_text()), "a bare file has no reference"
@@ -132,7 +132,7 @@ def test_bad_arguments_are_one_line(triton: Any, run_command: Any, arguments: tu
     assert done.stderr.startswith("error: ") and says in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_an_interrupt_keeps_what_is_done(triton: Any, start_command: Any, spoken: Spoken) -> None:
+def test_an_interrupt_keeps_the_results_so_far(triton: Any, start_command: Any, spoken: Spoken) -> None:
     paths = [spoken[0][0]] * 2000
     process = start_command("transcribe", *paths, "--url", triton.url, "--concurrency", 2, "--format", "jsonl")
     first = [process.stdout.readline() for _ in range(3)]

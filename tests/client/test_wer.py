@@ -74,7 +74,7 @@ def test_agrees_with_jiwer_on_random_texts() -> None:
     assert result.cer.value == pytest.approx(jiwer.cer(references, hypotheses))
 
 
-def test_the_interval_is_that_of_the_binomial_where_errors_are_independent() -> None:
+def test_the_interval_equals_the_binomial_one_if_errors_are_independent() -> None:
     source = random.Random(1)
     references = ["a"] * 2000
     hypotheses = ["x" if source.random() < 0.1 else "a" for _ in references]
@@ -84,7 +84,7 @@ def test_the_interval_is_that_of_the_binomial_where_errors_are_independent() -> 
     assert wer.interval == pytest.approx((wer.value - half, wer.value + half), abs=0.25 * half)
 
 
-def test_the_interval_covers_the_rate_of_all_speech_as_often_as_it_says() -> None:
+def test_the_interval_covers_the_true_rate_in_95_percent_of_samples() -> None:
     """Samples from a population with a WER of 20 %, in which whole utterances are wrong."""
     source, covered = random.Random(2), 0
     for _ in range(100):

@@ -19,7 +19,7 @@ class Block:
     Attributes:
         page: Path of the page, relative to the project.
         line: Line of its first fence, from 1.
-        language: What the fence names, such as sh; empty if nothing.
+        language: Language that the fence names, such as sh; empty if it names none.
         text: The lines between the fences.
     """
 
@@ -44,7 +44,7 @@ class Command:
 
 
 def pages() -> list[Path]:
-    """Pages that people read: README, docs/ and the pages beside what they describe."""
+    """Pages that people read: README, docs/ and the pages next to the files that they describe."""
     folders = ("docs", "docker", "demo", "model_repository")
     described = [page for folder in folders for page in sorted((ROOT / folder).rglob("*.md"))]
     return [ROOT / "README.md", ROOT / "CHANGELOG.md", *described]

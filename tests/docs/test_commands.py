@@ -84,7 +84,7 @@ def test_each_command_has_a_test_or_a_reason(command: Command) -> None:
 
 
 @pytest.mark.fast
-def test_no_rule_is_left_over() -> None:
+def test_every_rule_matches_a_command() -> None:
     texts = [command.text for command in commands()]
     assert [rule for rule in RULES if not any(re.fullmatch(rule, text) for text in texts)] == []
     assert [file for file in ELSEWHERE.values() if not (ROOT / file).exists()] == []

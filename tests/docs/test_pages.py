@@ -68,7 +68,7 @@ def test_shell_blocks_parse(block: Block) -> None:
 @pytest.mark.fast
 @pytest.mark.parametrize("command", commands(), ids=str)
 def test_zsh_takes_the_command_as_bash_does(command: Command) -> None:
-    """zsh fails on patterns that match no file, and takes no comments in an interactive shell."""
+    """Unlike bash, zsh fails on patterns that match no file, and takes no comments in an interactive shell."""
     unquoted = re.sub(r"'[^']*'|\"[^\"]*\"", "", command.text)
     assert not re.search(r"(?<![$\\])[*?\[\]]", unquoted), "quote the pattern"
     assert not re.search(r"\s#", unquoted), "move the comment into the text before the block"

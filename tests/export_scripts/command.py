@@ -16,7 +16,7 @@ from export_scripts.export import main
 
 
 def run_export(*arguments: object, home: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run it in a new process. With a `home`, that folder's caches are empty and there is no network."""
+    """Run the export in a new process. With a `home`, that folder's caches are empty and there is no network."""
     environment = dict(os.environ)
     if home is not None:
         environment |= dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
@@ -26,7 +26,7 @@ def run_export(*arguments: object, home: Path | None = None) -> subprocess.Compl
 
 
 def invoke_export(*arguments: object) -> Result:
-    """Run it in this process, where all tests share one import of NeMo."""
+    """Run the export in this process, where all tests share one import of NeMo."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with warnings.catch_warnings():

@@ -27,9 +27,9 @@ def ragged_feeds(tensor: Tensor, items: Sequence[Array], lengths: Sequence[int] 
     """A ragged input with its shapes and lengths.
 
     Args:
-        tensor: the input
-        items: [steps] or [steps, width] each, at least one step
-        lengths: valid steps of each item; None: all
+        tensor: Tensor of the input.
+        items: [steps] or [steps, width] each, at least one step.
+        lengths: Valid steps of each item; None for all.
     """
     dtype = NUMPY_TYPES[tensor.dtype]
     counts = [len(item) for item in items] if lengths is None else lengths

@@ -52,13 +52,13 @@ def speech(count: int, seed: int) -> list[int]:
 
 def cheapest(lengths: list[int], tuning: Tuning) -> float:
     """Cost of the best cut in steps: padded items, and the cost of each pass (dynamic programming)."""
-    pass_steps, at_once = tuning.pass_seconds * RATE, tuning.seconds_at_once * RATE
+    pass_steps, limit = tuning.pass_seconds * RATE, tuning.seconds_at_once * RATE
     longest_first = sorted(lengths, reverse=True)
     best = [0.0] + [np.inf] * len(lengths)
     for end in range(1, len(lengths) + 1):
         for start in range(end):
             padded = (end - start) * longest_first[start]
-            if padded <= at_once or end - start == 1:
+            if padded <= limit or end - start == 1:
                 best[end] = min(best[end], best[start] + padded + pass_steps)
     return best[-1]
 
@@ -79,7 +79,7 @@ def test_a_bucket_ends_where_its_padding_costs_more_than_a_pass() -> None:
     assert padded_to(tuning, [7]) == [7]
 
 
-def test_a_free_pass_pads_nothing_and_a_dear_one_takes_all_at_once() -> None:
+def test_a_free_pass_pads_nothing_and_an_expensive_one_takes_all_items() -> None:
     lengths = speech(32, seed=1)
     assert padded_to(replace(CPU, pass_seconds=0.0), lengths) == lengths
     # An item without steps is padded to one and keeps none; the loop still ends.

@@ -214,7 +214,7 @@ def test_depthwise_over_bands_of_known_number(
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_padding_before_a_conv_is_the_convs(known: bool) -> None:
+def test_padding_before_a_conv_becomes_part_of_the_conv(known: bool) -> None:
     model = conv_model(drawn(6, 1, 5), None, group=6, pads=[1, 0])
     pads = numpy_helper.from_array(np.array([3, 0, 0, 2, 0, 0]).reshape(3, 2).T.ravel(), "sides")
     model.graph.node[0].CopyFrom(helper.make_node("Pad", ["x", "pads"], ["bounded"], name="padding"))

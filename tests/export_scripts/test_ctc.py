@@ -101,7 +101,7 @@ def test_a_long_text(decoding: Any) -> None:
     assert len(tokens[0]) == 1 + np.count_nonzero(np.diff(labels))
 
 
-def test_nothing_said(decoding: Any) -> None:
+def test_labels_without_tokens(decoding: Any) -> None:
     blanks = np.full(7, decoding.blank_id, np.int32)
     texts, tokens, frames = decode(decoder(pieces_of(decoding)), [blanks, blanks[:0]])
     assert texts == ["", ""]
@@ -139,7 +139,7 @@ def run_split(pieces: Pieces, batch: Sequence[Labels]) -> tuple[list[npt.NDArray
     return expected, [text, tokens, frames, length]
 
 
-def test_a_split_decoder_gives_the_same_as_the_whole(decoding: Any) -> None:
+def test_a_split_decoder_gives_the_same_transcripts(decoding: Any) -> None:
     rng = np.random.default_rng(3)
     pieces = pieces_of(decoding)
     pool = [*awkward_labels(decoding), *rng.integers(0, decoding.blank_id, 20)]
@@ -151,7 +151,7 @@ def test_a_split_decoder_gives_the_same_as_the_whole(decoding: Any) -> None:
             np.testing.assert_array_equal(actual, expected)
 
 
-def test_the_text_stage_on_random_tokens_of_requests_that_were_batched_apart(decoding: Any) -> None:
+def test_the_text_stage_gets_tokens_of_requests_from_different_batches(decoding: Any) -> None:
     """Each request is padded to the longest of its decoder's batch, and may have no token."""
     rng = np.random.default_rng(4)
     pieces = pieces_of(decoding)

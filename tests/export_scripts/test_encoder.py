@@ -70,7 +70,7 @@ def test_from_no_frame_to_a_minute_in_one_batch(encoder: tuple[Any, ort.Inferenc
             np.testing.assert_allclose(log_probs, run(graph, [features])[0], atol=1e-3, rtol=0)
 
 
-def test_attention_in_small_blocks_is_nemos(checkpoint: OpenCheckpoint) -> None:
+def test_attention_in_small_blocks_equals_nemos(checkpoint: OpenCheckpoint) -> None:
     model: Any = checkpoint("conformer").model
     mels = model.cfg.preprocessor.features
     graph = open_graph(encoder_stage(model, replace(CPU, scores_at_once=60_000)))

@@ -235,7 +235,9 @@ def test_an_encoder_for_tensorrt_has_warm_up_files(checkpoint: OpenCheckpoint, t
 
 
 @pytest.mark.parametrize(("device", "kind"), [("cpu", "KIND_CPU"), ("gpu", "KIND_AUTO")])
-def test_the_decoders_device(device: str, kind: str, checkpoint: OpenCheckpoint, tmp_path: Path) -> None:
+def test_the_decoder_runs_on_the_chosen_device(
+    device: str, kind: str, checkpoint: OpenCheckpoint, tmp_path: Path
+) -> None:
     opened = checkpoint("contextnet")
     write_recognizer(tmp_path, opened, Serving(decoder_device="gpu" if device == "gpu" else "cpu"))
     decoder = read_model_config(tmp_path / Part.DECODER.of(opened.name))

@@ -167,5 +167,7 @@ def test_a_missing_package_names_the_environment_to_activate(arguments: tuple[st
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: no module click in this Python; activate the environment for exports")
+    assert done.stderr.startswith(
+        "error: the module click is not installed in this Python; activate the environment for exp"
+    )
     assert done.stderr.count("\n") == 1

@@ -102,7 +102,7 @@ def test_equals_nemo_in_ragged_batches(settings: dict[str, Any], edges: Edges, s
 
 
 @pytest.mark.parametrize("edges", ["zero", "reflect"])
-def test_a_batch_changes_nothing(edges: Edges, signals: list[Samples]) -> None:
+def test_features_are_the_same_in_a_batch(edges: Edges, signals: list[Samples]) -> None:
     silence = np.zeros(16_000, np.int16)
     graph = session(front_end_of(nemo_front_end(), edges))
     batch = [*signals, silence, np.zeros(0, np.int16), np.full(1, 99, np.int16)]

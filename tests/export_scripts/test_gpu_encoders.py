@@ -47,7 +47,7 @@ def run(graph: ort.InferenceSession, outputs: Sequence[Tensor], batch: Sequence[
 
 
 @pytest.mark.parametrize("architecture", [*sorted(CTC | RNNT), "fastconformer"])
-def test_encoders_for_gpus_are_nemos(
+def test_encoders_for_gpus_equal_nemos(
     architecture: str, checkpoint: OpenCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front_end, encoder, kind = CTC["conformer"]

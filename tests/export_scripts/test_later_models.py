@@ -120,7 +120,7 @@ def test_a_refused_model_names_its_class_or_setting(
 def test_a_model_over_2_gib_is_refused(
     precision: str, demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a lower limit: fp32 by the size of the weights, fp16 by the size of the file."""
+    """The limit is lowered. fp32 is refused by the size of the weights, fp16 by the size of the file."""
     monkeypatch.setattr(publish, "MAX_MODEL_BYTES", 1_000_000)
     result = invoke_export(demo_checkpoint, "--repository", tmp_path / "repository", "--precision", precision)
     (line,) = result.stderr.splitlines()

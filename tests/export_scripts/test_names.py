@@ -64,7 +64,7 @@ def test_a_suffix_that_no_model_has(suffix: str) -> None:
 
 
 def test_a_name_is_refused_before_nemo_is_loaded(tmp_path: Path) -> None:
-    """With a NeMo whose import fails."""
+    """A module that fails on import takes the place of NeMo."""
     (tmp_path / "nemo.py").write_text("raise RuntimeError('NeMo is loaded')")
     options = ["--repository", str(tmp_path / "repository"), "--name-suffix", Part.LOG_PROBS.value]
     command = (

@@ -73,7 +73,7 @@ def test_an_unpacked_model_gives_the_log_probs_of_a_normal_export(
         assert actual[TEXT.name] == expected[TEXT.name]
 
 
-def test_decoders_of_other_frames_per_step_and_a_file_that_is_none(tmp_path: Path) -> None:
+def test_decoders_with_other_frames_per_step_and_an_invalid_checkpoint(tmp_path: Path) -> None:
     file = seeded_checkpoint("conformer_transducer", tmp_path)
     none = tmp_path / "none.nemo"
     none.write_text("none")

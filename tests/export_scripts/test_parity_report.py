@@ -38,7 +38,7 @@ def test_the_result_line_says_which_texts_and_words_count(among_probes: int) -> 
         "coffee: 27/30 texts equal NeMo's (10 probes, 24 s in total, each unbatched and in two mixed batches); "
         "int8 changes 2 of 100 words (2.00%), counted on the unbatched probes"
     )
-    assert ("they calibrated it too" in line) == (among_probes > 0)
+    assert ("also calibrated it" in line) == (among_probes > 0)
 
 
 def test_a_trace_depends_on_the_samples_but_not_on_their_order() -> None:

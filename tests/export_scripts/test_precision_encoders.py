@@ -59,7 +59,7 @@ def test_padding_changes_nothing(traced: tuple[onnx.ModelProto, int], precision:
         np.testing.assert_array_equal(row[:frames], other_row[:frames])
 
 
-def test_int8_gives_the_same_unbatched_and_padded(traced: tuple[onnx.ModelProto, int]) -> None:
+def test_int8_scores_are_the_same_unbatched_and_padded(traced: tuple[onnx.ModelProto, int]) -> None:
     """Bit by bit: one different rounding to 8 bits would change the scores by much more than float rounding."""
     model, mels = traced
     converted = to_int8(model, batches(mels, 300, 211))

@@ -128,7 +128,7 @@ def test_the_next_export_completes_a_killed_recovery(repository: Path, published
 
 
 def test_models_that_cannot_be_restored_are_kept(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broken disk, on which neither publishing nor undoing it works."""
+    """On a broken disk, publishing fails and can't be undone."""
     rename, done = Path.rename, 0
 
     def failing(self: Path, target: Path) -> Path:

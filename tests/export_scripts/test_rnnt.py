@@ -85,7 +85,7 @@ def by_nemo(model: Model, encoded: Encoded) -> Decoded:
     return "".join(LETTERS[token] for token in tokens), tokens, [int(frame) for frame in hypothesis.timestamp]
 
 
-def test_tokens_and_frames_are_nemos(model: Model, graph: ort.InferenceSession) -> None:
+def test_tokens_and_frames_equal_nemos(model: Model, graph: ort.InferenceSession) -> None:
     batch = encodings(61, 5, 1, 4, 40, 2, 3, 17)
     nemo = [by_nemo(model, item) for item in batch]
     assert sum(len(tokens) for _, tokens, _ in nemo) > 40

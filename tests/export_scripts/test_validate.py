@@ -98,14 +98,14 @@ def test_a_folder_and_a_name_that_differ(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "complaint"),
     [
-        (lambda c: None, f"step decoder takes {LABELS.name}, which nothing before it makes"),
+        (lambda c: None, f"step decoder takes {LABELS.name}, which no earlier step outputs"),
         (lambda c: setattr(c, "max_batch_size", 99), f"max_batch_size 99 is more than the 8 of {AUDIO_STAGE}"),
         (lambda c: setattr(c.ensemble_scheduling.step[0], "model_name", "gone"), "step gone is not in the repository"),
         (
             lambda c: c.ensemble_scheduling.step[0].input_map.clear(),
-            f"step {AUDIO_STAGE} is not given its input {AUDIO.name}",
+            f"step {AUDIO_STAGE} gets no input {AUDIO.name}",
         ),
-        (lambda c: c.output.add(name="NONE"), "output NONE is made by no step"),
+        (lambda c: c.output.add(name="NONE"), "output NONE is not an output of any step"),
         (
             lambda c: setattr(c.input[0], "data_type", triton.TYPE_FP32),
             f"{AUDIO.name} is TYPE_FP32 [-1], but {AUDIO_STAGE} has it as",

@@ -91,11 +91,11 @@ def test_another_text_from_equal_labels_is_a_mismatch() -> None:
     assert compare([replace(NEMO, text="ba")], [NEMO]).mismatches
 
 
-def test_tokens_that_do_not_follow_from_the_served_log_probs_are_no_near_tie() -> None:
+def test_tokens_that_do_not_follow_from_the_served_log_probs_are_not_a_near_tie() -> None:
     assert tie_margins(replace(FLIPPED, tokens=[0, 1]), CLOSE) == {}
 
 
-def test_nan_is_no_near_tie_and_shows_in_the_difference() -> None:
+def test_nan_is_not_a_near_tie_and_shows_in_the_difference() -> None:
     values = FLIPPED.log_probs
     assert values is not None
     broken = replace(FLIPPED, log_probs=np.where(values < -2.5, np.float32("nan"), values))

@@ -24,7 +24,7 @@ def run_in(folder: Path, recordings: int | None = None) -> Run:
     manifest = folder / "speech.jsonl"
     manifest.write_text("")
     python = Path(sys.executable)
-    return Run(python, python, folder, manifest, recordings, at_once=16)
+    return Run(python, python, folder, manifest, recordings, concurrency=16)
 
 
 def test_all_published_models_have_an_architecture() -> None:

@@ -20,7 +20,7 @@ MANIFESTS = (DEMO_MANIFEST, SPEECH / "coffee" / "test.jsonl", SPEECH / "read" / 
 
 @click.command(help=__doc__)
 @click.argument("checkpoints", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .jsonl file to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help=".jsonl file to write.")
 def main(checkpoints: tuple[Path, ...], out: Path) -> None:
     logging.disable(logging.ERROR)
     from nemo.collections.asr.models import ASRModel

@@ -246,13 +246,13 @@ async def test_only_the_invalid_string_is_refused(server: Server, client: Any, w
 
 
 def test_two_instances_by_default(client: Any) -> None:
-    """As Triton's default on a CPU."""
+    """Two is Triton's default on a CPU."""
     config = client.get_model_config("completed").config
     assert [group.count for group in config.instance_group] == [2]
 
 
 @pytest.mark.parametrize("model", REFUSED)
-def test_what_the_cpp_backend_refuses_is_refused(client: Any, model: str) -> None:
+def test_configurations_that_the_cpp_backend_refuses_are_refused(client: Any, model: str) -> None:
     with pytest.raises(InferenceServerException) as refusal:
         client.load_model(model)
     assert REFUSED[model][2] in str(refusal.value)

@@ -60,7 +60,7 @@ def test_cuda_with_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_older_settings_come_from_parameters_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in the C++ backend, where parameters or defaults overwrite those of the accelerator."""
+    """The C++ backend does the same: parameters or defaults overwrite settings of the accelerator."""
     requested = gpu("cuda", cudnn_conv_algo_search="HEURISTIC", arena_extend_strategy="kSameAsRequested")
     (_, options), _ = providers(monkeypatch, requested, {"arena_extend_strategy": "0"})
     assert options == {"device_id": "1", "arena_extend_strategy": "kNextPowerOfTwo"}

@@ -31,7 +31,7 @@ LOG_PROBS_FRACTION = 0.1
 CANCELLED_FRACTION = 0.1
 """Fraction of the requests that the client cancels or times out."""
 CANCELLED_WITHIN = 0.1
-"""Seconds within which it does so."""
+"""Seconds within which the client cancels or times out."""
 FOOTPRINT_EVERY = 250
 """Requests between two measurements of the server's memory."""
 
@@ -40,10 +40,10 @@ CORRECT, CANCELLED = "correct", "cancelled"
 
 @dataclass(frozen=True, kw_only=True)
 class Attack:
-    """What is sent, and how.
+    """Settings of an attack.
 
     Attributes:
-        models: For each recognizer, whether it has an ensemble with log-probs.
+        models: Recognizers, and whether each has an ensemble with log-probs.
         cases: Cases that requests are drawn from.
         requests: Number of requests.
         concurrency: Number of concurrent clients.
@@ -177,12 +177,12 @@ def judge_refusal(case: Case, code: grpc.StatusCode, details: str) -> str:
 
 
 def judge(case: Case, expected: Answer | None, answer: Answer) -> str:
-    """Judge an answer: CORRECT, or what is wrong.
+    """Judge a response: CORRECT, or what is wrong.
 
     Args:
         case: The request.
-        expected: The answer to the same request by itself; None if it should be refused.
-        answer: The answer.
+        expected: Response to the same request by itself; None if it should be refused.
+        answer: Response to judge.
     """
     if expected is None:
         return f"answered: {answer.texts}"

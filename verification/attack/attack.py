@@ -21,7 +21,7 @@ from verification.attack.summary import markdown
 @click.command(help=__doc__)
 @click.argument("models", metavar="NAME...", nargs=-1, required=True)
 @click.option(
-    "--repository", type=click.Path(exists=True, path_type=Path), required=True, help="The model repository to serve."
+    "--repository", type=click.Path(exists=True, path_type=Path), required=True, help="Model repository to serve."
 )
 @click.option("--requests", type=click.IntRange(1), default=10_000, show_default=True, help="Requests to send.")
 @click.option(
@@ -37,9 +37,9 @@ from verification.attack.summary import markdown
     "--manifest",
     type=click.Path(exists=True, path_type=Path),
     default=DEMO_MANIFEST,
-    help="Recordings that requests are cut from.  [default: the demo's commands]",
+    help="Recordings that requests are cut from.  [default: the demo's recordings]",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The Markdown file to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Markdown file to write.")
 def main(models: tuple[str, ...], repository: Path, requests: int, concurrency: int, manifest: Path, out: Path) -> None:
     """Run the attack, write the summary, and exit."""
     try:

@@ -36,8 +36,8 @@ class Case:
     Attributes:
         kind: Row of the summary that counts it.
         audio: Values of the input, in any shape and type.
-        weight: How often it is sent, relative to the others.
-        fate: Expected result under any load. An answer must equal that of the same request by itself.
+        weight: Frequency of the case, relative to the others.
+        fate: Expected result under any load. A response must equal that of the same request by itself.
         complaint: Regular expression that the error of a refused request matches.
         data_type: Data type of the input.
         input_name: Name of the input.

@@ -13,7 +13,7 @@ class Footprint:
 
     Attributes:
         processes: Ids of the server and of its models' processes.
-        memory: Bytes of all of them; shared memory is counted once.
+        memory: Bytes of all these processes; shared memory is counted once.
     """
 
     processes: frozenset[int]

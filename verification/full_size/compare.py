@@ -51,12 +51,12 @@ class Row:
         comparisons: Served texts compared with NeMo's, by pass. Transducers have no pass with log-probs.
         difference_to_nemo: Largest difference of a served log-prob from NeMo's, unbatched. For a transducer: of its
             projected encodings, as measured at export.
-        difference_in_batches: The same between batched and unbatched.
+        difference_in_batches: Largest difference of the same values between batched and unbatched.
         characters: Median length of NeMo's texts.
         frames: Number of encoder frames.
         near_ties: Frames in which NeMo's top two labels are closer than TIE; None for a transducer.
         rtfx: Seconds of audio per second, by pass.
-        nemo_rtfx: NeMo's, one recording at a time.
+        nemo_rtfx: RTFx of NeMo, one recording at a time.
         recordings_per_execution: Mean batch size of the encoder in the batched pass.
     """
 
@@ -106,9 +106,9 @@ PASS_LABELS = {
 @click.command(help=__doc__)
 @click.argument("names", metavar="NAME...", type=click.Choice(list(ARCHITECTURES)), nargs=-1, required=True)
 @click.option(
-    "--folder", type=click.Path(exists=True, path_type=Path), required=True, help="The folder of verify.py's results."
+    "--folder", type=click.Path(exists=True, path_type=Path), required=True, help="Folder of verify.py's results."
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The Markdown file to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Markdown file to write.")
 def main(names: tuple[str, ...], folder: Path, out: Path) -> None:
     rows, recordings = [], set()
     for name in names:

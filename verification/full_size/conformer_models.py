@@ -1,8 +1,7 @@
 """Conformer-CTC and Conformer-Transducer, as NeMo's example configs build them. Data only.
 
-Source:
-    NeMo, examples/asr/conf: conformer_ctc_bpe.yaml and conformer_transducer_bpe.yaml, with the sizes of the tables at
-    their top.
+Source: NeMo, examples/asr/conf: conformer_ctc_bpe.yaml and conformer_transducer_bpe.yaml, with the sizes of the tables
+at their top.
 """
 
 from __future__ import annotations

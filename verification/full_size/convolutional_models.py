@@ -1,8 +1,7 @@
 """QuartzNet, Jasper, Citrinet and ContextNet, as NeMo's example configs build them. Data only.
 
-Source:
-    NeMo, examples/asr/conf: quartznet_15x5.yaml, jasper_10x5dr.yaml, citrinet_512.yaml, citrinet_1024.yaml and
-    contextnet_rnnt.yaml, with the number of filters in the model's name.
+Source: NeMo, examples/asr/conf: quartznet_15x5.yaml, jasper_10x5dr.yaml, citrinet_512.yaml, citrinet_1024.yaml and
+contextnet_rnnt.yaml, with the number of filters in the model's name.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """FastConformers, as NeMo's example configs build them. Data only.
 
-Source:
-    NeMo, examples/asr/conf/fastconformer: fast-conformer_ctc_bpe.yaml and fast-conformer_transducer_bpe.yaml, with the
-    sizes of the tables at their top and of the model cards.
+Source: NeMo, examples/asr/conf/fastconformer: fast-conformer_ctc_bpe.yaml and fast-conformer_transducer_bpe.yaml, with
+the sizes of the tables at their top and of the model cards.
 """
 
 from __future__ import annotations

@@ -156,7 +156,11 @@ def near_ties(log_probs: LogProbs) -> int:
 
 
 def _pairs(served: Sequence[Record], nemo: Sequence[Record]) -> list[tuple[Record, Record]]:
-    """Pair the records. Raises ValueError unless both have the same recordings in the same order."""
+    """Pair the records.
+
+    Raises:
+        ValueError: The two have different recordings, or another order.
+    """
     if [record.audio for record in served] != [record.audio for record in nemo]:
         raise ValueError("served results and NeMo's have different recordings; make both again from one manifest")
     return list(zip(served, nemo, strict=True))

@@ -27,7 +27,7 @@ DEMO_MANIFEST_RECORDINGS = 11
 
 @click.command(help=__doc__)
 @click.argument("name", metavar="NAME", type=click.Choice([*ARCHITECTURES, *LATER]))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .nemo file to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help=".nemo file to write.")
 @click.option(
     "--nemo-version",
     help="NeMo release to record in the checkpoint; it decides the front end.  [default: the architecture's]",
@@ -36,7 +36,7 @@ DEMO_MANIFEST_RECORDINGS = 11
     "--audio",
     type=click.Path(exists=True, path_type=Path),
     default=DEMO_MANIFEST,
-    help="Manifest of recordings that the weights are scaled with.  [default: the demo's commands]",
+    help="Manifest of recordings that the weights are scaled with.  [default: the demo's recordings]",
 )
 @click.option(
     "--seeded",
@@ -74,7 +74,7 @@ def build(architecture: Architecture, nemo_version: str, folder: Path) -> Any:
         folder: Folder for the tokenizer's files, which are needed until the model is saved.
 
     Raises:
-        ClickException: If the number of parameters is not that of the published model.
+        ClickException: The number of parameters is not that of the published model.
     """
     from nemo.collections.asr import models
     from omegaconf import OmegaConf

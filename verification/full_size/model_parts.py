@@ -66,7 +66,7 @@ class Subsampling:
     """The subsampling before a Conformer's layers.
 
     Attributes:
-        kind: NeMo's name of it.
+        kind: Kind of subsampling, by NeMo's name.
         factor: Mel frames per encoder frame.
         channels: Channels of its convolutions; -1 for the encoder's width.
     """

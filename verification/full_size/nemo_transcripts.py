@@ -28,7 +28,7 @@ from verification.full_size.speech import Recording, read_recordings
 @click.command(help=__doc__)
 @click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
 @click.option("--manifest", type=click.Path(exists=True, path_type=Path), required=True, help="Recordings to use.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .jsonl file to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help=".jsonl file to write.")
 @click.option("--recordings", "at_most", type=click.IntRange(1), help=RECORDINGS_HELP)
 def main(checkpoint: Path, manifest: Path, out: Path, at_most: int | None) -> None:
     recordings = read_recordings(manifest, at_most)

@@ -30,7 +30,7 @@ class Record:
         seconds: Duration of the recording.
         text: The transcript.
         tokens: Token ids [n]; None for NeMo's CTC models, which are compared by text.
-        log_probs: float32 [frames, labels], or None. For a NeMo transducer: the joint's projection of the encoder's
+        log_probs: float32 [frames, labels], or None. For a NeMo transducer, the joint's projection of the encoder's
             output, [frames, joint].
         frames: Encoder frame of each token [n]; None for NeMo's transcripts.
     """

@@ -25,7 +25,7 @@ def draw(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
         shape: Shape of the weight, outputs first.
 
     Returns:
-        float32 [shape]
+        float32 [shape].
     """
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     numbers = np.random.default_rng(seed).standard_normal(math.prod(shape), np.float32)

@@ -85,10 +85,10 @@ def passes(is_transducer: bool, concurrency: int) -> tuple[Pass, ...]:
 @click.command(help=__doc__)
 @click.argument("name", metavar="NAME", type=click.Choice(list(ARCHITECTURES)))
 @click.option(
-    "--repository", type=click.Path(exists=True, path_type=Path), required=True, help="The model repository to serve."
+    "--repository", type=click.Path(exists=True, path_type=Path), required=True, help="Model repository to serve."
 )
 @click.option("--manifest", type=click.Path(exists=True, path_type=Path), required=True, help="Recordings to use.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--recordings", "at_most", type=click.IntRange(1), help=RECORDINGS_HELP)
 @click.option(
     "--concurrency",
@@ -143,10 +143,10 @@ async def collect(
     """Transcribe all recordings in random order.
 
     Args:
-        url: gRPC endpoint.
+        url: Address of the gRPC endpoint as host:port.
         name: The recognizer.
         recordings: Recordings to send.
-        one_pass: How to send them.
+        one_pass: Pass that says how to send the recordings.
 
     Returns:
         The records in the order of `recordings`, and the statistics of the pass.

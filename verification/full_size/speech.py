@@ -15,7 +15,7 @@ class Recording:
     """One recording.
 
     Attributes:
-        name: Its file, relative to the manifest, so that results do not depend on where both are.
+        name: Path of the file relative to the manifest, so that results do not depend on where both are.
         samples: int16 [T] at 16 kHz.
     """
 
@@ -36,8 +36,8 @@ def read_recordings(manifest: Path, at_most: int | None = None) -> list[Recordin
         at_most: Number of recordings, spread over all lengths; None for all.
 
     Raises:
-        ManifestError: If a line is not readable.
-        AudioError: If a recording is not readable.
+        ManifestError: A line is not readable.
+        AudioError: A recording is not readable.
     """
     recordings = [
         Recording(_name(listed.utterance.audio, manifest.parent), listed.samples)

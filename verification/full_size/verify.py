@@ -42,7 +42,7 @@ class Run:
         folder: Folder for checkpoints, model repository and results.
         manifest: Recordings.
         recordings: Number of recordings to use; None for all.
-        at_once: Concurrent requests.
+        concurrency: Concurrent requests.
     """
 
     export_python: Path
@@ -50,7 +50,7 @@ class Run:
     folder: Path
     manifest: Path
     recordings: int | None
-    at_once: int
+    concurrency: int
 
     @property
     def repository(self) -> Path:
@@ -68,7 +68,7 @@ class Run:
     def settings(self) -> dict[str, object]:
         """The settings that results depend on. Results of other settings are not reused."""
         speech = hashlib.sha256(self.manifest.read_bytes()).hexdigest()
-        return {"manifest": speech, "recordings": self.recordings, "at_once": self.at_once, "code": _code_digest()}
+        return {"manifest": speech, "recordings": self.recordings, "at_once": self.concurrency, "code": _code_digest()}
 
 
 class StepFailed(Exception):
@@ -85,12 +85,12 @@ class StepFailed(Exception):
     help="Folder for checkpoints, model repository and results.",
 )
 @click.option("--manifest", type=click.Path(exists=True, path_type=Path), required=True, help="Recordings to use.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The Markdown file to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Markdown file to write.")
 @click.option("--recordings", type=click.IntRange(1), help=RECORDINGS_HELP)
 @click.option(
     "--concurrency",
     "--at-once",
-    "at_once",
+    "concurrency",
     type=click.IntRange(1),
     default=16,
     show_default=True,
@@ -118,7 +118,7 @@ def main(
     manifest: Path,
     out: Path,
     recordings: int | None,
-    at_once: int,
+    concurrency: int,
     clean: bool,
     export_python: Path,
     serve_python: Path,
@@ -132,7 +132,7 @@ def main(
         folder=folder,
         manifest=manifest,
         recordings=recordings,
-        at_once=at_once,
+        concurrency=concurrency,
     )
     failed = [name for name in chosen if not _verified(run, name, clean)]
     done = [name for name in chosen if name not in failed]
@@ -162,7 +162,11 @@ def _verified(run: Run, name: str, clean: bool) -> bool:
 
 
 def make_results(run: Run, name: str) -> None:
-    """Run all steps of one model. Raises StepFailed."""
+    """Run all steps of one model.
+
+    Raises:
+        StepFailed: A step ended with an error.
+    """
     checkpoint, results = run.checkpoint(name), run.results(name)
     speech = ["--manifest", str(run.manifest)]
     if run.recordings:
@@ -172,7 +176,7 @@ def make_results(run: Run, name: str) -> None:
     _export(run, name)
     transcripts = _program(run.export_python, "nemo_transcripts")
     _step([*transcripts, str(checkpoint), *speech, "--out", str(results / "nemo.jsonl")])
-    serve = ["--repository", str(run.repository), *speech, "--out", str(results), "--concurrency", str(run.at_once)]
+    serve = ["--repository", str(run.repository), *speech, "--out", str(results), "--concurrency", str(run.concurrency)]
     _step([*_program(run.serve_python, "serve_and_collect"), name, *serve])
     if ARCHITECTURES[name].is_transducer:
         judge = _program(run.export_python, "judge_transducer")
@@ -198,7 +202,11 @@ def _program(python: Path, name: str) -> list[str]:
 
 
 def _step(command: list[str]) -> tuple[float, int]:
-    """Run a command. Returns its seconds and its peak memory in bytes. Raises StepFailed."""
+    """Run a command, and return its seconds and its peak memory in bytes.
+
+    Raises:
+        StepFailed: The command ended with an error.
+    """
     started = time.monotonic()
     process = subprocess.Popen(command)
     # wait4 reports this child only. RUSAGE_CHILDREN would report the largest child so far.

@@ -14,7 +14,7 @@ def load(model: Path | None, threads: int) -> Baseline:
     """Load a folder with a converted Whisper model.
 
     Raises:
-        NotRun: there is no model.
+        NotRun: No model is given, or it does not exist.
     """
     folder = model_path(model)
     recognizer = faster_whisper.WhisperModel(str(folder), device="cpu", cpu_threads=threads, local_files_only=True)

@@ -17,7 +17,7 @@ def load(model: Path | None, threads: int) -> Baseline:
     """Load a .nemo file.
 
     Raises:
-        NotRun: there is no model.
+        NotRun: No model is given, or it does not exist.
     """
     torch.set_num_threads(threads)
     restored: Any = ASRModel.restore_from(str(model_path(model)), map_location="cpu").eval()

@@ -16,7 +16,7 @@ def load(model: Path | None, threads: int) -> Baseline:
     """Load a folder from baseline_models.py.
 
     Raises:
-        NotRun: there is no model.
+        NotRun: No model is given, or it does not exist.
     """
     folder = model_path(model)
     options = onnxruntime.SessionOptions()

@@ -19,7 +19,7 @@ def load(model: Path | None, threads: int) -> Baseline:
     """Load the model of the package.
 
     Raises:
-        NotRun: another model is named.
+        NotRun: A model is given.
     """
     if model is not None:
         raise NotRun(f"{model}: only the model in its package can be measured; leave --model out")

@@ -17,7 +17,7 @@ def load(model: Path | None, threads: int) -> Baseline:
     """Load a folder from baseline_models.py. sherpa-onnx ends the process if it can't read the model.
 
     Raises:
-        NotRun: there is no model.
+        NotRun: No model is given, or it does not exist.
     """
     recognizer = _recognizer(model_path(model), threads)
 

@@ -34,13 +34,13 @@ class Sweep:
     """All methods on one set of recordings, at one load.
 
     Attributes:
-        speech: name of the recordings
-        recordings: how many
-        audio_seconds: total duration
-        concurrency: concurrent requests
-        padding: silence that clients add, relative to the audio, by method; the first method is ours
-        passes: one per round, each by method
-        not_run: reasons of methods that were not measured
+        speech: Name of the recordings.
+        recordings: Number of recordings.
+        audio_seconds: Total duration of the recordings.
+        concurrency: Concurrent requests.
+        padding: Silence that clients add, relative to the audio, by method; the first method is ours.
+        passes: Passes, one per round, each by method.
+        not_run: Reasons of methods that were not measured.
     """
 
     speech: str
@@ -93,10 +93,10 @@ def markdown(model: str, note: str, sweeps: Sequence[Sweep], chart_name: str) ->
     """The Markdown page.
 
     Args:
-        model: name
-        note: a sentence about the model
-        sweeps: of all sets of recordings and loads
-        chart_name: file name of the chart, next to the page
+        model: Name of the model.
+        note: A sentence about the model.
+        sweeps: Sweeps of all sets of recordings and loads.
+        chart_name: File name of the chart, next to the page.
     """
     lines = ["# Which batching method is fastest for recordings of mixed lengths?", ""]
     lines += ["```sh", "make benchmark-batching", "```", "", f"{model}. {note}".strip(), ""]

@@ -154,7 +154,7 @@ def measure(methods: Sequence[System], recordings: Sequence[Recording], concurre
     """Run each method once, in turn.
 
     Raises:
-        ClickException: a method failed. Speeds are compared within whole rounds, so the study ends.
+        ClickException: A method failed. Speeds are compared within whole rounds, so the study ends.
     """
     measured = {}
     for method in methods:

@@ -1,4 +1,4 @@
-"""Changes of a recognizer for other batching methods, for benchmark.studies.variants.write_variant."""
+"""Variants of a recognizer with other batching methods, for benchmark.studies.variants.write_variant."""
 
 from __future__ import annotations
 

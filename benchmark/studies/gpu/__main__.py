@@ -46,7 +46,7 @@ BENCH_FLAGS = {True: "--processes 4 --shared-memory", False: ""}
     "patterns",
     multiple=True,
     metavar="NAME",
-    help="Model of the repository, or a pattern; repeat for more.  [default: the CHECKPOINTs', else all]",
+    help="Model of the repository, or a pattern; repeat for more.  [default: those of the CHECKPOINTs, or all]",
 )
 @click.option(
     "--precision",
@@ -66,7 +66,7 @@ BENCH_FLAGS = {True: "--processes 4 --shared-memory", False: ""}
     default=DEMO_MANIFEST,
     metavar="MANIFEST",
     type=click.Path(path_type=Path),
-    help="Recordings that utterances of LibriSpeech's lengths are cut from.  [default: the demo's commands]",
+    help="Recordings that utterances of LibriSpeech's lengths are cut from.  [default: the demo's recordings]",
 )
 @click.option(
     "--utterances", type=click.IntRange(1), default=256, show_default=True, help="Utterances to make from --speech."
@@ -205,7 +205,10 @@ def _choose(
 ) -> list[Model]:
     """Choose the models of the checkpoints, in all exported precisions, and those that match a pattern.
 
-    Without checkpoints and patterns, all models. Raises RepositoryError for a pattern that matches none.
+    Without checkpoints and patterns, all models are chosen.
+
+    Raises:
+        RepositoryError: A pattern matches no model.
     """
     if not checkpoints and not patterns:
         return list(models)

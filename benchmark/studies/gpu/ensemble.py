@@ -60,7 +60,11 @@ class Ensemble:
 
 
 def read_ensemble(repository: Path, name: str) -> Ensemble:
-    """Read the configuration of a recognizer. Raises EnsembleError, which names the file."""
+    """Read the configuration of a recognizer.
+
+    Raises:
+        EnsembleError: The configuration is missing or unreadable, or not a recognizer's. The message names the file.
+    """
     file = repository / name / CONFIG
     try:
         config = parse(file.read_text(encoding="utf-8"))
@@ -80,7 +84,11 @@ def read_ensemble(repository: Path, name: str) -> Ensemble:
 
 
 def parse(text: str) -> Message:
-    """Parse protobuf's text format. Raises ValueError, which names the line."""
+    """Parse protobuf's text format.
+
+    Raises:
+        ValueError: The text is not in this format; the message names the line.
+    """
     return _fields(_Tokens(text), end="")
 
 

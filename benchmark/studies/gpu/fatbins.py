@@ -20,14 +20,21 @@ VERSION = 1
 PTX, ELF = 1, 2
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _FATBIN = struct.Struct("<IHHQ")
-"""Magic, version, header size, size of what follows the header."""
+"""Magic, version, header size, size of the content after the header."""
 _ENTRY = struct.Struct("<HHIQ12xI")
 """Kind, version, header size, payload size, architecture (90 for sm_90)."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Code for one architecture: `size` bytes at offset `start` of the file."""
+    """Code for one architecture.
+
+    Attributes:
+        kind: Kind of code, ELF or PTX.
+        architecture: Compute capability, 90 for 9.0.
+        start: Offset of the code in the file.
+        size: Number of bytes.
+    """
 
     kind: int
     architecture: int
@@ -58,7 +65,7 @@ def prune(file: Path, capability: int) -> Pruned:
         capability: Compute capability of the chip, 90 for 9.0.
 
     Raises:
-        ValueError: If the file has no GPU code of the known format, or none that runs on the chip. The file is then
+        ValueError: The file has no GPU code of the known format, or none that runs on the chip. The file is then
             unchanged.
     """
     try:

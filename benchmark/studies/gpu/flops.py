@@ -56,7 +56,7 @@ def count_cost(run: Callable[[int], Any], weights: int) -> NetworkCost:
     """Count FLOPs and memory traffic for several lengths, and fit polynomials to them.
 
     Args:
-        run: Runs the network on an utterance of that many seconds.
+        run: Function that runs the network on an utterance of this number of seconds.
         weights: Number of elements of the parameters that are operands of products.
     """
     operations, elements = [], []

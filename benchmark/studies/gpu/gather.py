@@ -17,8 +17,8 @@ def served_row(name: str, sweep: Json, rounds: Sequence[Json], model: Json, cont
         name: The variant.
         sweep: The sweep over concurrencies.
         rounds: Rounds at the best concurrency, measured in turn with those of the other variants.
-        model: Has `name`, `precision` and `needs` (FLOPs and bytes; None without a checkpoint).
-        context: Has `durations`, `rates`, and `nemo_texts` (None if NeMo did not run).
+        model: Row of the model, with `name`, `precision` and `needs` (FLOPs and bytes; None without a checkpoint).
+        context: Values of the study: `durations`, `rates`, and `nemo_texts` (None if NeMo did not run).
     """
     loads = [measured["loads"][0] for measured in rounds]
     rtfx = [load["rtfx"] for load in loads]

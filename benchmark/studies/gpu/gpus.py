@@ -23,7 +23,7 @@ class GpuModel:
         pattern: Regular expression for the name that nvidia-smi prints.
         operations: FLOPs per second by number format; a multiplication and an addition are two.
         bytes: Bytes per second to and from its memory.
-        source: Where the rates are published.
+        source: Publication of the rates.
     """
 
     name: str

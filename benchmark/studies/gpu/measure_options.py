@@ -35,7 +35,7 @@ def batch_options(slowest_help: str) -> Callable[[Command], Command]:
         click.option("--seconds", default=1.0, show_default=True, help="Approximate length of each measurement."),
         click.option("--slowest", default=2.0, show_default=True, metavar="SECONDS", help=slowest_help),
         click.option(
-            "--budget", default=600.0, show_default=True, metavar="SECONDS", help="Start no run after this time."
+            "--budget", default=600.0, show_default=True, metavar="SECONDS", help="Time limit: no run starts later."
         ),
     )
 

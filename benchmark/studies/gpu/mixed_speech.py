@@ -1,10 +1,10 @@
 """Utterances of LibriSpeech's lengths, made of any speech.
 
-Lengths are drawn from a log-normal distribution. Its mean is that of LibriSpeech test-clean. Its spread is such that,
-in as many draws as test-clean has utterances, one is expected below the shortest and one above the longest.
+Lengths are drawn from a log-normal distribution. Its mean is that of LibriSpeech test-clean. Its spread is
+chosen so that among as many draws as test-clean has utterances, one is expected to be shorter than the shortest
+utterance, and one longer than the longest.
 
-Source:
-    Panayotov et al., ICASSP 2015: test-clean has 2,620 utterances, 5.4 hours, from 1.3 s to 35 s.
+Source: Panayotov et al., ICASSP 2015: test-clean has 2,620 utterances, 5.4 hours, from 1.3 s to 35 s.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def join(pool: Sequence[Samples], length: float, generator: random.Random) -> Sa
     """Join recordings to an utterance of `length` seconds.
 
     Args:
-        pool: Recordings, int16 [T]; used in turn, from a random one on.
+        pool: Recordings, int16 [T] each. They are used in turn, starting with a random one.
         length: Seconds; the last recording is cut there.
-        generator: Chooses the first recording.
+        generator: Random generator, which chooses the first recording.
 
     Returns:
-        int16 [length * rate]
+        int16 [length * rate].
     """
     samples = round(length * SAMPLE_RATE)
     start = generator.randrange(len(pool))
@@ -82,10 +82,10 @@ def write_mixed_speech(
         speech: Manifest of recordings to join.
         count: Number of utterances.
         seed: Seed of lengths and joins.
-        done: Called after each utterance.
+        done: Function that is called after each utterance.
 
     Raises:
-        ClientError: If the speech is not readable.
+        ClientError: The speech is not readable.
     """
     # A path in this project is the same on every machine. For other paths only the end is shown.
     inside = speech.resolve().is_relative_to(ROOT)

@@ -53,7 +53,7 @@ SUFFIXES = {precision: precision_suffix(precision) for precision in PACKED}
     type=click.Choice(["cpu", "gpu"]),
     default="gpu",
     show_default=True,
-    help="Hardware that the graphs are tuned for; they run on both.",
+    help="Hardware that the graphs are tuned for; they run on CPUs and GPUs.",
 )
 @click.option(
     "--frames-per-step",

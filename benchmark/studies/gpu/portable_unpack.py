@@ -42,7 +42,11 @@ class Parts(io.RawIOBase):
 
 
 def find_parts(folder: Path) -> list[Path]:
-    """Find the parts in a folder, in order. Raises ValueError if one is missing."""
+    """Find the parts in a folder, in order.
+
+    Raises:
+        ValueError: A part is missing.
+    """
     parts = {int(file.suffix[1:]): file for file in folder.glob(f"{ARCHIVE}.*") if file.suffix[1:].isdigit()}
     missing = sorted(set(range(max(parts, default=0) + 1)) - set(parts))
     if missing:

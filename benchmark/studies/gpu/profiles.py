@@ -32,7 +32,7 @@ def profile_stages(
         batch: Utterances to run.
         setup: Device and options of all stages.
         prefix: Prefix of the profiles' paths. The encoder's is kept, as PREFIX.encoder.profile.json.gz.
-        cut: How the encoder cuts the batch into buckets.
+        cut: Setting of length bucketing in the encoder.
 
     Returns:
         The result of `summarise` for features, encoder and decoder.

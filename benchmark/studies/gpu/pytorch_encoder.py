@@ -74,10 +74,10 @@ class Plan:
     """Measurements of each model.
 
     Attributes:
-        device: Where the encoder runs.
+        device: Device of the encoder.
         sizes: Batch sizes, smallest first.
         count: Batches of each size.
-        limits: When a measurement ends.
+        limits: Time limits of each measurement.
     """
 
     device: torch.device
@@ -93,7 +93,7 @@ def measure(name: str, plan: Plan) -> Iterator[tuple[str, int, dict[str, Any]]]:
         Precision, batch size, and Timing.row of each measurement or {"skipped": reason}.
 
     Raises:
-        ClientError: If the architecture is unknown or no time is left.
+        ClientError: The architecture is unknown or no time is left.
     """
     if plan.limits.no_time_left():
         raise ClientError(NO_TIME)
@@ -139,7 +139,11 @@ def _draw_features(encoder: Any, seconds: Sequence[float], device: torch.device)
 
 
 def build_encoder(name: str) -> Any:
-    """Build the NeMo encoder of an architecture, with its initial weights. Raises ClientError for an unknown name."""
+    """Build the NeMo encoder of an architecture, with its initial weights.
+
+    Raises:
+        ClientError: No architecture has this name.
+    """
     from verification.full_size.architectures import ARCHITECTURES, LATER
 
     known = ARCHITECTURES | LATER

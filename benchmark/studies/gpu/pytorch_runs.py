@@ -15,7 +15,7 @@ from nemo_triton.errors import ClientError, one_line
 
 @dataclass(frozen=True)
 class PyTorchRunner:
-    """Runs PyTorch measurements in another environment.
+    """A runner of PyTorch measurements in another environment.
 
     Attributes:
         python: Python of the export environment.
@@ -29,11 +29,11 @@ class PyTorchRunner:
         """Run benchmark.studies.gpu.pytorch and return its results.
 
         Args:
-            flags: Its arguments.
+            flags: Arguments of the program.
             fresh: File that it writes its results to; removed before and after.
 
         Raises:
-            ClientError: If it has no results.
+            ClientError: The run wrote no results.
         """
         fresh.parent.mkdir(parents=True, exist_ok=True)
         fresh.unlink(missing_ok=True)
@@ -61,7 +61,7 @@ def measure_pytorch(
     """Measure NeMo's module in PyTorch on a data set; results in `file` of the same conditions are reused.
 
     Raises:
-        ClientError: If the export environment can't run it.
+        ClientError: The export environment can't run it.
     """
     conditions = {
         "checkpoint": checkpoint.name,
@@ -78,7 +78,11 @@ def measure_pytorch(
 
 
 def measure_rates(runner: PyTorchRunner, file: Path) -> dict[str, Any]:
-    """Measure the machine's rates in PyTorch; results in `file` are reused. Raises ClientError as measure_pytorch."""
+    """Measure the machine's rates in PyTorch; results in `file` are reused.
+
+    Raises:
+        ClientError: The export environment can't run it.
+    """
     conditions = {"rates": True, "gpus": list(runner.gpus)}
     if not is_measured(file, conditions):
         write_json(file, {"conditions": conditions, **runner.run(["--rates"], file.with_suffix(".measured.json"))})

@@ -41,7 +41,7 @@ def measure_served(
     fill the seconds.
 
     Raises:
-        ClientError: If the server does not start, or no request succeeds.
+        ClientError: The server does not start, or no request succeeds.
     """
     conditions = {
         **conditions,

@@ -39,10 +39,10 @@ class StageError(ClientError):
 
 @dataclass(frozen=True)
 class Setup:
-    """How to open a stage.
+    """Settings for opening a stage.
 
     Attributes:
-        device: Where it runs.
+        device: Device of the stage.
         tf32: Whether float32 products may use TF32.
         tunable: Whether the numbers of its Tuning become inputs, see tuning_inputs.
         threads: Threads of onnxruntime on the CPU; 0 for all cores.
@@ -62,7 +62,11 @@ class Stage:
     """A stage's graph, opened by onnxruntime."""
 
     def __init__(self, folder: Path, setup: Setup) -> None:
-        """Open the graph in the stage's folder. Raises StageError if it is missing or the GPU can't be used."""
+        """Open the graph in the stage's folder.
+
+        Raises:
+            StageError: The graph is missing, or the GPU can't be used.
+        """
         self.device = setup.device
         file = folder / "1" / "model.onnx"
         if not file.exists():

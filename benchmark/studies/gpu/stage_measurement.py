@@ -38,7 +38,7 @@ class Plan:
         setup: Device and options of features and encoder.
         decoder_threads: Threads of the decoder on the CPU.
         profile: Whether to profile one batch.
-        limits: When a measurement, and all of them, end.
+        limits: Time limits of one measurement and of all together.
     """
 
     repository: Path
@@ -59,7 +59,7 @@ class Measurement:
 
     Attributes:
         name: The model.
-        plan: What to measure.
+        plan: Measurements to make.
         report: Results so far.
         slow_sizes: Batch sizes that were too slow, and all larger ones.
     """
@@ -70,7 +70,12 @@ class Measurement:
     slow_sizes: list[int] = field(default_factory=list)
 
     def run(self) -> None:
-        """Measure size by size, and write the report after each step. Raises EnsembleError or StageError."""
+        """Measure size by size, and write the report after each step.
+
+        Raises:
+            EnsembleError: The recognizer can't be read.
+            StageError: A stage can't be opened.
+        """
         plan = self.plan
         self.ensemble = read_ensemble(plan.repository, self.name)
         self._open()

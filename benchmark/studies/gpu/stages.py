@@ -54,7 +54,7 @@ def _current_names(context: click.Context, parameter: click.Parameter, names: tu
     "--repository",
     required=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The model repository.",
+    help="Model repository.",
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for results.")
 @batch_options("Longest run. A longer one ends its measurement; the model's other cuts and larger batches are skipped.")
@@ -71,7 +71,7 @@ def _current_names(context: click.Context, parameter: click.Parameter, names: tu
 @click.option(
     "--profile/--no-profile",
     default=True,
-    help="Whether to write onnxruntime's profile of one batch, gzipped; leave it out to save time.",
+    help="Write onnxruntime's profile of one batch, gzipped. --no-profile saves time.",
 )
 @click.option(
     "--option",

@@ -59,13 +59,13 @@ class Setting:
 
 
 class Study:
-    """Measures models one after the other.
+    """A study that measures models one after the other.
 
     Attributes:
         setting: Settings that all models share.
         checkpoints: Checkpoints by the name of their fp32 model.
         failed: Whether a measurement failed.
-        pytorch: Runs PyTorch.
+        pytorch: Runner of PyTorch.
     """
 
     def __init__(self, setting: Setting, checkpoints: Mapping[str, Path]) -> None:
@@ -152,7 +152,7 @@ class ServedVariants:
 
     Attributes:
         study: The benchmark.
-        setting: Its settings.
+        setting: Settings of the benchmark.
         model: The model.
         position: Printed with the progress, such as "1 of 3".
         not_run: Reasons why variants are not measured, by variant.
@@ -173,7 +173,7 @@ class ServedVariants:
 
         Args:
             row: Row of the model.
-            context: See gather.served_row.
+            context: Values of the study, see gather.served_row.
 
         Returns:
             A row per variant.

@@ -51,7 +51,7 @@ def _each_concurrency(text: str, parameter: click.Parameter, context: click.Cont
     "--repository",
     required=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The model repository.",
+    help="Model repository.",
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for results.")
 @click.option(
@@ -132,7 +132,7 @@ class Loads:
         concurrencies: Concurrent requests of the closed loops, one load each.
         seconds: Approximate length of each load.
         flags: More flags for bench.py.
-        stop_at: When the last load ends, by time.monotonic.
+        stop_at: End of the last load, by time.monotonic.
     """
 
     manifest: Path
@@ -142,7 +142,11 @@ class Loads:
     stop_at: float
 
     def seconds_left(self) -> float:
-        """Seconds until `stop_at`. Raises ClientError if there are none."""
+        """Seconds until `stop_at`.
+
+        Raises:
+            ClientError: No time is left.
+        """
         remaining = self.stop_at - time.monotonic()
         if remaining <= 0:
             raise ClientError(NO_TIME)
@@ -153,7 +157,7 @@ def measure(name: str, *, variant: str, repository: Path, loads: Loads, file: Pa
     """Serve one model and measure the loads one after the other; `file` is rewritten after each.
 
     Raises:
-        ClientError: If the server does not start, a load has no results, or no time is left.
+        ClientError: The server does not start, a load has no results, or no time is left.
     """
     report: dict[str, Any] = {"name": name, "variant": variant, "loads": [], "skipped": []}
     started = time.perf_counter()
@@ -179,7 +183,11 @@ def measure(name: str, *, variant: str, repository: Path, loads: Loads, file: Pa
 
 
 def measure_load(bench: Bench, flags: list[str], fresh: Path, seconds_left: float) -> dict[str, Any]:
-    """Run bench.py for one load. Returns its results. Raises ClientError if it has none in time."""
+    """Run bench.py for one load, and return its results.
+
+    Raises:
+        ClientError: bench.py has no results in time.
+    """
     try:
         figures, _ = run_bench(bench, flags, fresh, timeout=seconds_left)
     except subprocess.TimeoutExpired:

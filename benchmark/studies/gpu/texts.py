@@ -36,13 +36,13 @@ from nemo_triton.terminal import exit_codes
     "--repository",
     required=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The model repository.",
+    help="Model repository.",
 )
 @click.option(
     "--manifest",
     default=DEMO_MANIFEST,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Recordings to transcribe.  [default: the demo's commands]",
+    help="Recordings to transcribe.  [default: the demo's recordings]",
 )
 @click.option("--batch", "size", type=click.IntRange(1), default=16, show_default=True, help="Recordings per batch.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="JSON file to write.")

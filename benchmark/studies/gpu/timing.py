@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 MIN_RUNS = 3
-"""Runs of each batch that the median needs at least."""
+"""Smallest number of runs of each batch for a median."""
 
 Feeds = TypeVar("Feeds")
 Result = TypeVar("Result")
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Limits:
-    """How long to measure.
+    """Time limits of measurements.
 
     Attributes:
         seconds: Approximate length of one measurement.
@@ -117,7 +117,7 @@ def time_runs(
     """Run each batch for the first time and repeatedly, then all batches in turn.
 
     Args:
-        run: Runs one batch, and returns when it is done.
+        run: Function that runs one batch, and returns when the batch is done.
         feeds: Argument of `run` for each batch.
         audio: Seconds of audio in each batch.
         limits: A run longer than `slowest` ends the measurement; after a first run, one more of the same shape follows.

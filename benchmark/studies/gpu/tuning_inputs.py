@@ -68,7 +68,7 @@ def tune_by_inputs(model: onnx.ModelProto) -> None:
         model: The encoder; changed in place.
 
     Raises:
-        ExportError: If the graph has no such numbers.
+        ExportError: The graph has no such numbers.
     """
     names = {f".{PASS_STEPS}.": PASS_STEPS, f".{STEPS_AT_ONCE}.": STEPS_AT_ONCE}
     scores = {tuning.scores_at_once for tuning in TUNINGS.values()}

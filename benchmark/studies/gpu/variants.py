@@ -29,8 +29,8 @@ class Variant:
 
     Attributes:
         name: Name in options and results.
-        description: What is special about it.
-        change: Changes the configuration of each stage and of the ensemble.
+        description: Difference from the other variants.
+        change: Function that changes the configuration of each stage and of the ensemble.
         on_gpus: Whether it differs from the baseline only on a GPU.
         tensorrt: Whether TensorRT runs the encoder.
         splits_text: Whether a separate stage makes the text, as in an export with --decoder-device gpu.

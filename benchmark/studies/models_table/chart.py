@@ -29,7 +29,15 @@ TICKS = [step * 10**power for power in range(-1, 5) for step in (1, 2, 5)]
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one theme; those of families are safe for colour-blind readers (Okabe and Ito)."""
+    """Colours of one theme.
+
+    Attributes:
+        name: Name in the file's name.
+        text: Colour of text.
+        faint: Colour of less important text and lines.
+        grid: Colour of the grid.
+        families: Colours of the families, safe for colour-blind readers (Okabe and Ito).
+    """
 
     name: str
     text: str
@@ -60,9 +68,9 @@ def draw(models: Sequence[Candidate], processor: str, theme: Theme) -> str:
     """Draw the chart as SVG.
 
     Args:
-        models: the points; at least one.
-        processor: where the speed was measured.
-        theme: colours.
+        models: Points of the chart; at least one.
+        processor: Processor on which the speed was measured.
+        theme: Colours of the chart.
     """
     # The fonts of a reader's system are not known here; DejaVu Sans is wider than most of them.
     with matplotlib.rc_context({"font.size": TEXT_POINTS, "font.family": "DejaVu Sans"}):
@@ -123,7 +131,7 @@ def _axes(axes: Axes, models: Sequence[Candidate], processor: str, theme: Theme)
 def _names(
     axes: Axes, renderer: RendererAgg, models: Sequence[Candidate], front: Sequence[Candidate], theme: Theme
 ) -> None:
-    """Write each name next to its point, with a line where it has to stand further away."""
+    """Write each name next to its point, with a line to the point if the name is further away."""
     pixels = renderer.dpi / 72
     texts = [axes.text(0, 0, model.label, color=theme.text, ha="center", va="center") for model in models]
     points = []
@@ -163,7 +171,7 @@ def _legend(figure: Figure, colours: dict[str, str], theme: Theme) -> None:
 
 
 def _svg(figure: Figure, theme: Theme) -> str:
-    """The figure with texts as texts, the same bytes for the same figures."""
+    """The figure as SVG with text elements; the same figures give the same bytes."""
     drawn = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": theme.name, "svg.fonttype": "none"}):
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))

@@ -1,4 +1,4 @@
-"""Which models are worth taking: those that no other beats in both speed and word error rate."""
+"""Choose the models that no other beats in both speed and word error rate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FAMILY_TITLES = {
     "conformer_transducer": "Conformer-Transducer",
 }
 FAMILY_LABELS = {**FAMILY_TITLES, "conformer_ctc": "CTC", "conformer_transducer": "RNNT"}
-"""Short ones, for points of a chart whose legend has the title."""
+"""Short names of families, for points of a chart whose legend has the full names."""
 OTHER_SETS = ("test-other", "dev-other")
 
 Json = dict[str, Any]
@@ -27,12 +27,12 @@ class Candidate:
     """A measured model with a published word error rate on one of OTHER_SETS.
 
     Attributes:
-        name: As it is served.
-        family: As the catalogue has it.
+        name: Name of the served model.
+        family: Family in the catalogue.
         speed: Served RTFx.
         error: Word error rate in percent.
         parameters: Number of weights.
-        on_dev: Whether the error is of dev-other.
+        on_dev: Whether the error is measured on dev-other.
     """
 
     name: str

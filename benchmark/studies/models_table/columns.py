@@ -17,7 +17,7 @@ GB = 1e9
 
 
 def number(value: float) -> str:
-    """The value with three digits at most, so that slow models keep one behind the point."""
+    """The value with one decimal below 20, and none above."""
     return f"{value:.1f}" if value < 20 else f"{value:.0f}"
 
 
@@ -39,7 +39,7 @@ def megabytes(size: float | None) -> str:
 
 
 def parameters(row: Json) -> str:
-    """Millions of parameters: counted, or published where nothing was counted."""
+    """Millions of parameters: counted, or published if they were not counted."""
     millions = row["parameters"] / 1e6 if row["parameters"] else row["published"]["parameters_millions"]
     return f"{millions:.1f}"
 
@@ -82,8 +82,8 @@ def gigabytes(row: Json) -> str:
     return NONE if value is None else f"{value / GB:.2f}"
 
 
-def nemo_way(row: Json) -> str:
-    """How many recordings NeMo takes in a batch."""
+def nemo_batch_size(row: Json) -> str:
+    """Number of recordings in NeMo's batches."""
     value = measured(row, "nemo_batch_size")
     return NONE if value is None else str(value)
 
@@ -148,7 +148,7 @@ MEASURED = (
     ),
     Column("int8", lambda row: middle(measured(row, "int8_rtfx"))),
     Column("NeMo", lambda row: middle(measured(row, "nemo_rtfx"))),
-    Column("batch", nemo_way),
+    Column("batch", nemo_batch_size),
     Column("x NeMo", lambda row: middle_and_range(measured(row, "times_nemo"))),
     LATENCY,
     Column("GB", gigabytes),

@@ -1,4 +1,4 @@
-"""A checkpoint with random weights and its exports in fp32 and int8, made where they are missing."""
+"""Make a checkpoint with random weights and its exports in fp32 and int8, unless they exist."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Exports:
 
     Attributes:
         fp32: The export with default options.
-        int8: The same in int8; None if the export refuses it.
-        refusal: Why there is no int8 export; empty if there is one.
+        int8: Export in int8; None if export.py refuses it.
+        refusal: Reason why there is no int8 export; empty if there is one.
     """
 
     fp32: Model
@@ -63,16 +63,16 @@ class Exports:
 
 
 def make_exports(name: str, folder: Folder, export_python: Path) -> Exports:
-    """Write the checkpoint and its exports, those that are missing.
+    """Write the checkpoint and its exports, unless they exist.
 
     Args:
-        name: of an architecture; with a checkpoint in the folder, any name.
-        folder: where they are written.
-        export_python: the Python that has NeMo.
+        name: Name of an architecture; any name if the folder has its checkpoint.
+        folder: Folder to write to.
+        export_python: Python with NeMo.
 
     Raises:
-        CheckpointError: the checkpoint can't be made.
-        RepositoryError: it can't be exported in fp32.
+        CheckpointError: The checkpoint can't be made.
+        RepositoryError: The checkpoint can't be exported in fp32.
     """
     checkpoint = folder.checkpoint(name)
     if not checkpoint.exists():
@@ -82,21 +82,23 @@ def make_exports(name: str, folder: Folder, export_python: Path) -> Exports:
 
 
 def make_checkpoint(name: str, checkpoint: Path, export_python: Path) -> None:
-    """Write a checkpoint with random weights, of the NeMo release that is installed.
+    """Write a checkpoint with random weights for the installed NeMo release.
 
     Raises:
-        CheckpointError: with the last line that the program printed.
+        CheckpointError: The program failed; the message is the last line that it printed.
     """
     if name not in ARCHITECTURES | LATER:
         raise CheckpointError(f"no such architecture, and no checkpoint {checkpoint}; see export.py --list for names")
-    click.echo(f"{name}: makes a checkpoint with random weights", err=True)
-    # With this release's front end NeMo reads the checkpoint with its own.
+    click.echo(f"{name}: making a checkpoint with random weights", err=True)
+    # Record a release with the installed NeMo's front end, so that NeMo computes the same features as the export.
     program = [str(export_python), "-m", "verification.full_size.make_checkpoint", name]
     command = [*program, "--nemo-version", ZERO_EDGES, "--out", str(checkpoint)]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
-        raise CheckpointError(f"{export_python}: {error.strerror}; make this environment with make install") from error
+        raise CheckpointError(
+            f"{export_python}: {error.strerror}; create this environment with `make install`"
+        ) from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise CheckpointError(f"no checkpoint: {one_line(lines[-1])}")

@@ -1,4 +1,4 @@
-"""Places for the names of a chart's points, so that no two texts overlap."""
+"""Place the names of a chart's points, so that no two texts overlap."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 DIRECTIONS = 24
 DISTANCES = (4.0, 14.0, 28.0, 44.0, 62.0)
-"""From the edge of a point to its text, in pixels; the nearest place without overlaps is taken."""
+"""Distances from the edge of a point to its text, in pixels. The nearest place without overlaps is chosen."""
 GAP = 2.0
 """Pixels that stay free around a text."""
 
@@ -37,7 +37,15 @@ class Box:
 
 @dataclass(frozen=True)
 class Point:
-    """A circle with a text of known size, in pixels."""
+    """A circle with a text of known size, in pixels.
+
+    Attributes:
+        x: Horizontal position of the circle's centre.
+        y: Vertical position of the circle's centre.
+        radius: Radius of the circle.
+        width: Width of the text.
+        height: Height of the text.
+    """
 
     x: float
     y: float
@@ -53,11 +61,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a text goes.
+    """A position of a text.
 
     Attributes:
-        x: The middle of the text.
-        y: The same.
+        x: Horizontal position of the text's middle.
+        y: Vertical position of the text's middle.
         leader: Both ends of a line from the point to the text; None if the text is next to it.
     """
 
@@ -74,9 +82,9 @@ def place_labels(points: Sequence[Point], frame: Box, line: Sequence[tuple[float
     """Choose a place for each text, the most crowded points first.
 
     Args:
-        points: all circles.
-        frame: the rectangle that texts stay inside.
-        line: corners of a line that texts avoid.
+        points: All circles of the chart.
+        frame: Rectangle that texts stay inside.
+        line: Corners of a line that texts avoid.
     """
     places: dict[int, Place] = {}
     texts: list[Box] = []
@@ -124,7 +132,7 @@ def _cost(
     others: Sequence[Box],
     frame: Box,
 ) -> float:
-    """Overlaps of the text and of its line, then distance."""
+    """Cost of a place: overlaps of the text and of its line, then distance."""
     line = place.line_boxes()
     overlaps = 10 * sum(map(box.overlap, texts)) + 4 * sum(map(box.overlap, obstacles))
     overlaps += 20 * (box.area - box.overlap(frame))
@@ -133,7 +141,7 @@ def _cost(
 
 
 def _crowding(points: Sequence[Point], number: int) -> float:
-    """How near the others are."""
+    """Nearness of the other points."""
     point = points[number]
     others = [other for other in points if other is not point]
     return sum(1 / (1 + math.hypot(other.x - point.x, other.y - point.y)) for other in others)

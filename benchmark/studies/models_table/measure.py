@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Effort:
-    """How often a model is measured; fewer times if it is slow, so that all models take less than an hour.
+    """Numbers of passes and requests. Slow models get fewer, so that all models take less than an hour.
 
     Attributes:
         rounds: Passes over all recordings by the server and by NeMo, in turn.
@@ -60,12 +60,12 @@ SLOW_RTFX = 25.0
 
 
 def chosen_effort(rounds: int) -> Effort:
-    """The effort with that many rounds."""
+    """The effort with this number of rounds."""
     return Effort(rounds=rounds, both_ways=rounds, int8_rounds=rounds, single_requests=REQUESTS)
 
 
 def conditions(exports: Exports, speech: Speech, rounds: int | None) -> Json:
-    """What a result depends on; a result with other conditions is measured again."""
+    """Conditions of a result; a result with other conditions is measured again."""
     return {
         "version": 1,
         "fp32": exports.fp32.parity_id,
@@ -89,20 +89,20 @@ def measure_model(
     """Measure one model.
 
     Args:
-        exports: the models to serve.
-        repository: the folder that has them.
-        checkpoint: the .nemo file, for NeMo.
-        speech: the recordings.
-        export_python: the Python that has NeMo.
-        rounds: passes by each system; None chooses by the model's speed.
-        say: gets a line per step.
+        exports: Models to serve.
+        repository: Model repository that has them.
+        checkpoint: .nemo file for NeMo.
+        speech: Recordings to transcribe.
+        export_python: Python with NeMo.
+        rounds: Passes of each system; None chooses by the model's speed.
+        say: Function that gets one line per step.
 
     Returns:
         The result, ready for JSON.
 
     Raises:
-        NotRun: the model or NeMo fails.
-        ServerUnavailableError: the server does not start.
+        NotRun: The model or NeMo fails.
+        ServerUnavailableError: The server does not start.
     """
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     timed = _measure_speed(exports, repository, checkpoint, speech, export_python, rounds, say)
@@ -192,8 +192,8 @@ class Passes:
     """All passes over the recordings, by system.
 
     Attributes:
-        audio_seconds: Of one pass.
-        say: Gets a line per pass.
+        audio_seconds: Seconds of audio in one pass.
+        say: Function that gets one line per pass.
     """
 
     def __init__(self, audio_seconds: float, say: Say) -> None:

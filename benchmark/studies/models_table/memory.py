@@ -1,4 +1,4 @@
-"""Peak memory of a server while it answers."""
+"""Peak memory of a server under load."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ INTERVAL_SECONDS = 0.1
 
 
 class PeakMemory:
-    """Samples the memory of a process and its children during a `with` block.
+    """A sampler of the memory of a process and its children during a `with` block.
 
     Attributes:
         first: Bytes when the block starts.
-        peak: The most bytes so far.
+        peak: Highest number of bytes so far.
     """
 
     def __init__(self, process: int) -> None:

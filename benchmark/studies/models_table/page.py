@@ -94,7 +94,7 @@ def fill(line: str) -> str:
 
 
 def short_table(table: Json) -> str:
-    """README's table, with a note of what was measured."""
+    """README's table, with a note about the measurements."""
     note = (
         "WER: published by NVIDIA on LibriSpeech test-clean / test-other (\\*: dev-clean / dev-other). "
         "RTFx: seconds of audio per second, 16 concurrent requests of 10 s. p50: latency of a single 10 s request. "
@@ -126,7 +126,7 @@ def fastest_first(rows: Iterable[Json]) -> list[Json]:
 
 
 def conditions(table: Json) -> str:
-    """What speed and memory are of, and the machine."""
+    """A sentence about the measured weights and the machine."""
     machines = "; ".join(machine_text(machine) for machine in table["machines"])
     return (
         "Speed and memory are of the architecture at full size with random weights, in fp32, "
@@ -228,7 +228,7 @@ def _versions(versions: Json) -> str:
 
 
 def _sources() -> list[str]:
-    """Where the published word error rates are from."""
+    """The section about the sources of word error rates and licences."""
     return [
         "## Sources",
         "",
@@ -239,7 +239,7 @@ def _sources() -> list[str]:
 
 
 def _later(table: Json) -> list[str]:
-    """Where models beyond the catalogue stand."""
+    """The section about models beyond the catalogue."""
     rows = table["later_architectures"]
     exported = (
         columns.NAME,

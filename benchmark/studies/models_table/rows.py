@@ -1,4 +1,4 @@
-"""The table of models as data: the catalogue and the architectures, with what was measured of each."""
+"""The table of models as data: the catalogue and the architectures, each with its measurements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMAND = "make models-table"
 NOT_MEASURED = "not measured"
 WEIGHTS = {True: "random", False: "trained"}
 LARGEST_EXPORT_BYTES = 2**31
-"""The weights in fp32 that export.py can write."""
+"""Largest size of fp32 weights that export.py can write, in bytes."""
 
 Json = dict[str, Any]
 Architectures = Mapping[str, Architecture]
@@ -32,13 +32,13 @@ def all_rows(
     """Collect the table.
 
     Args:
-        folder: that has the results.
-        catalogue: a row per model.
-        architectures: of the catalogue's models, where they are known.
-        later: architectures outside the catalogue, a row each.
+        folder: Working folder with the results.
+        catalogue: Models of the catalogue, one row each.
+        architectures: Known architectures of the catalogue's models.
+        later: Architectures outside the catalogue, one row each.
 
     Raises:
-        ResultsError: a result can't be read.
+        ResultsError: A result can't be read.
     """
     known = {**later, **architectures}
     names = [model.served_as for model in catalogue]
@@ -61,7 +61,7 @@ def all_rows(
 
 
 def read_results(folder: Folder, names: Iterable[str]) -> dict[str, Json]:
-    """The results that there are, by model."""
+    """Read the existing results, by model."""
     files = {name: folder.result(name) for name in names}
     return {name: read_json(file) for name, file in files.items() if file.exists()}
 
@@ -105,7 +105,7 @@ def word_error_rates(model: Model) -> dict[str, float]:
 def measured_as(
     name: str, architecture: Architecture | None, results: Mapping[str, Json], architectures: Architectures
 ) -> str | None:
-    """The model whose result is shown: its own, else that of a model with the same architecture."""
+    """Name of the model whose result is shown: this one, else one with the same architecture."""
     if name in results:
         return name
     if architecture is None:
@@ -114,7 +114,7 @@ def measured_as(
 
 
 def measured_row(source: str | None, results: Mapping[str, Json], architecture: Architecture | None) -> Json:
-    """What was measured, with medians; NOT_MEASURED and None where nothing was."""
+    """Measurements with medians; NOT_MEASURED and None if there are none."""
     if source is None:
         parameters = architecture.parameters if architecture else None
         return {"status": NOT_MEASURED, "measured_as": None, "parameters": parameters, "measured": None}

@@ -2,10 +2,9 @@
 
     python -m benchmark.studies.models_table.run stt_en_citrinet_256 --folder build/models_table
 
-Without NAME, all models that NVIDIA published, one per architecture. Makes the checkpoints (architectures at full size
-with random weights) and the exports in fp32 and int8 that the folder does not have. A model that was measured under the
-same conditions is skipped. If a model fails, one line says why and the others are still measured. Run it in the serving
-environment.
+Without NAME, it measures all models that NVIDIA published, one per architecture. Missing checkpoints (full size, random
+weights) and exports in fp32 and int8 are made first. A model that was measured under the same conditions is skipped. If
+a model fails, one line says why and the others are still measured. Run it in the serving environment.
 """
 
 from __future__ import annotations
@@ -30,19 +29,18 @@ from verification.full_size.architectures import ARCHITECTURES
 
 @click.command(help=__doc__)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="The working folder.")
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="Working folder.")
 @click.option(
     "--speech",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     default=MANIFEST,
-    help="Manifest of speech that the recordings are cut from; the demo's speech by default.",
+    help="Manifest of speech that the recordings are cut from.  [default: the demo's speech]",
 )
-@click.option("--export-python", type=click.Path(path_type=Path), default=EXPORT_PYTHON, help="The Python with NeMo.")
+@click.option("--export-python", type=click.Path(path_type=Path), default=EXPORT_PYTHON, help="Python with NeMo.")
 @click.option(
     "--rounds",
     type=click.IntRange(1),
-    help="Passes over the recordings by the server, NeMo and int8. By default 5 by server and NeMo and 3 by int8, and "
-    "fewer for slow models.",
+    help="Passes over the recordings.  [default: 5 for the server and NeMo, 3 for int8; fewer for slow models]",
 )
 @click.option("--export-only", is_flag=True, help="Make checkpoints and exports, and measure nothing.")
 def main(
@@ -76,8 +74,8 @@ def process(
     """Export one model and measure it, unless there is a complete result.
 
     Raises:
-        ClientError: it can't be exported or served.
-        NotRun: a system fails.
+        ClientError: The model can't be exported or served.
+        NotRun: A system fails.
     """
 
     def say(line: str) -> None:
@@ -86,9 +84,9 @@ def process(
     exports = make_exports(name, folder, export_python)
     result = folder.result(name)
     if export_only:
-        say("is exported")
+        say("exported")
     elif is_measured(result, conditions(exports, speech, rounds)):
-        say("is measured already")
+        say("already measured")
     else:
         started = time.monotonic()
         checkpoint = folder.checkpoint(name)

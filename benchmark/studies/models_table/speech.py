@@ -41,14 +41,14 @@ def cut_recordings(manifest: Path, folder: Path, *, count: int, seconds: float) 
     """Cut recordings of equal length and write them as WAV files.
 
     Args:
-        manifest: speech of any lengths.
-        folder: where the WAV files are written.
-        count: number of recordings.
-        seconds: length of each.
+        manifest: Manifest with speech of any length.
+        folder: Folder for the WAV files.
+        count: Number of recordings.
+        seconds: Length of each recording.
 
     Raises:
-        ManifestError: a line of the manifest can't be used.
-        AudioError: a file can't be read as audio.
+        ManifestError: A line of the manifest can't be used.
+        AudioError: A file can't be read as audio.
     """
     joined = np.concatenate([recording.samples for recording in read_recordings(manifest)])
     pieces = cut(joined, count, round(seconds * SAMPLE_RATE))
@@ -66,8 +66,8 @@ def cut(samples: Samples, count: int, length: int) -> list[Samples]:
 
     Args:
         samples: int16 [T].
-        count: number of pieces.
-        length: samples of each piece.
+        count: Number of pieces.
+        length: Samples per piece.
     """
     repeated = np.resize(samples, len(samples) + length)
     starts = [len(samples) * number // count for number in range(count)]

@@ -12,7 +12,7 @@ class Column:
     """One column.
 
     Attributes:
-        title: Its heading.
+        title: Heading of the column.
         cell: The text of a row.
         is_number: Whether it is aligned to the right.
     """

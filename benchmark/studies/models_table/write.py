@@ -22,9 +22,21 @@ from nemo_triton.terminal import exit_codes, options
 
 
 @click.command(help=__doc__)
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="The working folder.")
-@click.option("--docs", type=click.Path(file_okay=False, path_type=Path), default=Path("docs"), show_default=True)
-@click.option("--readme", type=click.Path(path_type=Path), default=Path("README.md"), show_default=True)
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="Working folder.")
+@click.option(
+    "--docs",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("docs"),
+    show_default=True,
+    help="Folder for models.json, models.md and the charts.",
+)
+@click.option(
+    "--readme",
+    type=click.Path(path_type=Path),
+    default=Path("README.md"),
+    show_default=True,
+    help="README with the markers of the short table.",
+)
 def main(folder: Path, docs: Path, readme: Path) -> int:
     table = all_rows(Folder(folder))
     write_json(docs / "models.json", table)

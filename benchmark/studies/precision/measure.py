@@ -41,16 +41,16 @@ def measure(
     """Measure all precisions in turn: one pass with single requests, then rounds with concurrent requests.
 
     Args:
-        models: by precision, including fp32
-        repository: with these models
-        recordings: to transcribe
-        speech: name of the recordings
-        concurrency: concurrent requests in the rounds
-        rounds: number of passes with concurrent requests
-        refused: reasons of failed exports, by precision
+        models: Models by precision, including fp32.
+        repository: Model repository with these models.
+        recordings: Recordings to transcribe.
+        speech: Name of the recordings.
+        concurrency: Concurrent requests in the rounds.
+        rounds: Number of passes with concurrent requests.
+        refused: Reasons of failed exports, by precision.
 
     Raises:
-        ClickException: a precision failed during a pass.
+        ClickException: A precision failed during a pass.
     """
     full = models[FULL]
     with ExitStack() as stack:

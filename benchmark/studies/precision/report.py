@@ -41,9 +41,9 @@ class Exported:
     """A checkpoint's export in one precision.
 
     Attributes:
-        onnx_bytes: size of all stages
-        compared: words of NeMo's transcripts of the export's test recordings; None if nothing was compared
-        changed: word edits between NeMo's transcripts and the export's
+        onnx_bytes: Size of all stages.
+        compared: Words of NeMo's transcripts of the export's test recordings; None if nothing was compared.
+        changed: Word edits between NeMo's transcripts and the export's.
     """
 
     onnx_bytes: int
@@ -61,16 +61,16 @@ class Measurement:
     """One checkpoint in several precisions, on one set of recordings.
 
     Attributes:
-        model: its name
-        random_weights: whether the checkpoint was never trained
-        speech: name of the recordings
-        audio_seconds: total duration of the recordings
-        concurrency: concurrent requests in `rounds`
-        references: what was said, by audio file, where it is known
-        exported: by precision, in the order of the table
-        unbatched: a pass with one request at a time, by precision
-        rounds: passes with concurrent requests, each by precision
-        not_run: reasons of precisions that were not measured
+        model: Name of the model.
+        random_weights: Whether the checkpoint was never trained.
+        speech: Name of the recordings.
+        audio_seconds: Total duration of the recordings.
+        concurrency: Concurrent requests in `rounds`.
+        references: Known reference transcripts, by audio file.
+        exported: Exports by precision, in the order of the table.
+        unbatched: A pass with one request at a time, by precision.
+        rounds: Passes with concurrent requests, each by precision.
+        not_run: Reasons of precisions that were not measured.
     """
 
     model: str

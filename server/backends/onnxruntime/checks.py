@@ -61,7 +61,7 @@ def check(config: Mapping[str, Any], inputs: Sequence[TensorInfo], outputs: Sequ
         outputs: The graph's outputs.
 
     Raises:
-        ConfigError: They don't match; one line says where.
+        ConfigError: The configuration does not match the graph; the message is one line that says where.
     """
     prefix = f"unable to load model '{config['name']}', "
     batching = int(config.get("max_batch_size", 0)) > 0

@@ -1,4 +1,4 @@
-"""Where onnxruntime runs the nodes of a graph, by the rules in its source."""
+"""Predict where onnxruntime runs the nodes of a graph, by the rules in its source."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from benchmark.studies.gpu.placement.result import PER_BATCH, PER_BLOCK, PER_BUC
 
 HOST, DEVICE = "host", "device"
 PER_BODY = {"group": PER_BUCKET, "step": "step", "join": "round"}
-"""What one iteration of a Loop is, by the name of its body: a bucket (length bucketing), a step of RNNT decoding, or a
-round of joining strings. A Loop with another name is Conformer's attention; its iteration is a block of queries."""
+"""Meaning of one iteration of a Loop, by the name of its body: a bucket (length bucketing), a step of RNNT decoding, or
+a round of joining strings. A Loop with another name is Conformer's attention; its iteration is a block of queries."""
 SMALL = 100
 """Largest initializer, in numbers, that lets a calculation move to the CPU (onnxruntime's
 kSmallInitializerThreshold)."""
@@ -30,7 +30,7 @@ def place(model: onnx.ModelProto, kernels: Kernels) -> Placement:
         kernels: CUDA kernels of the onnxruntime that would load it.
 
     Raises:
-        RepositoryError: For an operator that cuda_kernels.json lacks.
+        RepositoryError: Cuda_kernels.json lacks an operator of the graph.
     """
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     opsets = {entry.domain: entry.version for entry in inferred.opset_import}
@@ -206,7 +206,7 @@ class _Scope:
         """Add the nodes and copies of this graph and of its bodies to `placement`.
 
         Args:
-            placement: Gets the nodes and copies.
+            placement: Placement that gets the nodes and copies.
             fed: HOST or DEVICE for each input and captured value of a body, before the body runs.
         """
         for index, node in enumerate(self.nodes):

@@ -24,7 +24,7 @@ class Kernels:
     """The CUDA kernels of one release of onnxruntime.
 
     Attributes:
-        release: onnxruntime's version.
+        release: Version of onnxruntime.
         operators: Entries of cuda_kernels.json, by operator.
     """
 
@@ -40,7 +40,7 @@ class Kernels:
             types: Element type of each value.
 
         Raises:
-            RepositoryError: For an operator that cuda_kernels.json lacks.
+            RepositoryError: Cuda_kernels.json lacks the operator.
         """
         schema = defs.get_schema(node.op_type, opset, node.domain)
         kernels = [kernel for kernel in self._entry(node)["kernels"] if self.release in kernel["releases"]]

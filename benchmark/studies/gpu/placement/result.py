@@ -13,8 +13,8 @@ class PlacedNode:
 
     Attributes:
         name: The node.
-        operator: Its operator.
-        per: How often it runs, such as PER_BUCKET.
+        operator: Operator of the node.
+        per: Frequency of the node, such as PER_BUCKET.
         on_cpu: Whether it runs on the CPU.
         why: Reason why it runs on the CPU; else empty.
         shapes: Whether it runs on the CPU because it calculates only with shapes.
@@ -35,7 +35,7 @@ class Copy:
     Attributes:
         value: The value.
         to_host: Whether it is copied to the host, which waits for the GPU.
-        per: How often it is copied, such as PER_BUCKET.
+        per: Frequency of the copy, such as PER_BUCKET.
         name: Name of the node that needs it, or of the Loop that reads it.
         operator: Operator of that node.
         at_edge: Whether it is copied where the body of a Loop or If begins or ends, not by a Memcpy node.

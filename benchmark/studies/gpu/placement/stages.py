@@ -41,7 +41,7 @@ def place_stages(repository: Path, patterns: Sequence[str], kernels: Kernels) ->
         kernels: CUDA kernels of the onnxruntime that would serve it.
 
     Raises:
-        RepositoryError: If no recognizer matches a pattern, or a graph is unreadable.
+        RepositoryError: No recognizer matches a pattern, or a graph is unreadable.
     """
     chosen = choose(read_models(repository), patterns or ["*"], repository)
     configs = [read_config(repository / model.name) for model in chosen]
