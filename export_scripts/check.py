@@ -37,7 +37,8 @@ def main(repository: Path) -> None:
     for problem in problems:
         click.echo(problem)
     if not problems:
-        click.echo(f"{len(models)} models agree with their graphs and each other")
+        noun = "model agrees" if len(models) == 1 else "models agree"
+        click.echo(f"{len(models)} {noun} with the graphs and each other")
     sys.exit(1 if problems else 0)
 
 

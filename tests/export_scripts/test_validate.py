@@ -136,7 +136,7 @@ def test_the_command(tmp_path: Path) -> None:
     )
     written(tmp_path, audio)
     whole = run_check(tmp_path)
-    assert (whole.returncode, whole.stdout) == (0, "1 models agree with their graphs and each other\n")
+    assert (whole.returncode, whole.stdout) == (0, "1 model agrees with the graphs and each other\n")
     (tmp_path / AUDIO_STAGE / "1" / "model.onnx").write_bytes(b"no graph")
     (tmp_path / "no_model").mkdir()
     broken = run_check(tmp_path)
