@@ -30,6 +30,7 @@ def attention(scores_at_once: int) -> Callable[..., torch.Tensor]:
         """Attend to all frames.
 
         Args:
+            self: NeMo's attention, which this replaces a method of.
             query: float32 [B, frames, D].
             key: float32 [B, frames, D].
             value: float32 [B, frames, D].
