@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from nemo_triton.loadtest.server_metrics import candidate_metrics_urls
 from server.process import running_server
@@ -51,6 +52,12 @@ def read(url: str) -> bytes:
     return content
 
 
+def has_measured_its_machine(metrics: str) -> bool:
+    """Whether Triton's gauges have values; for some seconds after the start they are zero."""
+    content = read(metrics).decode()
+    return "\nnv_cpu_memory_used_bytes " in content and "\nnv_cpu_memory_used_bytes 0" not in content
+
+
 def two_free_ports() -> tuple[int, int]:
     """Two consecutive ports that nothing listens on."""
     while True:
@@ -81,6 +88,7 @@ def test_metrics_at_the_port_after_grpc_are_found(repository: Path, triton: Any,
     grpc, metrics = two_free_ports()
     flags = ["--model-control-mode=explicit", f"--load-model={triton.model}", f"--metrics-port={metrics}"]
     with running_server(repository, flags, grpc=f"127.0.0.1:{grpc}") as server:
+        wait_until(lambda: has_measured_its_machine(f"http://127.0.0.1:{metrics}/metrics"))
         figures, warnings = bench(run_command, "--url", server.grpc)
         (load,) = figures["loads"]
         assert list(load["usages"]) == [f"http://127.0.0.1:{metrics}/metrics"] and load["usage"]["cpu"] is not None
