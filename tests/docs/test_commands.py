@@ -18,7 +18,7 @@ from pages import Command, commands
 from server.process import running_server
 
 RUN_HERE = (
-    r"python client/(transcribe|bench)\.py .*",
+    r"python client/(transcribe|bench)\.py (?!.*--(slo|ca)\b).*",
     r"nemo-triton (transcribe|bench|models).*",
     r"python -m benchmark\.report fp32\.json .*",
     r"curl .*/v2/health/ready",
@@ -47,9 +47,13 @@ ELSEWHERE = {
     r"\S+python -m benchmark\.studies\.gpu\.portable .*": "tests/benchmark/test_portable.py",
     r"python3 build/portable/unpack\.py|\. build/portable/env\.sh": "tests/benchmark/test_portable.py",
     r"python3? -c 'import (soundfile|array).*": "tests/client/test_protocol_page.py",
-    r"sh docker/tls/make_certificates\.sh .*": "tests/client/test_tls.py",
+    r"sh docker/tls/make_certificates\.sh .*|python client/\S+ .*--ca .*": "tests/client/test_tls.py",
+    r"python client/bench\.py .*--slo .*": "tests/client/test_slo.py",
 }
 """Commands by pattern, and the file of `make test` or the script of CI that runs them, some with other arguments."""
+
+GRPC = r"[\w.]+:(8001|9001)\b"
+"""gRPC addresses in commands."""
 
 NOT_RUN = {
     r"python export_scripts/export\.py stt_en_.*": "downloads a published checkpoint",
@@ -112,16 +116,24 @@ def checkout(repository_of_all: Path, tmp_path_factory: pytest.TempPathFactory) 
     entries = [json.loads(line) for line in DEMO_MANIFEST.read_text(encoding="utf-8").splitlines()[:4]]
     for entry in entries:
         entry["audio_filepath"] = str(DEMO_MANIFEST.parent / entry["audio_filepath"])
-    shutil.copy2(entries[0]["audio_filepath"], folder / "recording.wav")
+    (folder / "recordings").mkdir()
+    for name in ("order.wav", "recording.wav", "more.flac", "recordings/one.flac"):
+        shutil.copy2(entries[0]["audio_filepath"], folder / name)
     (folder / "my_speech.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
     return folder
 
 
 @pytest.fixture(scope="module")
 def addresses(repository_of_all: Path) -> Iterator[dict[str, str]]:
-    """Addresses of a server of all models, by the default addresses that commands have."""
+    """Addresses of a server of all models, by pattern of the addresses in commands."""
     with running_server(repository_of_all) as server:
-        yield {"localhost:8001": server.grpc, "localhost:8000": server.http, "localhost:8002": server.metrics}
+        second_name = server.grpc.replace("127.0.0.1", "localhost")
+        yield {
+            r"\btwo:8001": second_name,
+            GRPC: server.grpc,
+            r"localhost:8000\b": server.http,
+            r"localhost:(8002|9002|9102)\b": server.metrics,
+        }
 
 
 def _environment() -> dict[str, str]:
@@ -129,10 +141,11 @@ def _environment() -> dict[str, str]:
 
 
 def _for_this_server(command: str, addresses: dict[str, str]) -> str:
-    for default, address in addresses.items():
-        command = command.replace(default, address)
+    for pattern, address in addresses.items():
+        command = re.sub(pattern, address, command)
+    command = command.replace("--model NAME", "--model coffee_rnnt")
     if re.match(r"python client/|nemo-triton ", command) and "--url" not in command:
-        command = f"{command} --url {addresses['localhost:8001']}"
+        command = f"{command} --url {addresses[GRPC]}"
     if re.match(r"python client/|nemo-triton (transcribe|bench)", command) and "--model" not in command:
         command = f"{command} --model coffee_rnnt"
     return command
@@ -155,7 +168,7 @@ def _server_options() -> set[tuple[str, ...]]:
 @pytest.mark.parametrize("options", sorted(_server_options()), ids=" ".join)
 def test_servers_start(options: tuple[str, ...], repository: Path, checkout: Path) -> None:
     folder = checkout / "certificates"
-    if "--grpc-use-ssl=true" in options:
+    if "--grpc-use-ssl=true" in options and not folder.exists():
         subprocess.run(["sh", "docker/tls/make_certificates.sh", folder], cwd=checkout, capture_output=True, check=True)
     with running_server(repository, [option.replace("=certificates", f"={folder}") for option in options]) as server:
         assert server.process.poll() is None

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 from functools import cache
+from itertools import dropwhile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,12 @@ from locations import ROOT
 from pages import Block, Command, blocks, commands, pages
 
 README_LINES = 150
+PACKAGES = ("benchmark", "export_scripts", "nemo_triton", "server", "verification")
+EXPORT_PROGRAMS = re.compile(
+    r"export_scripts/|verification\.full_size|benchmark\.baselines\.baseline_models$"
+    r"|benchmark\.studies\.(rnnt_decoding|gpu\.(pack|pytorch_encoder))$"
+)
+"""Programs for .venv/export; the others run in .venv/serve."""
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)|(?:src|srcset)=\"(?P<source>[^\"]+)\"")
 _HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 SHELL_BLOCKS = [block for block in blocks() if block.language == "sh"]
@@ -110,32 +117,41 @@ def _help(program: tuple[str, ...]) -> str:
     return shown
 
 
+def _parts(command: str) -> list[list[str]]:
+    """Split a command line into the words of each program's call."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    parts: list[list[str]] = [[]]
+    for word in lexer:
+        if set(word) <= set("|&;"):
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return parts
+
+
 def _programs(command: str) -> list[tuple[tuple[str, ...], list[str]]]:
     """Return the project's programs in a command line, each with the options given to it."""
     calls = []
-    for part in re.split(r"&&|\|\||[|;]", command):
-        words = shlex.split(part, comments=True)
-        while words and re.fullmatch(r"\w+=.*", words[0]):
-            words.pop(0)
-        if not words:
-            continue
-        environment = (
-            ".venv/export"
-            if re.search(r"export_scripts|baseline_models|rnnt_decoding|full_size", part)
-            else ".venv/serve"
-        )
-        if words[0] in ("python", "python3") and len(words) > 1 and words[1] != "-c":
-            start = 3 if words[1] == "-m" else 2
-            if words[1] == "-m" and words[2] in ("venv", "pip", "build"):
+    for part in _parts(command):
+        words = list(dropwhile(lambda word: re.fullmatch(r"\w+=.*", word), part))
+        match words:
+            case ["tritonserver", *options]:
+                program = [".venv/serve/bin/tritonserver"]
+            case ["nemo-triton", name, *options]:
+                program = [".venv/serve/bin/nemo-triton", name]
+            case [python, "-m", module, *options] if python.endswith("python") and module.split(".")[0] in PACKAGES:
+                program = [f"{_environment(module)}/bin/python", "-m", module]
+            case ["python", script, *options] if (ROOT / script).is_file():
+                program = [f"{_environment(script)}/bin/python", script]
+            case _:
                 continue
-            program = (f"{environment}/bin/python", *words[1:start])
-        elif words[0] in ("tritonserver", "nemo-triton"):
-            start = 2 if words[0] == "nemo-triton" else 1
-            program = (f".venv/serve/bin/{words[0]}", *words[1:start])
-        else:
-            continue
-        calls.append((program, [word.partition("=")[0] for word in words[start:] if word.startswith("--")]))
+        calls.append((tuple(program), [option.partition("=")[0] for option in options if option.startswith("--")]))
     return calls
+
+
+def _environment(program: str) -> str:
+    return ".venv/export" if EXPORT_PROGRAMS.match(program) else ".venv/serve"
 
 
 @pytest.mark.parametrize("command", commands(), ids=str)
