@@ -18,7 +18,7 @@ from pages import Command, commands
 from server.process import running_server
 
 RUN_HERE = (
-    r"python client/(transcribe|bench)\.py (?!.*--(slo|ca)\b).*",
+    r"python client/(transcribe|bench)\.py (?!.*(--slo|--ca|one:8001,two:8001)\b).*",
     r"nemo-triton (transcribe|bench|models).*",
     r"python -m benchmark\.report fp32\.json .*",
     r"curl .*/v2/health/ready",
@@ -49,6 +49,7 @@ ELSEWHERE = {
     r"python3? -c 'import (soundfile|array).*": "tests/client/test_protocol_page.py",
     r"sh docker/tls/make_certificates\.sh .*|python client/\S+ .*--ca .*": "tests/client/test_tls.py",
     r"python client/bench\.py .*--slo .*": "tests/client/test_slo.py",
+    r"python client/bench\.py --url one:8001,two:8001": "tests/client/test_bench_endpoints.py",
 }
 """Commands by pattern, and the file of `make test` or the script of CI that runs them, some with other arguments."""
 
@@ -127,9 +128,7 @@ def checkout(repository_of_all: Path, tmp_path_factory: pytest.TempPathFactory) 
 def addresses(repository_of_all: Path) -> Iterator[dict[str, str]]:
     """Addresses of a server of all models, by pattern of the addresses in commands."""
     with running_server(repository_of_all) as server:
-        second_name = server.grpc.replace("127.0.0.1", "localhost")
         yield {
-            r"\btwo:8001": second_name,
             GRPC: server.grpc,
             r"localhost:8000\b": server.http,
             r"localhost:(8002|9002|9102)\b": server.metrics,

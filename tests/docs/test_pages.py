@@ -157,6 +157,6 @@ def _environment(program: str) -> str:
 @pytest.mark.parametrize("command", commands(), ids=str)
 def test_options_exist(command: Command) -> None:
     for program, options in _programs(command.text):
-        shown = _help(program)
+        shown = _help(program) if options else ""
         missing = [option for option in options if not re.search(rf"{re.escape(option)}\b", shown)]
         assert not missing, f"{' '.join(program)} has no {', '.join(missing)}"
