@@ -258,7 +258,8 @@ def _later(table: Json) -> list[str]:
         "## Later models",
         "",
         "FastConformer and Parakeet with a CTC or RNNT decoder export as the 22 do, up to 2 GiB of weights in fp32. "
-        "They were tried with few layers and random weights, and gave NeMo's text.",
+        "No published Parakeet with these decoders is that small. Both were tried with few layers and random weights, "
+        "and gave NeMo's text.",
         "",
         *table_lines(exported, rows),
         "",
