@@ -10,6 +10,7 @@ import click
 
 from benchmark.core.constants import BASELINES, EXPORT_PYTHON
 from benchmark.core.models import choose, read_models
+from benchmark.core.options import concurrency_option
 from benchmark.core.results_folder import is_measured, read_json, write_json
 from benchmark.data.dataset import open_dataset
 from benchmark.measuring.comparison import Baselines, compare_systems
@@ -61,15 +62,7 @@ from nemo_triton.terminal import exit_codes, options
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the results.",
 )
-@click.option(
-    "--concurrency",
-    "--at-once",
-    "concurrency",
-    type=click.IntRange(1),
-    default=16,
-    show_default=True,
-    help="Concurrent requests to the server, and the batch size of the baselines (at most 16).",
-)
+@concurrency_option(16, "Concurrent requests to the server, and the batch size of the baselines (at most 16).")
 @click.option(
     "--rounds",
     type=click.IntRange(1),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from benchmark.core.options import concurrency_option
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from verification.attack.assault import assault
 from verification.attack.summary import markdown
@@ -24,15 +25,7 @@ from verification.attack.summary import markdown
     "--repository", type=click.Path(exists=True, path_type=Path), required=True, help="Model repository to serve."
 )
 @click.option("--requests", type=click.IntRange(1), default=10_000, show_default=True, help="Requests to send.")
-@click.option(
-    "--concurrency",
-    "--at-once",
-    "concurrency",
-    type=click.IntRange(1),
-    default=32,
-    show_default=True,
-    help="Concurrent clients.",
-)
+@concurrency_option(32, "Concurrent clients.")
 @click.option(
     "--manifest",
     type=click.Path(exists=True, path_type=Path),

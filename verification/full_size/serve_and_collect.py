@@ -21,6 +21,7 @@ import click
 from rich.console import Console
 
 from benchmark.core.model_control import EXPLICIT
+from benchmark.core.options import concurrency_option
 from benchmark.core.results_folder import write_text
 from nemo_triton.contract import Part
 from nemo_triton.loadtest.server_counters import StepStatistics, difference
@@ -90,15 +91,7 @@ def passes(is_transducer: bool, concurrency: int) -> tuple[Pass, ...]:
 @click.option("--manifest", type=click.Path(exists=True, path_type=Path), required=True, help="Recordings to use.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--recordings", "at_most", type=click.IntRange(1), help=RECORDINGS_HELP)
-@click.option(
-    "--concurrency",
-    "--at-once",
-    "concurrency",
-    type=click.IntRange(1),
-    default=16,
-    show_default=True,
-    help="Concurrent requests.",
-)
+@concurrency_option(16, "Concurrent requests.")
 def main(name: str, repository: Path, manifest: Path, out: Path, at_most: int | None, concurrency: int) -> None:
     recordings = read_recordings(manifest, at_most)
     summary = out / "served.json"

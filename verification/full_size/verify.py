@@ -23,6 +23,7 @@ from pathlib import Path
 import click
 
 from benchmark.core.constants import EXPORT_PYTHON, EXPORT_SCRIPT, ROOT
+from benchmark.core.options import concurrency_option
 from benchmark.core.results_folder import write_text
 from nemo_triton.contract import Part
 from verification.full_size.architectures import ARCHITECTURES
@@ -87,15 +88,7 @@ class StepFailed(Exception):
 @click.option("--manifest", type=click.Path(exists=True, path_type=Path), required=True, help="Recordings to use.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Markdown file to write.")
 @click.option("--recordings", type=click.IntRange(1), help=RECORDINGS_HELP)
-@click.option(
-    "--concurrency",
-    "--at-once",
-    "concurrency",
-    type=click.IntRange(1),
-    default=16,
-    show_default=True,
-    help="Concurrent requests.",
-)
+@concurrency_option(16, "Concurrent requests.")
 @click.option("--clean", is_flag=True, help="Remove the checkpoint and stages of a model once it has results.")
 @click.option(
     "--export-python",

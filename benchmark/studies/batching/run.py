@@ -26,6 +26,7 @@ from benchmark.baselines.served import Served
 from benchmark.baselines.system import Measured, System, start
 from benchmark.core.constants import EXPORT_PYTHON
 from benchmark.core.model_control import EXPLICIT
+from benchmark.core.options import concurrency_option
 from benchmark.studies.batching.report import NEMO, Sweep, chart, concurrent_requests, markdown
 from benchmark.studies.batching.variants import encoder_per_core, equal_shapes_only, without_batcher
 from benchmark.studies.variants import write_variant
@@ -53,15 +54,7 @@ PAD_TO_SECONDS = 10
     metavar="NAME=MANIFEST",
     help="Recordings, and their name on the page. Repeat the option for several sets.",
 )
-@click.option(
-    "--concurrency",
-    "--at-once",
-    "concurrency",
-    type=click.IntRange(2),
-    default=32,
-    show_default=True,
-    help="Concurrent requests of the first load. The second sends one at a time.",
-)
+@concurrency_option(32, "Concurrent requests of the first load. The second sends one at a time.", minimum=2)
 @click.option(
     "--rounds",
     type=click.IntRange(1),

@@ -17,6 +17,7 @@ import click
 
 from benchmark.baselines.recordings import shuffled_recordings
 from benchmark.core.constants import EXPORT_PYTHON
+from benchmark.core.options import concurrency_option
 from benchmark.studies.exports import export_all
 from benchmark.studies.precision.measure import measure
 from benchmark.studies.precision.report import page
@@ -41,15 +42,7 @@ from nemo_triton.terminal import exit_codes, options
     show_default=True,
     help="Python with NeMo.",
 )
-@click.option(
-    "--concurrency",
-    "--at-once",
-    "concurrency",
-    type=click.IntRange(2),
-    default=16,
-    show_default=True,
-    help="Concurrent requests in the rounds.",
-)
+@concurrency_option(16, "Concurrent requests in the rounds.", minimum=2)
 @click.option(
     "--rounds",
     type=click.IntRange(1),
