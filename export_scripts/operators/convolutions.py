@@ -24,6 +24,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from export_scripts.operators.builder import Graph, Value, ints
+from export_scripts.operators.shapes import widths
 from export_scripts.operators.value import END
 from export_scripts.operators.walk import drop_unread
 
@@ -50,7 +51,7 @@ def without_convolutions(traced: onnx.ModelProto) -> onnx.ModelProto:
     model.CopyFrom(traced)
     constants: dict[str, onnx.TensorProto] = {}
     opsets = {entry.domain: entry.version for entry in model.opset_import}
-    _Scope(model.graph, outer={}, widths=_widths(model), opsets=opsets, shared=constants).replace()
+    _Scope(model.graph, outer={}, widths=widths(model), opsets=opsets, shared=constants).replace()
     model.graph.initializer.extend(constants.values())
     return model
 
@@ -384,21 +385,3 @@ def _taps(taps: int, *, dilation: int, stride: int, steps: np.ndarray, results: 
 
 def _plus(value: Value, number: int) -> Value:
     return value + ints(number) if number else value
-
-
-def _widths(model: onnx.ModelProto) -> dict[str, int]:
-    """Size of the last axis of each value for which it is known."""
-    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    light.graph.name = "shapes"
-    light.graph.node.extend(model.graph.node)
-    light.graph.output.extend(model.graph.output)
-    light.graph.input.extend(model.graph.input)
-    # Declare weights as inputs: onnx takes at most 2 GiB, and shapes only depend on small constants.
-    for tensor in model.graph.initializer:
-        if len(tensor.dims) > 1:
-            light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-        else:
-            light.graph.initializer.append(tensor)
-    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
-    dims = {value.name: value.type.tensor_type.shape.dim for value in (*inferred.input, *inferred.value_info)}
-    return {name: dim[-1].dim_value for name, dim in dims.items() if dim and dim[-1].dim_value}
