@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -33,7 +33,18 @@ from tritonclient.utils import InferenceServerException
 from waiting import wait_until
 
 from nemo_triton.audio import Samples, load_audio
-from nemo_triton.contract import AUDIO, LABELS, LOG_PROBS, TEXT, TOKENS, TRANSCRIPT, Description, Part, Tensor
+from nemo_triton.contract import (
+    AUDIO,
+    LABELS,
+    LOG_PROBS,
+    TEXT,
+    TOKENS,
+    TRANSCRIPT,
+    Description,
+    Part,
+    Tensor,
+    TensorType,
+)
 from nemo_triton.endpoints import RETRYABLE
 from nemo_triton.recognizer import Recognizer
 from server.process import Server, running_server
@@ -127,7 +138,8 @@ def tensors(heading: str) -> list[Tensor]:
     for name, dtype, shape, _ in table(heading):
         batch, *dims = shape.strip("[]").split(", ")
         assert batch == "1"
-        rows.append(Tensor(name.strip("`"), dtype, tuple(int(size) if size.isdecimal() else size for size in dims)))  # type: ignore[arg-type]
+        sizes = tuple(int(size) if size.isdecimal() else size for size in dims)
+        rows.append(Tensor(name.strip("`"), cast("TensorType", dtype), sizes))
     return rows
 
 

@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,8 +75,8 @@ NOT_RUN = {
 """Commands by pattern, and why no test runs them."""
 
 
-def _matches(patterns: object, command: str) -> list[str]:
-    return [pattern for pattern in patterns if re.fullmatch(pattern, command)]  # type: ignore[attr-defined]
+def _matches(patterns: Iterable[str], command: str) -> list[str]:
+    return [pattern for pattern in patterns if re.fullmatch(pattern, command)]
 
 
 RULES = (*RUN_HERE, SERVERS, *ELSEWHERE, *NOT_RUN)

@@ -211,10 +211,7 @@ def _column_notes(table: Json) -> list[str]:
         "",
         f"The recordings are {requests} different ones of {seconds:g} s, cut from the speech `"
         f"{speech.strip('`')}`. Random weights write random words: a transducer's speed depends a little on how many.",
-        *(
-            ["", "Models of one architecture share one measurement, because their files here are the same:", ""]
-            * bool(sharing)
-        ),
+        *(["", SHARED, ""] * bool(sharing)),
         *sharing,
         "",
         "Versions: " + "; ".join(_versions(versions) for versions in table["versions"]) + ".",
