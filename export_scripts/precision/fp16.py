@@ -2,8 +2,8 @@
 
 Matrix products and convolutions compute in float16 and store their weights as float16. So do operators that only move,
 scale or gate their results. Sums over many numbers, norms, softmax, logarithms and exponentials stay in float32, where
-float16 would overflow or underflow. Inputs and outputs keep their types. The last layer stays in float32, because two
-labels may differ by less than float16 resolves.
+float16 would overflow or underflow. So does what is computed from weights alone, when the model is loaded. Inputs and
+outputs keep their types. The last layer stays in float32, because two labels may differ by less than float16 resolves.
 
 Source: PyTorch's autocast (documentation of torch.amp, "Autocast Op Reference").
 """
@@ -16,9 +16,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export_scripts.operators.walk import names_read
+from export_scripts.operators.walk import all_graphs, bodies, names_read
 
-HEAVY = ("Conv", "Gemm", "MatMul")
+HEAVY = ("Conv", "Gemm", "MatMul", "MultiHeadAttention")
+OPERANDS = {"MultiHeadAttention": (0, 1, 2), "RotaryEmbedding": (0, 2, 3)}
+"""Positions of the operands that are numbers, for operators that have others too."""
 EITHER: Mapping[str, tuple[int, ...]] = {
     "Add": (0, 1),
     "Expand": (0,),
@@ -29,6 +31,7 @@ EITHER: Mapping[str, tuple[int, ...]] = {
     "Pad": (0, 2),
     "Relu": (0,),
     "Reshape": (0,),
+    "RotaryEmbedding": (0,),
     "Sigmoid": (0,),
     "Slice": (0,),
     "Split": (0,),
@@ -40,6 +43,8 @@ EITHER: Mapping[str, tuple[int, ...]] = {
 }
 """Operators that compute in the type of the operands at these positions: float16 if all have it, else float32."""
 OF_NO_TYPE = ("Shape", "Size")
+MOVES = ("Reshape", "Transpose")
+"""Operators that only move numbers."""
 LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -67,17 +72,30 @@ class _Scope:
         self.nodes: list[onnx.NodeProto] = []
         self.weights = {tensor.name: tensor for tensor in graph.initializer if _is_float(tensor)}
         self.masks: set[str] = set()
-        self.cut = self._cut_weights()
+        self.readers: dict[str, list[onnx.NodeProto]] = {}
+        for inner in all_graphs(graph):
+            for node in inner.node:
+                for name in node.input:
+                    self.readers.setdefault(name, []).append(node)
+        self.computed = self._computed_from_weights()
         self.bools = {value.name for value in graph.value_info if value.type.tensor_type.elem_type == TensorProto.BOOL}
 
     def convert(self) -> None:
-        for node in self.graph.node:
-            self._convert(node)
-        # Outputs keep the types they are declared with.
+        """Convert all nodes. Outputs keep the types they are declared with."""
+        self._convert_nodes()
         for output in self.graph.output:
             if output.name in self.fp16:
-                self._leave(output.name)
+                self._leave(output, TensorProto.FLOAT)
+        self._finish()
+
+    def _convert_nodes(self) -> None:
+        self._store_halves()
+        for node in self.graph.node:
+            self._convert(node)
+
+    def _finish(self) -> None:
         used = {name for node in self.nodes for name in names_read(node)} | {out.name for out in self.graph.output}
+        used -= {name for node in self.nodes for name in node.output}
         initializers = [tensor for tensor in self.graph.initializer if tensor.name in used]
         del self.graph.node[:], self.graph.initializer[:], self.graph.value_info[:]
         self.graph.node.extend(self.nodes)
@@ -86,17 +104,51 @@ class _Scope:
     def _convert(self, node: onnx.NodeProto) -> None:
         self._note(node)
         operands = EITHER.get(node.op_type, ())
+        numbers = OPERANDS.get(node.op_type, range(len(node.input)))
         if node.op_type == "Concat":
-            operands = tuple(range(len(node.input)))
+            operands = tuple(numbers)
         given = [place for place in operands if place < len(node.input) and node.input[place]]
-        if node.op_type in HEAVY and node.name not in self.kept:
-            self._compute(node, range(len(node.input)), TensorProto.FLOAT16)
-        elif node.name in self.cut or self._all_fp16(node, given):
-            self._compute(node, given, TensorProto.FLOAT16)
-        elif node.op_type in OF_NO_TYPE:
+        if node.op_type in OF_NO_TYPE:
             self.nodes.append(node)
+        elif node.op_type == "If":
+            self._branch(node)
+        elif self.computed.issuperset(node.output):
+            self._compute(node, numbers, TensorProto.FLOAT)
+        elif self._is_heavy(node):
+            self._compute(node, numbers, TensorProto.FLOAT16)
+        elif self._all_fp16(node, given):
+            self._compute(node, {*given, *OPERANDS.get(node.op_type, ())}, TensorProto.FLOAT16)
+        elif node.op_type == "Concat" and all(map(self._only_for_products, node.output)):
+            self._compute(node, given, TensorProto.FLOAT16)
         else:
-            self._compute(node, range(len(node.input)), TensorProto.FLOAT)
+            self._compute(node, numbers, TensorProto.FLOAT)
+
+    def _is_heavy(self, node: onnx.NodeProto) -> bool:
+        return node.op_type in HEAVY and node.name not in self.kept
+
+    def _only_for_products(self, name: str) -> bool:
+        """Whether only products in float16 read a value, so that nothing is lost if it is float16 before."""
+        readers = self.readers.get(name, [])
+        return bool(readers) and all(
+            self._is_heavy(node)
+            or (node.op_type in MOVES and node.input[0] == name and self._only_for_products(node.output[0]))
+            for node in readers
+        )
+
+    def _branch(self, node: onnx.NodeProto) -> None:
+        """Convert an If. A result is float16 if it is in one of the branches."""
+        branches = [_Scope(body, self, self.kept) for body in bodies(node)]
+        for branch in branches:
+            branch._convert_nodes()
+        for results in zip(node.output, *(branch.graph.output for branch in branches), strict=True):
+            result, outputs = results[0], results[1:]
+            if any(output.name in branch.fp16 for output, branch in zip(outputs, branches, strict=True)):
+                self.fp16.add(result)
+                for output, branch in zip(outputs, branches, strict=True):
+                    branch._leave(output, TensorProto.FLOAT16)
+        for branch in branches:
+            branch._finish()
+        self.nodes.append(node)
 
     def _all_fp16(self, node: onnx.NodeProto, operands: Sequence[int]) -> bool:
         """Whether these operands are float16, or exact in float16, and at least one is float16."""
@@ -132,19 +184,41 @@ class _Scope:
             return node.input[0] in self.masks
         return bool(node.op_type == "Cast" and node.input[0] in self.bools and node.attribute[0].i == TensorProto.FLOAT)
 
-    def _cut_weights(self) -> set[str]:
-        """Names of nodes that cut part of a weight for a product (operators/convolutions.py).
+    def _computed_from_weights(self) -> set[str]:
+        """Names of values that are computed from weights and constants alone, when the model is loaded."""
+        known = {tensor.name for tensor in self.graph.initializer}
+        computed: set[str] = set()
+        for node in self.graph.node:
+            if known.issuperset(name for name in node.input if name) and not any(True for _ in bodies(node)):
+                known.update(node.output)
+                if node.input:
+                    computed.update(node.output)
+        return computed
 
-        They read float16, so that the weight is stored as float16.
-        """
-        kept = {node.name for node in self.graph.node if node.op_type not in HEAVY or node.name in self.kept}
-        elsewhere = {name for node in self.graph.node if node.name in kept for name in names_read(node)}
-        elsewhere |= {output.name for output in self.graph.output}
-        return {
-            node.name
-            for node in self.graph.node
-            if node.op_type == "Gather" and node.input[0] in self.weights and node.output[0] not in elsewhere
-        }
+    def _store_halves(self) -> None:
+        """Store weights as float16 from which only weights of products in float16 are computed."""
+        for tensor in list(self.graph.initializer):
+            if tensor.name not in self.weights or len(tensor.dims) < 2:
+                continue
+            if not any(self.computed.issuperset(node.output) for node in self.readers.get(tensor.name, [])):
+                continue
+            readers = self._final_readers(tensor.name)
+            if not any(map(self._is_heavy, readers)) or any(node.name in self.kept for node in readers):
+                continue
+            half = self._cast(tensor.name, TensorProto.FLOAT16)
+            self.nodes.append(
+                helper.make_node("Cast", [half], [tensor.name], name=f"{tensor.name}.single", to=TensorProto.FLOAT)
+            )
+
+    def _final_readers(self, name: str) -> list[onnx.NodeProto]:
+        """Nodes that read a weight, or what is computed from it, and depend on the model's inputs."""
+        final: list[onnx.NodeProto] = []
+        for node in self.readers.get(name, []):
+            if self.computed.issuperset(node.output):
+                final += [reader for output in node.output for reader in self._final_readers(output)]
+            else:
+                final.append(node)
+        return final
 
     def _is_fp16(self, name: str) -> bool:
         return name in self.fp16 or (self.outer is not None and self.outer._is_fp16(name))
@@ -154,7 +228,7 @@ class _Scope:
         weight = self._weight(name)
         if weight is not None:
             return bool(np.abs(numpy_helper.to_array(weight)).max(initial=0) <= LARGEST)
-        return name in self.masks or (self.outer is not None and self.outer._is_exact(name))
+        return name in self.masks or name in self.computed or (self.outer is not None and self.outer._is_exact(name))
 
     def _weight(self, name: str) -> onnx.TensorProto | None:
         weight = self.weights.get(name)
@@ -175,13 +249,16 @@ class _Scope:
                 self.fp16.add(result)
         return result
 
-    def _leave(self, output: str) -> None:
-        """Rename a float16 value, so that the output of that name can be its float32 cast."""
-        inside = f"{output}.half"
+    def _leave(self, output: onnx.ValueInfoProto, kind: int) -> None:
+        """Give an output that type: rename its value, so that the output of that name can be the cast."""
+        output.type.tensor_type.elem_type = kind
+        if (output.name in self.fp16) == (kind == TensorProto.FLOAT16):
+            return
+        inside = f"{output.name}.inside"
         for node in self.nodes:
-            node.input[:] = [inside if name == output else name for name in node.input]
-            node.output[:] = [inside if name == output else name for name in node.output]
-        self.nodes.append(helper.make_node("Cast", [inside], [output], name=f"{output}.single", to=TensorProto.FLOAT))
+            node.input[:] = [inside if name == output.name else name for name in node.input]
+            node.output[:] = [inside if name == output.name else name for name in node.output]
+        self.nodes.append(helper.make_node("Cast", [inside], [output.name], name=f"{output.name}.cast", to=kind))
 
 
 def _is_float(tensor: onnx.TensorProto) -> bool:

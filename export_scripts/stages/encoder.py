@@ -20,6 +20,11 @@ import numpy as np
 import onnx
 import torch
 from nemo.collections.asr.modules import ConformerEncoder, ConvASREncoder
+from nemo.collections.asr.parts.submodules.conformer_modules import (
+    ConformerConvolution,
+    ConformerFeedForward,
+    ConformerLayer,
+)
 from nemo.collections.asr.parts.submodules.jasper import MaskedConv1d, SqueezeExcite
 from nemo.collections.asr.parts.submodules.multi_head_attention import (
     RelPositionalEncoding,
@@ -31,6 +36,7 @@ from export_scripts.operators.attention import attention
 from export_scripts.operators.bucketing import in_buckets, side_by_side
 from export_scripts.operators.builder import OPSET, Graph, Value
 from export_scripts.operators.convolutions import without_convolutions
+from export_scripts.operators.fused_attention import placeholder, with_fused_attention
 from export_scripts.operators.ragged import Padded, Ragged, give_length, ragged_input
 from export_scripts.operators.tuning import CPU, Tuning
 from nemo_triton.contract import ENCODED, FEATURES, LABELS, LOG_PROBS
@@ -138,8 +144,8 @@ def rnnt_encoder_graph(encoder: RnntEncoder, options: EncoderOptions) -> onnx.Mo
 def _encoder(encoder: LengthKeepingEncoder, options: EncoderOptions) -> tuple[Graph, Ragged]:
     """The graph so far, and the scores of each item's valid frames."""
     tuning = options.tuning
-    traced, width = trace(encoder, options.mels, tuning.scores_at_once)
-    converted = options.convert(traced if tuning.convolutions else without_convolutions(traced))
+    traced, width = trace(encoder, options.mels, tuning)
+    converted = options.convert(traced)
 
     def network(bucket: Graph, batch: Padded) -> tuple[Value, Value]:
         results = bucket.append(converted, {"features": batch.values, "length": batch.length})
@@ -150,13 +156,13 @@ def _encoder(encoder: LengthKeepingEncoder, options: EncoderOptions) -> tuple[Gr
     return g, in_buckets(g, features, network, width=width, step_rate=options.frame_rate, tuning=tuning)
 
 
-def trace(module: LengthKeepingEncoder, mels: int, scores_at_once: int) -> tuple[onnx.ModelProto, int]:
+def trace(module: LengthKeepingEncoder, mels: int, tuning: Tuning) -> tuple[onnx.ModelProto, int]:
     """Trace a module as a graph for one padded batch (see Conversion).
 
     Args:
         module: Encoder and the layers after it.
         mels: Number of mel bands of the input.
-        scores_at_once: Number of attention scores in memory at a time, see Tuning.
+        tuning: Settings of how the stage divides its work.
 
     Returns:
         The graph, and the width of its scores.
@@ -168,7 +174,7 @@ def trace(module: LengthKeepingEncoder, mels: int, scores_at_once: int) -> tuple
         torch.no_grad(),
         warnings.catch_warnings(),
         typecheck.disable_checks(),
-        lengths_from_shapes(module, scores_at_once),
+        lengths_from_shapes(module, tuning),
     ):
         warnings.simplefilter("ignore")
         width = module.eval()(*example)[0].shape[2]
@@ -188,7 +194,12 @@ def trace(module: LengthKeepingEncoder, mels: int, scores_at_once: int) -> tuple
             opset_version=OPSET,
             dynamo=False,
         )
-        return onnx.load(file), width
+        traced = onnx.load(file)
+    if not tuning.convolutions:
+        traced = without_convolutions(traced)
+    if tuning.fused_attention and isinstance(module.encoder, ConformerEncoder):
+        traced = with_fused_attention(traced, width=module.encoder.d_model, scores_at_once=tuning.scores_at_once)
+    return traced, width
 
 
 def check_encoder(encoder: torch.nn.Module) -> None:
@@ -222,12 +233,12 @@ def check_encoder(encoder: torch.nn.Module) -> None:
 
 
 @contextmanager
-def lengths_from_shapes(module: torch.nn.Module, scores_at_once: int) -> Iterator[None]:
+def lengths_from_shapes(module: torch.nn.Module, tuning: Tuning) -> Iterator[None]:
     """Compute masks and positions from shapes instead of reading them from NeMo's caches.
 
     A traced cache keeps the size that it had during the trace, and longer audio would exceed it.
     """
-    patched: list[tuple[torch.nn.Module, str]] = []
+    before: list[tuple[torch.nn.Module, dict[str, Any]]] = []
     masks = _Masks()
 
     def mask_input(self: MaskedConv1d, x: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
@@ -239,8 +250,8 @@ def lengths_from_shapes(module: torch.nn.Module, scores_at_once: int) -> Iterato
         return masks.of(seq_lens, max_audio_length)[0]
 
     def patch(owner: torch.nn.Module, name: str, function: Any) -> None:
+        before.append((owner, dict(owner.__dict__)))
         owner.__dict__[name] = MethodType(function, owner)
-        patched.append((owner, name))
 
     for child in module.modules():
         if isinstance(child, MaskedConv1d):
@@ -255,14 +266,22 @@ def lengths_from_shapes(module: torch.nn.Module, scores_at_once: int) -> Iterato
             patch(child, "update_max_seq_length", _keep)
             patch(child, "_create_masks", _padding_masks)
         elif isinstance(child, RelPositionMultiHeadAttention):
-            patch(child, "forward", attention(scores_at_once))
+            patch(child, "forward", placeholder if tuning.fused_attention else attention(tuning.scores_at_once))
+        elif isinstance(child, ConformerConvolution) and not tuning.convolutions:
+            patch(child, "forward", _convolution)
+        elif isinstance(child, ConformerLayer) and not tuning.convolutions:
+            before.append((child, dict(child.__dict__)))
+            for layer in (child.feed_forward1, child.feed_forward2):
+                patch(layer, "forward", _feed_forward(child.fc_factor))
+            child.fc_factor = 1
         elif isinstance(child, RelPositionalEncoding):
             patch(child, "forward", _relative_positions)
     try:
         yield
     finally:
-        for owner, name in patched:
-            del owner.__dict__[name]
+        for owner, attributes in reversed(before):
+            owner.__dict__.clear()
+            owner.__dict__.update(attributes)
 
 
 def _keep(self: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
@@ -311,3 +330,35 @@ def _relative_positions(
     rate = torch.exp(torch.arange(0, self.d_model, 2, dtype=torch.float32) * -(math.log(10000.0) / self.d_model))
     angle = offset * rate
     return x, torch.stack([torch.sin(angle), torch.cos(angle)], dim=2).flatten(1).unsqueeze(0)
+
+
+def _convolution(
+    self: ConformerConvolution, x: torch.Tensor, pad_mask: torch.Tensor | None = None, cache: None = None
+) -> torch.Tensor:
+    """NeMo's ConformerConvolution.forward with the time before the channels, which saves copies without Conv nodes.
+
+    Args:
+        self: NeMo's module, which this replaces a method of.
+        x: float32 [B, frames, D].
+        pad_mask: bool [B, frames], true if a frame is padding.
+        cache: Not used.
+    """
+    first, last = self.pointwise_conv1, self.pointwise_conv2
+    x = torch.nn.functional.linear(x, first.weight.squeeze(2), first.bias)
+    x = torch.nn.functional.glu(x, dim=2) if self.pointwise_activation == "glu_" else self.pointwise_activation(x)
+    if pad_mask is not None:
+        x = x.masked_fill(pad_mask.unsqueeze(2), 0.0)
+    x = self.depthwise_conv(x.transpose(1, 2), cache=cache)
+    x = self.batch_norm(x).transpose(1, 2) if self.norm_type != "layer_norm" else self.batch_norm(x.transpose(1, 2))
+    return torch.nn.functional.linear(self.activation(x), last.weight.squeeze(2), last.bias)
+
+
+def _feed_forward(factor: float) -> Callable[[ConformerFeedForward, torch.Tensor], torch.Tensor]:
+    """A replacement for NeMo's ConformerFeedForward.forward whose last weight contains the layer's `fc_factor`."""
+
+    def forward(self: ConformerFeedForward, x: torch.Tensor) -> torch.Tensor:
+        last = self.linear2
+        bias = None if last.bias is None else last.bias * factor
+        return torch.nn.functional.linear(self.activation(self.linear1(x)), last.weight * factor, bias)
+
+    return forward

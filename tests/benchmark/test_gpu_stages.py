@@ -19,12 +19,12 @@ from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, ROOT
 from benchmark.core import run_bench
 from benchmark.studies.gpu import stages, sweep, timing
 from benchmark.studies.gpu.batches import make_batch
+from benchmark.studies.gpu.cuts import CUTS, ONE_BUCKET, Cut, apply_cut
 from benchmark.studies.gpu.ensemble import EnsembleError, parse, read_ensemble
 from benchmark.studies.gpu.profiles import profile_stages
 from benchmark.studies.gpu.stage import Setup
 from benchmark.studies.gpu.texts import transcribe
 from benchmark.studies.gpu.timing import NO_TIME, Limits, Timing, time_runs
-from benchmark.studies.gpu.tuning_inputs import CUTS, ONE_BUCKET, Cut, tune_by_inputs
 from benchmark.studies.gpu.variants import VARIANTS
 from benchmark.studies.variants import write_variant
 from export_scripts.errors import ExportError
@@ -174,7 +174,7 @@ def runs_by_operator(repository: Path, folder: Path, cut: Cut) -> dict[str, floa
     return {operator: row["runs"] for kind in profiles["encoder"].values() for operator, row in kind.items()}
 
 
-def test_tuning_by_inputs_changes_the_number_of_buckets(repository: Path, tmp_path: Path) -> None:
+def test_a_cut_changes_the_number_of_buckets(repository: Path, tmp_path: Path) -> None:
     one_bucket = runs_by_operator(repository, tmp_path / "one_bucket", ONE_BUCKET)
     three_buckets = runs_by_operator(repository, tmp_path / "three_buckets", Cut("three buckets", pass_seconds=0))
     operators = [name for name in one_bucket if "Conv" in name or "MatMul" in name]
@@ -186,7 +186,7 @@ def test_tuning_by_inputs_changes_the_number_of_buckets(repository: Path, tmp_pa
 def test_a_graph_without_length_bucketing_cannot_be_tuned(repository: Path) -> None:
     model = onnx.load(repository / f"{CTC}_decoder" / "1" / "model.onnx")
     with pytest.raises(ExportError, match="export the model again"):
-        tune_by_inputs(model)
+        apply_cut(model, ONE_BUCKET)
 
 
 STAGE_FLAGS = ("--batch", 2, "--batch", 1, "--batches", 2, "--seconds", 0.05, "--device", "cpu", "--slowest", 600)
@@ -218,7 +218,7 @@ def test_stages_on_the_cpu(damaged: Path, tmp_path: Path, run_module: RunModule)
     assert [line.split(":")[1].strip() for line in error_lines(finished)] == ["nope", RNNT]
     report = json.loads((tmp_path / f"{CTC}.small.json").read_text())
     assert report["device"] == "cpu" and report["providers"] == ["CPUExecutionProvider"] and report["trained"]
-    assert report["skipped"] == [] and report["profiled_batch"] == 1
+    assert report["skipped"] == [] and report["profiled_batch"] == 2
     assert set(report["profiles"]) == {"features", "encoder", "decoder"}
     assert [row["size"] for row in report["batches"]] == [1, 2]
     for row in report["batches"]:

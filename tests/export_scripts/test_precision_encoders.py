@@ -27,7 +27,7 @@ def traced(request: pytest.FixtureRequest, checkpoint: OpenCheckpoint) -> tuple[
     """A traced tiny encoder, and its number of mel bands."""
     model: Any = checkpoint(request.param).model
     mels = model.cfg.preprocessor.features
-    return trace(CtcEncoder(model.encoder, model.decoder), mels, CPU.scores_at_once)[0], mels
+    return trace(CtcEncoder(model.encoder, model.decoder), mels, CPU)[0], mels
 
 
 def batches(mels: int, *lengths: int) -> Iterator[Batch]:

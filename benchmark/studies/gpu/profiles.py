@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.studies.gpu.batches import Batch
+from benchmark.studies.gpu.cuts import ONE_BUCKET, Cut
 from benchmark.studies.gpu.ensemble import Ensemble
 from benchmark.studies.gpu.stage import Setup, Stage, next_feeds
-from benchmark.studies.gpu.tuning_inputs import ONE_BUCKET, Cut
 
 RUNS = 2
 """Runs of each stage in one profile."""
@@ -41,10 +41,8 @@ def profile_stages(
     summaries = {}
     for part in ("features", "encoder", "decoder"):
         is_encoder = part == "encoder"
-        profiled = replace(setup, tf32=is_encoder, tunable=is_encoder, profile=f"{prefix}.{part}")
+        profiled = replace(setup, tf32=is_encoder, cut=cut if is_encoder else None, profile=f"{prefix}.{part}")
         stage = Stage(repository / getattr(ensemble, part), profiled)
-        if is_encoder:
-            feeds |= cut.feeds()
         for _ in range(RUNS):
             results = stage.run(feeds)
         file = Path(stage.session.end_profiling())
@@ -91,7 +89,7 @@ def record_kernels(features: Stage, encoder: Stage, batch: Batch) -> dict[str, A
         from torch.profiler import profile as record
     except ImportError:
         return None
-    feeds = {**next_feeds(features.run(batch.feeds()), encoder.device), **ONE_BUCKET.feeds()}
+    feeds = next_feeds(features.run(batch.feeds()), encoder.device)
     encoder.run(feeds)
     with record(activities=[ProfilerActivity.CUDA]) as recorded:
         started = time.perf_counter()

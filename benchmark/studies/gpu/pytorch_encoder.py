@@ -21,10 +21,10 @@ import torch
 from benchmark.core.results_folder import write_json
 from benchmark.studies.gpu import bare_cli, measure_options
 from benchmark.studies.gpu.batches import batch_lengths
+from benchmark.studies.gpu.cuts import FRAME_RATE
 from benchmark.studies.gpu.machine_rates import device_name, finish, machine_rates
 from benchmark.studies.gpu.measure_options import batch_options
 from benchmark.studies.gpu.timing import NO_TIME, Limits, time_runs
-from benchmark.studies.gpu.tuning_inputs import FRAME_RATE
 from nemo_triton.errors import ClientError
 from nemo_triton.terminal import exit_codes
 

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from benchmark.studies.gpu.cuts import Cut, apply_cut
 from benchmark.studies.gpu.large_graph import write_graph
-from benchmark.studies.gpu.tuning_inputs import tune_by_inputs
 from export_scripts.stages.text import split_text
 from nemo_triton import contract
 from nemo_triton.errors import ClientError
@@ -44,7 +44,7 @@ class Setup:
     Attributes:
         device: Device of the stage.
         tf32: Whether float32 products may use TF32.
-        tunable: Whether the numbers of its Tuning become inputs, see tuning_inputs.
+        cut: Length bucketing of an encoder; None for what was exported.
         threads: Threads of onnxruntime on the CPU; 0 for all cores.
         cuda_options: Options of onnxruntime's CUDA provider; None for CUDA_OPTIONS.
         profile: Prefix of the path of onnxruntime's profile; empty for no profile.
@@ -52,7 +52,7 @@ class Setup:
 
     device: Device = "cpu"
     tf32: bool = False
-    tunable: bool = False
+    cut: Cut | None = None
     threads: int = 0
     cuda_options: Mapping[str, str] | None = None
     profile: str = ""
@@ -81,10 +81,10 @@ class Stage:
             cuda = {**(CUDA_OPTIONS if setup.cuda_options is None else setup.cuda_options)}
             providers.insert(0, ("CUDAExecutionProvider", {**cuda, "use_tf32": str(int(setup.tf32))}))
         with tempfile.TemporaryDirectory() as changed:
-            if setup.tunable or setup.device == "cuda":
+            if setup.cut is not None or setup.device == "cuda":
                 model = onnx.load(file)
-                if setup.tunable:
-                    tune_by_inputs(model)
+                if setup.cut is not None:
+                    apply_cut(model, setup.cut)
                 if setup.device == "cuda" and any(output.name == contract.TEXT.name for output in model.graph.output):
                     # onnxruntime places the loop over strings on the GPU, but strings can't be copied there.
                     model, _ = split_text(model)

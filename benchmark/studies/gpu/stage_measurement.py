@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,12 @@ import onnxruntime as ort
 
 from benchmark.core.results_folder import write_json
 from benchmark.studies.gpu.batches import Batch
+from benchmark.studies.gpu.cuts import Cut
 from benchmark.studies.gpu.ensemble import read_ensemble
 from benchmark.studies.gpu.profiles import profile_stages, record_kernels
 from benchmark.studies.gpu.stage import Setup, Stage, Tensors, next_feeds
 from benchmark.studies.gpu.timing import NO_TIME, Limits, Timing, time_runs
-from benchmark.studies.gpu.tuning_inputs import ONE_BUCKET, Cut
 from nemo_triton import contract
-
-PROFILED_SIZE = 32
-"""Size of the batch that is profiled; the smallest measured size if this one isn't measured."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +93,10 @@ class Measurement:
         plan, setup = self.plan, self.plan.setup
         started = time.perf_counter()
         self.features = Stage(plan.repository / self.ensemble.features, setup)
-        tunable = Setup(setup.device, tf32=True, tunable=True, cuda_options=setup.cuda_options)
-        self.encoder = Stage(plan.repository / self.ensemble.encoder, tunable)
+        self.encoders = {
+            cut.name: Stage(plan.repository / self.ensemble.encoder, replace(setup, tf32=True, cut=cut))
+            for cut in plan.cuts
+        }
         self.decoders: dict[str, Stage] = {}
         decoder = self.ensemble.decoder
         # benchmark.studies.gpu.pack may have added decoders with other frames per step, such as NAME_decoder.8.
@@ -108,7 +107,8 @@ class Measurement:
                 self.decoders[f"{setup.device}{kind}"] = Stage(folder, setup)
         opened = time.perf_counter()
         features = self.features.run(plan.warm_up.feeds())
-        encoded = self.encoder.run({**next_feeds(features, setup.device), **ONE_BUCKET.feeds()})
+        for encoder in self.encoders.values():
+            encoded = encoder.run(next_feeds(features, setup.device))
         for stage in self.decoders.values():
             stage.run(next_feeds(encoded, stage.device))
         self.report |= {
@@ -116,7 +116,7 @@ class Measurement:
             "device": setup.device,
             "onnxruntime": ort.__version__,
             "options": dict(setup.cuda_options or {}),
-            "providers": self.encoder.session.get_providers(),
+            "providers": encoder.session.get_providers(),
             "trained": self.ensemble.trained,
             "opened_seconds": opened - started,
             "warm_up_seconds": time.perf_counter() - opened,
@@ -154,10 +154,11 @@ class Measurement:
         rows: dict[str, Any] = {}
         encoded: list[Tensors] = []
         for index, cut in enumerate(self.plan.cuts):
-            feeds = [{**next_feeds(results, self.encoder.device), **cut.feeds()} for results in features]
+            encoder = self.encoders[cut.name]
+            feeds = [next_feeds(results, encoder.device) for results in features]
             # Free the results of the cut before, which are the same.
             encoded = []
-            timing, encoded = time_runs(self.encoder.run, feeds, audio, self.plan.limits)
+            timing, encoded = time_runs(encoder.run, feeds, audio, self.plan.limits)
             rows[cut.name] = self._note(size, f"encoder, {cut.name}", timing)
             self._write()
             if timing.stopped:
@@ -178,10 +179,10 @@ class Measurement:
     def _profile(self) -> None:
         plan = self.plan
         fast = [size for size in plan.batches if size not in self.slow_sizes]
-        size = PROFILED_SIZE if PROFILED_SIZE in fast else next(iter(plan.batches))
+        size = max(fast, default=min(plan.batches))
         batch = plan.batches[size][0]
         if plan.setup.device == "cuda":
-            self.report["kernels"] = record_kernels(self.features, self.encoder, batch)
+            self.report["kernels"] = record_kernels(self.features, self.encoders[plan.cuts[0].name], batch)
         prefix = str(plan.out / f"{self.name}{plan.label}")
         self.report["profiled_batch"] = size
         self.report["profiles"] = profile_stages(plan.repository, self.ensemble, batch, plan.setup, prefix=prefix)

@@ -22,11 +22,11 @@ import onnxruntime as ort
 
 from benchmark.studies.gpu import bare_cli, measure_options
 from benchmark.studies.gpu.batches import draw_batches, make_batch
+from benchmark.studies.gpu.cuts import CUTS, FORMER_CUT_NAMES
 from benchmark.studies.gpu.measure_options import batch_options
 from benchmark.studies.gpu.stage import CUDA_OPTIONS, Setup, chosen_device
 from benchmark.studies.gpu.stage_measurement import Measurement, Plan
 from benchmark.studies.gpu.timing import NO_TIME
-from benchmark.studies.gpu.tuning_inputs import CUTS, FORMER_CUT_NAMES
 from nemo_triton.audio import load_audio
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST

@@ -9,7 +9,7 @@ from functools import partial
 import onnx
 from tritonclient.grpc import model_config_pb2 as triton
 
-from benchmark.studies.gpu.tuning_inputs import FRAME_RATE
+from benchmark.studies.gpu.cuts import FRAME_RATE
 from benchmark.studies.variants import Change, RecognizerVariant, Step
 from export_scripts.errors import ExportError
 from export_scripts.repository.config import Serving, Stage, ensemble_config, stage_config
