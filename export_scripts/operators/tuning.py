@@ -21,14 +21,15 @@ class Tuning:
             size. Ten minutes of audio have 15,000 frames, so NeMo holds 225 million scores per head.
         convolutions: Whether convolutions stay Conv nodes. On a GPU, cuDNN plans each of them again for every new
             shape, so there they become matrix products, see `without_convolutions`.
-        fused_attention: Whether Conformer's attention is onnxruntime's fused operator, see `with_fused_attention`.
+        rotated_attention: Whether Conformer's attention is one product of longer queries and keys, see
+            `with_rotated_attention`. That is more work in fewer and larger steps.
     """
 
     pass_seconds: float
     seconds_at_once: float
     scores_at_once: int
     convolutions: bool
-    fused_attention: bool
+    rotated_attention: bool
 
 
 CPU = Tuning(
@@ -36,14 +37,14 @@ CPU = Tuning(
     seconds_at_once=600.0,
     scores_at_once=1 << 23,
     convolutions=True,
-    fused_attention=False,
+    rotated_attention=False,
 )
 GPU = Tuning(
     pass_seconds=300.0,
     seconds_at_once=600.0,
     scores_at_once=1 << 27,
     convolutions=False,
-    fused_attention=True,
+    rotated_attention=True,
 )
 
 TUNINGS: dict[Target, Tuning] = {"cpu": CPU, "gpu": GPU}

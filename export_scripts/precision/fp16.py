@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export_scripts.operators.walk import all_graphs, bodies, names_read
 
-HEAVY = ("Conv", "Gemm", "MatMul", "MultiHeadAttention")
-OPERANDS = {"MultiHeadAttention": (0, 1, 2), "RotaryEmbedding": (0, 2, 3)}
+HEAVY = ("Conv", "Gemm", "MatMul")
+OPERANDS = {"RotaryEmbedding": (0, 2, 3)}
 """Positions of the operands that are numbers, for operators that have others too."""
 EITHER: Mapping[str, tuple[int, ...]] = {
     "Add": (0, 1),
@@ -104,7 +104,7 @@ class _Scope:
     def _convert(self, node: onnx.NodeProto) -> None:
         self._note(node)
         operands = EITHER.get(node.op_type, ())
-        numbers = OPERANDS.get(node.op_type, range(len(node.input)))
+        numbers = _numbers(node)
         if node.op_type == "Concat":
             operands = tuple(numbers)
         given = [place for place in operands if place < len(node.input) and node.input[place]]
@@ -259,6 +259,11 @@ class _Scope:
             node.input[:] = [inside if name == output.name else name for name in node.input]
             node.output[:] = [inside if name == output.name else name for name in node.output]
         self.nodes.append(helper.make_node("Cast", [inside], [output.name], name=f"{output.name}.cast", to=kind))
+
+
+def _numbers(node: onnx.NodeProto) -> Sequence[int]:
+    """Positions of the operands that may be float16."""
+    return OPERANDS.get(node.op_type, range(len(node.input)))
 
 
 def _is_float(tensor: onnx.TensorProto) -> bool:

@@ -36,8 +36,8 @@ from export_scripts.operators.attention import attention
 from export_scripts.operators.bucketing import in_buckets, side_by_side
 from export_scripts.operators.builder import OPSET, Graph, Value
 from export_scripts.operators.convolutions import without_convolutions
-from export_scripts.operators.fused_attention import placeholder, with_fused_attention
 from export_scripts.operators.ragged import Padded, Ragged, give_length, ragged_input
+from export_scripts.operators.rotated_attention import placeholder, with_rotated_attention
 from export_scripts.operators.tuning import CPU, Tuning
 from nemo_triton.contract import ENCODED, FEATURES, LABELS, LOG_PROBS
 
@@ -197,8 +197,9 @@ def trace(module: LengthKeepingEncoder, mels: int, tuning: Tuning) -> tuple[onnx
         traced = onnx.load(file)
     if not tuning.convolutions:
         traced = without_convolutions(traced)
-    if tuning.fused_attention and isinstance(module.encoder, ConformerEncoder):
-        traced = with_fused_attention(traced, width=module.encoder.d_model, scores_at_once=tuning.scores_at_once)
+    if tuning.rotated_attention and isinstance(module.encoder, ConformerEncoder):
+        size = module.encoder.d_model
+        traced = with_rotated_attention(traced, width=size, scores_at_once=tuning.scores_at_once)
     return traced, width
 
 
@@ -266,7 +267,8 @@ def lengths_from_shapes(module: torch.nn.Module, tuning: Tuning) -> Iterator[Non
             patch(child, "update_max_seq_length", _keep)
             patch(child, "_create_masks", _padding_masks)
         elif isinstance(child, RelPositionMultiHeadAttention):
-            patch(child, "forward", placeholder if tuning.fused_attention else attention(tuning.scores_at_once))
+            in_blocks = attention(tuning.scores_at_once)
+            patch(child, "forward", placeholder if tuning.rotated_attention else in_blocks)
         elif isinstance(child, ConformerConvolution) and not tuning.convolutions:
             patch(child, "forward", _convolution)
         elif isinstance(child, ConformerLayer) and not tuning.convolutions:

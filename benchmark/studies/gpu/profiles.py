@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.studies.gpu.batches import Batch
-from benchmark.studies.gpu.cuts import ONE_BUCKET, Cut
+from benchmark.studies.gpu.cuts import Cut
 from benchmark.studies.gpu.ensemble import Ensemble
 from benchmark.studies.gpu.stage import Setup, Stage, next_feeds
 
@@ -22,7 +22,7 @@ TOP_KERNELS = 40
 
 
 def profile_stages(
-    repository: Path, ensemble: Ensemble, batch: Batch, setup: Setup, *, prefix: str, cut: Cut = ONE_BUCKET
+    repository: Path, ensemble: Ensemble, batch: Batch, setup: Setup, *, prefix: str, cut: Cut
 ) -> dict[str, Any]:
     """Run each stage with onnxruntime's profiler.
 

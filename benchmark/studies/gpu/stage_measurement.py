@@ -185,7 +185,9 @@ class Measurement:
             self.report["kernels"] = record_kernels(self.features, self.encoders[plan.cuts[0].name], batch)
         prefix = str(plan.out / f"{self.name}{plan.label}")
         self.report["profiled_batch"] = size
-        self.report["profiles"] = profile_stages(plan.repository, self.ensemble, batch, plan.setup, prefix=prefix)
+        self.report["profiles"] = profile_stages(
+            plan.repository, self.ensemble, batch, plan.setup, prefix=prefix, cut=plan.cuts[0]
+        )
         self._write()
 
     def _write(self) -> None:

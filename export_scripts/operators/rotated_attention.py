@@ -1,16 +1,16 @@
-"""NeMo's relative-position attention as one fused operator of onnxruntime, for GPUs.
+"""NeMo's relative-position attention as one product of queries and keys, for GPUs.
 
 A score is the sum of a product by content and one by position, (q_i + u) k_j + (q_i + v) W r(i - j), where r holds
-sines and cosines of the distance (Dai et al. 2019, "Transformer-XL", section 3.3). That way, the second product
-has twice as many columns as there are keys, and has to be shifted row by row.
+sines and cosines of the distance (Dai et al. 2019, "Transformer-XL", section 3.3). That way, the second product has
+twice as many columns as there are keys, and has to be shifted row by row.
 
 By the addition theorems, r(i - j) is a rotation of r(j) by i. So the score is one product of two longer vectors:
 
 - query: [(q_i + v) W rotated by i, q_i + u], the rotation of rotary position embeddings (Su et al. 2021, "RoFormer")
 - key: [r(j), k_j]
 
-onnxruntime's MultiHeadAttention computes it without holding all scores, with CUDA's memory-efficient kernels. Weights
-are combined when the model is loaded.
+Weights are combined when the model is loaded. onnxruntime's MultiHeadAttention is not used: on an H200 it failed for
+these heads or planned anew for each shape (docs/gpu.md).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ PLACEHOLDER = "nemo_triton"
 CONTRIB = "com.microsoft"
 """Domain of onnxruntime's own operators."""
 ALIGNED = 8
-"""The kernels take heads whose sizes are multiples of this."""
-WIDEST_ROTATION = 1024
-"""RotaryEmbedding's CUDA kernel has one thread per number of a head."""
+"""Sizes of heads are multiples of this, since cuBLAS has faster kernels for aligned float16."""
+WIDEST = 1024
+"""Most numbers per head in RotaryEmbedding's CUDA kernel, which has one thread for each."""
 
 
 class _Attention(torch.autograd.Function):
@@ -61,7 +61,7 @@ def placeholder(
     pos_emb: torch.Tensor,
     cache: None = None,
 ) -> torch.Tensor:
-    """Stand in for NeMo's RelPositionMultiHeadAttention.forward; `with_fused_attention` replaces its node.
+    """Stand in for NeMo's RelPositionMultiHeadAttention.forward; `with_rotated_attention` replaces its node.
 
     Args:
         self: NeMo's attention, which this replaces a method of.
@@ -81,13 +81,13 @@ def placeholder(
     return attended
 
 
-def with_fused_attention(traced: onnx.ModelProto, *, width: int, scores_at_once: int) -> onnx.ModelProto:
+def with_rotated_attention(traced: onnx.ModelProto, *, width: int, scores_at_once: int) -> onnx.ModelProto:
     """Replace the node of each `placeholder`; returns a copy.
 
     Args:
         traced: Traced encoder.
         width: Numbers per frame of the attention's input, D.
-        scores_at_once: Number of attention scores in memory at a time on a CPU, see Tuning.
+        scores_at_once: Number of attention scores in memory at a time, see Tuning.
     """
     model = onnx.ModelProto()
     model.CopyFrom(traced)
@@ -100,7 +100,8 @@ def with_fused_attention(traced: onnx.ModelProto, *, width: int, scores_at_once:
         g = Graph(node.name)
         heads = helper.get_attribute_value(node.attribute[0])
         if shared is None:
-            shared = _shared(g, Value(g, node.input[0]), Value(g, node.input[1]), heads, width, scores_at_once)
+            x, mask = (Value(g, name) for name in node.input[:2])
+            shared = _shared(g, x, mask, heads=heads, width=width, scores_at_once=scores_at_once)
         attended = _attend(g, [Value(g, name) for name in node.input], shared)
         for new in g.nodes:
             new.output[:] = [node.output[0] if name == attended.name else name for name in new.output]
@@ -120,7 +121,7 @@ class _Shared:
     Attributes:
         heads: Number of heads.
         width: Numbers per frame, D.
-        lengths: int32 [B], frames that are not padding.
+        mask: bool [B, 1, 1, frames], true if a frame is padding.
         cosines: float32 [frames, D / 2], of each frame's angles.
         sines: float32 [frames, D / 2].
         keys: float32 [B, frames, heads, D], the position part of the keys.
@@ -130,7 +131,7 @@ class _Shared:
 
     heads: int
     width: int
-    lengths: Value
+    mask: Value
     cosines: Value
     sines: Value
     keys: Value
@@ -146,7 +147,7 @@ class _Shared:
         return math.ceil(self.head / ALIGNED) * ALIGNED
 
 
-def _shared(g: Graph, x: Value, mask: Value, heads: int, width: int, scores_at_once: int) -> _Shared:
+def _shared(g: Graph, x: Value, mask: Value, *, heads: int, width: int, scores_at_once: int) -> _Shared:
     """Compute it from an attention's input float32 [B, frames, D] and mask bool [B, 1, frames]."""
     items, frames = x.size(0), x.size(1)
     # In double precision until the angle is below a turn: after ten minutes a float32 angle is wrong by 0.001.
@@ -160,7 +161,7 @@ def _shared(g: Graph, x: Value, mask: Value, heads: int, width: int, scores_at_o
     return _Shared(
         heads=heads,
         width=width,
-        lengths=(~mask).astype(np.int32).sum(1, 2),
+        mask=mask[:, None],
         cosines=cosines,
         sines=sines,
         keys=g.Expand(keys, g.Concat(items, ints(1, heads, 1), axis=0)),
@@ -184,6 +185,8 @@ def _attend(g: Graph, operands: list[Value], shared: _Shared) -> Value:
         """[D, heads, aligned], zero after each head, from a layer's weight [D, D]."""
         return _padded(weight.reshape(heads, head, width).transpose(2, 0, 1), 0, 0, aligned - head)
 
+    # Scale the queries' weights, not the scores.
+    q_weight, q_bias, u, v = (value * (1 / math.sqrt(head)) for value in (q_weight, q_bias, u, v))
     positions = position.reshape(heads, head, width)
     by_position = q_weight.reshape(heads, head, width).transpose(0, 2, 1) @ positions
     position_bias = (q_bias.reshape(heads, 1, head) + v.reshape(heads, 1, head)) @ positions
@@ -197,7 +200,7 @@ def _attend(g: Graph, operands: list[Value], shared: _Shared) -> Value:
     )
     # A bias of the keys adds the same to all scores of a query, which softmax ignores.
     keys = (x @ by_head(k_weight).reshape(width, -1)).reshape(0, 0, heads, aligned)
-    key = g.Concat(g.read(shared.keys), keys, axis=3).reshape(0, 0, heads * (width + aligned))
+    key = g.Concat(g.read(shared.keys), keys, axis=3)
     value = x @ by_head(v_weight).reshape(width, -1)
     rows = _padded(out_weight.reshape(width, heads, head), 0, 0, aligned - head).reshape(width, -1).transpose(1, 0)
     # The weights of a query sum to one, so the bias of the values passes through.
@@ -231,7 +234,7 @@ def _queries(
             rotary_embedding_dim=width,
         )
 
-    if width + aligned <= WIDEST_ROTATION:
+    if width + aligned <= WIDEST:
         weight = g.Concat(*weights, axis=2).reshape(width, -1)
         return rotated(x @ weight + g.Concat(*biases, axis=1).reshape(-1))
     by_position, by_content = (
@@ -242,24 +245,27 @@ def _queries(
 
 
 def _scaled_dot_product(g: Graph, query: Value, key: Value, value: Value, shared: _Shared) -> Value:
-    """float32 [B, frames, heads * aligned].
+    """Attended values float32 [B, frames, heads * aligned].
 
-    onnxruntime's kernels for CPUs hold all scores. If they are too many, a loop goes through the queries in blocks.
+    If there are too many scores to hold, a loop goes through the queries in blocks.
+
+    Args:
+        g: Graph to add to.
+        query: float32 [B, frames, heads * (D + aligned)].
+        key: float32 [B, frames, heads, D + aligned].
+        value: float32 [B, frames, heads * aligned].
+        shared: What all layers share.
     """
+    heads, aligned = shared.heads, shared.aligned
+    keys = key.transpose(0, 2, 3, 1)
+    values = value.reshape(0, 0, heads, aligned).transpose(0, 2, 1, 3)
 
     def attended(inner: Graph, queries: Value) -> Value:
-        return inner.MultiHeadAttention(
-            queries,
-            inner.read(key),
-            inner.read(value),
-            "",
-            inner.read(shared.lengths),
-            domain=CONTRIB,
-            num_heads=shared.heads,
-            scale=1 / math.sqrt(shared.head),
-        )
+        scores = queries.reshape(0, 0, heads, -1).transpose(0, 2, 1, 3) @ inner.read(keys)
+        weights = inner.Softmax(inner.Where(inner.read(shared.mask), -10000.0, scores), axis=3)
+        return (weights @ inner.read(values)).transpose(0, 2, 1, 3).reshape(0, 0, heads * aligned)
 
-    size = shared.heads * shared.aligned
+    size = heads * aligned
     dims = ["items", "frames", size]
     at_once = Graph(f"{g.name}.at_once")
     at_once.output("attended", attended(at_once, at_once.read(query)), TensorProto.FLOAT, dims)
