@@ -23,9 +23,10 @@ kernels for these versions of the operators (docs/placement.md).
 """
 OPSETS_OF_OPERATORS = {"StringConcat": 20}
 """Operators that need a newer opset."""
-ML_OPSET = 3
+OTHER_OPSETS = {"ai.onnx.ml": 3, "com.microsoft": 1}
+"""Opsets of other domains; com.microsoft is onnxruntime's own."""
 IR_VERSION = 9
-"""Opsets and file format that onnxruntime 1.19 (Triton 24.10) and later load."""
+"""File format. Like the opsets, it is one that onnxruntime 1.19 (Triton 24.10) and later load."""
 
 ONNX_TYPES: dict[TensorType, int] = {
     "INT16": TensorProto.INT16,
@@ -151,8 +152,7 @@ def opset_imports(graph: onnx.GraphProto) -> list[onnx.OperatorSetIdProto]:
     """The lowest opsets that have all operators of a graph made by this builder."""
     nodes = [node for inner in all_graphs(graph) for node in inner.node]
     opsets = {"": max([OPSET, *(OPSETS_OF_OPERATORS.get(node.op_type, OPSET) for node in nodes)])}
-    if any(node.domain for node in nodes):
-        opsets["ai.onnx.ml"] = ML_OPSET
+    opsets |= {domain: OTHER_OPSETS[domain] for domain in sorted({node.domain for node in nodes if node.domain})}
     return [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
 
 

@@ -9,13 +9,13 @@ By the addition theorems, r(i - j) is a rotation of r(j) by i. So the score is o
 - query: [(q_i + v) W rotated by i, q_i + u], the rotation of rotary position embeddings (Su et al. 2021, "RoFormer")
 - key: [r(j), k_j]
 
-Weights are combined when the model is loaded. onnxruntime's MultiHeadAttention is not used: on an H200 it failed for
-these heads or planned anew for each shape (docs/gpu.md).
+Weights are combined when the model is loaded. docs/gpu.md says why this does not use onnxruntime's MultiHeadAttention.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ import torch
 from nemo.collections.asr.parts.submodules.multi_head_attention import RelPositionMultiHeadAttention
 from onnx import TensorProto, helper
 
-from export_scripts.operators.builder import Graph, Value, ints
+from export_scripts.operators.builder import Dims, Graph, Value, ints
 from export_scripts.operators.walk import drop_unread
 
 PLACEHOLDER = "nemo_triton"
@@ -77,8 +77,8 @@ def placeholder(
     biases = (none if layer.bias is None else layer.bias for layer in layers)
     weights = [weight for layer, bias in zip(layers, biases, strict=True) for weight in (layer.weight, bias)]
     weights += [self.linear_pos.weight, self.pos_bias_u, self.pos_bias_v]
-    attended: torch.Tensor = _Attention.apply(query, mask, self.h, *weights)
-    return attended
+    apply: Callable[..., torch.Tensor] = _Attention.apply
+    return apply(query, mask, self.h, *weights)
 
 
 def with_rotated_attention(traced: onnx.ModelProto, *, width: int, scores_at_once: int) -> onnx.ModelProto:
@@ -125,8 +125,8 @@ class _Shared:
         cosines: float32 [frames, D / 2], of each frame's angles.
         sines: float32 [frames, D / 2].
         keys: float32 [B, frames, heads, D], the position part of the keys.
-        is_long: bool [], whether there are too many scores to hold them all.
-        block: int64 [1], queries at a time if so.
+        scores_at_once: Number of attention scores in memory at a time.
+        is_long: bool [], whether there are more scores than that.
     """
 
     heads: int
@@ -135,8 +135,8 @@ class _Shared:
     cosines: Value
     sines: Value
     keys: Value
+    scores_at_once: int
     is_long: Value
-    block: Value
 
     @property
     def head(self) -> int:
@@ -156,8 +156,6 @@ def _shared(g: Graph, x: Value, mask: Value, *, heads: int, width: int, scores_a
     angles = ((turns - g.Floor(turns)) * np.array(2 * math.pi)).astype(np.float32)
     sines, cosines = g.Sin(angles), g.Cos(angles)
     keys = g.Concat(g.Neg(sines)[:, :, None], cosines[:, :, None], axis=2).reshape(1, -1, 1, width)
-    scores_per_query = items * frames * ints(heads)
-    block = g.Max(g.Div(ints(scores_at_once), scores_per_query), ints(1))
     return _Shared(
         heads=heads,
         width=width,
@@ -165,9 +163,15 @@ def _shared(g: Graph, x: Value, mask: Value, *, heads: int, width: int, scores_a
         cosines=cosines,
         sines=sines,
         keys=g.Expand(keys, g.Concat(items, ints(1, heads, 1), axis=0)),
-        is_long=(frames > block).squeeze(),
-        block=block,
+        scores_at_once=scores_at_once,
+        is_long=(frames > _block(items, frames, heads=heads, scores_at_once=scores_at_once)).squeeze(),
     )
+
+
+def _block(items: Value, frames: Value, *, heads: int, scores_at_once: int) -> Value:
+    """Queries at a time, int64 [1]."""
+    scores_per_query = items * frames * ints(heads)
+    return items.graph.Max(items.graph.Div(ints(scores_at_once), scores_per_query), ints(1))
 
 
 def _attend(g: Graph, operands: list[Value], shared: _Shared) -> Value:
@@ -265,8 +269,13 @@ def _scaled_dot_product(g: Graph, query: Value, key: Value, value: Value, shared
         weights = inner.Softmax(inner.Where(inner.read(shared.mask), -10000.0, scores), axis=3)
         return (weights @ inner.read(values)).transpose(0, 2, 1, 3).reshape(0, 0, heads * aligned)
 
+    def block_in(inner: Graph) -> Value:
+        # From shapes: other values from outside an ONNX loop are on the GPU, and the host would wait for them.
+        items, frames = inner.read(query).size(0), inner.read(query).size(1)
+        return _block(items, frames, heads=heads, scores_at_once=shared.scores_at_once)
+
     size = heads * aligned
-    dims = ["items", "frames", size]
+    dims: Dims = ["items", "frames", size]
     at_once = Graph(f"{g.name}.at_once")
     at_once.output("attended", attended(at_once, at_once.read(query)), TensorProto.FLOAT, dims)
 
@@ -274,14 +283,14 @@ def _scaled_dot_product(g: Graph, query: Value, key: Value, value: Value, shared
     number = body.input("block_number", TensorProto.INT64, [])
     body.input("go_on_in", TensorProto.BOOL, [])
     done = body.input("attended_in", TensorProto.FLOAT, dims)
-    block = body.read(shared.block)
-    start = number[None] * block
+    block = block_in(body)
+    start = (number * block.squeeze())[None]
     part = attended(body, body.read(query)[:, start : start + block])
     body.output("go_on", np.array(True), TensorProto.BOOL, [])
     body.output("attended_out", body.Concat(done, part, axis=1), TensorProto.FLOAT, dims)
 
     in_blocks = Graph(f"{g.name}.in_blocks")
-    block, frames = in_blocks.read(shared.block), in_blocks.read(query).size(1)
+    block, frames = block_in(in_blocks), in_blocks.read(query).size(1)
     count = (frames + block - ints(1)) // block
     nothing = in_blocks.read(value)[:, :0]
     result = in_blocks.Loop(count.squeeze(), np.array(True), nothing, body=body.graph())

@@ -40,7 +40,7 @@ CPU = Tuning(
     rotated_attention=False,
 )
 GPU = Tuning(
-    pass_seconds=300.0,
+    pass_seconds=150.0,
     seconds_at_once=600.0,
     scores_at_once=1 << 27,
     convolutions=False,

@@ -50,6 +50,7 @@ ONE_BUCKET = Cut("one bucket", EVERYTHING, EVERYTHING)
 CUTS = (
     ONE_BUCKET,
     Cut("pass 300 s", 300),
+    Cut("pass 150 s", 150),
     Cut("pass 100 s", 100),
     Cut("pass 30 s", 30),
     Cut("pass 10 s", 10),

@@ -21,7 +21,7 @@ unpack() {
 }
 stages() {
   step "$python" -m benchmark.studies.gpu.stages --repository "$models" --out "$results/stages" --batches 3 --seconds 0.3 --slowest 1 \
-    --cut 'one bucket' --cut 'pass 300 s' --cut 'pass 100 s' "$@"
+    --cut 'pass 150 s' --cut 'pass 300 s' --cut 'one bucket' "$@"
 }
 
 trained=(coffee_ctc coffee_rnnt coffee_ctc_fp16 coffee_rnnt_fp16)

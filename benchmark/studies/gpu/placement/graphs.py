@@ -8,13 +8,14 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
+from benchmark.studies.gpu.placement import contrib
 from benchmark.studies.gpu.placement.kernels import Kernels
 from benchmark.studies.gpu.placement.result import PER_BATCH, PER_BLOCK, PER_BUCKET, Copy, PlacedNode, Placement
 
 HOST, DEVICE = "host", "device"
 PER_BODY = {"group": PER_BUCKET, "step": "step", "join": "round"}
 """Meaning of one iteration of a Loop, by the name of its body: a bucket (length bucketing), a step of RNNT decoding, or
-a round of joining strings. A Loop with another name is Conformer's attention; its iteration is a block of queries."""
+a round of joining strings. Another Loop or If is Conformer's attention: one block of queries, or all of them."""
 SMALL = 100
 """Largest initializer, in numbers, that lets a calculation move to the CPU (onnxruntime's
 kSmallInitializerThreshold)."""
@@ -32,6 +33,7 @@ def place(model: onnx.ModelProto, kernels: Kernels) -> Placement:
     Raises:
         RepositoryError: Cuda_kernels.json lacks an operator of the graph.
     """
+    contrib.register()
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     opsets = {entry.domain: entry.version for entry in inferred.opset_import}
     placement = Placement()
