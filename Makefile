@@ -123,6 +123,8 @@ $(FAMILY_REPOSITORY)/.exported: $(wildcard tests/export_scripts/*tiny_models.py)
 	rm -rf $(@D) build/tiny_models
 	$(EXPORT)/python tests/export_scripts/save_tiny_models.py build/tiny_models
 	$(EXPORT)/python export_scripts/export.py build/tiny_models/*.nemo --repository $(@D)
+	$(EXPORT)/python export_scripts/export.py build/tiny_models/tiny_conformer.nemo --repository $(@D) \
+		--target gpu --name-suffix _gpu
 	touch $@
 
 $(PRECISION_REPOSITORY)/.exported: $(CHECKPOINTS) $(EXPORT_CODE) | install

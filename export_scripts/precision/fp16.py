@@ -2,7 +2,7 @@
 
 Matrix products and convolutions compute in float16 and store their weights as float16. So do operators that only move,
 scale or gate their results. Sums over many numbers, norms, softmax, logarithms and exponentials stay in float32, where
-float16 would overflow or underflow. So does what is computed from weights alone, when the model is loaded. Inputs and
+float16 would overflow or underflow. So does what depends on weights only and is computed when the model is loaded. Inputs and
 outputs keep their types. The last layer stays in float32, because two labels may differ by less than float16 resolves.
 
 Source: PyTorch's autocast (documentation of torch.amp, "Autocast Op Reference").
@@ -185,7 +185,7 @@ class _Scope:
         return bool(node.op_type == "Cast" and node.input[0] in self.bools and node.attribute[0].i == TensorProto.FLOAT)
 
     def _computed_from_weights(self) -> set[str]:
-        """Names of values that are computed from weights and constants alone, when the model is loaded."""
+        """Names of values that depend on weights and constants only, computed when the model is loaded."""
         known = {tensor.name for tensor in self.graph.initializer}
         computed: set[str] = set()
         for node in self.graph.node:

@@ -9,7 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from locations import BUILD, DEMO_CHECKPOINT, DEMO_MANIFEST, PRECISION_REPOSITORY, RNNT_CHECKPOINT, ROOT
+from locations import (
+    BUILD,
+    DEMO_CHECKPOINT,
+    DEMO_MANIFEST,
+    FAMILY_REPOSITORY,
+    PRECISION_REPOSITORY,
+    RNNT_CHECKPOINT,
+    ROOT,
+)
 
 ONNXRUNTIME_1_19 = BUILD / "onnxruntime_1_19"
 
@@ -44,11 +52,17 @@ def test_texts_of_a_mixed_batch(repository: Path, model: str) -> None:
     assert version_and_texts == ("1.19.2", [row["nemo"] for row in rows])
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
-@pytest.mark.parametrize("model", MODELS)
-def test_texts_in_other_precisions(model: str, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("repository", "model"),
+    [
+        *((PRECISION_REPOSITORY, f"{model}_{precision}") for model in MODELS for precision in ("fp16", "int8")),
+        (FAMILY_REPOSITORY, "tiny_conformer_gpu"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_texts_of_other_exports(repository: Path, model: str) -> None:
     files = [str(file) for file in sorted(DEMO_MANIFEST.parent.glob("*.flac"))[:8]]
-    oldest, old_texts = texts(PRECISION_REPOSITORY, f"{model}_{precision}", files, ONNXRUNTIME_1_19)
-    newest, new_texts = texts(PRECISION_REPOSITORY, f"{model}_{precision}", files)
+    oldest, old_texts = texts(repository, model, files, ONNXRUNTIME_1_19)
+    newest, new_texts = texts(repository, model, files)
     assert oldest == "1.19.2" != newest
     assert old_texts == new_texts
