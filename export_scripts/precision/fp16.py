@@ -2,8 +2,9 @@
 
 Matrix products and convolutions compute in float16 and store their weights as float16. So do operators that only move,
 scale or gate their results. Sums over many numbers, norms, softmax, logarithms and exponentials stay in float32, where
-float16 would overflow or underflow. So does what depends on weights only and is computed when the model is loaded. Inputs and
-outputs keep their types. The last layer stays in float32, because two labels may differ by less than float16 resolves.
+float16 would overflow or underflow. So do values that depend on weights only, which are computed when the model is
+loaded. Inputs and outputs keep their types. The last layer stays in float32, because two labels may differ by less than
+float16 resolves.
 
 Source: PyTorch's autocast (documentation of torch.amp, "Autocast Op Reference").
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from onnx import defs, helper
 from onnx.defs import OpSchema
 
@@ -35,5 +37,9 @@ def _rotary_embedding() -> OpSchema:
             for name in ("interleaved", "num_heads", "rotary_embedding_dim")
         ],
     )
-    schema.set_type_and_shape_inference_function(lambda context: context.set_output_type(0, context.get_input_type(0)))
+    schema.set_type_and_shape_inference_function(_as_first_input)
     return schema
+
+
+def _as_first_input(context: Any) -> None:
+    context.set_output_type(0, context.get_input_type(0))
