@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from export_scripts.checkpoints.checkpoint import Checkpoint
-from export_scripts.operators.tuning import TUNINGS, Target
-from export_scripts.precision.choice import FP32, RULES, Precision
+from export_scripts.operators.tuning import TUNINGS, Target, Tuning
+from export_scripts.precision.choice import FP32, RULES, Precision, PrecisionName
 from export_scripts.precision.convert import conversion
 from export_scripts.repository.config import Serving, Stage, ensemble_config, stage_config
 from export_scripts.repository.gpu import warm_up, write_files
@@ -65,7 +66,7 @@ def ensembles(checkpoint: Checkpoint) -> dict[str, tuple[Tensor, ...]]:
 
 def _stages(checkpoint: Checkpoint, serving: Serving, precision: Precision, prepare: Conversion) -> Iterator[Stage]:
     name, front_end, target = checkpoint.name, checkpoint.front_end, serving.target
-    tuning = TUNINGS[target]
+    tuning = tuning_of(target, precision.name)
     yield Stage(name=AUDIO_STAGE, graph=audio_graph(front_end.sample_rate), device="cpu", shared=True)
     features = features_graph(front_end, tuning)
     yield Stage(name=front_end.stage_name(target), graph=features, device="any", shared=True, target=target)
@@ -86,6 +87,13 @@ def _stages(checkpoint: Checkpoint, serving: Serving, precision: Precision, prep
     without_text, text = split_text(decoder)
     yield Stage(name=Part.DECODER.of(name), graph=without_text, device="any")
     yield Stage(name=Part.TEXT.of(name), graph=text, device="cpu")
+
+
+def tuning_of(target: Target, precision: PrecisionName) -> Tuning:
+    """The tuning of an export."""
+    tuning = TUNINGS[target]
+    # int8 would quantise the rotated attention's products of weights as if they were activations.
+    return replace(tuning, rotated_attention=False) if precision == "int8" else tuning
 
 
 def _description(checkpoint: Checkpoint, precision: Precision, target: Target) -> Description:

@@ -88,21 +88,29 @@ def with_rotated_attention(traced: onnx.ModelProto, *, width: int, scores_at_onc
         traced: Traced encoder.
         width: Numbers per frame of the attention's input, D.
         scores_at_once: Number of attention scores in memory at a time, see Tuning.
+
+    Raises:
+        ValueError: The attention is too wide.
     """
+    if width > WIDEST:
+        raise ValueError(
+            f"encoder.d_model is {width}; with --target gpu it can be at most {WIDEST}: export with --target cpu"
+        )
     model = onnx.ModelProto()
     model.CopyFrom(traced)
     nodes: list[onnx.NodeProto] = []
-    shared: _Shared | None = None
+    shared: dict[str, _Shared] = {}
     for node in model.graph.node:
         if node.domain != PLACEHOLDER:
             nodes.append(node)
             continue
         g = Graph(node.name)
         heads = helper.get_attribute_value(node.attribute[0])
-        if shared is None:
-            x, mask = (Value(g, name) for name in node.input[:2])
-            shared = _shared(g, x, mask, heads=heads, width=width, scores_at_once=scores_at_once)
-        attended = _attend(g, [Value(g, name) for name in node.input], shared)
+        x, mask = node.input[:2]
+        if mask not in shared:
+            sizes = {"heads": heads, "width": width, "scores_at_once": scores_at_once}
+            shared[mask] = _shared(g, Value(g, x), Value(g, mask), **sizes)
+        attended = _attend(g, [Value(g, name) for name in node.input], shared[mask])
         for new in g.nodes:
             new.output[:] = [node.output[0] if name == attended.name else name for name in new.output]
         nodes.extend(g.nodes)
@@ -116,7 +124,7 @@ def with_rotated_attention(traced: onnx.ModelProto, *, width: int, scores_at_onc
 
 @dataclass(frozen=True, kw_only=True)
 class _Shared:
-    """What all layers share.
+    """What all layers with the same mask share.
 
     Attributes:
         heads: Number of heads.

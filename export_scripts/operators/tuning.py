@@ -20,7 +20,8 @@ class Tuning:
         scores_at_once: Attention scores in memory at a time, over all items and heads. A few float32 tensors have this
             size. Ten minutes of audio have 15,000 frames, so NeMo holds 225 million scores per head.
         convolutions: Whether convolutions stay Conv nodes. On a GPU, cuDNN plans each of them again for every new
-            shape, so there they become matrix products, see `without_convolutions`.
+            shape, so there they become matrix products, see `without_convolutions`. Conformer's then keep the time
+            before the channels, and its feed-forward layers have their factor in a weight.
         rotated_attention: Whether Conformer's attention is one product of longer queries and keys, see
             `with_rotated_attention`. That is more work in fewer and larger steps.
     """

@@ -197,7 +197,10 @@ class _Scope:
         return computed
 
     def _store_halves(self) -> None:
-        """Store weights as float16 from which only weights of products in float16 are computed."""
+        """Store weights as float16 that only the weights of products in float16 are computed from.
+
+        Biases computed from them are added to these products.
+        """
         for tensor in list(self.graph.initializer):
             if tensor.name not in self.weights or len(tensor.dims) < 2:
                 continue

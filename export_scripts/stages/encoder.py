@@ -174,10 +174,10 @@ def trace(module: LengthKeepingEncoder, mels: int, tuning: Tuning) -> tuple[onnx
         torch.no_grad(),
         warnings.catch_warnings(),
         typecheck.disable_checks(),
-        lengths_from_shapes(module, tuning),
+        lengths_from_shapes(module.eval(), tuning),
     ):
         warnings.simplefilter("ignore")
-        width = module.eval()(*example)[0].shape[2]
+        width = module(*example)[0].shape[2]
         file = Path(folder) / "encoder.onnx"
         torch.onnx.export(
             module,
@@ -227,6 +227,12 @@ def check_encoder(encoder: torch.nn.Module) -> None:
                 f"encoder.att_context_size is {list(encoder.att_context_size)}, as in streaming models; only [-1, -1] "
                 "can be exported: choose an offline checkpoint"
             )
+        for layer in encoder.layers:
+            if layer.conv.norm_type == "instance_norm" or layer.conv.norm_type.startswith("group_norm"):
+                raise ValueError(
+                    f"encoder.conv_norm_type is {layer.conv.norm_type}, which has no length mask: texts would depend "
+                    "on the other requests of a batch; choose a checkpoint with batch_norm or layer_norm"
+                )
     else:
         raise ValueError(
             f"the encoder is a {type(encoder).__name__}; only ConvASREncoder and ConformerEncoder can be exported"
@@ -237,7 +243,8 @@ def check_encoder(encoder: torch.nn.Module) -> None:
 def lengths_from_shapes(module: torch.nn.Module, tuning: Tuning) -> Iterator[None]:
     """Compute masks and positions from shapes instead of reading them from NeMo's caches.
 
-    A traced cache keeps the size that it had during the trace, and longer audio would exceed it.
+    A traced cache keeps the size that it had during the trace, and longer audio would exceed it. Conformer's attention,
+    and for a GPU its convolutions and feed-forward layers, get forms that compute the same in another order.
     """
     before: list[tuple[torch.nn.Module, dict[str, Any]]] = []
     masks = _Masks()
@@ -254,31 +261,31 @@ def lengths_from_shapes(module: torch.nn.Module, tuning: Tuning) -> Iterator[Non
         before.append((owner, dict(owner.__dict__)))
         owner.__dict__[name] = MethodType(function, owner)
 
-    for child in module.modules():
-        if isinstance(child, MaskedConv1d):
-            patch(child, "mask_input", mask_input)
-            patch(child, "update_masked_length", _keep)
-        elif isinstance(child, SqueezeExcite):
-            patch(child, "make_pad_mask", make_pad_mask)
-            patch(child, "set_max_len", _keep)
-        elif isinstance(child, ConvASREncoder):
-            patch(child, "update_max_sequence_length", _keep)
-        elif isinstance(child, ConformerEncoder):
-            patch(child, "update_max_seq_length", _keep)
-            patch(child, "_create_masks", _padding_masks)
-        elif isinstance(child, RelPositionMultiHeadAttention):
-            in_blocks = attention(tuning.scores_at_once)
-            patch(child, "forward", placeholder if tuning.rotated_attention else in_blocks)
-        elif isinstance(child, ConformerConvolution) and not tuning.convolutions:
-            patch(child, "forward", _convolution)
-        elif isinstance(child, ConformerLayer) and not tuning.convolutions:
-            before.append((child, dict(child.__dict__)))
-            for layer in (child.feed_forward1, child.feed_forward2):
-                patch(layer, "forward", _feed_forward(child.fc_factor))
-            child.fc_factor = 1
-        elif isinstance(child, RelPositionalEncoding):
-            patch(child, "forward", _relative_positions)
     try:
+        for child in module.modules():
+            if isinstance(child, MaskedConv1d):
+                patch(child, "mask_input", mask_input)
+                patch(child, "update_masked_length", _keep)
+            elif isinstance(child, SqueezeExcite):
+                patch(child, "make_pad_mask", make_pad_mask)
+                patch(child, "set_max_len", _keep)
+            elif isinstance(child, ConvASREncoder):
+                patch(child, "update_max_sequence_length", _keep)
+            elif isinstance(child, ConformerEncoder):
+                patch(child, "update_max_seq_length", _keep)
+                patch(child, "_create_masks", _padding_masks)
+            elif isinstance(child, RelPositionMultiHeadAttention):
+                in_blocks = attention(tuning.scores_at_once)
+                patch(child, "forward", placeholder if tuning.rotated_attention else in_blocks)
+            elif isinstance(child, ConformerConvolution) and not tuning.convolutions:
+                patch(child, "forward", _convolution)
+            elif isinstance(child, ConformerLayer) and not tuning.convolutions:
+                before.append((child, dict(child.__dict__)))
+                for layer in (child.feed_forward1, child.feed_forward2):
+                    patch(layer, "forward", _feed_forward(child.fc_factor))
+                child.fc_factor = 1
+            elif isinstance(child, RelPositionalEncoding):
+                patch(child, "forward", _relative_positions)
         yield
     finally:
         for owner, attributes in reversed(before):
