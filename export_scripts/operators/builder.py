@@ -23,8 +23,10 @@ kernels for these versions of the operators (docs/placement.md).
 """
 OPSETS_OF_OPERATORS = {"StringConcat": 20}
 """Operators that need a newer opset."""
-OTHER_OPSETS = {"ai.onnx.ml": 3, "com.microsoft": 1}
-"""Opsets of other domains; com.microsoft is onnxruntime's own."""
+CONTRIB = "com.microsoft"
+"""Domain of onnxruntime's own operators."""
+OTHER_OPSETS = {"ai.onnx.ml": 3, CONTRIB: 1}
+"""Opsets of other domains."""
 IR_VERSION = 9
 """File format. Like the opsets, it is one that onnxruntime 1.19 (Triton 24.10) and later load."""
 

@@ -25,13 +25,11 @@ import torch
 from nemo.collections.asr.parts.submodules.multi_head_attention import RelPositionMultiHeadAttention
 from onnx import TensorProto, helper
 
-from export_scripts.operators.builder import Dims, Graph, Value, ints
+from export_scripts.operators.builder import CONTRIB, OTHER_OPSETS, Dims, Graph, Value, ints
 from export_scripts.operators.walk import drop_unread
 
 PLACEHOLDER = "nemo_triton"
 """Domain of the node that a trace has in place of each attention."""
-CONTRIB = "com.microsoft"
-"""Domain of onnxruntime's own operators."""
 ALIGNED = 8
 """Sizes of heads are multiples of this, since cuBLAS has faster kernels for aligned float16."""
 WIDEST = 1024
@@ -117,7 +115,7 @@ def with_rotated_attention(traced: onnx.ModelProto, *, width: int, scores_at_onc
         model.graph.initializer.extend(g.initializers)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
+    model.opset_import.append(helper.make_opsetid(CONTRIB, OTHER_OPSETS[CONTRIB]))
     drop_unread(model.graph)
     return model
 

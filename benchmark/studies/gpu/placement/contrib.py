@@ -7,7 +7,8 @@ from typing import Any
 from onnx import defs, helper
 from onnx.defs import OpSchema
 
-DOMAIN = "com.microsoft"
+from export_scripts.operators.builder import CONTRIB, OTHER_OPSETS
+
 ROTARY = "RotaryEmbedding"
 
 
@@ -16,7 +17,7 @@ def register() -> None:
 
     Source: onnxruntime, docs/ContribOperators.md.
     """
-    if not defs.has(ROTARY, DOMAIN):
+    if not defs.has(ROTARY, CONTRIB):
         defs.register_schema(_rotary_embedding())
 
 
@@ -24,8 +25,8 @@ def _rotary_embedding() -> OpSchema:
     inputs = [("input", "T"), ("position_ids", "M"), ("cos_cache", "T"), ("sin_cache", "T")]
     schema = OpSchema(
         ROTARY,
-        DOMAIN,
-        1,
+        CONTRIB,
+        OTHER_OPSETS[CONTRIB],
         inputs=[OpSchema.FormalParameter(name, kind) for name, kind in inputs],
         outputs=[OpSchema.FormalParameter("output", "T")],
         type_constraints=[
