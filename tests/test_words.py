@@ -53,7 +53,7 @@ UNWANTED = {
 NAMES = {"found", "made", "told", "taken", "there", "own", "one", "worst", "rest", "way", "asked"}
 """Names that don't say what a value is and that nobody can search for."""
 
-GENERATED = ("docs/report/", "docs/h200/", ".svg", ".html", "cuda_kernels.json", "LICENSE", ".flac", ".nemo")
+GENERATED = ("docs/h200/", ".svg", ".html", "cuda_kernels.json", "LICENSE", ".flac", ".nemo")
 
 
 def tracked() -> list[Path]:

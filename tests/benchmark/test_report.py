@@ -35,6 +35,8 @@ class Tables(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[list[str]] = []
+        self.headings: list[list[str | None]] = []
+        """Of each row: the headings that its cells show on a phone."""
         self.scripts = 0
         self.loads: list[str] = []
         self.inside: str | None = None
@@ -48,8 +50,10 @@ class Tables(HTMLParser):
         self.loads += [value for name, value in values.items() if name in ("src", "href") and value]
         if tag == "tr":
             self.rows.append([])
+            self.headings.append([])
         elif tag in ("td", "th"):
             self.rows[-1].append("")
+            self.headings[-1].append(values.get("data-heading"))
 
     def handle_endtag(self, tag: str) -> None:
         self.inside = None
@@ -88,6 +92,13 @@ def test_the_page_is_drawn_from_the_json_and_loads_nothing(measured: Measured, p
     assert not re.search(r"url\((?!#)", text)
     assert text.count("<svg") == len(QUESTIONS)
     assert all(question in text for question in QUESTIONS)
+
+
+def test_each_cell_has_its_heading_for_phones(measured: Measured, page: Tables) -> None:
+    tables = all_tables(json.loads((measured.results / "report.json").read_text()))
+    assert page.headings == [
+        list(row) for table in tables for row in ([None] * len(table.headings), *[table.headings] * len(table.rows))
+    ]
 
 
 def test_the_page_begins_with_what_was_measured(measured: Measured, pages: Path) -> None:
