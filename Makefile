@@ -144,7 +144,7 @@ verify-full: install ## compare five full-size models with NeMo as served, rando
 	$(VERIFY) $(FULL_SIZE) --folder build/verify_full --out build/verify_full/parity.md
 
 verify-all: install ## the same for all 22, into docs/full_size.md; 1 hour
-	$(VERIFY) --all --clean --recordings 16 --at-once 8 --folder build/full_size --out docs/full_size.md
+	$(VERIFY) --all --clean --recordings 16 --concurrency 8 --folder build/full_size --out docs/full_size.md
 
 models-table: install ## measure all 22 models, into docs/models.md and README; two hours, resumable
 	code=0; $(SERVE)/python -m benchmark.studies.models_table.run --folder $(MODELS_TABLE) --speech $(MANIFEST) \

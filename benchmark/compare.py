@@ -35,7 +35,6 @@ from nemo_triton.terminal import exit_codes, options
 )
 @click.option(
     "--baseline-models",
-    "--peer-models",
     metavar="FOLDER",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder that benchmark.baselines.baseline_models wrote. Needed to compare with onnx-asr and sherpa-onnx.",
@@ -86,7 +85,6 @@ from nemo_triton.terminal import exit_codes, options
 )
 @click.option(
     "--baselines-python",
-    "--peers-python",
     default=".venv/baselines/bin/python",
     show_default=True,
     metavar="PYTHON",

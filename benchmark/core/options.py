@@ -9,7 +9,7 @@ import click
 
 
 def concurrency_option(default: int, help: str, minimum: int = 1) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return the decorator for --concurrency, which also keeps its former name --at-once.
+    """Return the decorator for --concurrency.
 
     Args:
         default: Number of concurrent requests without the option.
@@ -18,8 +18,6 @@ def concurrency_option(default: int, help: str, minimum: int = 1) -> Callable[[C
     """
     return click.option(
         "--concurrency",
-        "--at-once",
-        "concurrency",
         type=click.IntRange(minimum),
         default=default,
         show_default=True,

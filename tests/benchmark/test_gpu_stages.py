@@ -17,7 +17,7 @@ from benchmark_results import Finished, RunModule
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, RNNT_CHECKPOINT, ROOT
 
 from benchmark.core import run_bench
-from benchmark.studies.gpu import stages, sweep, timing
+from benchmark.studies.gpu import sweep, timing
 from benchmark.studies.gpu.batches import make_batch
 from benchmark.studies.gpu.cuts import CUTS, ONE_BUCKET, Cut, apply_cut
 from benchmark.studies.gpu.ensemble import EnsembleError, parse, read_ensemble
@@ -258,13 +258,6 @@ def test_slow_measurements_are_skipped_and_listed(repository: Path, tmp_path: Pa
     assert "profiles" not in report
     over = run_module("studies.gpu.stages", CTC, *flags[:5], "--budget", 0)
     assert over.returncode == 2 and error_lines(over) == [f"error: {CTC}: {NO_TIME}"]
-
-
-@pytest.mark.fast
-def test_former_names_of_cuts_are_accepted(tmp_path: Path) -> None:
-    flags = ["--repository", str(tmp_path), "--out", str(tmp_path), "--cut", "one group", "--cut", "pass 30 s"]
-    with stages.main.make_context("stages", [CTC, *flags]) as context:
-        assert context.params["cut_names"] == (ONE_BUCKET.name, "pass 30 s")
 
 
 @pytest.mark.fast

@@ -57,8 +57,6 @@ CUTS = (
     Cut("pass 1 s", 1),
     Cut("one bucket, small attention blocks", EVERYTHING, EVERYTHING, 1 << 23),
 )
-FORMER_CUT_NAMES = {cut.name.replace("bucket", "group"): cut.name for cut in CUTS if "bucket" in cut.name}
-"""Present names of cuts by their former names, which --cut still accepts."""
 
 
 def apply_cut(model: onnx.ModelProto, cut: Cut) -> None:

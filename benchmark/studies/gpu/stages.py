@@ -22,7 +22,7 @@ import onnxruntime as ort
 
 from benchmark.studies.gpu import bare_cli, measure_options
 from benchmark.studies.gpu.batches import draw_batches, make_batch
-from benchmark.studies.gpu.cuts import CUTS, FORMER_CUT_NAMES
+from benchmark.studies.gpu.cuts import CUTS
 from benchmark.studies.gpu.measure_options import batch_options
 from benchmark.studies.gpu.stage import CUDA_OPTIONS, Setup, chosen_device
 from benchmark.studies.gpu.stage_measurement import Measurement, Plan
@@ -44,10 +44,6 @@ def _options(context: click.Context, parameter: click.Parameter, values: tuple[s
     return dict(value.split("=", 1) for value in values)
 
 
-def _current_names(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(FORMER_CUT_NAMES.get(name, name) for name in names)
-
-
 @click.command(help=__doc__)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option(
@@ -62,9 +58,8 @@ def _current_names(context: click.Context, parameter: click.Parameter, names: tu
     "--cut",
     "cut_names",
     multiple=True,
-    type=click.Choice([*CUT_NAMES, *FORMER_CUT_NAMES]),
+    type=click.Choice(CUT_NAMES),
     metavar="NAME",
-    callback=_current_names,
     help="How the encoder cuts a batch into buckets of similar length; repeat for more: "
     f"{'; '.join(CUT_NAMES)}.  [default: all]",
 )
