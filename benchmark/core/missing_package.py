@@ -9,17 +9,17 @@ EXIT_PROBLEM = 2
 """The same value as in nemo_triton.terminal.exit_codes, whose packages may be missing here."""
 
 _SERVE = "the environment of server and client: . .venv/serve/bin/activate"
-_EXPORT = "the environment for exports: . .venv/export/bin/activate"
+EXPORT = "the environment for exports: . .venv/export/bin/activate"
 _BASELINES = "the environment of the baselines: . .venv/baselines/bin/activate"
-_ENVIRONMENTS = {
-    "benchmark.baselines.baseline_models": _EXPORT,
+ENVIRONMENTS = {
+    "benchmark.baselines.baseline_models": EXPORT,
     "benchmark.baselines.worker": _BASELINES,
-    "benchmark.studies.gpu.pack": _EXPORT,
-    "benchmark.studies.gpu.pytorch": _EXPORT,
-    "benchmark.studies.gpu.pytorch_encoder": _EXPORT,
-    "benchmark.studies.rnnt_decoding": _EXPORT,
+    "benchmark.studies.gpu.pack": EXPORT,
+    "benchmark.studies.gpu.pytorch": EXPORT,
+    "benchmark.studies.gpu.pytorch_encoder": EXPORT,
+    "benchmark.studies.rnnt_decoding": EXPORT,
 }
-"""Environment by command; all others need _SERVE."""
+"""What to activate, by command; all others need the environment of server and client."""
 _PROJECT_PACKAGES = ("benchmark", "export_scripts", "nemo_triton", "server", "verification")
 
 
@@ -36,7 +36,7 @@ def report(kind: type[BaseException], error: BaseException, traceback: Traceback
     command = spec.name.removesuffix(".__main__") if spec else "this command"
     print(
         f"error: the module {error.name} is not installed in this Python; for {command} activate "
-        f"{_ENVIRONMENTS.get(command, _SERVE)} (see docs/install.md)",
+        f"{ENVIRONMENTS.get(command, _SERVE)} (see docs/install.md)",
         file=sys.stderr,
     )
     sys.exit(EXIT_PROBLEM)

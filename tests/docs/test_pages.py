@@ -13,13 +13,10 @@ import pytest
 from locations import ROOT
 from pages import Block, Command, blocks, commands, pages
 
+from benchmark.core import missing_package
+
 README_LINES = 150
 PACKAGES = ("benchmark", "export_scripts", "nemo_triton", "server", "verification")
-EXPORT_PROGRAMS = re.compile(
-    r"export_scripts/|verification\.full_size|benchmark\.baselines\.baseline_models$"
-    r"|benchmark\.studies\.(rnnt_decoding|gpu\.(pack|pytorch_encoder))$"
-)
-"""Programs for .venv/export; the others run in .venv/serve."""
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)|(?:src|srcset)=\"(?P<source>[^\"]+)\"")
 _HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 SHELL_BLOCKS = [block for block in blocks() if block.language == "sh"]
@@ -151,7 +148,11 @@ def _programs(command: str) -> list[tuple[tuple[str, ...], list[str]]]:
 
 
 def _environment(program: str) -> str:
-    return ".venv/export" if EXPORT_PROGRAMS.match(program) else ".venv/serve"
+    exports = (
+        program.startswith(("export_scripts/", "verification.full_size"))
+        or missing_package.ENVIRONMENTS.get(program) == missing_package.EXPORT
+    )
+    return ".venv/export" if exports else ".venv/serve"
 
 
 @pytest.mark.parametrize("command", commands(), ids=str)
