@@ -110,7 +110,7 @@ demo: install ## export two small checkpoints, serve them, transcribe and measur
 check: lint ## lint, types and the tests without server and NeMo; 2 minutes
 	$(SERVE)/python -m pytest -m fast tests
 
-test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISION_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(BASELINES_READY) $(PERF_ANALYZER)/.installed $(DEPLOYMENT)/.installed sclite ## all tests, with tritonserver and NeMo; 25 minutes
+test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISION_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(BASELINES_READY) $(PERF_ANALYZER)/.installed $(DEPLOYMENT)/.installed sclite ## all tests, with tritonserver and NeMo; 28 minutes
 	$(EXPORT)/python -m pytest tests/export_scripts tests/training
 	$(SERVE)/python -m pytest tests/server tests/client tests/served tests/attack tests/benchmark tests/full_size tests/docker tests/packaging tests/docs tests/test_layers.py tests/test_words.py
 
@@ -140,7 +140,7 @@ build/onnxruntime_1_19/.installed: | install
 	$(SERVE)/pip install -q --no-deps --upgrade --target $(@D) onnxruntime==1.19.2
 	touch $@
 
-verify-full: install ## compare five full-size models with NeMo as served, random weights (MANIFEST=speech.jsonl)
+verify-full: install ## compare served texts of five full-size models with NeMo's, random weights (MANIFEST=speech.jsonl)
 	$(VERIFY) $(FULL_SIZE) --folder build/verify_full --out build/verify_full/parity.md
 
 verify-all: install ## the same for all 22, into docs/full_size.md; 1 hour
@@ -151,7 +151,7 @@ models-table: install ## measure all 22 models, into docs/models.md and README; 
 		--export-python $(EXPORT)/python || code=$$?; \
 		$(SERVE)/python -m benchmark.studies.models_table.write --folder $(MODELS_TABLE) && exit $$code
 
-attack: install $(TEST_REPOSITORY)/.exported ## send 10,000 valid and invalid requests, into docs/attack.md; some minutes
+attack: install $(TEST_REPOSITORY)/.exported ## send 10,000 valid and invalid requests, into docs/attack.md; 10 minutes
 	$(SERVE)/python -m verification.attack.attack $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY) \
 		--out docs/attack.md
 

@@ -79,7 +79,7 @@ LIST_WIDTH = 80
     default="cpu",
     show_default=True,
     help="Hardware to tune for; use gpu if the server has one. gpu: larger batches, fewer length buckets, convolutions "
-    "as matrix products. Each export runs on CPUs and GPUs, with the same texts.",
+    "as matrix products. Each export runs on CPUs and GPUs, near ties may differ.",
 )
 @click.option(
     "--max-batch-size",
@@ -116,8 +116,8 @@ LIST_WIDTH = 80
     type=click.Choice(["cuda", "tensorrt"]),
     default="cuda",
     show_default=True,
-    help="Execution provider of the encoder on a GPU. tensorrt builds its engines while the model loads. A server "
-    "without a GPU serves the same repository.",
+    help="Execution provider of the encoder on a GPU. tensorrt may be faster, and builds its engines while "
+    "the model loads, which takes minutes. A server without a GPU serves the same repository.",
 )
 @click.option(
     "--decoder-device",
@@ -194,7 +194,7 @@ def main(
         return
     _check_precision(precision_name, target, max_word_change, calibration)
     if repository is None:
-        raise click.UsageError("Missing option '--repository'.")
+        raise click.UsageError("Give --repository FOLDER, the model repository to write.")
     sources, unknown_patterns = select(checkpoints, families, everything)
     for pattern in unknown_patterns:
         click.echo(f"error: {pattern}: matches no listed model; see --list", err=True)

@@ -279,7 +279,7 @@ class Endpoints:
         with self._lock:
             earlier, endpoint.problem, endpoint.up = endpoint.problem, problem, False
         if earlier is None:
-            _log.warning("%s: left out until it is back; other servers get its requests (%s)", endpoint.name, problem)
+            _log.warning("%s: not used until it recovers; other servers get its requests (%s)", endpoint.name, problem)
 
     def _difference(self, endpoint: Endpoint, model: ServedModel) -> str | None:
         if (model.parity_id, model.steps) == (self.model.parity_id, self.model.steps):

@@ -95,7 +95,7 @@ def assemble_backends(triton: Path, folder: Path) -> Path:
         for source, target in _parts(triton, folder):
             _copy(source, target)
     except OSError as error:
-        raise LaunchError(f"{folder}: can't be written: {error.strerror}") from error
+        raise LaunchError(f"{folder}: can't be written: {error.strerror}; check its permissions") from error
     return folder
 
 

@@ -77,7 +77,7 @@ def run_bench(
     finally:
         end(process)
     if not fresh.exists():
-        raise ResultsError(f"bench.py ended with code {code} and wrote no results")
+        raise ResultsError(f"bench.py ended with code {code} and wrote no results; see its error above")
     figures = read_json(fresh)
     fresh.unlink()
     return figures, code

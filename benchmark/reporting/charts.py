@@ -285,7 +285,7 @@ def under_load(report: Json, colours: Mapping[str, str]) -> Chart | None:
     caption = "Latency of half of the requests (p50, solid) and of 95 % of them (p95, dashed)"
     if by_rate:
         caption += (
-            " with requests at random moments. Knee (dotted): the last rate before p95 exceeds twice that of the "
+            " with requests at random times. Knee (dotted): the last rate before p95 exceeds twice that of the "
             "lowest rate."
         )
     else:

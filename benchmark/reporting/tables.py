@@ -21,7 +21,7 @@ LOAD_HEADINGS = (
     "p50, ms",
     "p95, ms",
     "p99, ms",
-    "answered per second",
+    "requests per second",
     "mean batch",
     "CPU, %",
     "failed",
@@ -32,7 +32,7 @@ def all_tables(report: Json) -> list[Table]:
     """The tables that have rows, in the order of the page: the summary first."""
     tables = [
         summary(report),
-        *(comparison(compared) for compared in report["comparisons"]),
+        *(comparison(compared, explained=i == 0) for i, compared in enumerate(report["comparisons"])),
         accuracy(report),
         closed_loops(report),
         open_loops(report),
@@ -60,6 +60,8 @@ def summary(report: Json) -> Table:
         rows = [{**row, "concurrent requests": NONE} for row in rows]
     if any(row["RTFx, lowest to highest"] != NONE for row in rows):
         note += " RTFx is the median of rounds; the last column has the slowest and the fastest round."
+    if report["comparisons"]:
+        note += " The tables below come from other minutes or single rounds: compare ratios, not RTFx, between tables."
     if len({row["data"] for row in rows}) == 1:
         rows = [{**row, "data": NONE} for row in rows]
     if any(row["random_weights"] for row in [*served, *report["comparisons"]]):
@@ -182,7 +184,7 @@ def open_loops(report: Json) -> Table:
             for run in report["served"]
             for load in run["open"]
         ],
-        "Open loop: requests at random moments (a Poisson process), however busy the server is. Latency counts from "
+        "Open loop: requests at random times (a Poisson process), however busy the server is. Latency counts from "
         f"the moment when a request is due. Knee: the last rate before p95 exceeds {KNEE:g} times that of the lowest "
         f"rate.{_unbracketed_knees(report)}",
     )
@@ -227,16 +229,19 @@ def stages(report: Json) -> Table:
     )
 
 
-def comparison(compared: Json) -> Table:
-    """One model compared with other systems."""
+def comparison(compared: Json, *, explained: bool = True) -> Table:
+    """One model compared with other systems; with or without a note that explains the columns."""
     dataset = compared["dataset"]
     has_own_model = any(system["own_model"] for system in compared["systems"])
     note = (
         f"{dataset['utterances']} recordings, {dataset['seconds']:.0f} s, {compared['at_once']} at a time, on "
-        f"{compared['machine']['cores']} CPU cores. Systems run in turn, in {compared['rounds']} rounds. RTFx: median "
-        "of the rounds. 'Ours is times as fast': round by round, median and range. Systems with all recordings at "
-        "hand sort them by length; the server's clients don't."
+        f"{compared['machine']['cores']} CPU cores; {compared['rounds']} rounds, in which the systems run in turn."
     )
+    if explained:
+        note += (
+            " RTFx: median of the rounds. Speedup of ours: round by round, median and range. Systems that get all "
+            "recordings in advance sort them by length; the server's clients don't."
+        )
     if has_own_model:
         note += " All run the same weights, except those marked *, which have their own model."
     if compared["not_run"]:
@@ -247,7 +252,7 @@ def comparison(compared: Json) -> Table:
             [
                 "system",
                 "RTFx",
-                "ours is times as fast",
+                "speedup of ours",
                 "lowest to highest",
                 "mean batch",
                 "WER, %",

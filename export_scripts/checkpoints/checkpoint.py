@@ -164,19 +164,28 @@ def _front_end(model: ASRModel, edges: Edges) -> FrontEnd:
     featurizer: Any = getattr(model.preprocessor, "featurizer", None)
     if type(featurizer) is not FilterbankFeatures:
         raise ValueError(
-            f"preprocessor {type(model.preprocessor).__name__} can't be exported; only NeMo's mel spectrogram can"
+            f"preprocessor {type(model.preprocessor).__name__} can't be exported; only NeMo's mel spectrogram "
+            "can; choose another checkpoint"
         )
     if featurizer.sample_rate != SAMPLE_RATE:
-        raise ValueError(f"preprocessor.sample_rate is {featurizer.sample_rate}; only {SAMPLE_RATE} can be exported")
+        raise ValueError(
+            f"preprocessor.sample_rate is {featurizer.sample_rate}; only {SAMPLE_RATE} can be exported; "
+            "choose another checkpoint"
+        )
     if featurizer.exact_pad:
-        raise ValueError("preprocessor.exact_pad is true; only false can be exported")
+        raise ValueError("preprocessor.exact_pad is true; only false can be exported; choose another checkpoint")
     if featurizer.frame_splicing != 1:
-        raise ValueError(f"preprocessor.frame_splicing is {featurizer.frame_splicing}; only 1 can be exported")
+        raise ValueError(
+            f"preprocessor.frame_splicing is {featurizer.frame_splicing}; only 1 can be exported; "
+            "choose another checkpoint"
+        )
     normalization: Any = featurizer.normalize or "none"
     if normalization not in get_args(Normalization):
         supported = ", ".join(get_args(Normalization))
-        hint = "; it is a streaming model: choose an offline one" if normalization == "NA" else ""
-        raise ValueError(f"preprocessor.normalize is {normalization}; only {supported} can be exported{hint}")
+        hint = (
+            "it is a streaming model, choose an offline one" if normalization == "NA" else "choose another checkpoint"
+        )
+        raise ValueError(f"preprocessor.normalize is {normalization}; only {supported} can be exported; {hint}")
     mel = featurizer.fb[0].numpy().astype(np.float32)
     window = np.ones(featurizer.win_length) if featurizer.window is None else featurizer.window.numpy()
     return FrontEnd(
@@ -198,7 +207,10 @@ def _front_end(model: ASRModel, edges: Edges) -> FrontEnd:
 def _pieces(model: ASRModel, kind: type[Decoder]) -> Pieces:
     size = len(kind.vocabulary(model))
     if model.decoding.blank_id != size:
-        raise ValueError(f"the blank is label {model.decoding.blank_id}; only the last, {size}, can be exported")
+        raise ValueError(
+            f"the blank is label {model.decoding.blank_id}; only the last, {size}, can be exported; "
+            "choose another checkpoint"
+        )
     return read_pieces(size, model.decoding.decode_ids_to_str, model.decoding.supported_punctuation or ())
 
 

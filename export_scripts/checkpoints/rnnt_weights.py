@@ -21,7 +21,7 @@ def read_rnnt_weights(model: Any) -> RnntWeights:
     decoder, joint = model.decoder, model.joint
     if type(decoder).__name__ != "RNNTDecoder":
         raise ValueError(
-            f"the decoder is a {type(decoder).__name__}; only RNNTDecoder can be exported: choose another checkpoint"
+            f"the decoder is a {type(decoder).__name__}; only RNNTDecoder can be exported; choose another checkpoint"
         )
     if joint.num_extra_outputs:
         raise ValueError(
@@ -29,17 +29,24 @@ def read_rnnt_weights(model: Any) -> RnntWeights:
             "exported; choose a plain RNNT or CTC checkpoint"
         )
     if not decoder.blank_as_pad:
-        raise ValueError("decoder.blank_as_pad is false; only true can be exported: choose another checkpoint")
+        raise ValueError("decoder.blank_as_pad is false; only true can be exported; choose another checkpoint")
     lstm = getattr(decoder.prediction["dec_rnn"], "lstm", None)
     if not isinstance(lstm, torch.nn.LSTM):
         raise ValueError(
-            "the prediction network is not a plain LSTM; only decoder.normalization_mode null can be exported"
+            "the prediction network is not a plain LSTM; only decoder.normalization_mode null can be "
+            "exported; choose another checkpoint"
         )
     if lstm.proj_size:
-        raise ValueError("decoder.prednet.rnn_hidden_size is set; only an LSTM without projection can be exported")
+        raise ValueError(
+            "decoder.prednet.rnn_hidden_size is set; only an LSTM without projection can be exported; "
+            "choose another checkpoint"
+        )
     activation = type(joint.joint_net[0]).__name__
     if activation not in ACTIVATIONS:
-        raise ValueError(f"joint.jointnet.activation is {activation}; only {', '.join(ACTIVATIONS)} can be exported")
+        raise ValueError(
+            f"joint.jointnet.activation is {activation}; only {', '.join(ACTIVATIONS)} can be exported; "
+            "choose another checkpoint"
+        )
     return RnntWeights(
         embedding=_array(decoder.prediction["embed"].weight),
         layers=tuple(_layer(lstm, index) for index in range(lstm.num_layers)),

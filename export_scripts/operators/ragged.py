@@ -65,7 +65,7 @@ def ragged_input(g: Graph, tensor: Tensor, **sizes: int) -> Ragged:
     """Declare a ragged input with the shape and valid length of each item.
 
     Every item has at least one step, valid or not. After an empty item in a ragged batch, Triton's C++ onnxruntime
-    backend (24.10, and main of 2026-02) reads uninitialised memory for all later requests, so no stage emits one.
+    backend (24.10, and main of 2026-02) reads uninitialized memory for all later requests, so no stage emits one.
 
     Args:
         g: Graph that gets the inputs NAME, flat [N]; NAME_SHAPE int32 [B, rank], the shape of each item, [steps] or

@@ -219,13 +219,13 @@ def check_encoder(encoder: torch.nn.Module) -> None:
     elif isinstance(encoder, ConformerEncoder):
         if encoder.self_attention_model != "rel_pos":
             raise ValueError(
-                f"encoder.self_attention_model is {encoder.self_attention_model}; only rel_pos can be exported: "
+                f"encoder.self_attention_model is {encoder.self_attention_model}; only rel_pos can be exported; "
                 "choose a checkpoint with full attention"
             )
         if list(encoder.att_context_size) != [-1, -1]:
             raise ValueError(
                 f"encoder.att_context_size is {list(encoder.att_context_size)}, as in streaming models; only [-1, -1] "
-                "can be exported: choose an offline checkpoint"
+                "can be exported; choose an offline checkpoint"
             )
         for layer in encoder.layers:
             if layer.conv.norm_type == "instance_norm" or layer.conv.norm_type.startswith("group_norm"):
@@ -235,7 +235,8 @@ def check_encoder(encoder: torch.nn.Module) -> None:
                 )
     else:
         raise ValueError(
-            f"the encoder is a {type(encoder).__name__}; only ConvASREncoder and ConformerEncoder can be exported"
+            f"the encoder is a {type(encoder).__name__}; only ConvASREncoder and ConformerEncoder can be "
+            "exported; choose another checkpoint"
         )
 
 

@@ -192,7 +192,12 @@ def _output_option(
     help="Order of the recordings. sorted: longest first; given: as in the manifest.",
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the order and arrival times."
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of the order and arrival times. The same seed repeats the same load.",
 )
 @click.option(
     "--metrics-url",

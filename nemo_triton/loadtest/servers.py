@@ -93,7 +93,7 @@ class Servers:
         """
         endpoint = next((endpoint for endpoint in self.recognizer.endpoints if endpoint.name == name), None)
         if endpoint is None:
-            raise RecognizerError(f"{name}: is no longer one of the servers")
+            raise RecognizerError(f"{name}: no longer among the servers; check --url")
         model = self.recognizer.model.name
         return (await self.recognizer.call(endpoint, snapshot([model])))[model].requests
 

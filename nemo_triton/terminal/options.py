@@ -97,7 +97,8 @@ def connection_options(command: Command) -> Command:
             default=DEFAULT_TIMEOUT,
             show_default=True,
             metavar="SECONDS",
-            help="Deadline of one request, including its time in the server's queue.",
+            help="Deadline of one request, including its time in the server's queue. Raise it for long audio or a busy "
+            "server.",
         ),
     )
     command = tls_options(command)

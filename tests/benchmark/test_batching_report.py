@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from benchmark.baselines.system import Measured
-from benchmark.studies.batching.report import NEMO, Sweep, chart, markdown
+from benchmark.studies.batching.chart import chart
+from benchmark.studies.batching.report import markdown
+from benchmark.studies.batching.sweep import NEMO, Sweep
 
 pytestmark = pytest.mark.fast
 
@@ -17,20 +17,22 @@ PASSES = [
 ]
 
 
-def test_speedups_are_taken_within_rounds(tmp_path: Path) -> None:
+def test_speedups_are_taken_within_rounds() -> None:
     sweep = Sweep("read", 2, 12.0, 32, {"ours": None, NEMO: None}, PASSES)
-    text = markdown("model", "A note.", [sweep], "chart.svg")
+    drawn = chart([sweep], "batching")
+    text = markdown("model", "A note.", [sweep], drawn)
     assert "| ours | 9 |  | 200 | 300 | 2.0 | - | 1/2 |" in text
     assert "## read: 32 concurrent requests" in text
     assert f"| {NEMO} | 3 | 3.50 (3.00 to 4.00) | - | - | - | - | 2/2 |" in text
-    chart([sweep], tmp_path / "chart.svg")
-    svg = (tmp_path / "chart.svg").read_text()
-    assert "read: 32 concurrent requests" in svg and "seconds of audio per second" in svg
+    files = drawn.files()
+    assert set(files) == {"batching_light.svg", "batching_dark.svg"} and all(name in text for name in files)
+    for svg in files.values():
+        assert "read: 32 concurrent requests" in svg and "seconds of audio per second" in svg
 
 
-def test_a_method_that_is_not_run_has_its_reason(tmp_path: Path) -> None:
+def test_a_method_that_is_not_run_has_its_reason() -> None:
     sweep = Sweep("read", 2, 12.0, 32, {"ours": None}, PASSES, {NEMO: "no package nemo"})
-    text = markdown("model", "A note.", [sweep], "chart.svg")
+    drawn = chart([sweep], "batching")
+    text = markdown("model", "A note.", [sweep], drawn)
     assert "| ours | 9 |  | 200 | 300 | 2.0 | - | - |" in text
     assert f"| {NEMO} | not run: no package nemo |  |  |  |  |  |  |" in text
-    chart([sweep], tmp_path / "chart.svg")

@@ -75,7 +75,7 @@ def test_the_user_sees_when_a_server_is_back(
     process = start_command("bench", "--url", both(mortal), "--metrics-url", metrics, *load)
     victim.process.kill()
     gone = process.stderr.readline()
-    assert gone.startswith(f"warning: {victim.grpc}: left out until it is back")
+    assert gone.startswith(f"warning: {victim.grpc}: not used until it recovers")
     with ExitStack() as stack:
         restart(serve, victim, stack)
         assert process.stderr.readline() == f"info: {victim.grpc}: is back and gets requests again\n"

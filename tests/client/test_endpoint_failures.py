@@ -54,7 +54,7 @@ async def test_requests_survive_a_server_that_stops_and_it_is_used_again(
             assert settled_count(back, triton.model) == loop.by_endpoint(started)[victim.grpc]
     loop.check(served_texts)
     (warning,) = caplog.messages
-    assert warning.startswith(f"{victim.grpc}: left out until it is back; other servers get its requests (")
+    assert warning.startswith(f"{victim.grpc}: not used until it recovers; other servers get its requests (")
 
 
 async def test_requests_survive_a_server_that_hangs(

@@ -93,7 +93,7 @@ def test_all_without_network(tmp_path: Path) -> None:
     ("arguments", "complaint"),
     [
         (["--repository", "r"], "Give a CHECKPOINT, a --family or --all."),
-        (["a.nemo"], "Missing option '--repository'."),
+        (["a.nemo"], "Give --repository FOLDER, the model repository to write."),
         (["x*", "--repository", "r"], "error: x*: matches no listed model; see --list"),
     ],
 )

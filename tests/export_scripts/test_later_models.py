@@ -74,10 +74,10 @@ def changed(checkpoint: Path, part: str, file: Path, **changes: object) -> None:
             "tdt",
             "joint.num_extra_outputs is 5: a TDT or multi-blank model can't be exported; choose a plain RNNT or CTC",
         ),
-        ("attention", "encoder.self_attention_model is rel_pos_local_attn; only rel_pos can be exported: choose "),
+        ("attention", "encoder.self_attention_model is rel_pos_local_attn; only rel_pos can be exported; choose "),
         (
             "context",
-            "encoder.att_context_size is [70, 13], as in streaming models; only [-1, -1] can be exported: choose",
+            "encoder.att_context_size is [70, 13], as in streaming models; only [-1, -1] can be exported; choose",
         ),
         (
             "normalization",

@@ -1,1 +1,1 @@
-"""Thousands of valid and invalid concurrent requests, each compared with the same request by itself."""
+"""Thousands of valid and invalid concurrent requests, each compared with the same request unbatched."""

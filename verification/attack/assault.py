@@ -1,4 +1,4 @@
-"""Random concurrent requests to a running server, each compared with the same request by itself."""
+"""Random concurrent requests to a running server, each compared with the same request unbatched."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class _Assault:
         self.sent = 0
 
     async def run(self, progress: Progress) -> None:
-        """Send every case by itself, then random cases concurrently."""
+        """Send every case unbatched, then random cases concurrently."""
         async with open_channel(self.server.grpc) as channel:
             task = progress.add_task("one at a time", total=len(self.attack.models) * len(self.attack.cases))
             for model, log_probs in self.attack.models.items():
@@ -181,7 +181,7 @@ def judge(case: Case, expected: Answer | None, answer: Answer) -> str:
 
     Args:
         case: The request.
-        expected: Response to the same request by itself; None if it should be refused.
+        expected: Response to the same request unbatched; None if it should be refused.
         answer: Response to judge.
     """
     if expected is None:

@@ -2,7 +2,7 @@
 
     python -m verification.attack.attack NAME... --repository R --requests 10000 --out docs/attack.md
 
-Requests are drawn at random (cases.py). Each response is compared with that of the same request sent by itself. Some
+Requests are drawn at random (cases.py). Each response is compared with that of the same request sent unbatched. Some
 clients cancel or time out. Exit code 1 if a response is wrong, a request hangs, or a process of the server dies.
 """
 

@@ -37,13 +37,13 @@ class Case:
         kind: Row of the summary that counts it.
         audio: Values of the input, in any shape and type.
         weight: Frequency of the case, relative to the others.
-        fate: Expected result under any load. A response must equal that of the same request by itself.
+        fate: Expected result under any load. A response must equal that of the same request unbatched.
         complaint: Regular expression that the error of a refused request matches.
         data_type: Data type of the input.
         input_name: Name of the input.
         output_name: Name of the requested output.
         cut_bytes: Bytes at the end of the values that are not sent.
-        tolerance: Largest difference of a log-prob from that of the same request by itself.
+        tolerance: Largest difference of a log-prob from that of the same request unbatched.
     """
 
     kind: str

@@ -35,7 +35,7 @@ def markdown(attack: Attack, outcome: Outcome) -> str:
         "",
         f"{outcome.answered:,} requests from {attack.concurrency} concurrent clients to {' and '.join(attack.models)} "
         f"on one server: **{len(outcome.wrong)} wrong responses, {outcome.deaths} processes died.** A correct response "
-        "is the text that the same request gets by itself, or the expected error. "
+        "is the text that the same request gets unbatched, or the expected error. "
         f"In {CANCELLED_FRACTION:.0%} of the requests the client cancels or times out within {CANCELLED_WITHIN} s.",
         "",
         f"| request | expected | sent | {CORRECT} | {CANCELLED} | wrong | log-prob difference |",
@@ -50,7 +50,7 @@ def markdown(attack: Attack, outcome: Outcome) -> str:
         lines.append(f"| {kind} | {fate} | {sent:,} | {correct:,} | {cancelled:,} | {wrong} | {cell} |")
     lines += [
         "",
-        "Log-prob difference: the largest between a request under load and the same request by itself. "
+        "Log-prob difference: the largest between a request under load and the same request unbatched. "
         f"{LOG_PROBS_FRACTION:.0%} of the requests to CTC models request log-probs. "
         f"The limit is {attack.cases[0].tolerance:g}; for a full-scale square wave it is {SQUARE_WAVE_TOLERANCE:g}.",
         "",

@@ -238,13 +238,13 @@ This exports and serves all 22 models and writes docs/full_size.md. It continues
 it uses the demo's recordings."""
 RANDOM_WEIGHTS_NOTE = (
     "**All weights are random.** Architectures and sizes are those of the published models. Each text is gibberish "
-    "that follows the audio. It is compared with NeMo's text for the same recording, transcribed by itself. For "
+    "that follows the audio. It is compared with NeMo's text for the same recording, transcribed unbatched. For "
     "transducers the tokens are compared too. A near tie is a text that differs only where NeMo's top two labels are "
     f"within {TIE}."
 )
 PARITY_NOTE = (
     "Differences are maxima over all served log-probs; for transducers, over the projected encodings measured at "
-    "export. Batched vs. unbatched: the same recording in a batch and by itself. It shows what padding changes."
+    "export. Batched vs. unbatched: the same recording in a batch and unbatched. It shows what padding changes."
 )
 COST_NOTE = (
     "RTFx is seconds of audio per second, on the CPU of one machine that had other work. One at a time, CTC models are "

@@ -16,7 +16,7 @@ from benchmark.core.results_folder import write_text
 RECORDINGS_HELP = "Number of recordings to use, spread evenly over all lengths.  [default: all]"
 """Help of the steps' option --recordings."""
 
-UNBATCHED, BATCHED_WITH_LOG_PROBS, BATCHED = "alone", "together", "text"
+UNBATCHED, BATCHED_WITH_LOG_PROBS, BATCHED = "unbatched", "batched_log_probs", "batched"
 """Passes over all recordings, by the names of their result files: one request at a time; concurrent requests for text
 and log-probs; concurrent requests for text."""
 

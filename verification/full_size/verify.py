@@ -207,7 +207,7 @@ def _step(command: list[str]) -> tuple[float, int]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         program = command[2] if command[1] == "-m" else command[1]
-        raise StepFailed(f"{program} ended with code {process.returncode}")
+        raise StepFailed(f"{program} ended with code {process.returncode}; see its error above")
     return time.monotonic() - started, usage.ru_maxrss * 1024
 
 

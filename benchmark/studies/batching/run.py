@@ -4,7 +4,7 @@
 
 R holds the export of CHECKPOINT. Needs tritonserver (.venv/serve); NeMo runs with --nemo-python. Each round runs every
 method once, in turn, on the same recordings: first with many concurrent requests, then one at a time. Speeds are
-compared within each round. Writes a page with tables, and its chart next to it as .svg.
+compared within each round. Writes a page with tables, and its chart next to it, for light and dark pages.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from benchmark.baselines.system import Measured, System, start
 from benchmark.core.constants import EXPORT_PYTHON
 from benchmark.core.model_control import EXPLICIT
 from benchmark.core.options import concurrency_option
-from benchmark.studies.batching.report import NEMO, Sweep, chart, concurrent_requests, markdown
+from benchmark.studies.batching.chart import chart
+from benchmark.studies.batching.report import markdown
+from benchmark.studies.batching.sweep import NEMO, Sweep, concurrent_requests
 from benchmark.studies.batching.variants import encoder_per_core, equal_shapes_only, without_batcher
 from benchmark.studies.variants import write_variant
 from nemo_triton.errors import ClientError
@@ -110,8 +112,10 @@ def main(
                             not_run=not_run,
                         )
                     )
-    out.write_text(markdown(checkpoint.stem, note, sweeps, out.with_suffix(".svg").name))
-    chart(sweeps, out.with_suffix(".svg"))
+    drawn = chart(sweeps, out.stem)
+    out.write_text(markdown(checkpoint.stem, note, sweeps, drawn))
+    for name, svg in drawn.files().items():
+        (out.parent / name).write_text(svg)
     click.echo(out.read_text())
 
 

@@ -30,7 +30,7 @@ def _equal_shapes_only(step: Step) -> None:
 
 
 without_batcher = each_step(_without_batcher)
-"""No batching: every request runs by itself."""
+"""No batching: every request runs unbatched."""
 encoder_per_core = each_step(_encoder_per_core)
 """One encoder per core, with one thread each, as export.py's --encoders and --encoder-threads=1 write it."""
 equal_shapes_only = each_step(_equal_shapes_only)

@@ -98,7 +98,7 @@ def served(report: Json) -> Table:
             "variant",
             "concurrency",
             "RTFx",
-            "times unbatched",
+            "speedup over unbatched",
             "p50 ms",
             "p95 ms",
             "mean batch",
@@ -115,7 +115,7 @@ def served(report: Json) -> Table:
         "| --- | --- |\n"
         "| RTFx | seconds of audio per second, median of the rounds (lowest to highest); a round has all variants in "
         "turn |\n"
-        "| times unbatched | RTFx divided by that of `unbatched`, round by round |\n"
+        "| speedup over unbatched | RTFx divided by that of `unbatched`, round by round |\n"
         "| p50, p95, and all columns to the right | of the round with the median RTFx |\n"
         "| mean batch | of the encoder |\n"
         "| GPU busy, GPU W, CPU busy | means of Triton's metrics during the load, of the whole machine |\n"
@@ -204,7 +204,7 @@ def rooflines(report: Json) -> Table:
             "reached",
         ],
         rows,
-        f"{note} FLOPs and bytes are of the encoder's matrix products and convolutions, for each utterance by itself, "
+        f"{note} FLOPs and bytes are of the encoder's matrix products and convolutions, for each single utterance, "
         "without padding. Weights are read once per batch. Features, decoding and other operators count as free.",
     )
 

@@ -68,7 +68,7 @@ def measure_served(
         raise ResultsError("interrupted; run the command again to continue")
     failures = figures["failures"]
     if failures:
-        raise ResultsError(f"{len(failures)} requests failed; the first error: {failures[0]}")
+        raise ResultsError(f"{len(failures)} requests failed; the first error: {failures[0]}; see the server's log")
     names = ("loads", "changed_texts", "parity_id", "random_weights", "machine", "versions")
     kept = {name: figures[name] for name in names}
     result = {"conditions": conditions, "requests": requests, **kept, "texts": first_texts(read_answers(rows))}

@@ -40,7 +40,7 @@ CUT_NAMES = [cut.name for cut in CUTS]
 def _options(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     invalid = [value for value in values if "=" not in value]
     if invalid:
-        raise click.BadParameter(f"{invalid[0]} is not NAME=VALUE")
+        raise click.BadParameter(f"{invalid[0]} is not an option; write NAME=VALUE")
     return dict(value.split("=", 1) for value in values)
 
 

@@ -7,13 +7,15 @@ from typing import Any
 from benchmark.core.tables import MB
 from benchmark.studies.models_table.choice import FAMILY_TITLES
 from benchmark.studies.models_table.text_table import Column
-from export_scripts.checkpoints.catalogue import SCORES
+from export_scripts.checkpoints.catalogue import SCORES, UNREAD
 
 Json = dict[str, Any]
 
 NOT_MEASURED = "not measured yet"
 NONE = ""
 GB = 1e9
+NGC = "https://ngc.nvidia.com/catalog/models/nvidia:nemo:"
+"""Beginning of a model's address, as in NeMo's list_available_models."""
 
 
 def number(value: float) -> str:
@@ -27,9 +29,11 @@ def middle(values: Json | None) -> str:
 
 
 def middle_and_range(values: Json | None) -> str:
-    """The median with the lowest and the highest."""
+    """The median with the lowest and the highest of several rounds."""
     if not values:
         return NONE
+    if values["rounds"] == 1:
+        return number(values["median"])
     return f"{number(values['median'])} ({number(values['lowest'])} to {number(values['highest'])})"
 
 
@@ -94,6 +98,13 @@ def equal_texts(row: Json) -> str:
     return f"{texts['equal']}/{texts['compared']}" if texts else NONE
 
 
+def licence(row: Json) -> str:
+    """The licence, or a link to the page that names it."""
+    if row["licence"] != UNREAD:
+        return str(row["licence"])
+    return f"see its [NGC page]({NGC}{row['name']})"
+
+
 def weights(row: Json) -> str:
     """Whether the weights are published, and what was measured."""
     if row["measured"] is None:
@@ -128,7 +139,7 @@ QUALITY = (
     Column("WER %", lambda row: " / ".join(map(str, row["published"]["wer_percent"].values()))),
     Column("LibriSpeech set", test_set, is_number=False),
     Column("source", lambda row: row["published"]["source"].removeprefix(f"{SCORES}/"), is_number=False),
-    Column("licence", lambda row: row["licence"], is_number=False),
+    Column("licence", licence, is_number=False),
 )
 FILES = (
     NAME,
@@ -146,7 +157,7 @@ MEASURED = (
         "RTFx",
         lambda row: middle_and_range(measured(row, "served_rtfx")) if row["measured"] else NOT_MEASURED,
     ),
-    Column("int8", lambda row: middle(measured(row, "int8_rtfx"))),
+    Column("int8", lambda row: middle_and_range(measured(row, "int8_rtfx"))),
     Column("NeMo", lambda row: middle(measured(row, "nemo_rtfx"))),
     Column("batch", nemo_batch_size),
     Column("x NeMo", lambda row: middle_and_range(measured(row, "times_nemo"))),

@@ -14,9 +14,10 @@ from export_scripts.checkpoints.catalogue import SCORES
 
 BEGIN, END = "<!-- models-table:begin -->", "<!-- models-table:end -->"
 ALT = "Published word error rate against measured speed, a circle per model"
+NEMO = "https://github.com/NVIDIA-NeMo/NeMo/tree/main/docs/source/asr/data/scores/en"
 REFUSED = (
     ("TDT decoder", "parakeet-tdt-0.6b-v2", "take a model with a CTC or RNNT decoder"),
-    ("hybrid", "parakeet-tdt_ctc-110m", "convert it to CTC with NeMo's convert_nemo_asr_hybrid_to_ctc.py (not tried)"),
+    ("hybrid", "parakeet-tdt_ctc-110m", "convert it to CTC with NeMo's convert_nemo_asr_hybrid_to_ctc.py"),
     ("over 2 GiB in fp32", "parakeet-ctc-0.6b, parakeet-rnnt-0.6b", "take a smaller model"),
 )
 SHARED = "Models of one architecture share one measurement, because their files here are the same:"
@@ -170,11 +171,11 @@ def _front(table: Json) -> list[str]:
     chosen = {"Most accurate": front[-1], "Balanced": balanced(front), "Fastest": front[0]}
     return [
         *(
-            f"- **{title}**: `{model.name}`, WER {model.error} % at {model.speed:.0f} times real time."
+            f"- **{title}**: `{model.name}`, WER {model.error} %, RTFx {model.speed:.0f}."
             for title, model in chosen.items()
         ),
         "",
-        "All models of the line, most accurate first:",
+        "All models on the Pareto front, most accurate first:",
         "",
         *table_lines(columns.SHORT, [by_name[model.name] for model in reversed(front)]),
     ]
@@ -183,10 +184,14 @@ def _front(table: Json) -> list[str]:
 def _column_notes(table: Json) -> list[str]:
     load = table["load"]
     seconds, requests = load["seconds_per_recording"], load["concurrency"]
-    speech = ", ".join(f"`{speech['name']}`" for speech in table["speech"])
+    speech = " and ".join(f"the set `{speech['name']}`" for speech in table["speech"])
     notes = (
-        ("RTFx", f"seconds of audio per second, served; {requests} concurrent requests of {seconds:g} s, closed loop"),
-        ("int8", "the same of the int8 export; at most three rounds"),
+        (
+            "RTFx",
+            f"seconds of audio per second, served; {requests} concurrent requests of {seconds:g} s, "
+            f"closed loop; {_rounds(table, 'served_rtfx')}",
+        ),
+        ("int8", f"the same of the int8 export; {_rounds(table, 'int8_rtfx')}"),
         ("NeMo", "RTFx of NeMo's `transcribe()` of the same recordings, in rounds that alternate with the server's"),
         ("batch", f"recordings per batch that NeMo gets: 1 or {requests}, whichever was faster"),
         ("x NeMo", "how many times as fast the server is, taken round by round"),
@@ -198,7 +203,7 @@ def _column_notes(table: Json) -> list[str]:
         ),
         ("texts", "recordings whose served text is NeMo's in every round"),
         (".nemo MB, ONNX", "megabytes of 10^6 bytes; ONNX: all stages, those that models share included"),
-        ("weights", "NVIDIA publishes the weights of all 22; random weights of the same size were measured here"),
+        ("weights", "where they are published, and which were measured"),
     )
     shared = [row for row in table["models"] if row["measured_as"] not in (None, row["name"])]
     sharing = [f"- `{row['name']}` as `{row['measured_as']}`" for row in shared]
@@ -209,13 +214,20 @@ def _column_notes(table: Json) -> list[str]:
         "",
         *(f"- **{name}**: {meaning}." for name, meaning in notes),
         "",
-        f"The recordings are {requests} different ones of {seconds:g} s, cut from the speech `"
-        f"{speech.strip('`')}`. Random weights write random words: a transducer's speed depends a little on how many.",
+        f"The recordings are {requests} different ones of {seconds:g} s, cut from {speech}. Random weights write "
+        "random words: a transducer's speed depends a little on how many.",
         *(["", SHARED, ""] * bool(sharing)),
         *sharing,
         "",
         "Versions: " + "; ".join(_versions(versions) for versions in table["versions"]) + ".",
     ]
+
+
+def _rounds(table: Json, key: str) -> str:
+    """How many rounds the measurements have."""
+    counts = {row["measured"][key]["rounds"] for row in table["models"] if row["measured"] and row["measured"][key]}
+    numbers = " or ".join(map(str, sorted(counts)))
+    return f"{numbers or 'no'} round{'' if counts == {1} else 's'}"
 
 
 def _versions(versions: Json) -> str:
@@ -229,8 +241,8 @@ def _sources() -> list[str]:
     return [
         "## Sources",
         "",
-        f"Word error rates are NVIDIA's, greedy decoding without a language model, from the files in {SCORES}. "
-        "They were not measured here. Licences are those that NVIDIA's Hugging Face pages name; "
+        f"Word error rates are NVIDIA's, greedy decoding without a language model, from the files in "
+        f"[{SCORES}]({NEMO}). They were not measured here. Licences are those that NVIDIA's Hugging Face pages name; "
         "its NGC pages were not read.",
     ]
 

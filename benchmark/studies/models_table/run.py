@@ -29,7 +29,12 @@ from verification.full_size.architectures import ARCHITECTURES
 
 @click.command(help=__doc__)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="Working folder.")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for checkpoints, exports and results. Repeat the command with it to resume.",
+)
 @click.option(
     "--speech",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -42,7 +47,7 @@ from verification.full_size.architectures import ARCHITECTURES
     type=click.IntRange(1),
     help="Passes over the recordings.  [default: 5 for the server and NeMo, 3 for int8; fewer for slow models]",
 )
-@click.option("--export-only", is_flag=True, help="Make checkpoints and exports, and measure nothing.")
+@click.option("--export-only", is_flag=True, help="Make checkpoints and exports now, measure later.")
 def main(
     names: tuple[str, ...], folder: Path, speech: Path, export_python: Path, rounds: int | None, export_only: bool
 ) -> int:

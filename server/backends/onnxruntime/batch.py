@@ -50,7 +50,7 @@ def invalid_input(config: Mapping[str, Any], request: Mapping[str, Array]) -> st
     """Return why a request is invalid, whatever else is in its batch, or None if it can run.
 
     Triton's C++ backend (24.10, and main of 2026-02) checks neither: it serves a batch with an empty ragged item from
-    uninitialised memory, and cuts a string at its first NUL.
+    uninitialized memory, and cuts a string at its first NUL.
     """
     for entry in config.get("input", ()):
         name, values = entry["name"], request[entry["name"]]
