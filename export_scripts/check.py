@@ -17,6 +17,7 @@ try:
     import click
 
     from export_scripts.repository.validate import check_repository, models_in
+    from nemo_triton.terminal.exit_codes import run_and_exit
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":
         raise
@@ -43,4 +44,4 @@ def main(repository: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -46,6 +46,7 @@ try:
     from export_scripts.repository.gpu import ENGINE_CACHE, Lengths, TensorRt
     from export_scripts.repository.publish import publishing
     from export_scripts.verify.probes import read_probes
+    from nemo_triton.terminal.exit_codes import run_and_exit
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":
         raise
@@ -193,13 +194,13 @@ def main(
         click.echo(f"\n{LIST_NOTES}")
         return
     _check_precision(precision_name, target, max_word_change, calibration)
-    if repository is None:
-        raise click.UsageError("Give --repository FOLDER, the model repository to write.")
     sources, unknown_patterns = select(checkpoints, families, everything)
-    for pattern in unknown_patterns:
-        click.echo(f"error: {pattern}: matches no listed model; see --list", err=True)
     if not sources and not unknown_patterns:
         raise click.UsageError("Give a CHECKPOINT, a --family or --all.")
+    if repository is None:
+        raise click.UsageError("Give --repository FOLDER, the model repository to write.")
+    for pattern in unknown_patterns:
+        click.echo(f"error: {pattern}: matches no listed model; see --list", err=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.disable(logging.ERROR)
     warnings.simplefilter("ignore")
@@ -248,4 +249,4 @@ def _check_precision(
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

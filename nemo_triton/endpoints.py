@@ -58,7 +58,7 @@ class Endpoint:
         connection: Triton's client for the server.
         in_flight: Pending requests of this client.
         up: Whether the server gets requests.
-        problem: Reason why the server is left out; None if it is not.
+        problem: Reason why the server is not used; None if it is.
         late_checks: Checks in a row that missed their deadline.
         times_joined: Number of times that the server came up. Its counters restart each time.
     """
@@ -132,7 +132,7 @@ class Endpoints:
     def connect(self, name: str | None) -> EndpointCalls[None]:
         """Find the recognizer on every endpoint.
 
-        An endpoint that does not answer or does not serve the model is left out and logged, unless it is the only one.
+        An endpoint that does not answer or does not serve the model is not used, and logged, unless it is the only one.
 
         Args:
             name: The recognizer's name; None finds the only recognizer served.

@@ -63,7 +63,9 @@ def find_recognizer(name: str | None) -> Calls[ServedModel]:
     entries = [entry for entry in index.models if entry.name == name]
     if entries and not any(map(_is_ready, entries)):
         reason = one_line(entries[-1].reason or entries[-1].state.lower() or "not loaded")
-        raise UnknownModelError(f"model {name} is not ready ({reason}); load it, or see the server's log")
+        raise UnknownModelError(
+            f"model {name} is not ready ({reason}); restart the server to serve a new export, or see its log"
+        )
     model = _describe((yield "get_model_config", {"model_name": name}).config, index) if entries else None
     if model is None:
         known = ", ".join((yield from _recognizers(index))) or "none"
@@ -139,5 +141,5 @@ def _only(models: list[ServedModel]) -> ServedModel:
     if not models:
         raise UnknownModelError("the server has no recognizer that is ready; see its log and its model repository")
     raise UnknownModelError(
-        f"several models are served; give a model name: {', '.join(model.name for model in models)}"
+        f"several models are served; choose one with --model: {', '.join(model.name for model in models)}"
     )

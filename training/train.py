@@ -27,6 +27,8 @@ from omegaconf import OmegaConf
 from rich.progress import track
 from tasks import Task, make_task
 
+from nemo_triton.terminal.exit_codes import run_and_exit
+
 WARMUP_STEPS = 300
 LOWEST_RATE = 0.005
 """The last learning rate, as a fraction of the highest."""
@@ -192,4 +194,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

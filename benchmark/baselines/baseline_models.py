@@ -24,6 +24,7 @@ import torch
 from benchmark.baselines.baseline import REASON
 from export_scripts.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from export_scripts.errors import ExportError
+from nemo_triton.terminal.exit_codes import run_and_exit
 
 BLANK = "<blk>"
 WORD_START = "\u2581"
@@ -177,4 +178,4 @@ FORMS: dict[str, Form] = {
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

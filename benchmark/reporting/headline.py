@@ -13,6 +13,8 @@ Json = dict[str, Any]
 NO_BREAK = "\N{NO-BREAK SPACE}"
 NAMED_IN_TITLE = 3
 """Largest number of models that a title names."""
+CLEARLY_FASTER = 1.15
+"""Ratio of two RTFx of one round each that is more than the noise of a shared machine."""
 
 
 def default_title(report: Json) -> str:
@@ -74,14 +76,36 @@ def _ordered(first: Json, second: Json) -> tuple[Json, Json]:
 
 
 def _pair_sentence(model: Json, base: Json) -> str:
-    parts = [f"{model['model']} is {model['rtfx'] / base['rtfx']:.2f} times as fast as {base['model']}"]
+    ratio = model["rtfx"] / base["rtfx"]
+    parts = [f"{model['model']} is {ratio:.2f} times as fast as {base['model']}"]
+    if not _speeds_differ(model, base):
+        parts[0] += " (within the noise)"
     if model["wer"] is not None and base["wer"] is not None:
-        wer, base_wer = map(_percent, (model, base))
-        parts.append(f"has the same WER ({wer})" if wer == base_wer else f"has a WER of {wer} instead of {base_wer}")
+        parts.append(_wer_part(model, base))
     if model["onnx_bytes"] and base["onnx_bytes"]:
         size, base_size = map(_megabytes, (model, base))
         parts.append(f"takes {size} instead of {base_size}" if size != base_size else f"is of the same size ({size})")
     return f"On {model['dataset']}, {listing(parts)}."
+
+
+def _speeds_differ(model: Json, base: Json) -> bool:
+    """Whether no round of one is as fast as one of the other; if there is one round, by CLEARLY_FASTER."""
+    rounds, base_rounds = (row["rtfx_by_round"] or [row["rtfx"]] for row in (model, base))
+    low, high = sorted((rounds, base_rounds), key=max)
+    noise = CLEARLY_FASTER if len(low) == len(high) == 1 else 1.0
+    return bool(min(high) > noise * max(low))
+
+
+def _wer_part(model: Json, base: Json) -> str:
+    wer, base_wer = map(_percent, (model, base))
+    if wer == base_wer:
+        return f"has the same WER ({wer})"
+    text = f"has a WER of {wer} instead of {base_wer}"
+    if model["wer_interval"] and base["wer_interval"]:
+        (low, high), (base_low, base_high) = model["wer_interval"], base["wer_interval"]
+        if low <= base_high and base_low <= high:
+            text += f" (overlapping 95{NO_BREAK}% intervals)"
+    return text
 
 
 def _best_sentence(rows: Sequence[Json]) -> str:

@@ -40,6 +40,7 @@ from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import read_manifest
 from nemo_triton.terminal import options
+from nemo_triton.terminal.exit_codes import run_and_exit
 
 PROVIDERS = {"CPU": "CPUExecutionProvider", "CUDA": "CUDAExecutionProvider"}
 
@@ -326,4 +327,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

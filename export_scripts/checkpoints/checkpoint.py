@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tarfile
+import textwrap
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,8 @@ def _download(name: str) -> Path:
         # NeMo's downloads raise any error of its HTTP library and its cache.
         reason = _first_line(error)
         raise ExportError(
-            f"{name}: could not be downloaded ({reason}); check name and network, or give the path of a .nemo file"
+            f"{name}: no such file, and it could not be downloaded ({textwrap.shorten(reason, 120)}); check "
+            "the path, or the name and the network"
         ) from error
 
 

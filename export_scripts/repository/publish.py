@@ -35,6 +35,8 @@ def publishing(repository: Path) -> Iterator[Path]:
         ExportError: The repository can't be written.
     """
     existed = repository.exists()
+    if existed and not repository.is_dir():
+        raise ExportError(f"{repository}: is a file; give a folder, the model repository to write")
     try:
         repository.mkdir(parents=True, exist_ok=True)
         place, prefix = _workplace(repository)

@@ -113,7 +113,7 @@ class Monitor:
     def _miss(self, reason: str) -> None:
         # A late response, as on a busy machine, is no reason to give up.
         if not self._samples:
-            self.problem = f"no metrics at {self.url} ({reason}); give their address with --metrics-url"
+            self.problem = f"no metrics at {self.url} ({reason}); check --metrics-url"
 
     async def confirm(self, servers: Servers) -> bool:
         """Whether these are metrics of the measured server; an address that the user gave is trusted."""

@@ -153,7 +153,10 @@ def number_list(
 
     def convert(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
         parts = (part.strip() for part in text.split(","))
-        numbers = tuple(each(part, parameter, context) for part in parts if part)
+        try:
+            numbers = tuple(each(part, parameter, context) for part in parts if part)
+        except click.BadParameter as error:
+            raise click.BadParameter(f"{error.message.rstrip('.')}; write numbers such as 1,4,16") from error
         if len(set(numbers)) < len(numbers):
             raise click.BadParameter(f"{text} has a number twice; give each once")
         return numbers

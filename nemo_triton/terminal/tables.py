@@ -158,7 +158,7 @@ def _sweep(results: Results) -> Table:
 
 
 def _search_text(results: Results) -> str:
-    """The result of a search for a rate, in one line."""
+    """The result of a search for a rate, and how to confirm it."""
     search, best = results.search, results.best
     assert search is not None
     objective = search.objective.name
@@ -168,7 +168,10 @@ def _search_text(results: Results) -> str:
         return f"{search.failure}."
     bound = f"{search.missed_rate:g} per second misses it" if search.missed_rate else "no higher rate was tried"
     rate = f"{best.load['rate']:g} requests per second"
-    return f"Highest rate that keeps {objective}: {rate} (RTFx {best.rtfx:.1f}; {bound})."
+    return (
+        f"Highest rate that keeps {objective}: {rate} (RTFx {best.rtfx:.1f}; {bound}).\n"
+        f"To confirm it with a longer trial: --rate {best.load['rate']:g} --duration 60"
+    )
 
 
 def _steps_table(load: LoadFigures) -> Table:

@@ -51,7 +51,7 @@ def test_bench_outlasts_one_of_its_servers(
     mortal[0].process.kill()
     stdout, stderr = process.communicate(timeout=100)
     assert process.returncode == 0
-    assert stderr.startswith(f"warning: {mortal[0].grpc}: left out") and stderr.count("\n") == 1
+    assert stderr.startswith(f"warning: {mortal[0].grpc}: not used until it recovers") and stderr.count("\n") == 1
     responses = answers(rows)
     assert sorted(row["number"] for row in responses) == list(range(600))
     assert Counter(row["error"] for row in responses) == {None: 600}

@@ -105,7 +105,7 @@ def test_a_killed_server_is_one_line_for_the_user(
     assert process.wait(timeout=60) == 0
     expected = [f"{path}\t{text}\n" for path, text in zip(paths, served_texts * 15, strict=True)]
     assert lines == expected
-    assert stderr.startswith(f"warning: {mortal[0].grpc}: left out") and stderr.count("\n") == 1
+    assert stderr.startswith(f"warning: {mortal[0].grpc}: not used until it recovers") and stderr.count("\n") == 1
 
 
 async def test_a_server_that_comes_back_with_another_export_is_left_out(

@@ -98,7 +98,7 @@ def test_a_missing_server_is_one_warning(
 ) -> None:
     done = run_command("transcribe", spoken[0][0], "--url", f"{absent_url},{pair[0].grpc}")
     assert (done.returncode, done.stdout) == (0, f"{served_texts[0]}\n")
-    assert done.stderr.startswith(f"warning: {absent_url}: left out") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"warning: {absent_url}: not used until it recovers") and done.stderr.count("\n") == 1
 
 
 def test_the_error_names_each_server_if_all_are_missing(run_command: Any, spoken: Spoken, absent_url: str) -> None:
@@ -113,7 +113,7 @@ def test_the_error_names_each_server_if_all_are_missing(run_command: Any, spoken
 def test_the_same_error_of_several_servers_is_printed_once(
     triton_of_all: str, repository: Path, run_command: Any, spoken: Spoken, absent_url: str
 ) -> None:
-    error = "error: several models are served; give a model name: coffee_ctc, coffee_rnnt"
+    error = "error: several models are served; choose one with --model: coffee_ctc, coffee_rnnt"
     with running_server(repository) as other:
         both = f"{triton_of_all},{other.grpc}"
         for urls, expected in ((both, error), (f"{both},{absent_url}", f"{error}; {absent_url} can't be reached")):

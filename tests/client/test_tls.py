@@ -246,7 +246,7 @@ async def test_requests_survive_a_killed_server_with_tls(
         stderr = process.stderr.read()
         assert process.wait(timeout=60) == 0
     assert len(lines) == len(paths)
-    assert stderr.startswith(f"warning: {victim.grpc}: left out") and stderr.count("\n") == 1
+    assert stderr.startswith(f"warning: {victim.grpc}: not used until it recovers") and stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

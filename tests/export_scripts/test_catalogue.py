@@ -80,7 +80,7 @@ def test_all_without_network(tmp_path: Path) -> None:
     result = run_export("--all", "--repository", tmp_path / "repository", home=tmp_path / "home")
     assert result.returncode == 1
     lines = result.stderr.splitlines()
-    assert [line.partition(": could not be downloaded (")[0] for line in lines] == [
+    assert [line.partition(": no such file, and it could not be downloaded (")[0] for line in lines] == [
         f"error: {model.name}" for model in CATALOGUE
     ]
     count, repository = len(CATALOGUE), tmp_path / "repository"
