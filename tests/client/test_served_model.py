@@ -97,7 +97,7 @@ def test_a_model_with_another_rate_is_refused_and_the_others_are_used(config: An
 def test_servers_that_are_not_live_and_models_that_are_not_ready(config: Any) -> None:
     with pytest.raises(ServerUnavailableError, match="is not live yet"):
         answer(find_recognizer("coffee_ctc"), config, live=False)
-    with pytest.raises(UnknownModelError, match=r"coffee_ctc is not ready \(broken weights\); load it"):
+    with pytest.raises(UnknownModelError, match=r"coffee_ctc is not ready \(broken weights\); restart the server"):
         answer(find_recognizer("coffee_ctc"), config, state="UNAVAILABLE")
     with pytest.raises(UnknownModelError, match="the server has no recognizer that is ready"):
         answer(find_recognizer(None))
