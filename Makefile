@@ -151,7 +151,7 @@ models-table: install ## measure all 22 models, into docs/models.md and README; 
 		--export-python $(EXPORT)/python || code=$$?; \
 		$(SERVE)/python -m benchmark.studies.models_table.write --folder $(MODELS_TABLE) && exit $$code
 
-attack: install $(TEST_REPOSITORY)/.exported ## send 10,000 valid and invalid requests, into docs/attack.md; 10 minutes
+attack: install $(TEST_REPOSITORY)/.exported ## send 10,000 valid and invalid requests, into docs/attack.md; some minutes
 	$(SERVE)/python -m verification.attack.attack $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY) \
 		--out docs/attack.md
 

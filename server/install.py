@@ -52,7 +52,7 @@ def write_command(file: Path) -> None:
         file.write_text(COMMAND.format(python=sys.executable, root=str(ROOT)))
         file.chmod(0o755)
     except OSError as error:
-        raise LaunchError(f"{file}: can't be written: {error.strerror}; check its permissions") from error
+        raise LaunchError(f"{file}: can't be written: {error.strerror}; check the path and its permissions") from error
 
 
 if __name__ == "__main__":

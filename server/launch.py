@@ -95,7 +95,9 @@ def assemble_backends(triton: Path, folder: Path) -> Path:
         for source, target in _parts(triton, folder):
             _copy(source, target)
     except OSError as error:
-        raise LaunchError(f"{folder}: can't be written: {error.strerror}; check its permissions") from error
+        raise LaunchError(
+            f"{folder}: can't be written: {error.strerror}; check the path and its permissions"
+        ) from error
     return folder
 
 

@@ -20,7 +20,7 @@ import soxr
 from coffee_orders import random_order
 
 from nemo_triton.contract import SAMPLE_RATE
-from nemo_triton.terminal.exit_codes import run_and_exit
+from nemo_triton.terminal import options
 
 FLITE_VOICES = ("awb", "kal16", "rms", "slt")
 ESPEAK_VOICES = ("en-us", "en-us+f2", "en-us+m3", "en-gb", "en-gb+f4", "en-gb-scotland", "en-029+f3")
@@ -84,4 +84,4 @@ def main(folder: Path, count: int, fragments: float, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    run_and_exit(main)
+    options.run(main)

@@ -27,7 +27,7 @@ from omegaconf import OmegaConf
 from rich.progress import track
 from tasks import Task, make_task
 
-from nemo_triton.terminal.exit_codes import run_and_exit
+from nemo_triton.terminal import options
 
 WARMUP_STEPS = 300
 LOWEST_RATE = 0.005
@@ -194,4 +194,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run_and_exit(main)
+    options.run(main)

@@ -24,7 +24,7 @@ import torch
 from benchmark.baselines.baseline import REASON
 from export_scripts.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from export_scripts.errors import ExportError
-from nemo_triton.terminal.exit_codes import run_and_exit
+from nemo_triton.terminal import options
 
 BLANK = "<blk>"
 WORD_START = "\u2581"
@@ -178,4 +178,4 @@ FORMS: dict[str, Form] = {
 
 
 if __name__ == "__main__":
-    run_and_exit(main)
+    options.run(main)

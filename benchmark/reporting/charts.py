@@ -25,6 +25,7 @@ from benchmark.reporting.drawing import (
     STYLE,
     TEXT,
     Chart,
+    draw_bar,
     log_axis,
     new_figure,
     place_labels,
@@ -214,14 +215,8 @@ def _bar(system: Json, nemo: Sequence[float] | None) -> Bar:
 
 
 def _draw_bar(axes: Axes, bar: Bar, place: float, colour: str, relative: bool) -> None:
-    axes.barh(place, bar.value, height=0.75, color=colour if bar.name == OURS else OTHERS)
-    if bar.high > bar.low:
-        spread = [[bar.value - bar.low], [bar.high - bar.value]]
-        axes.errorbar(bar.value, place, xerr=spread, color=TEXT, linewidth=1, capsize=2.5)
     text = f"{bar.value:.1f}x" if relative else f"{bar.value:,.0f}"
-    axes.annotate(
-        text, (bar.high, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=FONT_POINTS - 1
-    )
+    draw_bar(axes, place, bar.value, bar.low, bar.high, colour=colour if bar.name == OURS else OTHERS, text=text)
 
 
 def _comparison_caption(comparisons: Sequence[Json]) -> str:

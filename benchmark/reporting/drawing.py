@@ -224,6 +224,24 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return ticks
 
 
+def draw_bar(axes: Axes, place: float, value: float, low: float, high: float, *, colour: str, text: str) -> None:
+    """Draw a horizontal bar with a whisker for its range, and a text after it.
+
+    Args:
+        axes: Axes to draw on.
+        place: Position on the y-axis.
+        value: Length of the bar.
+        low: Lower end of the whisker; there is none if it is the upper one.
+        high: Upper end.
+        colour: Colour of the bar.
+        text: What to write at the end.
+    """
+    axes.barh(place, value, height=0.75, color=colour)
+    if high > low:
+        axes.errorbar(value, place, xerr=[[value - low], [high - value]], color=TEXT, linewidth=1, capsize=2.5)
+    axes.annotate(text, (high, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=FONT_POINTS - 1)
+
+
 def place_labels(axes: Axes, points: Sequence[tuple[float, float, float, str]]) -> None:
     """Write a name next to each point, where it covers no other name or point if there is such a place.
 

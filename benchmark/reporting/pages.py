@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from benchmark.core.tables import Table, markdown, numeric_columns
+from benchmark.core.tables import NONE, Table, markdown, numeric_columns
 from benchmark.reporting import speechloop
 from benchmark.reporting.drawing import Chart, theme_css, themed
 from benchmark.reporting.headline import measured_on, sentences, versions_line
@@ -42,6 +42,7 @@ def html_page(report: Json, tables: Sequence[Table], charts: Sequence[Chart]) ->
         measured_on=measured_on(report),
         sentences=sentences(report),
         theme_css=theme_css(),
+        none_text=NONE,
         summary=summary,
         charts=[{"question": chart.question, "caption": chart.caption, "svg": themed(chart.svg)} for chart in charts],
         details=details,

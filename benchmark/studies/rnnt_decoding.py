@@ -40,7 +40,6 @@ from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import read_manifest
 from nemo_triton.terminal import options
-from nemo_triton.terminal.exit_codes import run_and_exit
 
 PROVIDERS = {"CPU": "CPUExecutionProvider", "CUDA": "CUDAExecutionProvider"}
 
@@ -327,4 +326,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run_and_exit(main)
+    options.run(main)

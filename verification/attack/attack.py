@@ -15,7 +15,7 @@ import click
 
 from benchmark.core.options import concurrency_option
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
-from nemo_triton.terminal.exit_codes import run_and_exit
+from nemo_triton.terminal import options
 from verification.attack.assault import assault
 from verification.attack.summary import markdown
 
@@ -48,4 +48,4 @@ def main(models: tuple[str, ...], repository: Path, requests: int, concurrency: 
 
 
 if __name__ == "__main__":
-    run_and_exit(main)
+    options.run(main)

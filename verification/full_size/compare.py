@@ -21,7 +21,7 @@ import click
 from benchmark.core.results_folder import write_text
 from benchmark.core.tables import NONE, markdown_rows
 from nemo_triton.contract import Part
-from nemo_triton.terminal.exit_codes import run_and_exit
+from nemo_triton.terminal import options
 from verification.full_size.architectures import ARCHITECTURES
 from verification.full_size.judging import (
     TIE,
@@ -287,4 +287,4 @@ def _table(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
 
 
 if __name__ == "__main__":
-    run_and_exit(main)
+    options.run(main)

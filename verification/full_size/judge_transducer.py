@@ -17,7 +17,7 @@ import click
 import numpy as np
 
 from benchmark.core.results_folder import write_text
-from nemo_triton.terminal.exit_codes import run_and_exit
+from nemo_triton.terminal import options
 from verification.full_size.judging import is_same
 from verification.full_size.records import BATCHED, UNBATCHED, Record, read_records
 
@@ -68,4 +68,4 @@ def _array(values: Sequence[int] | None) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run_and_exit(main)
+    options.run(main)

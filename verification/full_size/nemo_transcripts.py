@@ -21,7 +21,7 @@ from rich.progress import track
 
 from benchmark.core.results_folder import write_text
 from export_scripts.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from nemo_triton.terminal.exit_codes import run_and_exit
+from nemo_triton.terminal import options
 from verification.full_size.records import RECORDINGS_HELP, Record, is_done, is_of, write_records
 from verification.full_size.speech import Recording, read_recordings
 
@@ -82,4 +82,4 @@ def kept_tokens(decoding: Any) -> Iterator[list[list[int]]]:
 
 
 if __name__ == "__main__":
-    run_and_exit(main)
+    options.run(main)

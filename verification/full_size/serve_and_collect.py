@@ -27,7 +27,7 @@ from nemo_triton.contract import Part
 from nemo_triton.loadtest.server_counters import StepStatistics, difference
 from nemo_triton.loadtest.servers import Servers
 from nemo_triton.recognizer import AsyncRecognizer
-from nemo_triton.terminal.exit_codes import run_and_exit
+from nemo_triton.terminal import options
 from server.process import running_server
 from verification.full_size.architectures import ARCHITECTURES
 from verification.full_size.records import (
@@ -172,4 +172,4 @@ async def _transcribe(recognizer: AsyncRecognizer, recording: Recording, log_pro
 
 
 if __name__ == "__main__":
-    run_and_exit(main)
+    options.run(main)

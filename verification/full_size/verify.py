@@ -26,7 +26,7 @@ from benchmark.core.constants import EXPORT_PYTHON, EXPORT_SCRIPT, ROOT
 from benchmark.core.options import concurrency_option
 from benchmark.core.results_folder import write_text
 from nemo_triton.contract import Part
-from nemo_triton.terminal.exit_codes import run_and_exit
+from nemo_triton.terminal import options
 from verification.full_size.architectures import ARCHITECTURES
 from verification.full_size.records import RECORDINGS_HELP, is_done
 
@@ -227,4 +227,4 @@ def _code_digest() -> str:
 
 
 if __name__ == "__main__":
-    run_and_exit(main)
+    options.run(main)

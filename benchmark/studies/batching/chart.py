@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from matplotlib import rc_context
 
-from benchmark.reporting.drawing import FONT_POINTS, MODEL_COLOURS, OTHERS, STYLE, TEXT, Chart, new_figure, to_svg
+from benchmark.reporting.drawing import MODEL_COLOURS, OTHERS, STYLE, Chart, draw_bar, new_figure, to_svg
 from benchmark.studies.batching.sweep import Sweep
 
 INCHES_PER_METHOD = 0.27
@@ -29,18 +29,8 @@ def chart(sweeps: Sequence[Sweep], name: str) -> Chart:
             for place, method in enumerate(sweep.padding):
                 rates = sweep.rates(method)
                 median = statistics.median(rates)
-                whisker = [[median - min(rates)], [max(rates) - median]]
                 colour = MODEL_COLOURS[0] if method == sweep.ours else OTHERS
-                panel.barh(place, median, color=colour)
-                panel.errorbar(median, place, xerr=whisker, color=TEXT, linewidth=1, capsize=2.5)
-                panel.annotate(
-                    f"{median:.0f}",
-                    (max(rates), place),
-                    xytext=(5, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=FONT_POINTS - 1,
-                )
+                draw_bar(panel, place, median, min(rates), max(rates), colour=colour, text=f"{median:.0f}")
             panel.set_yticks(range(len(sweep.padding)), list(sweep.padding))
             panel.set_xlim(0, 1.15 * fastest)
             panel.invert_yaxis()
@@ -50,6 +40,5 @@ def chart(sweeps: Sequence[Sweep], name: str) -> Chart:
         panels[-1].set_xlabel("RTFx: seconds of audio per second")
         svg = to_svg(figure, name)
     rounds = len(sweeps[0].passes)
-    return Chart(
-        name, question, f"Longer is faster. Median of {rounds} rounds; whiskers: lowest and highest round.", svg
-    )
+    caption = f"Longer is faster. Median of {rounds} rounds; whiskers: the lowest and the highest round."
+    return Chart(name, question, caption, svg)

@@ -34,7 +34,7 @@ from benchmark.studies.batching.variants import encoder_per_core, equal_shapes_o
 from benchmark.studies.variants import write_variant
 from nemo_triton.errors import ClientError
 from nemo_triton.loadtest.recording import Recording
-from nemo_triton.terminal.exit_codes import run_and_exit
+from nemo_triton.terminal import options
 from server.process import running_server
 
 PAD_TO_SECONDS = 10
@@ -164,4 +164,4 @@ def measure(methods: Sequence[System], recordings: Sequence[Recording], concurre
 
 
 if __name__ == "__main__":
-    run_and_exit(main)
+    options.run(main)

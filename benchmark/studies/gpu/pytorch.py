@@ -30,7 +30,7 @@ from benchmark.studies.gpu.roofline import NetworkCost
 from export_scripts.checkpoints.families import RnntDecoder, decoder_class_of
 from nemo_triton.contract import INT16_FULL_SCALE
 from nemo_triton.loadtest.recording import Recording
-from nemo_triton.terminal.exit_codes import run_and_exit
+from nemo_triton.terminal import options
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 
@@ -143,4 +143,4 @@ def _pass(
 
 
 if __name__ == "__main__":
-    run_and_exit(main)
+    options.run(main)

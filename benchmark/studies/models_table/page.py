@@ -14,7 +14,7 @@ from export_scripts.checkpoints.catalogue import SCORES
 
 BEGIN, END = "<!-- models-table:begin -->", "<!-- models-table:end -->"
 ALT = "Published word error rate against measured speed, a circle per model"
-NEMO = "https://github.com/NVIDIA-NeMo/NeMo/tree/main/docs/source/asr/data/scores/en"
+SCORES_URL = "https://github.com/NVIDIA-NeMo/NeMo/tree/main/docs/source/asr/data/scores/en"
 REFUSED = (
     ("TDT decoder", "parakeet-tdt-0.6b-v2", "take a model with a CTC or RNNT decoder"),
     ("hybrid", "parakeet-tdt_ctc-110m", "convert it to CTC with NeMo's convert_nemo_asr_hybrid_to_ctc.py"),
@@ -242,8 +242,8 @@ def _sources() -> list[str]:
         "## Sources",
         "",
         f"Word error rates are NVIDIA's, greedy decoding without a language model, from the files in "
-        f"[{SCORES}]({NEMO}). They were not measured here. Licences are those that NVIDIA's Hugging Face pages name; "
-        "its NGC pages were not read.",
+        f"[{SCORES}]({SCORES_URL}). They were not measured here. Licences are those that NVIDIA's Hugging Face pages "
+        "name; its NGC pages were not read.",
     ]
 
 
