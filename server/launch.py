@@ -16,31 +16,36 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from server.orphans import watch_over
+from server.access import restrict
+from server.cgroup import available_cpus, cpu_limit
 from server.python_library import LaunchError, python_library_folder, python_version
 
 BACKENDS = Path(__file__).parent / "backends"
 ASSEMBLE_ONLY = "--assemble-only"
 """Assemble the backends and exit. For images and installations where the server's user can't write."""
+_SUPERVISE = "import sys; sys.path.insert(0, sys.argv.pop(1)); from server.supervisor import main; main()"
+CPUS_VARIABLE = "NEMO_TRITON_CPUS"
+"""Environment variable with the CPU cores of an encoder that has no `--encoder-threads`."""
 
 
 def main() -> NoReturn:
-    """Replace this process by the server. If it can't run here, print one line to stderr and exit with code 2."""
+    """Become the server's supervisor. If the server can't run here, print one line to stderr and exit with code 2."""
     try:
         triton = find_triton()
         libraries = python_library_folder()
         backends = assemble_backends(triton, backend_folder(triton))
         if sys.argv[1:] == [ASSEMBLE_ONLY]:
             sys.exit(0)
+        arguments = restrict(sys.argv[1:])
     except LaunchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    arguments = sys.argv[1:]
     if not any(argument.partition("=")[0] == "--backend-directory" for argument in arguments):
         arguments = [f"--backend-directory={backends}", *arguments]
-    binary = triton / "bin" / "tritonserver"
-    watch_over(os.getpid())
-    os.execve(binary, [str(binary), *arguments], environment(triton, libraries))
+    server = [str(triton / "bin" / "tritonserver"), *arguments]
+    # In a new process, because this one has onnxruntime in memory.
+    supervisor = [sys.executable, "-c", _SUPERVISE, str(Path(__file__).parent.parent), *server]
+    os.execve(sys.executable, supervisor, environment(triton, libraries))
 
 
 def find_triton() -> Path:
@@ -110,11 +115,18 @@ def environment(triton: Path, python_library: Path | None) -> dict[str, str]:
     folders = [*filter(None, [python_library]), bundled, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
     hidden_gpus = {} if onnxruntime_uses_gpus() else {"CUDA_VISIBLE_DEVICES": "-1"}
     return {
+        **cpu_share(),
         **os.environ,
         **hidden_gpus,
         "LD_LIBRARY_PATH": os.pathsep.join(map(str, folders)),
         "PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", "")]),
     }
+
+
+def cpu_share() -> dict[str, str]:
+    """The variable for the CPU limit of this container, if there is one; onnxruntime would use all cores."""
+    limit = cpu_limit()
+    return {} if limit is None or limit >= available_cpus() else {CPUS_VARIABLE: str(limit)}
 
 
 def onnxruntime_uses_gpus() -> bool:

@@ -1,9 +1,9 @@
-"""Kill the model processes that a killed tritonserver leaves behind.
+"""Kill what a killed supervisor leaves behind: tritonserver and its model processes.
 
 Triton's Python backend runs each model instance in its own process, called a stub. A stub ends with its server, except
 when the server is killed during a request. Then the stub waits for the server while it holds Python's lock, and the
 thread that noticed the end waits for that lock (Stub::~Stub and Stub::ProcessRequests of Triton 2.51). The stub can't
-end itself, so a watcher process kills it.
+end itself. The supervisor kills it, and if the supervisor itself was killed, this watcher process does.
 """
 
 from __future__ import annotations
@@ -12,35 +12,33 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 STUB = "triton_python_backend_stub"
-POLL_SECONDS = 0.05
-_CONTAINER_INIT = 1
-"""Process id of the first process in a container."""
 _REGION, _SERVER = 2, 5
 """Indices of a stub's arguments: its region of /dev/shm, and the server's process id."""
 
 
-def watch_over(server: int) -> None:
-    """Start the watcher of `server`, which is this process.
+def start_watcher(server: int) -> subprocess.Popen[bytes]:
+    """Start a process that kills the server and its stubs when this process has ended.
 
-    The first process of a container needs no watcher: when it ends, everything in the container ends.
+    Args:
+        server: Process id of tritonserver.
     """
-    if server != _CONTAINER_INIT:
-        command = [sys.executable, "-I", __file__, str(server)]
-        null = subprocess.DEVNULL
-        # In a new session the watcher gets no interrupt from the terminal.
-        subprocess.Popen(command, stdin=null, stdout=null, stderr=null, start_new_session=True)
+    command = [sys.executable, "-I", __file__, str(server)]
+    null = subprocess.DEVNULL
+    # The watcher reads its standard input, which ends with this process. In a new session it gets no signal from the
+    # terminal.
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=null, stderr=null, start_new_session=True)
 
 
 def main() -> None:
-    """Wait until the server ends, then kill its stubs. The argument is its process id; it is this process's parent."""
+    """Wait for the end of standard input, then kill the server, whose process id is the argument, and its stubs."""
     server = int(sys.argv[1])
-    while os.getppid() == server:
-        time.sleep(POLL_SECONDS)
+    sys.stdin.read()
+    with suppress(ProcessLookupError):
+        os.kill(server, signal.SIGKILL)
     end_stubs(server)
 
 

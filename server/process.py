@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+from server.access import ADMIN, HTTP_INFERENCE, OPEN
+
 _END_WITH_PARENT = """
 import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
@@ -42,7 +44,7 @@ class Server:
         http: Address of the HTTP endpoint as host:port.
         metrics: Address of the metrics as host:port.
         log: File with the server's output.
-        process: Process of the server.
+        process: Process of the server's supervisor, which ends with the server's code.
     """
 
     grpc: str
@@ -59,6 +61,7 @@ def running_server(
     log: Path | None = None,
     seconds: float = 120,
     grpc: str | None = None,
+    opened: Sequence[str] = (ADMIN, HTTP_INFERENCE),
 ) -> Iterator[Server]:
     """Serve a model repository on free ports of this machine until the block ends.
 
@@ -68,6 +71,7 @@ def running_server(
         log: The file for the server's output. By default a temporary file.
         seconds: The time limit for loading the models.
         grpc: The address for gRPC, as host:port of this machine. By default a free port on 127.0.0.1.
+        opened: What clients may do besides requests by gRPC (server/access.py). Only this machine reaches the server.
 
     Raises:
         ServerError: The server ended or is not ready in time.
@@ -80,8 +84,8 @@ def running_server(
         grpc = grpc or f"127.0.0.1:{free_port}"
         address, _, port = grpc.rpartition(":")
         ports = [f"--http-port={http}", f"--grpc-port={port}", f"--metrics-port={metrics}"]
-        # Listen on this machine only: anyone who reaches the server may load models. Metrics use HTTP's address.
-        addresses = [f"--grpc-address={address}", "--http-address=127.0.0.1"]
+        # By default gRPC listens on all networks, but anyone who reaches this server may load models.
+        addresses = [f"--grpc-address={address}"]
         output = stack.enter_context(log.open("wb"))
         process = subprocess.Popen(
             [
@@ -92,6 +96,7 @@ def running_server(
                 f"--model-repository={repository}",
                 *ports,
                 *addresses,
+                *([f"{OPEN}={','.join(opened)}"] if opened else []),
                 *arguments,
             ],
             stdout=output,
@@ -133,7 +138,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    # A killed server leaves the processes of its Python backend behind.
+    # A killed supervisor leaves the server behind for a moment.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

@@ -91,6 +91,13 @@ def too_many_rows() -> onnx.ModelProto:
     return model(nodes, [("X", TensorProto.FLOAT, ["items", 1])], outputs, {})
 
 
+def look_up() -> onnx.ModelProto:
+    """X int64 [B, 1] -> Y int64 [B, 1], X's entry in a table of three; another X fails the run."""
+    nodes = [helper.make_node("Gather", ["table", "X"], ["Y"])]
+    outputs: list[Value] = [("Y", TensorProto.INT64, ["items", 1])]
+    return model(nodes, [("X", TensorProto.INT64, ["items", 1])], outputs, {"table": np.array([10, 11, 12])})
+
+
 def model(
     nodes: Sequence[onnx.NodeProto],
     inputs: Sequence[Value],

@@ -111,6 +111,7 @@ SERVED = (
     "completed",
     "too_few_rows",
     "too_many_rows",
+    "look_up",
 )
 
 
@@ -129,6 +130,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     few = 'backend: "onnxruntime" max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 200000 }'
     small.write(repository, "too_few_rows", small.too_few_rows(), few)
     small.write(repository, "too_many_rows", small.too_many_rows(), few)
+    small.write(repository, "look_up", small.look_up(), f'backend: "onnxruntime" {patient}')
     for name, (graph, config, _) in REFUSED.items():
         small.write(repository, name, graph, config)
     with running_server(repository, ["--model-control-mode=explicit"], log=repository.parent / "log") as running:
@@ -243,6 +245,17 @@ async def test_only_the_invalid_string_is_refused(server: Server, client: Any, w
     assert complaint in str(results.pop(1))
     assert [result.as_numpy("LOUD").item() for result in results] == [b"tea!", b"milk!"]
     assert counters(client, "shout_in_threes", inferences + 2)[1] == executions + 1, "not one batch"
+
+
+async def test_only_the_request_that_fails_by_itself_fails(server: Server, client: Any) -> None:
+    """The C++ backend fails the whole batch."""
+    inferences, executions = counters(client, "look_up")
+    async with tritonclient.grpc.aio.InferenceServerClient(server.grpc) as aio:
+        calls = [aio.infer("look_up", [tensor("X", np.array([[index]]), "INT64")]) for index in (1, 99, 2)]
+        results: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+    assert "idx=99 must be within the inclusive range" in str(results.pop(1))
+    assert [result.as_numpy("Y").item() for result in results] == [11, 12]
+    assert counters(client, "look_up", inferences + 2)[1] == executions + 1, "not one batch"
 
 
 def test_two_instances_by_default(client: Any) -> None:

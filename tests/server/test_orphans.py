@@ -1,34 +1,25 @@
-"""No process is left after tritonserver is killed."""
+"""No process is left after tritonserver or its supervisor is killed."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+import pytest
+from model_processes import stubs_of, tritonserver_of
 from tritonclient.grpc.aio import InferenceServerClient
 from waiting import wait_until_async
 
 from nemo_triton.audio import load_audio
 from nemo_triton.errors import RecognizerError
 from nemo_triton.recognizer import AsyncRecognizer
-from server.orphans import STUB, end_stubs
+from server.orphans import end_stubs
 from server.process import Server, running_server
-
-
-def stubs_of(server: Server) -> dict[int, list[str]]:
-    """The server's model processes by id, with their command lines."""
-    stubs = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (folder / "cmdline").read_bytes().decode().split("\0")
-        except OSError:
-            continue
-        if arguments[0].endswith(STUB) and str(server.process.pid) in arguments:
-            stubs[int(folder.name)] = arguments
-    return stubs
 
 
 async def completed_requests(server: Server, model: str) -> int:
@@ -43,10 +34,11 @@ def shared_memory(stubs: dict[int, list[str]]) -> list[Path]:
     return [Path("/dev/shm") / name for name in names if (Path("/dev/shm") / name).exists()]
 
 
-async def test_a_server_killed_under_load_leaves_no_process(repository: Path, demo_manifest: Path) -> None:
+@pytest.mark.parametrize("victim", ["supervisor", "tritonserver"])
+async def test_a_server_killed_under_load_leaves_no_process(victim: str, repository: Path, demo_manifest: Path) -> None:
     samples = load_audio(next(demo_manifest.parent.glob("*.flac")))
     with running_server(repository, ["--model-control-mode=explicit", "--load-model=coffee_ctc"]) as server:
-        stubs = stubs_of(server)
+        stubs, tritonserver = stubs_of(server), tritonserver_of(server)
         regions = shared_memory(stubs)
         assert len(stubs) == len(regions) == 4
         async with AsyncRecognizer("coffee_ctc", server.grpc) as recognizer:
@@ -62,10 +54,11 @@ async def test_a_server_killed_under_load_leaves_no_process(repository: Path, de
 
             await wait_until_async(is_loaded)
             assert not any(task.done() for task in tasks)
-            server.process.send_signal(signal.SIGKILL)
+            killed = server.process.pid if victim == "supervisor" else tritonserver_of(server)
+            os.kill(killed, signal.SIGKILL)
             results = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(result, RecognizerError) for result in results)
-        await wait_until_async(lambda: not stubs_of(server), seconds=30)
+        await wait_until_async(lambda: not any(map(psutil.pid_exists, [*stubs, tritonserver])), seconds=30)
         # A stub that ends by itself before the watcher sees it leaves its shared memory behind.
         assert len(shared_memory(stubs)) <= 1
 

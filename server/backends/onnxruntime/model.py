@@ -21,6 +21,7 @@ from audio_metric import AudioMetric
 from batch import Array, feeds, invalid_input, split
 from checks import WILDCARD, ConfigError, TensorInfo, check
 from session import model_file, open_session
+from supervision import Supervision
 
 AUTO_COMPLETED_MAX_BATCH_SIZE = 4
 """The default of Triton's --backend-config=default-max-batch-size."""
@@ -73,6 +74,11 @@ class TritonPythonModel:
             for entry in self.config.get("output", ())
             if entry.get("reshape")
         }
+        self.supervision = Supervision(args["model_instance_name"])
+
+    def finalize(self) -> None:
+        """End as planned: the model is unloaded."""
+        self.supervision.end()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Run all requests as one batch if the model batches, else one after the other."""
@@ -84,25 +90,36 @@ class TritonPythonModel:
         valid = [index for index in range(len(requests)) if index not in responses]
         for batch in [valid] if self.batching else [[index] for index in valid]:
             if batch:
-                batch_responses = self._run([requests[index] for index in batch], [inputs[index] for index in batch])
-                responses.update(zip(batch, batch_responses, strict=True))
+                responses.update(self._run_or_split(batch, requests, inputs))
         self.audio_metric.count([inputs[index] for index in valid])
         return [responses[index] for index in range(len(requests))]
+
+    def _run_or_split(
+        self, batch: Sequence[int], requests: Sequence[Any], inputs: Sequence[dict[str, Array]]
+    ) -> dict[int, Any]:
+        """Run a batch; if it fails, run each request unbatched, so that only those that fail by themselves do."""
+        try:
+            responses = self._run([requests[index] for index in batch], [inputs[index] for index in batch])
+            return dict(zip(batch, responses, strict=True))
+        except Exception as error:
+            # onnxruntime's errors have no common base class.
+            if len(batch) == 1:
+                return {batch[0]: _failure(str(error))}
+        split_responses = {}
+        for index in batch:
+            split_responses.update(self._run_or_split([index], requests, inputs))
+        return split_responses
 
     def _run(self, requests: Sequence[Any], inputs: Sequence[dict[str, Array]]) -> list[Any]:
         requested = [list(request.requested_output_names()) for request in requests]
         names = sorted({name for request_names in requested for name in request_names})
         first_input = self.config["input"][0]["name"]
         items = [request[first_input].shape[0] if self.batching else 1 for request in inputs]
-        try:
-            outputs = self.session.run(names, feeds(self.config, inputs), self.run_options)
-            rows = {
-                name: split(output, name, items) if self.batching else [output]
-                for name, output in zip(names, outputs, strict=True)
-            }
-        except Exception as error:
-            # onnxruntime's errors have no common base class. Any error fails the whole batch, as in the C++ backend.
-            return [_failure(str(error)) for _ in requests]
+        outputs = self.session.run(names, feeds(self.config, inputs), self.run_options)
+        rows = {
+            name: split(output, name, items) if self.batching else [output]
+            for name, output in zip(names, outputs, strict=True)
+        }
         return [
             pb_utils.InferenceResponse([self._tensor(name, rows[name][index]) for name in request_names])
             for index, request_names in enumerate(requested)

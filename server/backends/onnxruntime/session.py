@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def open_session(
     options = ort.SessionOptions()
     level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
     options.graph_optimization_level = OPTIMIZATION_LEVELS.get(level, OPTIMIZATION_LEVELS[0])
-    options.intra_op_num_threads = int(parameters.get("intra_op_thread_count", 0))
+    options.intra_op_num_threads = int(parameters.get("intra_op_thread_count", 0)) or _cpu_share()
     options.inter_op_num_threads = int(parameters.get("inter_op_thread_count", 0))
     if _flag(parameters, "execution_mode", False):
         options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
@@ -66,6 +67,11 @@ def open_session(
     providers = gpu_providers(config, parameters, device)
     load_libraries(providers)
     return _open_on_gpu(path, config, options, providers), run_options
+
+
+def _cpu_share() -> int:
+    """CPU cores of this container; 0 leaves onnxruntime all of the machine's. The launcher finds it out."""
+    return int(os.environ.get("NEMO_TRITON_CPUS", 0))
 
 
 def _parameters(config: Mapping[str, Any]) -> dict[str, str]:

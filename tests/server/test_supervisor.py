@@ -1,0 +1,107 @@
+"""A server with a dead model process ends; the supervisor is in the server's place for everyone else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from model_processes import stub_of, stubs_of, tritonserver_of, watcher_of
+from tritonclient.grpc import InferenceServerClient
+from waiting import wait_until
+
+from nemo_triton.audio import load_audio
+from nemo_triton.errors import UnavailableError
+from nemo_triton.recognizer import AsyncRecognizer
+from server.model_processes import describe_status
+from server.process import Server, running_server
+
+STAGES = ("audio", "mel", "coffee_ctc_encoder", "coffee_ctc_decoder")
+INSTANCE = 8
+"""Index of the instance's name in a stub's arguments."""
+ONLY_CTC = ("--model-control-mode=explicit", "--load-model=coffee_ctc")
+
+
+@pytest.fixture
+def server(repository: Path) -> Iterator[Server]:
+    with running_server(repository, ONLY_CTC) as server:
+        yield server
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_a_server_whose_model_process_dies_ends(stage: str, server: Server, demo_manifest: Path) -> None:
+    samples = load_audio(next(demo_manifest.parent.glob("*.flac")))
+    instance, victim = next(
+        (command[INSTANCE], process)
+        for process, command in stubs_of(server).items()
+        if command[INSTANCE].startswith(stage)
+    )
+    async with AsyncRecognizer("coffee_ctc", server.grpc) as recognizer:
+
+        async def transcribe_repeatedly() -> None:
+            while True:
+                await recognizer.transcribe(samples)
+
+        tasks = [asyncio.ensure_future(transcribe_repeatedly()) for _ in range(8)]
+        await recognizer.transcribe(samples)
+        os.kill(victim, signal.SIGKILL)
+        code = await asyncio.to_thread(server.process.wait, 5)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert code == 1
+    assert f"error: the process of model instance {instance} (process {victim}) was killed by SIGKILL; " in (
+        server.log.read_text()
+    )
+    assert all(isinstance(result, UnavailableError) for result in results), results
+    wait_until(lambda: not psutil.pid_exists(victim))
+
+
+def test_an_unloaded_model_does_not_end_the_server(server: Server) -> None:
+    with InferenceServerClient(server.grpc) as client:
+        before = stubs_of(server)
+        client.load_model("coffee_rnnt")
+        loaded = stub_of(server, "coffee_rnnt_encoder")
+        loaded_count = len(stubs_of(server))
+        client.unload_model("coffee_rnnt", unload_dependents=True)
+        wait_until(lambda: not psutil.pid_exists(loaded))
+        wait_until(lambda: len(stubs_of(server)) < loaded_count)
+        assert stubs_of(server).keys() >= before.keys()
+        assert client.is_model_ready("coffee_ctc")
+
+
+def test_a_killed_watcher_is_replaced(server: Server) -> None:
+    first = watcher_of(server)
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: psutil.Process(server.process.pid).children() and watcher_of(server) != first)
+    stub = stub_of(server, "coffee_ctc_encoder")
+    server.process.kill()
+    wait_until(lambda: not psutil.pid_exists(stub))
+
+
+def test_a_signal_that_ends_tritonserver_is_named(server: Server) -> None:
+    os.kill(tritonserver_of(server), signal.SIGKILL)
+    assert server.process.wait(10) == 128 + signal.SIGKILL
+    assert "error: tritonserver was killed by SIGKILL\n" in server.log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_server_ends_with_code_0(number: signal.Signals, server: Server) -> None:
+    # As a terminal does: the signal reaches the supervisor and tritonserver.
+    os.killpg(server.process.pid, number)
+    assert server.process.wait(30) == 0
+    assert "error: " not in server.log.read_text()
+
+
+@pytest.mark.fast
+def test_how_a_process_ended() -> None:
+    statuses = []
+    for line in ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "raise SystemExit(3)"):
+        process = subprocess.Popen([sys.executable, "-c", line])
+        statuses.append(os.waitpid(process.pid, 0)[1])
+        process.returncode = 0
+    assert [*map(describe_status, statuses)] == ["was killed by SIGSEGV", "ended with code 3"]
