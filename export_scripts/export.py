@@ -41,7 +41,7 @@ try:
     )
     from export_scripts.progress import LIST_NOTES, catalogue_table, export_each
     from export_scripts.recordings import NO_RECORDINGS, read_recordings
-    from export_scripts.repository.config import MAX_BATCH_SIZES, Serving
+    from export_scripts.repository.config import MAX_BATCH_SIZES, QUEUE_SECONDS, Serving
     from export_scripts.repository.durations import read_lengths
     from export_scripts.repository.gpu import ENGINE_CACHE, Lengths, TensorRt
     from export_scripts.repository.publish import publishing
@@ -96,6 +96,20 @@ LIST_WIDTH = 80
     default=0,
     show_default=True,
     help="Longest wait for a fuller batch, in microseconds. Raise it on a busy GPU: higher throughput, higher latency.",
+)
+@click.option(
+    "--max-queue-size",
+    type=click.IntRange(0),
+    help="Requests that may wait for the encoder; more are refused as UNAVAILABLE, and this project's client retries "
+    "them. Lower it for a shorter latency under overload. 0: unlimited.  [default: one full batch per encoder]",
+)
+@click.option(
+    "--queue-seconds",
+    type=click.IntRange(0),
+    default=QUEUE_SECONDS,
+    show_default=True,
+    help="Longest wait for the encoder; a request that waits longer is refused. Set it to your clients' deadline, so "
+    "that nothing is computed for clients that have left. 0: unlimited.",
 )
 @click.option(
     "--encoders",

@@ -69,7 +69,8 @@ def ragged_input(g: Graph, tensor: Tensor, **sizes: int) -> Ragged:
 
     Args:
         g: Graph that gets the inputs NAME, flat [N]; NAME_SHAPE int32 [B, rank], the shape of each item, [steps] or
-            [steps, width]; NAME_LENGTH int32 [B, 1].
+            [steps, width]; NAME_LENGTH int32 [B, 1],
+            which counts as 0 below 0 and as the item's steps above them.
         tensor: Tensor of one item, [steps] or [steps, width].
         sizes: Size of the width, by its name in the tensor's dims.
     """
@@ -78,11 +79,13 @@ def ragged_input(g: Graph, tensor: Tensor, **sizes: int) -> Ragged:
     g.metadata[item_dims_key(tensor.name)] = "-1" if width is None else f"-1,{width}"
     shapes, lengths = g.take(tensor.shape), g.take(tensor.length)
     steps = shapes[:, 0].astype(np.int64)
+    # A client that sends requests to this stage itself must not make the batch longer than its data.
+    length = g.Max(g.Min(lengths.astype(np.int64).reshape(-1), steps), 0)
     return Ragged(
         table=flat if width is None else flat.reshape(-1, width),
         start=steps.sum_before(axis=0),
         steps=steps,
-        length=lengths.astype(np.int64).reshape(-1),
+        length=length,
         width=width,
     )
 

@@ -38,6 +38,12 @@ WILDCARD = -1
 THREADS_PARAMETER = "intra_op_thread_count"
 
 
+QUEUE_SECONDS = 300
+"""Default time limit in a queue: the client's own default for a whole request."""
+_DECODER_QUEUES = 4
+"""Queue of a decoder, in queues of its encoder: refusing there would waste the encoder's work."""
+_SHARED_QUEUES = 16
+"""Queue of a shared stage, in largest batches. It is short of work as long as an encoder is the bottleneck."""
 MAX_BATCH_SIZES: dict[Target, int] = {"cpu": 16, "gpu": 64}
 """Default largest batch of a stage, in requests (docs/gpu.md)."""
 
@@ -49,6 +55,8 @@ class Serving:
     Attributes:
         max_batch_size: Largest batch of encoder and decoder, in requests.
         queue_delay_us: Longest wait for a fuller batch, in microseconds.
+        max_queue_size: Longest queue of the encoder, in requests; 0 is unlimited and None one full batch per instance.
+        queue_seconds: Longest time in a stage's queue; 0 is unlimited.
         encoders: Concurrent instances of the encoder.
         encoder_threads: onnxruntime's threads per encoder instance on a CPU; 0 uses all cores.
         accelerator: Execution provider of the encoder on a GPU: "cuda" or "tensorrt".
@@ -59,6 +67,8 @@ class Serving:
 
     max_batch_size: int = 16
     queue_delay_us: int = 0
+    max_queue_size: int | None = None
+    queue_seconds: int = QUEUE_SECONDS
     encoders: int = 1
     encoder_threads: int = 0
     accelerator: Accelerator = "cuda"
@@ -70,6 +80,11 @@ class Serving:
     def of(cls, target: Target) -> Serving:
         """The defaults for a target."""
         return cls(max_batch_size=MAX_BATCH_SIZES[target], target=target)
+
+    @property
+    def encoder_queue(self) -> int:
+        """Longest queue of the encoder: by default, the next batch of each instance is full and nothing else waits."""
+        return self.max_batch_size * self.encoders if self.max_queue_size is None else self.max_queue_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +133,9 @@ def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
     for value in stage.graph.graph.output:
         config.output.add(name=value.name, data_type=data_type(value), dims=dims(value)[1:])
     config.dynamic_batching.max_queue_delay_microseconds = serving.queue_delay_us
+    policy = config.dynamic_batching.default_queue_policy
+    policy.max_queue_size = _queue_size(stage, serving)
+    policy.default_timeout_microseconds = serving.queue_seconds * 1_000_000
     kind = triton.ModelInstanceGroup.KIND_CPU if stage.device == "cpu" else triton.ModelInstanceGroup.KIND_AUTO
     config.instance_group.add(count=serving.encoders if stage.encodes else 1, kind=kind)
     threads = serving.encoder_threads if stage.encodes else 1
@@ -129,6 +147,12 @@ def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
         if stage.encodes and serving.accelerator == "tensorrt":
             use_tensorrt(config, serving.tensorrt, fp16=computes_in_fp16(stage.graph))
     return config
+
+
+def _queue_size(stage: Stage, serving: Serving) -> int:
+    if stage.shared:
+        return _SHARED_QUEUES * serving.max_batch_size
+    return serving.encoder_queue if stage.encodes else _DECODER_QUEUES * serving.encoder_queue
 
 
 def ensemble_config(

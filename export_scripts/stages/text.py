@@ -164,6 +164,8 @@ def _part(
 
 def _text(g: Graph, tokens: Value, pieces: Pieces) -> Value:
     """Text string [B, 1] of tokens int64 [B, longest], -1 for padding."""
+    # A client that sends labels to this stage itself must not fail the requests in its batch by an unknown one.
+    tokens = g.Where(tokens < len(pieces), g.Max(tokens, -1), -1)
     wordless = [not (inside or first) for inside, first in zip(pieces.inside, pieces.first, strict=True)]
     if any(wordless):
         is_written = (tokens >= 0) & ~_look_up(g, wordless, tokens)
