@@ -12,7 +12,7 @@ from rich.status import Status
 from rich.table import Table
 
 from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES
-from export_scripts.errors import ExportError
+from export_scripts.errors import ExportError, printable
 from export_scripts.export_checkpoint import ExportSettings, export_checkpoint
 
 
@@ -34,15 +34,17 @@ def export_each(sources: Sequence[str], settings: ExportSettings) -> dict[str, E
                 summary = export_checkpoint(source, settings, report)
             click.echo(summary)
         except ExportError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {printable(error)}", err=True)
             failures[source] = error
         except KeyboardInterrupt:
-            click.echo(f"interrupted: {source} is either completely in the repository or not at all", err=True)
+            click.echo(
+                f"interrupted: {printable(source)} is either completely in the repository or not at all", err=True
+            )
             sys.exit(130)
         except Exception as error:
             # An unforeseen error in one model must not stop the other exports.
             reason = (str(error).strip() or "no message").splitlines()[0]
-            click.echo(f"error: {source}: {type(error).__name__}: {reason}", err=True)
+            click.echo(f"error: {printable(f'{source}: {type(error).__name__}: {reason}')}", err=True)
             failures[source] = error
         gc.collect()
     return failures

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import tarfile
 import textwrap
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import yaml
 
 from export_scripts.checkpoints.families import Decoder, decoder_class, refusal
 from export_scripts.checkpoints.names import is_file, recognizer_name
+from export_scripts.checkpoints.restore import first_line, restore, unpacked
 from export_scripts.errors import ExportError
 from export_scripts.stages.features import Edges, FrontEnd, Normalization
 from export_scripts.stages.text import Pieces, read_pieces
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 ZERO_EDGES_SINCE = (2, 5)
 """The NeMo release whose front end pads with zeros instead of reflecting (NeMo pull request 13827)."""
 
-GREEDY = ("greedy", "greedy_batch")
 RANDOM_WEIGHTS = "random_weights"
 """Key of a checkpoint's config that is true if the model was never trained."""
 
@@ -73,13 +70,14 @@ def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
         raise ExportError(f"{source}: is a folder; give a .nemo file in it, or the name of a pretrained model")
     name = recognizer_name(source, suffix)
     file = Path(source) if is_file(source) else _download(source)
-    config = _read_config(file)
-    model_class = str(config.get("target", "")).rpartition(".")[2]
-    kind = decoder_class(model_class)
-    if kind is None:
-        raise ExportError(f"{file}: {refusal(model_class)}")
+    with unpacked(file) as saved:
+        config = saved.config
+        model_class = str(config.get("target", "")).rpartition(".")[2]
+        kind = decoder_class(model_class)
+        if kind is None:
+            raise ExportError(f"{file}: {refusal(model_class)}")
+        model = restore(saved)
     version = config.get("nemo_version")
-    model = _restore(file)
     from export_scripts.stages.encoder import check_encoder
 
     try:
@@ -117,46 +115,11 @@ def _download(name: str) -> Path:
         ) from error
     except Exception as error:
         # NeMo's downloads raise any error of its HTTP library and its cache.
-        reason = _first_line(error)
+        reason = first_line(error)
         raise ExportError(
             f"{name}: no such file, and it could not be downloaded ({textwrap.shorten(reason, 120)}); check "
             "the path, or the name and the network"
         ) from error
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    """Read model_config.yaml of a .nemo file, which is a tar archive, compressed or not."""
-    try:
-        with tarfile.open(file) as archive:
-            for member in archive:
-                if Path(member.name).name == "model_config.yaml":
-                    content = archive.extractfile(member)
-                    config = yaml.safe_load(content.read()) if content else None
-                    if isinstance(config, dict):
-                        return config
-    except FileNotFoundError as error:
-        raise ExportError(f"{file}: no such file; check the path") from error
-    except (tarfile.TarError, OSError, EOFError, zlib.error, yaml.YAMLError) as error:
-        raise ExportError(f"{file}: not a NeMo checkpoint ({_first_line(error)}); get the file again") from error
-    raise ExportError(f"{file}: not a NeMo checkpoint (no model_config.yaml in it); give a file that NeMo saved")
-
-
-def _restore(file: Path) -> ASRModel:
-    from nemo.collections.asr.models import ASRModel
-
-    try:
-        model: ASRModel = ASRModel.restore_from(str(file), map_location="cpu")
-        if model.cfg.decoding.strategy not in GREEDY:
-            model.change_decoding_strategy({**model.cfg.decoding, "strategy": "greedy_batch"}, verbose=False)
-    except Exception as error:
-        # Restoring builds the classes that the config names, which may raise any error.
-        reason = _first_line(error)
-        raise ExportError(
-            f"{file}: NeMo can't restore it ({reason}); download it again, or check that it fits this version of NeMo"
-        ) from error
-    model.eval()
-    model.freeze()
-    return model
 
 
 def _front_end(model: ASRModel, edges: Edges) -> FrontEnd:
@@ -214,7 +177,3 @@ def _pieces(model: ASRModel, kind: type[Decoder]) -> Pieces:
             "choose another checkpoint"
         )
     return read_pieces(size, model.decoding.decode_ids_to_str, model.decoding.supported_punctuation or ())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(":")

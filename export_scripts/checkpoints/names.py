@@ -8,6 +8,9 @@ from pathlib import Path
 from export_scripts.errors import ExportError
 from nemo_triton.contract import AUDIO_STAGE, FEATURES_STAGE, Part
 
+MAX_LENGTH = 200
+"""Longest name of a recognizer. File systems allow 255, and its parts and their temporary files have longer names."""
+
 
 def is_file(source: str) -> bool:
     """Whether a CHECKPOINT is a file name (of a missing file, too) and not the name of a pretrained model."""
@@ -18,9 +21,19 @@ def recognizer_name(source: str, suffix: str = "") -> str:
     """The name of a checkpoint's recognizer: the name of its file or pretrained model, with `suffix`.
 
     Raises:
-        ExportError: The name is reserved for a part of a recognizer, which an export would replace.
+        ExportError: The name is no name of a folder, such as `..`, or too long, or reserved for a part of a recognizer,
+            which an export would replace.
     """
     name = model_name(Path(source).stem if is_file(source) else source) + suffix
+    if not re.match("[A-Za-z0-9_]", name):
+        raise ExportError(
+            f"{source}: a recognizer can't be called {name!r}; rename the file: its name must begin with a letter, a "
+            "digit or _"
+        )
+    if len(name) > MAX_LENGTH:
+        raise ExportError(
+            f"{source}: makes a name of {len(name)} characters; rename the file: with the suffix, at most {MAX_LENGTH}"
+        )
     owner = _owner(name)
     if owner:
         raise ExportError(

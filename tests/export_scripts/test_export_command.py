@@ -17,6 +17,7 @@ import soundfile
 from architectures import NEW_NEMO
 from command import invoke_export, run_export
 from fixture_types import CheckpointFile
+from hostile_checkpoints import RunsCommand, weights, with_weights
 from locations import ROOT, SHARED
 from snapshots import snapshot
 from tiny_models import rewrite_config
@@ -92,9 +93,11 @@ def test_a_bad_checkpoint_does_not_stop_the_next(
     bad_checkpoints: dict[str, Path], checkpoint_file: CheckpointFile, tmp_path: Path
 ) -> None:
     good = checkpoint_file("quartznet", NEW_NEMO)
-    result = run_export(bad_checkpoints["text"], good, "--repository", tmp_path / "repository")
+    hostile = tmp_path / "hostile.nemo"
+    hostile.write_bytes(with_weights(weights(RunsCommand())))
+    result = run_export(bad_checkpoints["text"], hostile, good, "--repository", tmp_path / "repository")
     assert result.returncode == 2
-    assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr.splitlines()) == 2
     assert result.stdout.startswith(f"{good.stem}: 39/39 texts equal NeMo's")
     assert check_repository(tmp_path / "repository") == []
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nemo.collections.asr.models import ASRModel
 
 from benchmark.baselines.baseline import Audio, Baseline, model_path
+from export_scripts.checkpoints.restore import restore_file
 from nemo_triton.contract import SAMPLE_RATE
 
 
@@ -20,7 +20,7 @@ def load(model: Path | None, threads: int) -> Baseline:
         NotRun: No model is given, or it does not exist.
     """
     torch.set_num_threads(threads)
-    restored: Any = ASRModel.restore_from(str(model_path(model)), map_location="cpu").eval()
+    restored: Any = restore_file(model_path(model))
     # NeMo needs the sample rate for arrays, and some checkpoints do not state it.
     restored.sample_rate = SAMPLE_RATE
     settings = restored.get_transcribe_config()

@@ -63,10 +63,9 @@ def main(checkpoint: Path | None, rates: bool, data: Path | None, batch_size: in
         return
     if checkpoint is None or data is None:
         raise click.UsageError("nothing to measure; give a CHECKPOINT and --data, or --rates")
-    from nemo.collections.asr.models import ASRModel
+    from export_scripts.checkpoints.restore import restore_file
 
-    model: Any = ASRModel.restore_from(str(checkpoint), map_location="cpu").eval()
-    model.freeze()
+    model: Any = restore_file(checkpoint)
     cost = encoder_cost(model)
     model.to(device)
     batches = list(make_batches(by_length(shuffled_recordings(data / MANIFEST)), batch_size, device))
