@@ -162,9 +162,10 @@ class RnntDecoder(Decoder):
     encoder_length = ENCODED.length
 
     def __init__(self, model: Any) -> None:
-        from export_scripts.checkpoints.rnnt_weights import read_rnnt_weights
+        from export_scripts.checkpoints.rnnt_weights import end_search, read_rnnt_weights
 
         super().__init__(model)
+        end_search(model)
         self.weights = read_rnnt_weights(model)
 
     @staticmethod

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 
-from export_scripts.stages.rnnt_decoder import ACTIVATIONS, Linear, LstmLayer, RnntWeights
-
-NO_LIMIT = 2**31
+from export_scripts.stages.rnnt_decoder import ACTIVATIONS, NO_LIMIT, Linear, LstmLayer, RnntWeights
 
 
 def read_rnnt_weights(model: Any) -> RnntWeights:
@@ -53,8 +52,21 @@ def read_rnnt_weights(model: Any) -> RnntWeights:
         prediction=_linear(joint.pred),
         output=_linear(joint.joint_net[-1]),
         activation=activation,
-        max_symbols=model.decoding.decoding.max_symbols or NO_LIMIT,
+        max_symbols=min(model.decoding.decoding.max_symbols or NO_LIMIT, NO_LIMIT),
     )
+
+
+def end_search(model: Any) -> None:
+    """Let NeMo's greedy search of a model without a limit end: at NO_LIMIT tokens, it goes to the next frame.
+
+    NeMo reads max_symbols null and 0 as no limit, and refuses negative numbers. Without one it would never end where
+    the blank never wins, and so would the comparison of an export.
+    """
+    if (model.decoding.decoding.max_symbols or NO_LIMIT) < NO_LIMIT:
+        return
+    decoding: Any = OmegaConf.to_container(model.cfg.decoding)
+    greedy = {**(decoding.get("greedy") or {}), "max_symbols": NO_LIMIT}
+    model.change_decoding_strategy({**decoding, "greedy": greedy}, verbose=False)
 
 
 def _layer(lstm: torch.nn.LSTM, index: int) -> LstmLayer:

@@ -17,6 +17,16 @@ from nemo_triton.contract import ENCODED
 FRAMES_PER_STEP = 4
 """Frames that a step of the loop evaluates. Most are blank, and a step ends at the first that is not."""
 
+MAX_SYMBOLS = 100
+"""Most tokens that one frame may have if NeMo has no limit. A frame is 40 or 80 ms of speech, which has a few tokens.
+
+NeMo would never end where the blank never wins; here the request fails.
+"""
+NO_LIMIT = MAX_SYMBOLS + 1
+"""Value of RnntWeights.max_symbols if NeMo has no limit."""
+TOO_MANY_SYMBOLS = f"more than {MAX_SYMBOLS} tokens in one frame; use a checkpoint whose decoding has max_symbols"
+"""Name of the node that fails, which onnxruntime's error quotes."""
+
 ACTIVATIONS = {"ReLU": "Relu", "Sigmoid": "Sigmoid", "Tanh": "Tanh"}
 """Activations of the joint: PyTorch's name -> ONNX's."""
 
@@ -57,7 +67,8 @@ class RnntWeights:
         prediction: Projection of the prediction in the joint.
         output: Last layer of the joint.
         activation: Activation of the joint, by PyTorch's name.
-        max_symbols: Largest number of tokens per frame.
+        max_symbols: Largest number of tokens per frame: the next token is looked for in the next frame. NO_LIMIT: a
+            frame with more than MAX_SYMBOLS is an error.
     """
 
     embedding: np.ndarray
@@ -66,6 +77,10 @@ class RnntWeights:
     output: Linear
     activation: str
     max_symbols: int
+
+    @property
+    def has_limit(self) -> bool:
+        return self.max_symbols <= MAX_SYMBOLS
 
     @property
     def joint_size(self) -> int:
@@ -80,7 +95,8 @@ def rnnt_decoder_graph(weights: RnntWeights, pieces: Pieces, frames_per_step: in
     """ENCODED float32 (ragged), the joint's projection of the encoder -> TEXT, TOKENS, FRAMES, TOKENS_LENGTH.
 
     Tokens are those of NeMo's greedy_batch. Each step of the loop advances each item to its next token, or by
-    `frames_per_step` frames if there is none.
+    `frames_per_step` frames if there is none. With NO_LIMIT, a frame with too many tokens fails the whole batch: ONNX
+    has no error of one item.
 
     Source: Graves 2012, "Sequence transduction with recurrent neural networks"; NeMo's
     GreedyBatchedRNNTLabelLoopingComputer in parts/submodules/transducer_decoding.
@@ -89,12 +105,16 @@ def rnnt_decoder_graph(weights: RnntWeights, pieces: Pieces, frames_per_step: in
     encoded = padded(g, ragged_input(g, ENCODED, width=weights.joint_size))
     tokens, frames = greedy_search(g, encoded, weights, frames_per_step)
     (tokens, frames), length = pack(g, [tokens, frames], tokens >= 0)
-    give_transcript(g, tokens=tokens, frames=frames, length=length, pieces=pieces)
+    refusal = "" if weights.has_limit else TOO_MANY_SYMBOLS
+    give_transcript(g, tokens=tokens, frames=frames, length=length, pieces=pieces, refusal=refusal)
     return g.model()
 
 
 def greedy_search(g: Graph, encoded: Padded, weights: RnntWeights, frames_per_step: int) -> tuple[Value, Value]:
-    """Token of each step, or -1, and its frame: int64 [B, steps] each."""
+    """Token of each step, or -1, and its frame: int64 [B, steps] each.
+
+    With NO_LIMIT, an item ends at a frame with too many tokens, and its last token is the blank.
+    """
     items, longest = encoded.values.size(0), encoded.values.size(1)
     rows = _Rows(
         table=encoded.values.reshape(-1, weights.joint_size),
@@ -161,6 +181,9 @@ def _step(weights: RnntWeights, rows: _Rows, *, states: int, frames_per_step: in
     full = counted >= weights.max_symbols
     after_token = token_frame + full.astype(np.int64)
     next_frame = g.Where(any_token, after_token, frame + frames_per_step)
+    if not weights.has_limit:
+        token = g.Where(full, weights.blank, token)
+        next_frame = g.Where(full, rows.length, next_frame)
     go_on = (next_frame < rows.length).astype(np.int64).max()
 
     g.output("go_on", go_on.astype(np.bool_), TensorProto.BOOL, [])

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from export_scripts.operators.builder import BATCH, Graph, Value, opset_imports
 from export_scripts.operators.ragged import give_length, pack, padded, ragged_input
+from export_scripts.operators.refusal import refuse_if
 from export_scripts.operators.walk import names_read
 from nemo_triton.contract import FRAMES, PIECES, TEXT, TOKENS, TRANSCRIPT
 
@@ -73,7 +74,9 @@ def text_graph(pieces: Pieces) -> onnx.ModelProto:
     return g.model()
 
 
-def give_transcript(g: Graph, *, tokens: Value, frames: Value, length: Value, pieces: Pieces) -> None:
+def give_transcript(
+    g: Graph, *, tokens: Value, frames: Value, length: Value, pieces: Pieces, refusal: str = ""
+) -> None:
     """Add the outputs of a decoder: TEXT string [B, 1]; TOKENS, FRAMES int32 [B, longest]; TOKENS_LENGTH int32 [B, 1].
 
     Args:
@@ -82,8 +85,11 @@ def give_transcript(g: Graph, *, tokens: Value, frames: Value, length: Value, pi
         frames: int64 [B, longest], encoder frame of each token, -1 beyond each row's length.
         length: int64 [B], tokens of each row.
         pieces: Text of each token.
+        refusal: Error if a token is not a piece. Part of the text because that stage runs on the CPU: on a GPU,
+            onnxruntime doesn't check look-ups. Empty if all tokens are pieces.
     """
-    g.give(TEXT, _text(g, tokens, pieces))
+    checked = tokens + refuse_if(g, tokens.max() >= len(pieces), refusal) if refusal else tokens
+    g.give(TEXT, _text(g, checked, pieces))
     g.give(TOKENS, tokens.astype(np.int32))
     g.give(FRAMES, frames.astype(np.int32))
     give_length(g, TOKENS, length)

@@ -15,6 +15,10 @@ from nemo_triton.contract import AUDIO
 Item = dict[str, np.ndarray]
 
 
+class StageError(Exception):
+    """A stage failed. The message names it and quotes onnxruntime."""
+
+
 class LocalEnsemble:
     """An ensemble of a repository, with its graphs opened on the CPU."""
 
@@ -34,6 +38,9 @@ class LocalEnsemble:
         Returns:
             All tensors of the ensemble for each utterance, with batch dimension [1, ...], padded to the longest
             utterance of the batch.
+
+        Raises:
+            StageError: A stage fails, and with it the whole batch.
         """
         items: list[Item] = [{AUDIO.name: samples[None]} for samples in audio]
         for step in self.config.ensemble_scheduling.step:
@@ -57,7 +64,11 @@ class LocalEnsemble:
         for entry in config.batch_input:
             shapes = [item[entry.source_input[0]].shape[1:] for item in items]
             feeds[entry.target_name[0]] = np.array(shapes, dtype=np.int32)
-        outputs = self.sessions[config.name].run(names, feeds)
+        try:
+            outputs = self.sessions[config.name].run(names, feeds)
+        except Exception as error:
+            # onnxruntime's errors have no common base class.
+            raise StageError(f"{config.name}: {' '.join(str(error).split())}") from error
         return [
             {name: rows[row : row + 1] for name, rows in zip(names, outputs, strict=True)} for row in range(len(items))
         ]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,7 @@ from export_scripts.recordings import Recordings, Trace
 from export_scripts.repository.config import read_config, write_config
 from export_scripts.repository.existing import REPORT
 from export_scripts.stages.text import text_graph
-from export_scripts.verify.local_ensemble import Item, LocalEnsemble
+from export_scripts.verify.local_ensemble import Item, LocalEnsemble, StageError
 from export_scripts.verify.probes import Probes
 from nemo_triton.contract import FEATURES, FRAMES, TEXT, TOKENS, Description, Part
 
@@ -183,8 +183,8 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: 
         precision: Precision of the export.
 
     Raises:
-        ParityError: Features, scores or texts differ by more than rounding; or in a reduced precision, too many words
-            change or a text depends on the batch.
+        ParityError: A stage fails; features, scores or texts differ by more than rounding; or in a reduced precision,
+            too many words change or a text depends on the batch.
     """
     decoder = checkpoint.decoder
     name = Part.LOG_PROBS.of(checkpoint.name) if decoder.scores_are_served else checkpoint.name
@@ -193,11 +193,13 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: 
     references, unbatched = [], []
     for index, (probe, probe_name) in enumerate(zip(probes.signals, probes.names, strict=True)):
         references.append(nemo_reference(checkpoint, probe))
-        unbatched.append(ensemble.run([probe])[0])
-        _compare(parity, decoder, f"probe {index} unbatched", nemo=references[-1], item=unbatched[-1])
+        label = f"probe {index} unbatched"
+        unbatched += _run(ensemble, label, [probe])
+        _compare(parity, decoder, label, nemo=references[-1], item=unbatched[-1])
         _count_words(parity, probe_name, nemo=references[-1].text, exported=_text(unbatched[-1]))
     for batch in mixed_batches(parity.probes, ensemble.config.max_batch_size):
-        for index, item in zip(batch, ensemble.run([probes.signals[index] for index in batch]), strict=True):
+        items = _run(ensemble, f"probes {batch} in a batch", [probes.signals[index] for index in batch])
+        for index, item in zip(batch, items, strict=True):
             label = f"probe {index} in a batch of {len(batch)}"
             _compare(parity, decoder, label, nemo=references[index], item=item)
             _compare_batched(parity, decoder, label, unbatched=unbatched[index], batched=item)
@@ -209,6 +211,14 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: 
         problems = "; ".join(parity.mismatches[:MISMATCHES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
         raise ParityError(f"{checkpoint.name}: {problems}; nothing was published, see docs/export.md")
     return parity
+
+
+def _run(ensemble: LocalEnsemble, label: str, signals: Sequence[np.ndarray]) -> list[Item]:
+    try:
+        return ensemble.run(signals)
+    except StageError as error:
+        name = ensemble.config.name.removesuffix(Part.LOG_PROBS.value)
+        raise ParityError(f"{name}: {label}: {error}; nothing was published, see docs/export.md") from error
 
 
 def _empty_report(checkpoint: Checkpoint, probes: Probes, precision: Precision) -> Parity:

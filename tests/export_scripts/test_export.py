@@ -18,6 +18,7 @@ from tritonclient.grpc import model_config_pb2 as triton
 
 from export_scripts.chain import write_recognizer
 from export_scripts.checkpoints.checkpoint import open_checkpoint
+from export_scripts.checkpoints.families import RnntDecoder
 from export_scripts.checkpoints.names import recognizer_name
 from export_scripts.errors import ExportError, ParityError
 from export_scripts.export_checkpoint import ExportSettings, export_checkpoint
@@ -27,10 +28,11 @@ from export_scripts.repository.config import Serving
 from export_scripts.repository.config import read_config as read_model_config
 from export_scripts.repository.publish import publishing
 from export_scripts.repository.validate import check_repository
-from export_scripts.verify.local_ensemble import LocalEnsemble
+from export_scripts.stages.rnnt_decoder import TOO_MANY_SYMBOLS
+from export_scripts.verify.local_ensemble import LocalEnsemble, StageError
 from export_scripts.verify.parity import verify
 from export_scripts.verify.probes import Probes, read_probes
-from nemo_triton.contract import PIECES, TARGET_SUFFIXES, TRANSCRIPT, Part
+from nemo_triton.contract import PIECES, TARGET_SUFFIXES, TEXT, TRANSCRIPT, Part
 
 FEW = Probes(read_probes(None).recordings.first(3))
 
@@ -200,6 +202,28 @@ def test_a_beam_search_checkpoint_gives_nemos_greedy_text(checkpoint_file: Check
     rewrite_config(file, decoding={"strategy": "beam", "beam": {"beam_size": 2}, "greedy": {"max_symbols": None}})
     export(file, tmp_path / "repository")
     assert (tmp_path / "repository" / "beam" / "1" / "parity.json").exists()
+
+
+def test_a_checkpoint_without_limit_whose_blank_never_wins(checkpoint_file: CheckpointFile, tmp_path: Path) -> None:
+    file = tmp_path / "endless.nemo"
+    file.write_bytes(checkpoint_file("conformer_transducer", NEW_NEMO).read_bytes())
+    rewrite_config(file, decoding={"strategy": "greedy_batch", "greedy": {"max_symbols": None}})
+    checkpoint = open_checkpoint(str(file))
+    decoder = checkpoint.decoder
+    assert isinstance(decoder, RnntDecoder)
+    decoder.weights.output.bias[-1] = -1000
+    with torch.no_grad():
+        checkpoint.model.joint.joint_net[-1].bias[-1] = -1000
+    write_recognizer(tmp_path, checkpoint, Serving())
+    with pytest.raises(ParityError, match=f"^endless: probe 0 unbatched: endless_decoder: .*{TOO_MANY_SYMBOLS}"):
+        verify(checkpoint, tmp_path, FEW)
+
+    ensemble = LocalEnsemble(tmp_path, "endless")
+    nothing, speech = np.zeros(0, np.int16), FEW.signals[0]
+    assert [item[TEXT.name].item() for item in ensemble.run([nothing, nothing])] == ["", ""]
+    for batch in ([speech], [nothing, speech]):
+        with pytest.raises(StageError, match=TOO_MANY_SYMBOLS):
+            ensemble.run(batch)
 
 
 def test_exporting_again_gives_the_same_bytes(checkpoint_file: CheckpointFile, tmp_path: Path) -> None:

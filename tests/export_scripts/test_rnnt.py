@@ -14,10 +14,19 @@ import torch
 from feeds import names, open_graph, ragged_feeds
 from nemo.collections.asr.modules import RNNTDecoder, RNNTJoint
 from nemo.collections.asr.parts.submodules.rnnt_greedy_decoding import GreedyBatchedRNNTInfer
+from omegaconf import OmegaConf
 
 from export_scripts.checkpoints.families import RnntDecoder
 from export_scripts.checkpoints.rnnt_weights import read_rnnt_weights
-from export_scripts.stages.rnnt_decoder import rnnt_decoder_graph
+from export_scripts.stages.rnnt_decoder import (
+    MAX_SYMBOLS,
+    NO_LIMIT,
+    TOO_MANY_SYMBOLS,
+    Linear,
+    LstmLayer,
+    RnntWeights,
+    rnnt_decoder_graph,
+)
 from export_scripts.stages.text import Pieces
 from nemo_triton.contract import ENCODED, TRANSCRIPT
 
@@ -31,7 +40,7 @@ Decoded = tuple[str, list[int], list[int]]
 class Model:
     """NeMo's prediction network, joint and greedy search, with the attributes of its models."""
 
-    def __init__(self, layers: int, activation: str, max_symbols: int) -> None:
+    def __init__(self, layers: int, activation: str, max_symbols: int | None) -> None:
         torch.manual_seed(11)
         sizes = {"pred_hidden": 16, "pred_rnn_layers": layers}
         self.decoder: Any = RNNTDecoder(prednet=sizes, vocab_size=PIECES, blank_as_pad=True).eval()
@@ -39,9 +48,30 @@ class Model:
         self.joint: Any = RNNTJoint(jointnet=jointnet, num_classes=PIECES, vocabulary=list(LETTERS)).eval()
         search = GreedyBatchedRNNTInfer(self.decoder, self.joint, PIECES, max_symbols_per_step=max_symbols)
         self.decoding: Any = type("Decoding", (), {"decoding": search, "blank_id": PIECES})()
+        self.cfg: Any = OmegaConf.create({"decoding": {"strategy": "greedy_batch"}})
         with torch.no_grad():
             self.joint.joint_net[-1].weight.mul_(9)
             self.joint.joint_net[-1].bias.zero_()[-1] = 4.0
+
+    def change_decoding_strategy(self, config: Any, verbose: bool) -> None:
+        limit = config["greedy"]["max_symbols"]
+        self.decoding.decoding = GreedyBatchedRNNTInfer(self.decoder, self.joint, PIECES, max_symbols_per_step=limit)
+
+
+def numbers(*values: float) -> npt.NDArray[np.float32]:
+    return np.array(values, np.float32)
+
+
+NO_WEIGHTS = np.zeros((1, 4), np.float32)
+COUNTING = RnntWeights(
+    embedding=np.zeros((2, 1), np.float32),
+    layers=(LstmLayer(Linear(NO_WEIGHTS, numbers(50, 50, 1e-4, 50)), NO_WEIGHTS),),
+    prediction=Linear(numbers(1e4)[None], numbers(-1)),
+    output=Linear(numbers(0, 1)[None], numbers(0.25, 0)),
+    activation="ReLU",
+    max_symbols=NO_LIMIT,
+)
+"""A transducer with one piece that counts its tokens: in a frame of 0.5 - n, the blank wins after n tokens in total."""
 
 
 @pytest.fixture(scope="module", params=[(1, "relu", 10), (1, "tanh", 2), (2, "sigmoid", 3), (3, "relu", 1)], ids=str)
@@ -93,6 +123,34 @@ def test_tokens_and_frames_equal_nemos(model: Model, graph: ort.InferenceSession
     assert most_at_a_frame > 1 or model.decoding.decoding.max_symbols == 1
     assert decode(model, graph, batch) == nemo
     assert [decode(model, graph, [item])[0] for item in batch] == nemo
+
+
+@pytest.mark.parametrize("max_symbols", [None, 1000])
+def test_without_a_limit_nemos_search_ends_too(max_symbols: int | None) -> None:
+    model = Model(1, "relu", max_symbols)
+    assert RnntDecoder(model).weights.max_symbols == NO_LIMIT
+    assert model.decoding.decoding.max_symbols == NO_LIMIT
+
+
+def test_without_a_limit_a_frame_with_too_many_tokens_is_an_error() -> None:
+    graph = open_graph(rnnt_decoder_graph(COUNTING, Pieces(("a",), ("a",), (True,), frozenset())))
+
+    def tokens_by_frame(*batch: list[int]) -> list[list[int]]:
+        rows = [(0.5 - np.cumsum(item, dtype=np.float32))[:, None] for item in batch]
+        text, _, frames, length = graph.run(names(TRANSCRIPT), ragged_feeds(ENCODED, rows))
+        assert [row[0] for row in text] == ["a" * sum(item) for item in batch]
+        return [
+            np.bincount(frames[row, :count], minlength=len(batch[row])).tolist()
+            for row, count in enumerate(length[:, 0])
+        ]
+
+    most = [3, 0, MAX_SYMBOLS, 1]
+    assert tokens_by_frame(most, [0], [2, 1]) == [most, [0], [2, 1]]
+    too_many = [2, MAX_SYMBOLS + 1, 1]
+    for batch in ([too_many], [[2, 1], too_many, [0]]):
+        with pytest.raises(Exception, match=TOO_MANY_SYMBOLS):
+            tokens_by_frame(*batch)
+    assert tokens_by_frame([2, 1], [0]) == [[2, 1], [0]], "the others of the failed batch"
 
 
 def test_items_without_frames(model: Model, graph: ort.InferenceSession) -> None:
