@@ -7,10 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from export_scripts.checkpoints.activations import measure_activations
 from export_scripts.checkpoints.checkpoint import Checkpoint
 from export_scripts.operators.tuning import TUNINGS, Target, Tuning
 from export_scripts.precision.choice import FP32, RULES, Precision, PrecisionName
 from export_scripts.precision.convert import conversion
+from export_scripts.repository.audio_limit import Footprint, default_limit
 from export_scripts.repository.config import Serving, Stage, ensemble_config, stage_config
 from export_scripts.repository.gpu import warm_up, write_files
 from export_scripts.repository.publish import write_model
@@ -18,7 +22,7 @@ from export_scripts.stages.audio import audio_graph
 from export_scripts.stages.encoder import Conversion, EncoderOptions, unchanged
 from export_scripts.stages.features import features_graph
 from export_scripts.stages.text import split_text
-from nemo_triton.contract import AUDIO_STAGE, TRANSCRIPT, Description, Part, Tensor
+from nemo_triton.contract import TRANSCRIPT, Description, Part, Tensor, audio_stage
 
 
 def write_recognizer(
@@ -42,14 +46,15 @@ def write_recognizer(
         prepare: Change of the traced encoder, before its conversion to the precision.
     """
     configs = []
-    for stage in _stages(checkpoint, serving, precision, prepare):
+    max_seconds = serving.max_audio_seconds or default_limit(_footprint(checkpoint, serving.encoders))
+    for stage in _stages(checkpoint, serving, precision, prepare, max_seconds):
         config = stage_config(stage, serving)
         warms_up = stage.encodes and stage.device == "any" and serving.accelerator == "tensorrt"
         files = warm_up(config, serving.tensorrt.lengths, stage.step_rate) if warms_up else {}
         write_model(folder, config, stage.graph)
         write_files(folder / config.name, files)
         configs.append(config)
-    parameters = _description(checkpoint, precision, serving.target).as_parameters()
+    parameters = _description(checkpoint, precision, serving.target, max_seconds).as_parameters()
     for name, outputs in ensembles(checkpoint).items():
         names = [tensor.name for tensor in outputs]
         write_model(folder, ensemble_config(name, configs, names, parameters), graph=None)
@@ -64,10 +69,13 @@ def ensembles(checkpoint: Checkpoint) -> dict[str, tuple[Tensor, ...]]:
     return outputs
 
 
-def _stages(checkpoint: Checkpoint, serving: Serving, precision: Precision, prepare: Conversion) -> Iterator[Stage]:
+def _stages(
+    checkpoint: Checkpoint, serving: Serving, precision: Precision, prepare: Conversion, max_seconds: int
+) -> Iterator[Stage]:
     name, front_end, target = checkpoint.name, checkpoint.front_end, serving.target
     tuning = tuning_of(target, precision.name)
-    yield Stage(name=AUDIO_STAGE, graph=audio_graph(front_end.sample_rate), device="cpu", shared=True)
+    audio = audio_graph(front_end.sample_rate, max_seconds)
+    yield Stage(name=audio_stage(max_seconds), graph=audio, device="cpu", shared=True)
     features = features_graph(front_end, tuning)
     yield Stage(name=front_end.stage_name(target), graph=features, device="any", shared=True, target=target)
     convert = conversion(precision, front_end)
@@ -75,7 +83,7 @@ def _stages(checkpoint: Checkpoint, serving: Serving, precision: Precision, prep
         mels=front_end.mels,
         frame_rate=front_end.frame_rate,
         convert=lambda traced: convert(prepare(traced)),
-        tuning=tuning,
+        tuning=tuning.up_to(max_seconds),
     )
     encoder = checkpoint.decoder.encoder_graph(options)
     device: Literal["cpu", "any"] = "cpu" if RULES[precision.name].cpu_only else "any"
@@ -96,11 +104,24 @@ def tuning_of(target: Target, precision: PrecisionName) -> Tuning:
     return replace(tuning, rotated_attention=False) if precision == "int8" else tuning
 
 
-def _description(checkpoint: Checkpoint, precision: Precision, target: Target) -> Description:
+def _footprint(checkpoint: Checkpoint, encoders: int) -> Footprint:
+    front_end, activations = checkpoint.front_end, measure_activations(checkpoint)
+    samples = np.dtype(np.int16).itemsize * front_end.sample_rate
+    features = np.dtype(np.float32).itemsize * front_end.mels * front_end.frame_rate
+    return Footprint(
+        weights=sum(weights.nbytes for weights in checkpoint.model.encoder.parameters()),
+        encoders=encoders,
+        largest_layer=activations.largest_layer,
+        tensors=samples + features + activations.scores,
+    )
+
+
+def _description(checkpoint: Checkpoint, precision: Precision, target: Target, max_seconds: int) -> Description:
     front_end = checkpoint.front_end
     return Description(
         sample_rate=front_end.sample_rate,
         frame_seconds=front_end.hop_length / front_end.sample_rate * checkpoint.model.encoder.subsampling_factor,
+        max_audio_seconds=max_seconds,
         nemo_class=checkpoint.model_class,
         nemo_version=checkpoint.nemo_version or "unknown",
         parameters=sum(weights.numel() for weights in checkpoint.model.parameters()),

@@ -46,6 +46,7 @@ try:
     from export_scripts.repository.gpu import ENGINE_CACHE, Lengths, TensorRt
     from export_scripts.repository.publish import publishing
     from export_scripts.verify.probes import read_probes
+    from nemo_triton.contract import MAX_AUDIO_SECONDS
     from nemo_triton.terminal.exit_codes import run_and_exit
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":
@@ -56,6 +57,8 @@ except ModuleNotFoundError as missing:
     sys.exit(report(missing))
 
 LIST_WIDTH = 80
+LONGEST_AUDIO_SECONDS = 24 * 3600
+"""Highest --max-audio-seconds. Far beyond any memory; lengths in samples must fit int32."""
 
 
 @click.command(help=__doc__)
@@ -125,6 +128,13 @@ LIST_WIDTH = 80
     default=0,
     show_default=True,
     help="Threads per encoder instance on a CPU. 0 uses all cores: lowest latency for a single request.",
+)
+@click.option(
+    "--max-audio-seconds",
+    type=click.IntRange(1, LONGEST_AUDIO_SECONDS),
+    help="Longest audio that the model takes; longer requests get an error. Raise it if the server has the memory "
+    "(docs/serve.md#memory).  [default: what lets 16 concurrent requests fit 8 GiB, at most "
+    f"{MAX_AUDIO_SECONDS}]",
 )
 @click.option(
     "--accelerator",

@@ -6,6 +6,7 @@ same contract for clients in other languages; a test keeps the two equal.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -86,9 +87,27 @@ RANDOM_WEIGHTS = "random"
 """Value of Description.weights for a checkpoint that was never trained."""
 AUDIO_STAGE = "audio"
 FEATURES_STAGE = "mel_{mels}_{milliseconds}ms_{edges}_{digest}"
-"""The stages that recognizers share."""
+"""The stages that recognizers share. AUDIO_STAGE has the limit MAX_AUDIO_SECONDS."""
 TARGET_SUFFIXES = {"cpu": "", "gpu": "_gpu"}
 """Suffix of a feature stage's name, by target."""
+
+MAX_AUDIO_SECONDS = 1200
+"""Longest audio by default; models that need much memory get less."""
+
+
+def audio_stage(max_seconds: int) -> str:
+    """Return the name of the stage that takes audio of at most `max_seconds` seconds."""
+    return AUDIO_STAGE if max_seconds == MAX_AUDIO_SECONDS else f"{AUDIO_STAGE}_{max_seconds}s"
+
+
+def is_audio_stage(model: str) -> bool:
+    """Return whether a model's name is one of `audio_stage`."""
+    return re.fullmatch(rf"{AUDIO_STAGE}(_\d+s)?", model) is not None
+
+
+def too_long(max_seconds: int) -> str:
+    """Return the error for longer audio, in the server and in clients."""
+    return f"audio is longer than {max_seconds} seconds"
 
 
 class ParameterError(ValueError):
@@ -107,6 +126,7 @@ class Description:
     Attributes:
         sample_rate: Samples per second of AUDIO.
         frame_seconds: Seconds from one encoder frame to the next.
+        max_audio_seconds: Longest accepted audio.
         nemo_class: NeMo class of the checkpoint.
         nemo_version: NeMo version that wrote the checkpoint.
         parameters: Number of weights.
@@ -121,6 +141,7 @@ class Description:
 
     sample_rate: int = 0
     frame_seconds: float = 0.0
+    max_audio_seconds: int = 0
     nemo_class: str = ""
     nemo_version: str = ""
     parameters: int = 0
@@ -145,7 +166,7 @@ class Description:
         """Read a configuration's parameters. Unknown parameters are ignored.
 
         Raises:
-            ParameterError: `sample_rate`, `frame_seconds` or a word count is not a number.
+            ParameterError: `sample_rate`, `frame_seconds`, `max_audio_seconds` or a word count is not a number.
         """
 
         def number(name: str) -> float:
@@ -164,6 +185,7 @@ class Description:
         return cls(
             sample_rate=integer("sample_rate"),
             frame_seconds=number("frame_seconds"),
+            max_audio_seconds=integer("max_audio_seconds"),
             nemo_class=parameters.get("nemo_class", ""),
             nemo_version=parameters.get("nemo_version", ""),
             parameters=_count(parameters.get("parameters", "")),

@@ -32,6 +32,8 @@ class ServedModel:
         parity_id: ID of the comparison with NeMo that this export passed; None if the configuration has none.
         random_weights: Whether the checkpoint was never trained.
         precision: Precision of the encoder: fp32, fp16 or int8.
+        max_audio_seconds: Longest audio that the server accepts; None if the configuration has none, as in exports
+            before it was a setting.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ServedModel:
     parity_id: str | None = None
     random_weights: bool = False
     precision: str = "fp32"
+    max_audio_seconds: int | None = None
 
 
 def find_recognizer(name: str | None) -> Calls[ServedModel]:
@@ -121,6 +124,7 @@ def _describe(config: Any, index: Any) -> ServedModel | None:
         parity_id=description.parity_id or None,
         random_weights=description.weights == RANDOM_WEIGHTS,
         precision=description.precision or "fp32",
+        max_audio_seconds=description.max_audio_seconds or None,
     )
 
 

@@ -35,6 +35,7 @@ class Model:
         precision: Precision of the encoder.
         words_compared: Words of NeMo's transcripts of the export's test recordings.
         words_changed: Word edits between those transcripts and the export's.
+        max_audio_seconds: Longest audio that it takes.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Model:
     precision: str = "fp32"
     words_compared: int | None = None
     words_changed: int | None = None
+    max_audio_seconds: int | None = None
 
 
 def read_models(repository: Path) -> list[Model]:
@@ -98,6 +100,7 @@ def _read(folder: Path) -> Iterator[Model]:
         precision=description.precision or "fp32",
         words_compared=description.words_compared or None,
         words_changed=description.words_changed if description.words_compared else None,
+        max_audio_seconds=description.max_audio_seconds or None,
     )
 
 

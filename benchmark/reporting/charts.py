@@ -33,7 +33,7 @@ from benchmark.reporting.drawing import (
     to_svg,
 )
 from benchmark.reporting.wording import amount, knee_text, load_text
-from nemo_triton.contract import AUDIO_STAGE, Part
+from nemo_triton.contract import Part, is_audio_stage
 
 Json = dict[str, Any]
 
@@ -355,7 +355,7 @@ def _step_ms(step: Json) -> float:
 
 def stage_of(model: str) -> str:
     """Kind of a stage, by the name that the export gives it."""
-    if model == AUDIO_STAGE:
+    if is_audio_stage(model):
         return "audio"
     return next((stage for part, stage in PART_STAGES.items() if model.endswith(part.value)), "features")
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from export_scripts.errors import ExportError
-from nemo_triton.contract import AUDIO_STAGE, FEATURES_STAGE, Part
+from nemo_triton.contract import FEATURES_STAGE, Part, is_audio_stage
 
 MAX_LENGTH = 200
 """Longest name of a recognizer. File systems allow 255, and its parts and their temporary files have longer names."""
@@ -59,7 +59,7 @@ def model_name(name: str) -> str:
 
 def _owner(name: str) -> str:
     """Describe the owner of a reserved name; empty if the name is free."""
-    if name == AUDIO_STAGE or re.fullmatch(re.sub(r"{\w+}", r"\\w+", FEATURES_STAGE), name):
+    if is_audio_stage(name) or re.fullmatch(re.sub(r"{\w+}", r"\\w+", FEATURES_STAGE), name):
         return "the name of a stage that recognizers share"
     ending = next((part.value for part in Part if name.endswith(part.value)), None)
     return f"the {ending} of a recognizer {name.removesuffix(ending)}" if ending else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Target = Literal["cpu", "gpu"]
@@ -31,6 +31,12 @@ class Tuning:
     scores_at_once: int
     convolutions: bool
     rotated_attention: bool
+
+    def up_to(self, max_seconds: int) -> Tuning:
+        """The tuning for audio of at most `max_seconds`: on a CPU, no bucket is larger than the longest item."""
+        if not self.convolutions:
+            return self  # On a GPU, passes over small buckets cost more than the memory.
+        return replace(self, seconds_at_once=min(self.seconds_at_once, max_seconds))
 
 
 CPU = Tuning(

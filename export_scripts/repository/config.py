@@ -36,7 +36,14 @@ TRITON_TYPES: dict[int, int] = {
 CONFIG = "config.pbtxt"
 WILDCARD = -1
 THREADS_PARAMETER = "intra_op_thread_count"
+SHRINK_PARAMETER = "shrink_arena_from_bytes"
+"""Parameter of this project's onnxruntime backend; Triton's C++ backend ignores it."""
+SHRINK_FROM_BYTES = 10_000_000
+"""Inputs of a batch after which memory is given back: 5 minutes of features or samples, more than most batches have.
 
+onnxruntime's arena keeps what the longest batch needed. To give it back after each batch would cost 8 % to 40 % of the
+time of short ones (docs/serve.md#memory).
+"""
 
 QUEUE_SECONDS = 300
 """Default time limit in a queue: the client's own default for a whole request."""
@@ -63,6 +70,7 @@ class Serving:
         tensorrt: Settings of the accelerator "tensorrt".
         decoder_device: "gpu" runs the decoder on a GPU, if the server has one, and writes the text in another stage.
         target: Hardware that the graphs are tuned for.
+        max_audio_seconds: Longest accepted audio; None takes what the model's memory allows, see `default_limit`.
     """
 
     max_batch_size: int = 16
@@ -75,6 +83,7 @@ class Serving:
     tensorrt: TensorRt = field(default_factory=TensorRt)
     decoder_device: Literal["cpu", "gpu"] = "cpu"
     target: Target = "cpu"
+    max_audio_seconds: int | None = None
 
     @classmethod
     def of(cls, target: Target) -> Serving:
@@ -141,6 +150,7 @@ def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
     threads = serving.encoder_threads if stage.encodes else 1
     if threads:
         config.parameters[THREADS_PARAMETER].string_value = str(threads)
+    config.parameters[SHRINK_PARAMETER].string_value = str(SHRINK_FROM_BYTES)
     if stage.device == "any":
         # By default PyTorch uses TF32 in convolutions too, but not in its FFT or an LSTM's products.
         use_cuda(config, tf32=stage.encodes)

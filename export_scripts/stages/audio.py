@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from export_scripts.operators.builder import Graph, Value, ints
+from export_scripts.operators.builder import Graph, ints
 from export_scripts.operators.ragged import give_length
-from nemo_triton.contract import AUDIO, AUDIO_STAGE, SAMPLES
-
-MAX_SECONDS = 1200
-"""Longer audio is refused, because a server that runs out of memory fails all of its clients."""
+from export_scripts.operators.refusal import refuse_if
+from nemo_triton.contract import AUDIO, MAX_AUDIO_SECONDS, SAMPLES, audio_stage, too_long
 
 
-def audio_graph(sample_rate: int) -> onnx.ModelProto:
+def audio_graph(sample_rate: int, max_seconds: int = MAX_AUDIO_SECONDS) -> onnx.ModelProto:
     """AUDIO int16 [B, T] -> SAMPLES int16 [B, max(T, 1)] and SAMPLES_LENGTH int32 [B, 1], which is T.
 
     The only stage that is not ragged. Clients may send no samples at all, but ragged stages must never get an empty
@@ -22,8 +20,10 @@ def audio_graph(sample_rate: int) -> onnx.ModelProto:
 
     Args:
         sample_rate: Samples per second of the audio.
+        max_seconds: Longest accepted audio. Longer audio is an error that names this limit, because a server that runs
+            out of memory fails all of its clients.
     """
-    g = Graph(AUDIO_STAGE)
+    g = Graph(audio_stage(max_seconds))
     audio = g.take(AUDIO)
     shape = audio.shape
     items, samples = shape[:1], shape[1:2]
@@ -31,17 +31,6 @@ def audio_graph(sample_rate: int) -> onnx.ModelProto:
     zero = onnx.numpy_helper.from_array(np.zeros(1, np.int16))
     silence = g.ConstantOfShape(g.Concat(items, missing, axis=0), value=zero)
     g.give(SAMPLES, g.Concat(audio, silence, axis=1))
-    give_length(g, SAMPLES, g.Expand(samples + _refuse_long(g, samples, sample_rate), items))
+    accepted = samples + refuse_if(g, samples > ints(max_seconds * sample_rate), too_long(max_seconds))
+    give_length(g, SAMPLES, g.Expand(accepted, items))
     return g.model()
-
-
-def _refuse_long(g: Graph, samples: Value, sample_rate: int) -> Value:
-    """Zero, int64 [1], or an onnxruntime error that names the limit.
-
-    ONNX has no operator that raises an error. A look-up beyond the end of a table fails, and the error quotes the
-    node's name.
-    """
-    too_long = (samples > ints(MAX_SECONDS * sample_rate)).astype(np.int64)
-    zero = g.Gather(ints(0), too_long)
-    g.nodes[-1].name = f"audio is longer than {MAX_SECONDS} seconds"
-    return zero

@@ -15,12 +15,11 @@ from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, PRECISION_REPOSITORY
 
 from benchmark.baselines.system import Measured
 from benchmark.studies.models_table.choice import Candidate, balanced, candidates, pareto_front
-from benchmark.studies.models_table.exports import Folder
+from benchmark.studies.models_table.exports import Folder, smallest_first
 from benchmark.studies.models_table.labels import Box, Point, place_labels
 from benchmark.studies.models_table.measure import Passes
 from benchmark.studies.models_table.page import BEGIN, END, page, replace_table, short_table
 from benchmark.studies.models_table.rows import all_rows
-from benchmark.studies.models_table.run import smallest_first
 from benchmark.studies.models_table.speech import cut, cut_recordings
 from export_scripts.checkpoints.catalogue import CATALOGUE, PUBLISHED, Model
 from verification.full_size.architectures import ARCHITECTURES, LATER

@@ -37,6 +37,7 @@ def test_written_parameters_are_read_back() -> None:
     description = Description(
         sample_rate=16000,
         frame_seconds=0.04,
+        max_audio_seconds=600,
         nemo_class="EncDecCTCModelBPE",
         nemo_version="2.7.3",
         parameters=13_000_000,
@@ -50,6 +51,7 @@ def test_written_parameters_are_read_back() -> None:
     assert written == {
         "sample_rate": "16000",
         "frame_seconds": "0.04",
+        "max_audio_seconds": "600",
         "nemo_class": "EncDecCTCModelBPE",
         "nemo_version": "2.7.3",
         "parameters": "13000000",

@@ -68,6 +68,13 @@ def test_a_recognizer_is_described_by_its_configuration(config: Any) -> None:
         answer(find_recognizer(twin.name), copy_of(config), twin)
 
 
+@pytest.mark.parametrize(("written", "read"), [({"max_audio_seconds": "600"}, 600), ({}, None)])
+def test_the_longest_audio_is_read(config: Any, written: dict[str, str], read: int | None) -> None:
+    old = copy_of(config)
+    old.parameters.pop("max_audio_seconds", None)
+    assert answer(find_recognizer("coffee_ctc"), copy_of(old, **written)).max_audio_seconds == read
+
+
 def test_precision_and_random_weights_are_read(config: Any) -> None:
     random = copy_of(config, weights="random", precision="int8")
     model = answer(find_recognizer("coffee_ctc"), random)

@@ -26,6 +26,7 @@ NO_PERCENTAGES = ("2", "50", "inf%", "-0.1", "-1%", "nan", "nan%", "inf", "few",
             "error: missing.jsonl: cannot be read (No such ",
         ),
         *((("--precision", "int8", f"--max-word-change={text}"), "write 2% or 0.02") for text in NO_PERCENTAGES),
+        (("--max-audio-seconds", 0), "Invalid value for '--max-audio-seconds'"),
         (("--name-suffix", "a/b"), "error: --name-suffix: 'a/b' can't be in a model's name; use letters"),
     ],
 )

@@ -10,6 +10,7 @@ import click
 
 from benchmark.core.models import Model
 from benchmark.studies.exports import FULL, export_all
+from export_scripts.checkpoints.catalogue import PUBLISHED
 from export_scripts.precision.choice import PrecisionName
 from nemo_triton.errors import ClientError, one_line
 from verification.full_size.architectures import ARCHITECTURES, LATER
@@ -45,6 +46,10 @@ class Folder:
     def result(self, name: str) -> Path:
         """The JSON file of a model's measurement."""
         return self.root / "results" / f"{name}.json"
+
+    def long_audio(self, name: str) -> Path:
+        """The JSON file of a model's memory by length of audio."""
+        return self.root / "long_audio" / f"{name}.json"
 
 
 @dataclass(frozen=True)
@@ -102,3 +107,13 @@ def make_checkpoint(name: str, checkpoint: Path, export_python: Path) -> None:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise CheckpointError(f"no checkpoint: {one_line(lines[-1])}")
+
+
+def smallest_first() -> list[str]:
+    """The published models by number of parameters, one per architecture: models that share one also share files."""
+    names = sorted((model.name for model in PUBLISHED), key=lambda name: ARCHITECTURES[name].parameters)
+    return [
+        name
+        for number, name in enumerate(names)
+        if all(ARCHITECTURES[name] != ARCHITECTURES[other] for other in names[:number])
+    ]

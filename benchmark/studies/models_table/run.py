@@ -17,14 +17,12 @@ import click
 from benchmark.baselines.errors import NotRun
 from benchmark.core.constants import EXPORT_PYTHON
 from benchmark.core.results_folder import is_measured, write_json
-from benchmark.studies.models_table.exports import Folder, make_exports
+from benchmark.studies.models_table.exports import Folder, make_exports, smallest_first
 from benchmark.studies.models_table.measure import REQUESTS, SECONDS, conditions, measure_model
 from benchmark.studies.models_table.speech import Speech, cut_recordings
-from export_scripts.checkpoints.catalogue import PUBLISHED
 from nemo_triton.demo_speech import MANIFEST
 from nemo_triton.errors import ClientError, one_line
 from nemo_triton.terminal import exit_codes, options
-from verification.full_size.architectures import ARCHITECTURES
 
 
 @click.command(help=__doc__)
@@ -61,16 +59,6 @@ def main(
             click.echo(f"error: {name}: {one_line(error)}", err=True)
             code = exit_codes.EXIT_PROBLEM
     return code
-
-
-def smallest_first() -> list[str]:
-    """The published models by number of parameters, one per architecture: models that share one also share files."""
-    names = sorted((model.name for model in PUBLISHED), key=lambda name: ARCHITECTURES[name].parameters)
-    return [
-        name
-        for number, name in enumerate(names)
-        if all(ARCHITECTURES[name] != ARCHITECTURES[other] for other in names[:number])
-    ]
 
 
 def process(

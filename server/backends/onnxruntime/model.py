@@ -115,7 +115,8 @@ class TritonPythonModel:
         names = sorted({name for request_names in requested for name in request_names})
         first_input = self.config["input"][0]["name"]
         items = [request[first_input].shape[0] if self.batching else 1 for request in inputs]
-        outputs = self.session.run(names, feeds(self.config, inputs), self.run_options)
+        joined = feeds(self.config, inputs)
+        outputs = self.session.run(names, joined, self.run_options.of(joined))
         rows = {
             name: split(output, name, items) if self.batching else [output]
             for name, output in zip(names, outputs, strict=True)

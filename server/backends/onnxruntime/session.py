@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
+from arena import RunOptions
 from checks import ConfigError
 from providers import CPU, PACKAGES, Providers, gpu_providers, load_libraries, refuse_cpu_accelerators
 
@@ -27,7 +28,7 @@ def model_file(folder: Path, config: Mapping[str, Any]) -> Path:
 
 def open_session(
     path: Path, config: Mapping[str, Any], kind: str = "CPU", device: int = 0
-) -> tuple[ort.InferenceSession, ort.RunOptions]:
+) -> tuple[ort.InferenceSession, RunOptions]:
     """Open a graph.
 
     Args:
@@ -57,10 +58,7 @@ def open_session(
     entry = "session.use_device_allocator_for_initializers"
     if entry in parameters:
         options.add_session_config_entry(entry, parameters[entry])
-    run_options = ort.RunOptions()
-    entry = "memory.enable_memory_arena_shrinkage"
-    if entry in parameters:
-        run_options.add_run_config_entry(entry, parameters[entry])
+    run_options = RunOptions(parameters, has_arena=options.enable_cpu_mem_arena)
     refuse_cpu_accelerators(config)
     if kind != "GPU":
         return ort.InferenceSession(str(path), options, providers=[CPU]), run_options

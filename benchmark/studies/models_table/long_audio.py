@@ -1,0 +1,148 @@
+"""Measure the memory that long audio needs, for the table of models.
+
+    python -m benchmark.studies.models_table.long_audio --folder build/models_table
+
+Each model has a server of its own. Requests of 1, 5 and 20 minutes are sent one at a time, and 16 of one minute and of
+the longest audio concurrently. The peak memory of the encoder and of the whole server is sampled. Lengths beyond a
+model's limit are skipped. So is a length that was measured before: the command resumes after an interruption. If a server ends,
+that length is recorded as failed, and the next model is measured. Run it in the serving environment.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmark.core.model_control import EXPLICIT
+from benchmark.core.models import Model, choose, read_models
+from benchmark.core.results_folder import read_json, write_json
+from benchmark.core.serving import serving
+from benchmark.studies.models_table.exports import Folder, smallest_first
+from benchmark.studies.models_table.measure import LOAD_SECONDS
+from benchmark.studies.models_table.memory import MEASURE, PeakMemory
+from benchmark.studies.models_table.speech import cut
+from nemo_triton.audio import Samples
+from nemo_triton.contract import MAX_AUDIO_SECONDS, SAMPLE_RATE, Part
+from nemo_triton.demo_speech import MANIFEST
+from nemo_triton.errors import ClientError, one_line
+from nemo_triton.loadtest.provenance import machine, versions
+from nemo_triton.loadtest.recording import read_recordings
+from nemo_triton.recognizer import Recognizer
+from nemo_triton.terminal import exit_codes, options
+from verification.attack.footprint import footprint
+
+CONCURRENT = 16
+REQUEST_SECONDS = 7200.0
+"""Time that a request may take, in seconds."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, order=True)
+class Case:
+    """Concurrent requests of one length.
+
+    Attributes:
+        requests: Number of requests.
+        seconds: Length of each, in seconds.
+    """
+
+    requests: int
+    seconds: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.requests} x {self.seconds} s"
+
+
+CASES = (Case(1, 60), Case(1, 300), Case(CONCURRENT, 60), Case(1, 1200))
+"""Measured for each model, besides 16 requests of the longest audio that it takes."""
+
+
+@click.command(help=__doc__)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder with the exports."
+)
+@click.option(
+    "--speech",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=MANIFEST,
+    help="Manifest of speech that the requests are cut from.  [default: the demo's speech]",
+)
+@click.option("--at-limit/--not-at-limit", default=True, help="Whether to send 16 requests of the longest audio.")
+def main(names: tuple[str, ...], folder: Path, speech: Path, at_limit: bool) -> int:
+    place = Folder(folder)
+    samples = np.concatenate([recording.samples for recording in read_recordings(speech)])
+    models = read_models(place.repository)
+    code = exit_codes.EXIT_OK
+    for name in names or smallest_first():
+        try:
+            (model,) = choose(models, [name], place.repository)
+            process(model, place, samples, at_limit=at_limit)
+        except (ClientError, OSError) as error:
+            click.echo(f"error: {name}: {one_line(error)}", err=True)
+            code = exit_codes.EXIT_PROBLEM
+    return code
+
+
+def process(model: Model, folder: Folder, speech: Samples, *, at_limit: bool) -> None:
+    """Measure the lengths of one model that have no result yet, each as soon as it is measured.
+
+    Raises:
+        ClientError: The server doesn't start, or a request fails.
+    """
+    file = folder.long_audio(model.name)
+    result = read_json(file) if file.exists() else {}
+    limit = model.max_audio_seconds or MAX_AUDIO_SECONDS
+    conditions = {"version": 1, "parity_id": model.parity_id, "max_audio_seconds": limit}
+    if result.get("conditions") != conditions:
+        result = {"conditions": conditions, "name": model.name, "measure": MEASURE, "cases": {}}
+    cases = [case for case in CASES if case.seconds <= limit]
+    cases += [Case(CONCURRENT, limit)] if at_limit else []
+    missing = [case for case in dict.fromkeys(cases) if case.key not in result["cases"]]
+    if not missing:
+        click.echo(f"{model.name}: already measured", err=True)
+        return
+    with serving(folder.repository, [EXPLICIT, f"--load-model={model.name}"], LOAD_SECONDS) as server:
+        for case in missing:
+            started = time.monotonic()
+            pieces = cut(speech, case.requests, case.seconds * SAMPLE_RATE)
+            with PeakMemory(server.process.pid, Part.ENCODER.of(model.name)) as memory:
+                error = send(model.name, server.grpc, pieces)
+            result["cases"][case.key] = {
+                "requests": case.requests,
+                "seconds": case.seconds,
+                "loaded_bytes": memory.first,
+                "peak_bytes": memory.peak,
+                "encoder_peak_bytes": memory.model_peak,
+                "after_bytes": footprint(server.process.pid).memory,
+                "wall_seconds": time.monotonic() - started,
+                "error": error,
+            }
+            write_json(file, {**result, "machine": machine(), "versions": versions()})
+            click.echo(
+                f"{model.name}: {case.key}: peak {memory.peak / 1e9:.2f} GB, encoder {memory.model_peak / 1e9:.2f} GB"
+                + (f", failed: {error}" if error else ""),
+                err=True,
+            )
+            if server.process.poll() is not None:
+                return
+
+
+def send(model: str, url: str, pieces: list[Samples]) -> str | None:
+    """Send the requests concurrently; returns the first error, or None."""
+    with Recognizer(model, url, timeout=REQUEST_SECONDS) as recognizer, ThreadPoolExecutor(len(pieces)) as threads:
+        answers = [threads.submit(recognizer.transcribe, samples) for samples in pieces]
+        errors = [error for answer in answers if (error := answer.exception()) is not None]
+    return one_line(errors[0]) if errors else None
+
+
+if __name__ == "__main__":
+    options.run(main)

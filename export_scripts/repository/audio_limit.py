@@ -1,0 +1,66 @@
+"""The longest audio that a recognizer takes by default, from the memory that it needs.
+
+The rule and its measurements: docs/serve.md, section Memory, and docs/models.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nemo_triton.contract import MAX_AUDIO_SECONDS
+
+MEMORY_BUDGET = 8 * 2**30
+"""Memory of a server with one model, in bytes: what the chart gives a pod."""
+REQUESTS = 16
+"""Concurrent requests of the longest audio that must fit the budget."""
+SERVER_BYTES = 0.3e9
+"""Memory of tritonserver and the processes of the stages without weights."""
+COPIES_OF_WEIGHTS = 3.0
+"""Copies of an encoder's float32 weights in memory while onnxruntime serves it."""
+LAYERS_AT_ONCE = 2.6
+"""Most memory of an encoder's activations, in sizes of its largest layer. Measured: 1.6 to 2.6."""
+COPIES_OF_TENSORS = 6.0
+"""Copies of the tensors between stages: in both stages, in Triton, in /dev/shm, and while a stage works on them."""
+STEP_SECONDS = 60
+"""Limits are whole minutes, so that similar models share a stage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What decides the memory of a recognizer.
+
+    Attributes:
+        weights: Bytes of the encoder's weights.
+        encoders: Instances of the encoder.
+        largest_layer: Bytes of the inputs and outputs of the encoder's largest layer, per second of audio.
+        tensors: Bytes of all tensors that pass from stage to stage, per second of audio.
+    """
+
+    weights: int
+    encoders: int
+    largest_layer: float
+    tensors: float
+
+    @property
+    def fixed(self) -> float:
+        """Bytes of a server without requests."""
+        return SERVER_BYTES + COPIES_OF_WEIGHTS * self.weights * self.encoders
+
+    @property
+    def encoder_per_second(self) -> float:
+        """Bytes of the encoders' activations per second of the longest request: each instance works on one bucket."""
+        return LAYERS_AT_ONCE * self.largest_layer * self.encoders
+
+    @property
+    def per_second(self) -> float:
+        """Bytes per second of audio of REQUESTS concurrent requests."""
+        return self.encoder_per_second + REQUESTS * COPIES_OF_TENSORS * self.tensors
+
+
+def default_limit(footprint: Footprint) -> int:
+    """Longest audio in seconds of which REQUESTS concurrent requests fit MEMORY_BUDGET.
+
+    A whole number of minutes, at least one and at most MAX_AUDIO_SECONDS.
+    """
+    seconds = (MEMORY_BUDGET - footprint.fixed) / footprint.per_second
+    return max(STEP_SECONDS, min(MAX_AUDIO_SECONDS, int(seconds) // STEP_SECONDS * STEP_SECONDS))

@@ -1,0 +1,48 @@
+"""Choose after which batches onnxruntime gives memory back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnxruntime as ort
+from batch import Array
+from checks import ConfigError
+
+SHRINK = "memory.enable_memory_arena_shrinkage"
+"""onnxruntime's setting of a run, and the parameter of Triton's C++ backend: gives memory back after every batch."""
+FROM_BYTES = "shrink_arena_from_bytes"
+"""Parameter of this backend only: gives memory back after batches whose inputs have at least so many bytes."""
+CPU_ARENA = "cpu:0"
+
+
+class RunOptions:
+    """Options of a session's runs.
+
+    onnxruntime's arena keeps the memory of the longest batch. Allocating anew for each batch takes time, so that
+    only long batches give theirs back.
+
+    Args:
+        parameters: The parameters of the model's configuration.
+        has_arena: Whether the session has an arena; without one there is nothing to give back.
+
+    Raises:
+        ConfigError: `shrink_arena_from_bytes` is not a whole number.
+    """
+
+    def __init__(self, parameters: Mapping[str, str], *, has_arena: bool = True) -> None:
+        self._usual, self._large = ort.RunOptions(), ort.RunOptions()
+        self._large_bytes: int | None = None
+        if SHRINK in parameters:
+            for options in (self._usual, self._large):
+                options.add_run_config_entry(SHRINK, parameters[SHRINK])
+        elif FROM_BYTES in parameters:
+            if not parameters[FROM_BYTES].isdecimal():
+                raise ConfigError(f"parameter {FROM_BYTES} is '{parameters[FROM_BYTES]}'; expected a whole number")
+            self._large_bytes = int(parameters[FROM_BYTES]) if has_arena else None
+            self._large.add_run_config_entry(SHRINK, CPU_ARENA)
+
+    def of(self, inputs: Mapping[str, Array]) -> ort.RunOptions:
+        """Return the options for a run with these inputs."""
+        if self._large_bytes is None or sum(array.nbytes for array in inputs.values()) < self._large_bytes:
+            return self._usual
+        return self._large

@@ -1,0 +1,70 @@
+"""The longest audio that a recognizer takes: its default, its stage and its error."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from feeds import open_graph
+
+from export_scripts.checkpoints.names import recognizer_name
+from export_scripts.errors import ExportError
+from export_scripts.operators.tuning import CPU, GPU
+from export_scripts.repository.audio_limit import MEMORY_BUDGET, REQUESTS, Footprint, default_limit
+from export_scripts.stages.audio import audio_graph
+from nemo_triton.contract import AUDIO, MAX_AUDIO_SECONDS, SAMPLES, audio_stage, is_audio_stage
+
+pytestmark = pytest.mark.fast
+
+CONFORMER_LARGE = Footprint(weights=481_000_000, encoders=1, largest_layer=5.12e6, tensors=64_000 + 12_900)
+
+
+def test_16_of_the_longest_requests_fit_the_budget() -> None:
+    limit = default_limit(CONFORMER_LARGE)
+    assert limit % 60 == 0 and 60 < limit < MAX_AUDIO_SECONDS
+    needed = [CONFORMER_LARGE.fixed + seconds * CONFORMER_LARGE.per_second for seconds in (limit, limit + 60)]
+    assert needed[0] <= MEMORY_BUDGET < needed[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"weights": 3_000_000_000}, 60),
+        ({"largest_layer": 1e5, "tensors": 1e3, "weights": 1_000_000}, MAX_AUDIO_SECONDS),
+    ],
+)
+def test_the_default_is_between_one_and_twenty_minutes(change: dict[str, float], expected: int) -> None:
+    assert default_limit(replace(CONFORMER_LARGE, **change)) == expected  # type: ignore[arg-type]
+
+
+def test_each_encoder_works_on_one_of_the_requests() -> None:
+    two = replace(CONFORMER_LARGE, encoders=2)
+    assert two.per_second - CONFORMER_LARGE.per_second == CONFORMER_LARGE.encoder_per_second
+    assert two.per_second < 2 * CONFORMER_LARGE.per_second
+    assert default_limit(two) < default_limit(CONFORMER_LARGE) and REQUESTS > 2
+
+
+@pytest.mark.parametrize("seconds", [2, MAX_AUDIO_SECONDS])
+def test_longer_audio_is_refused_by_its_limit(seconds: int) -> None:
+    audio = open_graph(audio_graph(16000, seconds))
+    longest = np.zeros((2, seconds * 16000), np.int16)
+    samples, length = audio.run([SAMPLES.name, SAMPLES.length.name], {AUDIO.name: longest})
+    assert samples.shape == longest.shape and length.tolist() == [[longest.shape[1]]] * 2
+    with pytest.raises(Exception, match=f"audio is longer than {seconds} seconds"):
+        audio.run(None, {AUDIO.name: np.zeros((1, seconds * 16000 + 1), np.int16)})
+
+
+def test_names_of_audio_stages_are_reserved() -> None:
+    assert [audio_stage(seconds) for seconds in (1200, 60)] == ["audio", "audio_60s"]
+    for name in ("audio", "audio_60s"):
+        assert is_audio_stage(name)
+        with pytest.raises(ExportError, match="stage that recognizers share"):
+            recognizer_name(f"{name}.nemo")
+    assert not is_audio_stage("audio_book")
+
+
+def test_buckets_on_a_cpu_are_no_longer_than_the_longest_audio() -> None:
+    assert CPU.up_to(240).seconds_at_once == 240
+    assert CPU.up_to(1200) == CPU
+    assert GPU.up_to(240) == GPU
