@@ -19,7 +19,7 @@ FAMILY_REPOSITORY := build/family_repository
 PRECISION_REPOSITORY := build/precision_repository
 RECORDINGS := $(wildcard nemo_triton/demo_speech/manifest.jsonl ../shared/speech/*/*.jsonl)
 EXPORT_CODE := $(shell find export_scripts -name '*.py') nemo_triton/contract.py nemo_triton/audio.py nemo_triton/manifest.py
-SERVE_CHECKED := nemo_triton client server demo verification/attack tests/attack tests/client tests/docker tests/docs tests/packaging tests/server tests/served tests/*.py
+SERVE_CHECKED := nemo_triton client server demo verification/attack verification/pod tests/attack tests/client tests/docker tests/docs tests/packaging tests/server tests/served tests/*.py
 EXPORT_CHECKED := export_scripts training benchmark verification/full_size tests/benchmark tests/export_scripts tests/training tests/full_size
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -75,7 +75,7 @@ PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvid
 
 # Concurrent measurements would disturb each other.
 .NOTPARALLEL:
-.PHONY: models-table report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack benchmark-batching benchmark-gpu benchmark-precision gpu-pack verify-full verify-all clean
+.PHONY: models-table models-memory pod-memory report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack benchmark-batching benchmark-gpu benchmark-precision gpu-pack verify-full verify-all clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21
@@ -150,6 +150,18 @@ models-table: install ## measure all 22 models, into docs/models.md and README; 
 	code=0; $(SERVE)/python -m benchmark.studies.models_table.run --folder $(MODELS_TABLE) --speech $(MANIFEST) \
 		--export-python $(EXPORT)/python || code=$$?; \
 		$(SERVE)/python -m benchmark.studies.models_table.write --folder $(MODELS_TABLE) && exit $$code
+
+models-memory: install ## measure the memory of long audio of all 22, into docs/models.md; hours, resumable
+	code=0; $(SERVE)/python -m benchmark.studies.models_table.run --folder $(MODELS_TABLE) --export-python $(EXPORT)/python \
+		--export-only || code=$$?; \
+		$(SERVE)/python -m benchmark.studies.models_table.long_audio --folder $(MODELS_TABLE) --speech $(MANIFEST) \
+		|| code=$$?; $(SERVE)/python -m benchmark.studies.models_table.write --folder $(MODELS_TABLE) && exit $$code
+
+POD_MODELS ?= stt_en_conformer_ctc_large stt_en_conformer_transducer_large stt_en_jasper10x5dr
+
+pod-memory: install ## show that a pod of 8 GiB survives 16 of the longest requests; needs root and the models of models-memory
+	for model in $(POD_MODELS); do $(SERVE)/python -m verification.pod.longest_audio $$model \
+		--repository $(MODELS_TABLE)/repository || exit; done
 
 attack: install $(TEST_REPOSITORY)/.exported ## send 10,000 valid and invalid requests, into docs/attack.md; some minutes
 	$(SERVE)/python -m verification.attack.attack $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY) \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from benchmark_results import RunModule
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, PRECISION_REPOSITORY
 
 from benchmark.baselines.system import Measured
+from benchmark.core.results_folder import write_json
 from benchmark.studies.models_table.choice import Candidate, balanced, candidates, pareto_front
 from benchmark.studies.models_table.exports import Folder, smallest_first
 from benchmark.studies.models_table.labels import Box, Point, place_labels
@@ -22,6 +24,7 @@ from benchmark.studies.models_table.page import BEGIN, END, page, replace_table,
 from benchmark.studies.models_table.rows import all_rows
 from benchmark.studies.models_table.speech import cut, cut_recordings
 from export_scripts.checkpoints.catalogue import CATALOGUE, PUBLISHED, Model
+from export_scripts.repository.config import read_config, write_config
 from verification.full_size.architectures import ARCHITECTURES, LATER
 
 Json = dict[str, Any]
@@ -137,6 +140,62 @@ def test_a_row_describes_its_measurement(complete: Folder) -> None:
     assert first["published"]["source"].endswith("/quartznet15x5_en.csv")
     (cells,) = table_rows(short_table(all_rows(complete)), first["name"])
     assert cells == ["`stt_en_quartznet15x5`", "18.9", "76 / 18.9", r"4.38 / 11.3 \*", "40", "200", "1.50"]
+
+
+def long_audio_result(name: str, limit: int, *cases: tuple[int, int, float, float], failed: str = "") -> Json:
+    """A result as long_audio.py writes it, from (requests, seconds, GB of the encoder, GB of the server)."""
+    measured = {
+        f"{requests} x {seconds} s": {
+            "requests": requests,
+            "seconds": seconds,
+            "encoder_peak_bytes": encoder * 1e9,
+            "peak_bytes": server * 1e9,
+            "after_bytes": 0.5e9,
+            "error": "the server is down" if f"{requests} x {seconds} s" == failed else None,
+        }
+        for requests, seconds, encoder, server in cases
+    }
+    return {"name": name, "conditions": {"max_audio_seconds": limit}, "cases": measured}
+
+
+@pytest.mark.fast
+def test_the_table_of_long_audio(complete: Folder) -> None:
+    name = "stt_en_jasper10x5dr"
+    assert "Memory of long audio" not in page(all_rows(complete))
+    cases = [(1, 60, 1.0, 1.5), (1, 300, 1.8, 2.3), (16, 60, 2.0, 3.0), (16, 300, 2.0, 6.5)]
+    write_json(complete.long_audio(name), long_audio_result(name, 300, *cases))
+    *_, cells = table_rows(page(all_rows(complete)), name)
+    assert cells[1:] == ["300", "200", "1.00 / 1.50", "1.80 / 2.30", "(4.80)", "3.00", "6.50", "0.50"]
+
+    write_json(complete.long_audio(name), long_audio_result(name, 300, *cases, failed="16 x 300 s"))
+    text = page(all_rows(complete))
+    *_, cells = table_rows(text, name)
+    assert cells[-2:] == ["not measured yet"] * 2
+    assert f"- `{name}`, 16 x 300 s: the server is down\n" in text
+
+
+def test_measures_the_memory_of_long_audio(run_module: RunModule, repository: Path, tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.repository.mkdir()
+    for exported in repository.iterdir():
+        if exported.is_dir() and exported.name != "coffee_ctc":
+            (folder.repository / exported.name).symlink_to(exported)
+    shutil.copytree(repository / "coffee_ctc", folder.repository / "coffee_ctc")
+    config = read_config(repository / "coffee_ctc")
+    config.parameters["max_audio_seconds"].string_value = "60"
+    write_config(folder.repository / "coffee_ctc", config)
+    arguments = ("studies.models_table.long_audio", "coffee_ctc", "--folder", tmp_path)
+    unknown = run_module(*arguments, "nothing")
+    assert unknown.returncode == 2 and "error: nothing: matches no model" in unknown.stderr
+    done = run_module(*arguments)
+    assert done.returncode == 0, done.stderr
+    cases = json.loads(folder.long_audio("coffee_ctc").read_text())["cases"]
+    assert list(cases) == ["1 x 60 s", "16 x 60 s"], "longer audio would be refused"
+    for case in cases.values():
+        assert case["error"] is None
+        assert 1e7 < case["encoder_peak_bytes"] < case["peak_bytes"] < 2e9
+    assert cases["16 x 60 s"]["peak_bytes"] > cases["1 x 60 s"]["peak_bytes"]
+    assert "coffee_ctc: already measured" in run_module(*arguments).stderr
 
 
 @pytest.mark.fast

@@ -122,6 +122,45 @@ SPEED = Column(
 LATENCY = Column("p50 ms", milliseconds)
 MEMORY = Column("memory GB", gigabytes)
 
+CONCURRENT = 16
+
+
+def peak(row: Json, requests: int, seconds: int, key: str = "server_bytes") -> str:
+    """Peak memory in GB with requests of one length."""
+    measured = row["peaks"].get(f"{requests} x {seconds}")
+    return f"{measured[key] / GB:.2f}" if measured else NOT_MEASURED
+
+
+def encoder_and_server(row: Json, seconds: int) -> str:
+    """Peak memory of the encoder and of the server with one request; the encoder's is computed beyond the limit."""
+    if f"1 x {seconds}" in row["peaks"]:
+        return f"{peak(row, 1, seconds, 'encoder_bytes')} / {peak(row, 1, seconds)}"
+    if row["encoder_bytes_per_minute"] is None or seconds <= row["max_audio_seconds"]:
+        return NOT_MEASURED
+    longest = max((int(case.partition(" x ")[2]) for case in row["peaks"] if case.startswith("1 x ")), default=0)
+    known = row["peaks"][f"1 x {longest}"]["encoder_bytes"]
+    return f"({(known + (seconds - longest) / 60 * row['encoder_bytes_per_minute']) / GB:.2f})"
+
+
+def encoder_per_minute(row: Json) -> str:
+    """Megabytes that a minute of audio adds to the encoder's memory."""
+    value = row["encoder_bytes_per_minute"]
+    return NOT_MEASURED if value is None else f"{value / MB:.0f}"
+
+
+LONG_AUDIO = (
+    NAME,
+    Column("longest audio s", lambda row: str(row["max_audio_seconds"])),
+    Column("encoder MB per minute", encoder_per_minute),
+    *(
+        Column(f"1 x {seconds // 60} min", lambda row, seconds=seconds: encoder_and_server(row, seconds))  # type: ignore[misc]
+        for seconds in (60, 300, 1200)
+    ),
+    Column(f"{CONCURRENT} x 1 min", lambda row: peak(row, CONCURRENT, 60)),
+    Column(f"{CONCURRENT} x longest", lambda row: peak(row, CONCURRENT, row["max_audio_seconds"])),
+    Column("after it", lambda row: peak(row, CONCURRENT, row["max_audio_seconds"], "after_bytes")),
+)
+
 SHORT = (
     NAME,
     PARAMETERS,

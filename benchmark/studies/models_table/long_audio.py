@@ -4,8 +4,9 @@
 
 Each model has a server of its own. Requests of 1, 5 and 20 minutes are sent one at a time, and 16 of one minute and of
 the longest audio concurrently. The peak memory of the encoder and of the whole server is sampled. Lengths beyond a
-model's limit are skipped. So is a length that was measured before: the command resumes after an interruption. If a server ends,
-that length is recorded as failed, and the next model is measured. Run it in the serving environment.
+model's limit are skipped. So is a length that was measured before: the command resumes after an interruption.
+
+If a server ends, that length is recorded as failed, and the next model is measured. Run it in the serving environment.
 """
 
 from __future__ import annotations
@@ -80,12 +81,13 @@ CASES = (Case(1, 60), Case(1, 300), Case(CONCURRENT, 60), Case(1, 1200))
 def main(names: tuple[str, ...], folder: Path, speech: Path, at_limit: bool) -> int:
     place = Folder(folder)
     samples = np.concatenate([recording.samples for recording in read_recordings(speech)])
-    models = read_models(place.repository)
+    exported = {model.name: model for model in read_models(place.repository)}
+    chosen = names or [name for name in smallest_first() if name in exported]
+    choose(list(exported.values()), chosen, place.repository)
     code = exit_codes.EXIT_OK
-    for name in names or smallest_first():
+    for name in chosen:
         try:
-            (model,) = choose(models, [name], place.repository)
-            process(model, place, samples, at_limit=at_limit)
+            process(exported[name], place, samples, at_limit=at_limit)
         except (ClientError, OSError) as error:
             click.echo(f"error: {name}: {one_line(error)}", err=True)
             code = exit_codes.EXIT_PROBLEM

@@ -76,6 +76,7 @@ def page(table: Json) -> str:
         "",
         *_column_notes(table),
         "",
+        *_long_audio(table),
         *_sources(),
         "",
         *_later(table),
@@ -220,6 +221,34 @@ def _column_notes(table: Json) -> list[str]:
         *sharing,
         "",
         "Versions: " + "; ".join(_versions(versions) for versions in table["versions"]) + ".",
+    ]
+
+
+def _long_audio(table: Json) -> list[str]:
+    """The section about the memory of long audio; empty if nothing is measured."""
+    rows = table["long_audio"]
+    if not rows:
+        return []
+    failed = [f"- `{row['name']}`, {case}: {error}" for row in rows for case, error in row["failed"].items()]
+    return [
+        "## Memory of long audio",
+        "",
+        "```sh",
+        "make models-memory",
+        "```",
+        "",
+        "Peak memory in GB, by length of the audio. One request: of the encoder / of the server. 16 concurrent "
+        'requests: of the server. "After it" is the server\'s memory when the last of them is answered.',
+        "",
+        *table_lines(columns.LONG_AUDIO, rows),
+        "",
+        f"The longest audio is what lets {columns.CONCURRENT} concurrent requests fit 8 GiB, in whole minutes and at "
+        "most 20; [serve.md](serve.md#memory) has the rule. It is set at export (`--max-audio-seconds`). In brackets: "
+        "computed for the encoder, since the model refuses audio of that length. "
+        + "; ".join(table["memory_measure"])
+        + ".",
+        *(["", *failed] if failed else []),
+        "",
     ]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from benchmark.core.results_folder import read_json
@@ -42,7 +43,7 @@ def all_rows(
     """
     known = {**later, **architectures}
     names = [model.served_as for model in catalogue]
-    results = read_results(folder, [*names, *known])
+    results = read_results(folder.result, [*names, *known])
     rows = [catalogue_row(model, known.get(model.served_as), results, known) for model in catalogue]
     others = [later_row(name, architecture, results) for name, architecture in later.items() if name not in names]
     measured = [results[name] for name in dict.fromkeys(row["measured_as"] for row in rows + others) if name]
@@ -57,12 +58,13 @@ def all_rows(
         "versions": distinct({**result["versions"], "nemo": result["nemo"]["version"]} for result in measured),
         "models": rows,
         "later_architectures": others,
+        "long_audio": [long_audio_row(result) for result in read_results(folder.long_audio, [*names, *known]).values()],
     }
 
 
-def read_results(folder: Folder, names: Iterable[str]) -> dict[str, Json]:
+def read_results(file_of: Callable[[str], Path], names: Iterable[str]) -> dict[str, Json]:
     """Read the existing results, by model."""
-    files = {name: folder.result(name) for name in names}
+    files = {name: file_of(name) for name in names}
     return {name: read_json(file) for name, file in files.items() if file.exists()}
 
 
@@ -143,6 +145,28 @@ def measured_row(source: str | None, results: Mapping[str, Json], architecture: 
             "memory_peak_bytes": result["memory"]["peak_bytes"],
             "texts": result["texts"],
         },
+    }
+
+
+def long_audio_row(result: Json) -> Json:
+    """Peak memory of a model by the length of its audio."""
+    cases = [case for case in result["cases"].values() if case["error"] is None]
+    single = sorted((case["seconds"], case["encoder_peak_bytes"]) for case in cases if case["requests"] == 1)
+    (short, short_peak), (long, long_peak) = single[0], single[-1]
+    limit = result["conditions"]["max_audio_seconds"]
+    return {
+        "name": result["name"],
+        "max_audio_seconds": limit,
+        "encoder_bytes_per_minute": 60 * (long_peak - short_peak) / (long - short) if long > short else None,
+        "peaks": {
+            f"{case['requests']} x {case['seconds']}": {
+                "server_bytes": case["peak_bytes"],
+                "encoder_bytes": case["encoder_peak_bytes"],
+                "after_bytes": case["after_bytes"],
+            }
+            for case in cases
+        },
+        "failed": {key: case["error"] for key, case in result["cases"].items() if case["error"] is not None},
     }
 
 
