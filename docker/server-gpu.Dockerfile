@@ -1,10 +1,11 @@
 # syntax=docker/dockerfile:1
 # Triton for GPUs: NVIDIA's server with its C++ onnxruntime backend and no other backend.
 #
-# As Triton's compose.py writes it for `--backend onnxruntime` (release 24.10), without build dependencies: NVIDIA's small
+# As Triton's compose.py writes it for `--backend onnxruntime` (release 26.08), without build dependencies: NVIDIA's small
 # base image with CUDA, and server and backend from the full image.
 
-ARG TRITON=24.10
+# Has the fixes of NVIDIA's security bulletins up to September 2026 (docs/security_server.md). 26.10 changed the base image.
+ARG TRITON=26.08
 FROM nvcr.io/nvidia/tritonserver:${TRITON}-py3 AS full
 
 FROM nvcr.io/nvidia/tritonserver:${TRITON}-py3-min
@@ -41,7 +42,7 @@ COPY --from=full /opt/tritonserver/LICENSE /opt/tritonserver/TRITON_VERSION \
 COPY --from=full /opt/tritonserver/bin bin/
 COPY --from=full /opt/tritonserver/lib lib/
 COPY --from=full /opt/tritonserver/backends/onnxruntime backends/onnxruntime/
-COPY docker/server-gpu/triton_is bin/
+COPY docker/server-gpu/launch_tritonserver docker/server-gpu/triton_is bin/
 # TensorRT's engines are written to a folder here, unless the export sets --engine-cache.
 WORKDIR /tmp
 USER 1000:1000
@@ -49,5 +50,5 @@ VOLUME /models
 EXPOSE 8000 8001 8002
 HEALTHCHECK --interval=5s --timeout=5s --start-period=300s --retries=3 \
     CMD ["triton_is", "ready"]
-ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh", "tritonserver"]
+ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh", "launch_tritonserver"]
 CMD ["--model-repository=/models"]
