@@ -1,4 +1,4 @@
-"""The Helm chart, rendered with Helm's library and checked with the schemas of Kubernetes, KEDA and KServe."""
+"""The Helm chart, rendered with Helm's library and checked with the schemas of Kubernetes and its extensions."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 import yaml
 from deployment import CHART, DOCKER, MAKE_CERTIFICATES, TOOLS, for_this_machine
 from locations import DEMO_CHECKPOINT, ROOT
+from tritonclient.grpc import service_pb2
 
 from server.process import running_server
 
@@ -38,10 +39,41 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "monitoring": {"podMonitor": True},
         "networkPolicy": {"clients": [], "monitoring": []},
     },
-    "open": {"networkPolicy": {"enabled": False}},
+    "open": {"networkPolicy": {"enabled": False}, "http": {"enabled": True}, "gpu": {"count": 1}},
+    "settings of a cluster": {
+        "serviceAccount": {
+            "create": True,
+            "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/models"},
+            "automountToken": True,
+        },
+        "podAnnotations": {"prometheus.io/scrape": "false", "team": "speech"},
+        "podLabels": {"azure.workload.identity/use": "true"},
+        "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        "extraEnvFrom": [{"configMapRef": {"name": "settings"}}],
+        "extraVolumes": [{"name": "engines", "persistentVolumeClaim": {"claimName": "engines"}}],
+        "extraVolumeMounts": [{"name": "engines", "mountPath": "/engines"}],
+        "priorityClassName": "high",
+        "admin": {"secret": "admin"},
+        "http": {"enabled": True},
+        "repository": {"credentialsSecret": "s3"},
+        "monitoring": {"prometheusRule": True, "dashboard": True, "labels": {"release": "prometheus"}},
+        "ingress": {
+            "enabled": True,
+            "className": "nginx",
+            "annotations": {"nginx.ingress.kubernetes.io/backend-protocol": "GRPC"},
+            "host": "speech.example",
+            "tlsSecret": "speech",
+        },
+        "grpcRoute": {
+            "enabled": True,
+            "parentRefs": [{"name": "gateway", "namespace": "gateways"}],
+            "hostnames": ["speech.example"],
+        },
+    },
 }
+CLUSTER = VARIANTS["settings of a cluster"]
 OLDEST, NEWEST = "1.25", "1.37"
-CUSTOM = ("keda.sh/v1alpha1", "monitoring.coreos.com/v1")
+CUSTOM = ("keda.sh/v1alpha1", "monitoring.coreos.com/v1", "gateway.networking.k8s.io/v1")
 
 
 def rendered(values: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -55,10 +87,13 @@ def rendered(values: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]
     return {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in manifests if manifest}
 
 
+def pod(values: Mapping[str, Any]) -> dict[str, Any]:
+    template: dict[str, Any] = rendered(values)["Deployment", "speech-nemo-triton"]["spec"]["template"]
+    return template
+
+
 def container(values: Mapping[str, Any]) -> dict[str, Any]:
-    first_container: dict[str, Any] = rendered(values)["Deployment", "speech-nemo-triton"]["spec"]["template"]["spec"][
-        "containers"
-    ][0]
+    first_container: dict[str, Any] = pod(values)["spec"]["containers"][0]
     return first_container
 
 
@@ -115,6 +150,10 @@ def test_the_job_writes_the_claim_that_servers_read(version: str) -> None:
         ({"gpu": {"count": "one"}}, "count"),
         ({"replica": 3}, "replica"),
         ({"extraArgs": ["model-control-mode=poll"]}, "extraArgs"),
+        ({"podLabels": {"app.kubernetes.io/name": "other"}}, "app.kubernetes.io/name"),
+        ({"ingress": {"enabled": True}}, "ingress"),
+        ({"grpcRoute": {"enabled": True}}, "grpcRoute"),
+        ({"serviceAccount": {"annotations": {"role": 1}}}, "role"),
     ],
 )
 def test_wrong_values_are_refused_by_name(values: dict[str, Any], named: str) -> None:
@@ -131,8 +170,10 @@ def test_tritonserver_accepts_the_flags(repository: Path, tmp_path: Path, name: 
             (tmp_path / name_in_secret).symlink_to(tmp_path / "certificates" / name_here)
     one_model = ["--model-control-mode=explicit", f"--load-model={DEMO_CHECKPOINT.stem}"]
     with running_server(repository, [*for_this_machine(flags, tls=str(tmp_path)), *one_model]) as server:
-        # With TLS, HTTP listens for the probes only. Prometheus must still reach the metrics.
-        assert ("Metrics Service at 0.0.0.0" in server.log.read_text()) == ("tls" in VARIANTS[name])
+        log = server.log.read_text()
+        assert "HTTPService at 127.0.0.1" in log and "Metrics Service at 0.0.0.0" in log, (
+            "only Prometheus and clients by gRPC must reach the server"
+        )
 
 
 def test_values_in_the_documentation_exist() -> None:
@@ -152,27 +193,82 @@ def test_values_in_the_documentation_exist() -> None:
 def test_the_headless_service_resolves_to_every_ready_server() -> None:
     manifests = rendered({})
     headless = manifests["Service", "speech-nemo-triton-headless"]["spec"]
-    pod = manifests["Deployment", "speech-nemo-triton"]["spec"]["template"]
+    template = pod({})
     assert headless["clusterIP"] == "None" and not headless.get("publishNotReadyAddresses")
-    assert headless["selector"].items() <= pod["metadata"]["labels"].items()
+    assert headless["selector"].items() <= template["metadata"]["labels"].items()
     (port,) = headless["ports"]
-    port_numbers = {exposed["name"]: exposed["containerPort"] for exposed in pod["spec"]["containers"][0]["ports"]}
+    port_numbers = {exposed["name"]: exposed["containerPort"] for exposed in template["spec"]["containers"][0]["ports"]}
     # A headless service does not translate ports.
     assert port["port"] == port_numbers[port["targetPort"]] == 8001
     # Without a limit, clients that balance with gRPC's round_robin never learn of new servers.
-    assert "--grpc-max-connection-age=60000" in pod["spec"]["containers"][0]["args"]
+    assert "--grpc-max-connection-age=60000" in template["spec"]["containers"][0]["args"]
 
 
-def test_http_is_closed_if_grpc_uses_tls() -> None:
-    plain, secure = container({}), container(VARIANTS["tls"])
+@pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
+def test_http_is_closed_unless_it_is_enabled(values: dict[str, Any]) -> None:
+    manifests, server = rendered(values), container(values)
+    enabled = values.get("http", {}).get("enabled", False)
+    assert ("--http-address=127.0.0.1" in server["args"]) == (not enabled)
+    assert ("--open=http-inference" in server["args"]) == enabled
+    assert not any("admin" in flag for flag in server["args"])
+    names = ["grpc", "http"] if enabled else ["grpc"]
+    for (kind, _), manifest in manifests.items():
+        if kind == "Service":
+            assert [port["name"] for port in manifest["spec"]["ports"]] == names
+    assert {port["name"] for port in server["ports"]} == {*names, "metrics"}
     probes = ("startupProbe", "readinessProbe", "livenessProbe")
-    assert [plain[probe]["httpGet"]["path"].rpartition("/")[2] for probe in probes] == ["ready", "ready", "live"]
-    assert "--http-address=127.0.0.1" in secure["args"]
-    assert [secure[probe]["exec"]["command"] for probe in probes] == [
-        ["triton_is", "ready"],
-        ["triton_is", "ready"],
-        ["triton_is", "live"],
-    ]
+    assert [server[probe]["exec"]["command"][-1] for probe in probes] == ["ready", "ready", "live"]
+
+
+def test_http_clients_pass_the_network_policy() -> None:
+    clients, _ = rendered({"http": {"enabled": True}})["NetworkPolicy", "speech-nemo-triton"]["spec"]["ingress"]
+    assert [port["port"] for port in clients["ports"]] == ["grpc", "http"]
+
+
+def test_pods_have_no_token_of_kubernetes() -> None:
+    spec = pod({})["spec"]
+    assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("default", False)
+    existing = pod({"serviceAccount": {"name": "models"}})["spec"]
+    assert (existing["serviceAccountName"], existing["automountServiceAccountToken"]) == ("models", False)
+    assert not any(kind == "ServiceAccount" for kind, _ in rendered({"serviceAccount": {"name": "models"}}))
+
+
+def test_settings_of_a_cluster_reach_the_pods() -> None:
+    manifests, template, server = rendered(CLUSTER), pod(CLUSTER), container(CLUSTER)
+    account = manifests["ServiceAccount", template["spec"]["serviceAccountName"]]
+    assert account["metadata"]["annotations"] == CLUSTER["serviceAccount"]["annotations"]
+    assert template["spec"]["automountServiceAccountToken"] and template["spec"]["priorityClassName"] == "high"
+    assert template["metadata"]["labels"].items() >= CLUSTER["podLabels"].items()
+    assert template["metadata"]["annotations"].items() >= CLUSTER["podAnnotations"].items()
+    assert template["metadata"]["annotations"]["prometheus.io/port"] == "8002"
+    secret = {"name": "NEMO_TRITON_ADMIN_KEY", "valueFrom": {"secretKeyRef": {"name": "admin", "key": "key"}}}
+    assert server["env"] == [secret, *CLUSTER["extraEnv"]]
+    assert server["envFrom"] == [{"secretRef": {"name": "s3"}}, *CLUSTER["extraEnvFrom"]]
+    assert server["volumeMounts"][-1] == CLUSTER["extraVolumeMounts"][0]
+    assert template["spec"]["volumes"][-1] == CLUSTER["extraVolumes"][0]
+
+
+def test_alerts_and_dashboard_are_those_of_compose() -> None:
+    manifests = rendered(CLUSTER)
+    rule = manifests["PrometheusRule", "speech-nemo-triton"]
+    assert rule["spec"] == yaml.safe_load((DOCKER / "prometheus" / "alerts.yml").read_text())
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    dashboard = manifests["ConfigMap", "speech-nemo-triton-dashboard"]
+    assert dashboard["data"]["triton.json"] == (DOCKER / "grafana" / "dashboards" / "triton.json").read_text()
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_routes_lead_to_the_grpc_port() -> None:
+    manifests = rendered(CLUSTER)
+    service = manifests["Service", "speech-nemo-triton"]
+    (path,) = manifests["Ingress", "speech-nemo-triton"]["spec"]["rules"][0]["http"]["paths"]
+    assert path["backend"]["service"] == {"name": service["metadata"]["name"], "port": {"name": "grpc"}}
+    (rule,) = manifests["GRPCRoute", "speech-nemo-triton"]["spec"]["rules"]
+    assert rule["backendRefs"] == [{"name": service["metadata"]["name"], "port": 8001}]
+    methods = {match["method"].get("method", "") for match in rule["matches"]}
+    known = {method.name for method in service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods}
+    assert "ModelInfer" in methods <= {*known, ""}
+    assert not [method for method in methods if re.search("Repository|SharedMemory|Trace|Log", method)]
 
 
 def test_gpu_count_sets_the_resource_limit() -> None:
@@ -210,16 +306,26 @@ VALIDATE_CUSTOM = """
 import { readFileSync } from "node:fs";
 import { ScaledObject } from "@kubernetes-models/keda/keda.sh/v1alpha1/ScaledObject";
 import { PodMonitor } from "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PodMonitor";
+import { PrometheusRule } from "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PrometheusRule";
+import { GRPCRoute } from "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/GRPCRoute";
 const manifest = JSON.parse(readFileSync(0, "utf8"));
-new { ScaledObject, PodMonitor }[manifest.kind](manifest).validate();
+new { ScaledObject, PodMonitor, PrometheusRule, GRPCRoute }[manifest.kind](manifest).validate();
 """
+REQUIRED_FIELDS = {
+    "ScaledObject": "maxReplicaCount",
+    "PodMonitor": "podMetricsEndpoints",
+    "PrometheusRule": "groups",
+    "GRPCRoute": "rules",
+}
 
 
-@pytest.mark.parametrize("kind", ["ScaledObject", "PodMonitor"])
+@pytest.mark.parametrize("kind", REQUIRED_FIELDS)
 def test_custom_resources_match_the_schemas_of_their_operators(kind: str) -> None:
-    if not (TOOLS / "node_modules" / "@kubernetes-models" / "keda").exists():
-        pytest.skip("the schemas of KEDA and the Prometheus operator are missing; run make docker-tools (needs npm)")
-    manifest = rendered(VARIANTS["scaled and watched"])[kind, "speech-nemo-triton"]
+    schemas = TOOLS / "node_modules" / "@kubernetes-models"
+    if not all((schemas / package).exists() for package in ("keda", "prometheus-operator", "gateway-api")):
+        pytest.skip("schemas of KEDA, the Prometheus operator or Gateway API are missing; run make docker-tools (npm)")
+    variant = "scaled and watched" if kind in ("ScaledObject", "PodMonitor") else "settings of a cluster"
+    manifest = rendered(VARIANTS[variant])[kind, "speech-nemo-triton"]
 
     def validate(manifest: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
         script = ["node", "--input-type=module", "--eval", VALIDATE_CUSTOM]
@@ -227,7 +333,7 @@ def test_custom_resources_match_the_schemas_of_their_operators(kind: str) -> Non
 
     done = validate(manifest)
     assert done.returncode == 0, done.stderr
-    manifest["spec"][{"ScaledObject": "maxReplicaCount", "PodMonitor": "podMetricsEndpoints"}[kind]] = "many"
+    manifest["spec"][REQUIRED_FIELDS[kind]] = "many"
     assert "must be" in validate(manifest).stderr
 
 
@@ -238,13 +344,13 @@ def test_the_kserve_manifest_has_only_known_fields() -> None:
     assert unknown_fields(service, "V1beta1InferenceService", types) == []
     assert unknown_fields({"spec": {"predictors": {}}}, "V1beta1InferenceService", types) == ["spec.predictors"]
     assert service["spec"]["predictor"]["model"]["runtime"] == runtime["metadata"]["name"]
-    pod = {
+    as_kserve_makes_it = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "as-kserve-makes-it"},
         "spec": {"containers": runtime["spec"]["containers"]},
     }
-    kubernetes_validate.validate(pod, NEWEST, strict=True)
+    kubernetes_validate.validate(as_kserve_makes_it, NEWEST, strict=True)
 
 
 Types = dict[str, dict[str, str]]

@@ -14,14 +14,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
-{{- define "probe" -}}
-{{- $root := index . 0 }}
-{{- $state := index . 1 }}
-{{- if $root.Values.tls.enabled -}}
-exec: { command: [triton_is, {{ $state }}] }
-{{- else -}}
-httpGet: { path: /v2/health/{{ $state }}, port: http }
-{{- end }}
+{{- define "serviceAccount" -}}
+{{- .Values.serviceAccount.name | default (ternary (include "name" .) "default" .Values.serviceAccount.create) }}
 {{- end }}
 
 {{- /* Mean queue time of a request in milliseconds, for the stage with the longest, over this release's servers. */}}
