@@ -75,7 +75,7 @@ PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvid
 
 # Concurrent measurements would disturb each other.
 .NOTPARALLEL:
-.PHONY: models-table models-memory pod-memory report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack benchmark-batching benchmark-gpu benchmark-precision gpu-pack verify-full verify-all clean
+.PHONY: models-table models-memory pod-memory report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack server-enders stage-kills soak fuzz benchmark-batching benchmark-gpu benchmark-overload benchmark-precision gpu-pack verify-full verify-all clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21
@@ -166,6 +166,10 @@ pod-memory: install ## show that a pod of 8 GiB survives 16 of the longest reque
 attack: install $(TEST_REPOSITORY)/.exported ## send 10,000 valid and invalid requests, into docs/attack.md; some minutes
 	$(SERVE)/python -m verification.attack.attack $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY) \
 		--out docs/attack.md
+
+server-enders: install $(TEST_REPOSITORY)/.exported ## try requests that end Triton, into docs/security_server.md; 5 minutes
+	$(SERVE)/python -m verification.attack.server_enders $(basename $(notdir $(firstword $(CHECKPOINTS)))) \
+		--repository $(TEST_REPOSITORY) --page docs/security_server.md
 
 benchmark-batching: install $(BATCHING)/.exported ## compare ways to batch mixed lengths, into docs/batching.md; 15 minutes
 	$(SERVE)/python -m benchmark.studies.batching.run $(BATCHING)/$(BATCHING_MODEL).nemo --repository $(BATCHING)/repository \
@@ -273,8 +277,8 @@ $(DEPLOYMENT)/.installed: pyproject.toml constraints/serve.txt | install
 	$(SERVE)/pip install -q -c constraints/serve.txt -e '.[deployment]'
 	$(SERVE)/pip install -q --no-deps --upgrade --target $(@D)/kserve kserve==0.21.0
 	cd $(@D) && npm install -s --no-audit --no-fund @kubernetes-models/keda@2.0.0 \
-		@kubernetes-models/prometheus-operator@6.0.0 \
-		|| echo "npm is missing: the chart is not checked with the schemas of KEDA and the Prometheus operator"
+		@kubernetes-models/prometheus-operator@6.0.0 @kubernetes-models/gateway-api@2.0.0 \
+		|| echo "npm is missing: the chart is not checked with the schemas of KEDA, Prometheus operator and Gateway API"
 	rm -f $(@D)/prometheus_*.deb
 	cd $(@D) && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } \
 		> /dev/null 2>&1 && dpkg -x prometheus_*.deb prometheus \

@@ -63,7 +63,8 @@ NOT_RUN = {
     r"sudo .*": "changes the system",
     r"make (install|benchmark-gpu) SERVER=server-gpu|make benchmark-gpu": "needs a GPU",
     r"make install TORCH=.*": "needs PyTorch's index of CPU builds",
-    r"make (attack|verify-all|verify-full|report|models-\w+|benchmark-\w+|image-proof|gpu-pack|perf-analyzer).*": (
+    r"make (attack|server-enders|stage-kills|soak|fuzz|verify-\w+|report|models-\w+|benchmark-\w+|image-proof|gpu-pack"
+    r"|perf-analyzer).*": (
         "takes from some minutes to two hours; its programs have tests"
     ),
     r"make pod-memory.*": "needs root and the exports of `make models-memory`; its program has a test",

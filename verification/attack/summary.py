@@ -24,6 +24,8 @@ COMMAND = """In the checkout, after `make install`:
 make attack
 ```"""
 
+ELSEWHERE = "Requests that end Triton itself are not among them: [security_server.md](security_server.md)."
+
 
 def markdown(attack: Attack, outcome: Outcome) -> str:
     """The page: results by kind of request, and the server's memory."""
@@ -37,6 +39,8 @@ def markdown(attack: Attack, outcome: Outcome) -> str:
         f"on one server: **{len(outcome.wrong)} wrong responses, {outcome.deaths} processes died.** A correct response "
         "is the text that the same request gets unbatched, or the expected error. "
         f"In {CANCELLED_FRACTION:.0%} of the requests the client cancels or times out within {CANCELLED_WITHIN} s.",
+        "",
+        ELSEWHERE,
         "",
         f"| request | expected | sent | {CORRECT} | {CANCELLED} | wrong | log-prob difference |",
         "| --- | --- | --- | --- | --- | --- | --- |",
