@@ -18,7 +18,7 @@ Read recordings:
     read_manifest       the recordings and reference texts in a manifest
 
 Every error derives from ClientError, and its message is one line. The package logs to `nemo_triton.endpoints` when a
-server goes down and when it recovers.
+server goes down, is ejected or recovers.
 """
 
 import os
@@ -26,7 +26,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 # Set before gRPC is imported. gRPC would print each failed handshake to stderr; our errors already report it.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 if TYPE_CHECKING:
     from nemo_triton.audio import Samples, load_audio
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         ClientError,
         DeadlineExceededError,
         ManifestError,
+        QueueFullError,
         RecognitionError,
         RecognizerError,
         ServerUnavailableError,
@@ -60,6 +61,7 @@ _NAMES_BY_MODULE = {
         "ClientError",
         "DeadlineExceededError",
         "ManifestError",
+        "QueueFullError",
         "RecognitionError",
         "RecognizerError",
         "ServerUnavailableError",
@@ -105,6 +107,7 @@ __all__ = [
     "DeadlineExceededError",
     "Manifest",
     "ManifestError",
+    "QueueFullError",
     "RecognitionError",
     "Recognizer",
     "RecognizerError",

@@ -110,6 +110,14 @@ def has_fixed_address(url: str) -> bool:
     return True
 
 
+def is_loopback(host: str) -> bool:
+    """Whether `host` is localhost or a loopback address, so that the server runs on this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def is_http_port(host: str, port: int) -> bool:
     """Whether Triton's HTTP or metrics endpoint listens at host:port."""
     return any(_http_status(host, port, path) == HTTPStatus.OK for path in ("/v2/health/live", "/metrics"))

@@ -1,7 +1,9 @@
 """The servers behind one client: which server gets a request, and what happens if a server fails.
 
 A request goes to the server with the fewest of this client's requests in flight. Ties go to the server that was used
-least recently. So servers of equal speed get equal shares, and a slower server gets fewer requests.
+least recently. So servers of equal speed get equal shares, and a slower server gets fewer requests. Recent failures
+make a server look busier; otherwise the one that fails fastest would get most requests. A server whose answers fail
+while others' succeed is ejected for a time (outliers.py).
 
 A host name with several IP addresses, such as a headless service of Kubernetes, counts as one server per address. They
 are looked up here instead of by gRPC's round_robin policy. That policy looks them up again only after a connection
@@ -16,80 +18,72 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Lock
-from typing import Any, TypeAlias
+from threading import RLock
+from typing import Any
 
+import numpy as np
 from tritonclient.utils import InferenceServerException
 
 from nemo_triton.addresses import Address, has_fixed_address, is_http_port, resolve, split_url
-from nemo_triton.calls import Answer, Calls
+from nemo_triton.calls import single_call
+from nemo_triton.contract import SAMPLE_RATE
+from nemo_triton.endpoint import Concurrently, Endpoint, EndpointCall, EndpointCalls, Pause, Pending, endpoint_calls
 from nemo_triton.errors import RecognizerError, ServerUnavailableError, one_line
-from nemo_triton.protocol import ServerResponse, explain, explain_request
+from nemo_triton.faults import Fault, fault_of
+from nemo_triton.outliers import Answer, Outcome, OutlierPolicy, outlier_reason
+from nemo_triton.protocol import ServerResponse, explain_request, request
+from nemo_triton.proxies import proxy_problem
+from nemo_triton.retry_budget import RetryBudget
 from nemo_triton.served_model import ServedModel, find_recognizer
 from nemo_triton.tls import Tls, diagnosis
 
 CHECK_INTERVAL_SECONDS = 2.0
 """Seconds between two checks of all endpoints."""
+CHECK_SECONDS = 4.0
+"""Deadline of each call of a check."""
+MAX_ATTEMPTS_PER_ENDPOINT = 2
+"""Failed attempts of one request per endpoint. The limit matters if the request itself crashes the server."""
 
-_CALL_SECONDS = 10.0
-"""Deadline of calls other than recognitions, which a healthy server answers immediately."""
-_CHECK_SECONDS = 5.0
 _MAX_LATE_CHECKS = 2
 """An endpoint hangs if this many checks in a row miss their deadline."""
 _HTTP_PORT = "answers as HTTP; give Triton's gRPC port, 8001 by default"
-RETRYABLE = ("StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED")
-"""The server is down or full, is shutting down (Triton unloads its models first), or hangs."""
-MAX_ATTEMPTS_PER_ENDPOINT = 2
-"""Attempts of one request per endpoint. The limit matters if the request itself crashes the server."""
-_CLIENT_FAULTS = ("StatusCode.INVALID_ARGUMENT", "StatusCode.DEADLINE_EXCEEDED")
+_HANGS = "the server hangs; restart it, or check the network"
+_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 0.1, 2.0
+"""Limits of the random wait after the queues of all servers were full; the first doubles with each round."""
+_FULL_SECONDS = 0.5
+"""How long other endpoints are preferred to one with a full queue."""
+_LAST_MOMENT_SECONDS = 0.01
+"""Too little time before a deadline for another attempt."""
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(eq=False)
-class Endpoint:
-    """One server.
+@dataclass
+class _Attempts:
+    """The attempts of one request so far.
 
     Attributes:
-        address: Address of the server.
-        connection: Triton's client for the server.
-        in_flight: Pending requests of this client.
-        up: Whether the server gets requests.
-        problem: Reason why the server is not used; None if it is.
-        late_checks: Checks in a row that missed their deadline.
-        times_joined: Number of times that the server came up. Its counters restart each time.
+        deadline: Deadline of the request on the monotonic clock, in seconds.
+        total: Number of attempts.
+        failures: Failed attempts of each endpoint; refusals by a full queue don't count.
+        exhausted: Endpoints that don't get the request again.
+        suspects: Answers that count as failures of their endpoints once another endpoint succeeds.
+        refusals: Attempts that a full queue refused.
+        full: Endpoints that refused since the last wait.
+        waits: Number of waits.
     """
 
-    address: Address
-    connection: Any
-    in_flight: int = 0
-    up: bool = False
-    problem: str | None = None
-    late_checks: int = 0
-    times_joined: int = 0
-
-    @property
-    def name(self) -> str:
-        """host:port that gRPC connects to."""
-        return self.address.host_port
-
-
-@dataclass(frozen=True)
-class EndpointCall:
-    """A call of a method of Triton's client on an endpoint's connection."""
-
-    endpoint: Endpoint
-    method: str
-    arguments: dict[str, Any]
-
-
-Step: TypeAlias = EndpointCall | Callable[[], Any]
-"""A call to an endpoint, or a blocking function."""
-EndpointCalls: TypeAlias = Generator[Step, Any, Answer]
-"""A generator of steps that receives the result of each."""
+    deadline: float
+    total: int = 0
+    failures: Counter[Endpoint] = field(default_factory=Counter)
+    exhausted: set[Endpoint] = field(default_factory=set)
+    suspects: list[tuple[Endpoint, Answer]] = field(default_factory=list)
+    refusals: int = 0
+    full: set[Endpoint] = field(default_factory=set)
+    waits: int = 0
 
 
 @dataclass
@@ -100,18 +94,21 @@ class Endpoints:
         urls: Address of each server as host:port, as the user wrote it.
         tls: Certificates; None connects without TLS.
         open: Function that creates Triton's client for an address.
+        policy: When an endpoint is ejected, and for how long.
         model: The recognizer that all servers serve. Set by `connect`.
     """
 
     urls: tuple[str, ...]
     tls: Tls | None
     open: Callable[[Address], Any]
+    policy: OutlierPolicy = field(default_factory=OutlierPolicy)
     model: ServedModel = field(init=False)
     _endpoints: list[Endpoint] = field(default_factory=list, init=False)
     """Ordered by last use, least recent first."""
     _leaving: list[Endpoint] = field(default_factory=list, init=False)
     _described_by: str = field(default="", init=False)
-    _lock: Lock = field(default_factory=Lock, init=False)
+    _budget: RetryBudget = field(default_factory=RetryBudget, init=False)
+    _lock: RLock = field(default_factory=RLock, init=False)
 
     @property
     def all(self) -> list[Endpoint]:
@@ -120,14 +117,9 @@ class Endpoints:
             return sorted(self._endpoints, key=lambda endpoint: endpoint.name)
 
     @property
-    def up(self) -> list[Endpoint]:
+    def usable(self) -> list[Endpoint]:
         """The endpoints that get requests."""
-        return [endpoint for endpoint in self.all if endpoint.up]
-
-    @property
-    def may_change(self) -> bool:
-        """Whether endpoints need checks: there are several, or a host name can change its IP addresses."""
-        return len(self._endpoints) > 1 or not all(map(has_fixed_address, self.urls))
+        return [endpoint for endpoint in self.all if endpoint.usable]
 
     def connect(self, name: str | None) -> EndpointCalls[None]:
         """Find the recognizer on every endpoint.
@@ -170,48 +162,65 @@ class Endpoints:
             self._leave_out(endpoint, _reason(problem).removeprefix(f"{endpoint.name}: "))
 
     def recognition(
-        self, model: ServedModel, arguments: dict[str, Any], seconds: float
+        self,
+        model: ServedModel,
+        arguments: dict[str, Any],
+        *,
+        seconds: float,
+        audio_seconds: float,
+        retry_full_queue: bool = True,
     ) -> EndpointCalls[ServerResponse]:
-        """Send one request, and retry it on another endpoint if the server goes down.
+        """Send one request, and retry it on another endpoint if its server fails.
 
         Args:
             model: The recognizer, for error messages.
             arguments: Arguments of Triton's `infer`.
             seconds: Deadline for all attempts together.
+            audio_seconds: Length of the audio.
+            retry_full_queue: Whether to retry while queues are full.
 
         Raises:
             RecognitionError: No attempt succeeded.
         """
-        deadline = time.monotonic() + seconds
-        attempts: Counter[Endpoint] = Counter()
-        exhausted: set[Endpoint] = set()
+        attempts = _Attempts(time.monotonic() + seconds)
         while True:
-            endpoint = self._take(exhausted)
-            attempts[endpoint] += 1
+            endpoint, pending = self._take(attempts, audio_seconds)
+            connection = endpoint.connection
             try:
-                remaining = max(deadline - time.monotonic(), 0.001)
+                remaining = max(attempts.deadline - time.monotonic(), 0.001)
                 result = yield EndpointCall(endpoint, "infer", {**arguments, "client_timeout": remaining})
-                return ServerResponse(result=result, endpoint=endpoint.name, attempts=attempts.total())
             except InferenceServerException as error:
-                failure = error
+                # A check closes the connection to a server that hangs, which cancels its requests.
+                hangs = endpoint.connection is not connection
+                failure = InferenceServerException(_HANGS, "StatusCode.UNAVAILABLE") if hangs else error
+            else:
+                self._note_success(endpoint, attempts)
+                return ServerResponse(
+                    result=result, endpoint=endpoint.name, attempts=attempts.total, refusals=attempts.refusals
+                )
             finally:
                 with self._lock:
-                    endpoint.in_flight -= 1
-            may_retry = yield from self._may_retry(endpoint, failure)
-            # A server that went down can get the request once more after it recovers. A server that refused can't.
-            if endpoint.up or attempts[endpoint] == MAX_ATTEMPTS_PER_ENDPOINT:
-                exhausted.add(endpoint)
-            if not may_retry or time.monotonic() > deadline or not any(other not in exhausted for other in self.up):
+                    endpoint.pending.discard(pending)
+            if fault_of(failure) is Fault.QUEUE:
+                self._note_refusal(endpoint, attempts)
+                may_retry = retry_full_queue and (yield from self._wait_for_queue(attempts))
+            else:
+                may_retry = yield from self._may_retry(endpoint, failure, attempts, pending)
+            if not may_retry:
                 explained = explain_request(failure, model, endpoint.name, seconds)
-                explained.attempts = attempts.total()
+                explained.attempts, explained.refusals = attempts.total, attempts.refusals
                 raise explained from failure
 
     def check(self) -> EndpointCalls[None]:
-        """Find endpoints that are new, that went down, and that recovered."""
-        gone = self._update((yield partial(resolve, self.urls)))
-        if len(self.all) > 1:
-            for endpoint in self.all:
-                yield from self._check(endpoint)
+        """Find endpoints that are new, that went down or hang, and that recovered."""
+        gone: list[Endpoint] = []
+        if not all(map(has_fixed_address, self.urls)):
+            gone = self._update((yield partial(resolve, self.urls)))
+        endpoints = self.all
+        if len(endpoints) > 1:
+            yield Concurrently([self._check_and_probe(endpoint) for endpoint in endpoints])
+        elif endpoints[0].in_flight:
+            yield from self._check_only_endpoint(endpoints[0])
         with self._lock:
             self._endpoints = [endpoint for endpoint in self._endpoints if endpoint not in gone]
             self._leaving += gone
@@ -225,31 +234,179 @@ class Endpoints:
         for endpoint in (*self._endpoints, *self._leaving):
             yield EndpointCall(endpoint, "close", {})
 
-    def _take(self, exhausted: set[Endpoint]) -> Endpoint:
+    def _take(self, attempts: _Attempts, audio_seconds: float) -> tuple[Endpoint, Pending]:
+        """Choose the endpoint of the next attempt, and count the request as pending there."""
         with self._lock:
+            remaining = [endpoint for endpoint in self._endpoints if endpoint not in attempts.exhausted]
             # If no endpoint is up, try one anyway: it may have recovered since the last check.
-            candidates = [
-                endpoint for endpoint in self._endpoints if endpoint.up and endpoint not in exhausted
-            ] or self._endpoints
-            endpoint = min(candidates, key=lambda endpoint: endpoint.in_flight)
+            candidates = (
+                [endpoint for endpoint in remaining if endpoint.usable]
+                or [endpoint for endpoint in remaining if endpoint.up]
+                or self._endpoints
+            )
+            now = time.monotonic()
+            endpoint = min(
+                candidates,
+                key=lambda endpoint: (
+                    attempts.failures[endpoint],
+                    endpoint in attempts.full,
+                    now < endpoint.full_until,
+                    self._load(endpoint, now),
+                ),
+            )
             self._endpoints.remove(endpoint)
             self._endpoints.append(endpoint)
-            endpoint.in_flight += 1
-            return endpoint
+            pending = Pending(audio_seconds, now)
+            endpoint.pending.add(pending)
+            attempts.total += 1
+            return endpoint, pending
 
-    def _may_retry(self, endpoint: Endpoint, failure: InferenceServerException) -> EndpointCalls[bool]:
-        """Whether the endpoint caused the failure, so that another endpoint can succeed."""
-        if self.all == [endpoint] or failure.status() in _CLIENT_FAULTS:
-            return False
-        if not endpoint.up:
+    def _load(self, endpoint: Endpoint, now: float) -> float:
+        """Pending requests, the next included, times a penalty for recent failures."""
+        start = now - self.policy.window_seconds
+        if endpoint.history.last_failure < start:
+            return endpoint.in_flight + 1
+        endpoint.history.drop_before(start)
+        return (endpoint.in_flight + 1) * endpoint.history.penalty
+
+    def _note_success(self, endpoint: Endpoint, attempts: _Attempts) -> None:
+        with self._lock:
+            now = endpoint.last_answer = time.monotonic()
+            endpoint.history.add(Answer(now, Outcome.SUCCESS))
+            self._budget.deposit()
+            for _, answer in attempts.suspects:
+                answer.outcome = Outcome.FAILURE
+            # A server can fail before the first success of another shows that it is an outlier.
+            for other in self._endpoints:
+                if other is not endpoint and other.history.last_failure > now - self.policy.window_seconds:
+                    self._eject_outlier(other, now)
+
+    def _note_refusal(self, endpoint: Endpoint, attempts: _Attempts) -> None:
+        """Note that a queue was full: the server is busy and not sick."""
+        with self._lock:
+            endpoint.last_answer = time.monotonic()
+            endpoint.full_until = endpoint.last_answer + _FULL_SECONDS
+            attempts.refusals += 1
+            attempts.full.add(endpoint)
+
+    def _wait_for_queue(self, attempts: _Attempts) -> EndpointCalls[bool]:
+        """Wait before the next attempt if all queues are full; returns whether there is time for one."""
+        if any(endpoint not in attempts.full | attempts.exhausted for endpoint in self.usable):
             return True
+        remaining = attempts.deadline - time.monotonic()
+        if remaining < _LAST_MOMENT_SECONDS:
+            return False
+        # Full jitter: clients that were refused together don't come back together.
+        longest = min(_FIRST_BACKOFF_SECONDS * 2.0**attempts.waits, _LONGEST_BACKOFF_SECONDS, remaining)
+        yield Pause(random.uniform(0, longest))
+        attempts.waits += 1
+        attempts.full.clear()
+        return True
+
+    def _may_retry(
+        self, endpoint: Endpoint, failure: InferenceServerException, attempts: _Attempts, pending: Pending
+    ) -> EndpointCalls[bool]:
+        """Whether the endpoint caused the failure, so that another endpoint can succeed."""
+        fault = fault_of(failure)
+        reason = one_line(failure.message())
+        if fault is Fault.DEADLINE:
+            self._note_late(endpoint, pending)
+        if fault in (Fault.REQUEST, Fault.DEADLINE) or len(self.all) == 1:
+            return False
+        if fault is Fault.OUTAGE and endpoint.usable:
+            yield from self._check(endpoint)
+        with self._lock:
+            attempts.failures[endpoint] += 1
+            if fault is Fault.SERVER or attempts.failures[endpoint] == MAX_ATTEMPTS_PER_ENDPOINT:
+                attempts.exhausted.add(endpoint)
+            if endpoint.up:
+                self._note_failure(endpoint, attempts, fault, reason)
+            others = [other for other in self._endpoints if other.up and other not in attempts.exhausted]
+            # An ejected endpoint is the last resort for a request whose server went down.
+            if fault is Fault.SERVER:
+                others = [other for other in others if other.usable]
+            if not others or time.monotonic() > attempts.deadline:
+                self._clear(attempts)
+                return False
+            # The load of an endpoint that gets no more requests moves to others. It does not multiply.
+            return not endpoint.usable or self._budget.withdraw()
+
+    def _note_failure(self, endpoint: Endpoint, attempts: _Attempts, fault: Fault, reason: str) -> None:
+        now = endpoint.last_answer = time.monotonic()
+        answer = Answer(now, Outcome.SUSPECT if fault is Fault.SERVER else Outcome.FAILURE, reason)
+        endpoint.history.add(answer)
+        if fault is Fault.SERVER:
+            attempts.suspects.append((endpoint, answer))
+        self._eject_outlier(endpoint, now)
+
+    def _note_late(self, endpoint: Endpoint, pending: Pending) -> None:
+        """Note that a deadline passed. The endpoint is at fault only if it sent no answer since, but others did."""
+        with self._lock:
+            silent = endpoint.last_answer < pending.sent
+            if silent and any(other.last_answer > pending.sent for other in self._endpoints):
+                now = time.monotonic()
+                endpoint.history.add(Answer(now, Outcome.FAILURE, "no answer before the deadline"))
+                self._eject_outlier(endpoint, now)
+
+    def _clear(self, attempts: _Attempts) -> None:
+        """Clear the endpoints of suspicion if the request failed on several: the request is at fault."""
+        if len({endpoint for endpoint, _ in attempts.suspects}) > 1:
+            for endpoint, answer in attempts.suspects:
+                endpoint.history.discard(answer)
+
+    def _eject_outlier(self, endpoint: Endpoint, now: float) -> None:
+        """Eject an endpoint if its answers fail while those of another succeed."""
+        endpoint.history.drop_before(now - self.policy.window_seconds)
+        others = [other.history for other in self._endpoints if other.usable and other is not endpoint]
+        reason = outlier_reason(endpoint.history, others, self.policy) if endpoint.usable else None
+        if reason:
+            self._eject(endpoint, reason)
+
+    def _eject(self, endpoint: Endpoint, reason: str) -> None:
+        """Stop sending requests to an endpoint for some time, unless too many are ejected."""
+        with self._lock:
+            ejected = sum(other.ejected_until is not None for other in self._endpoints if other is not endpoint)
+            others = any(other.usable for other in self._endpoints if other is not endpoint)
+            if not others or ejected >= self.policy.max_ejected(len(self._endpoints)):
+                return
+            now = time.monotonic()
+            if endpoint.usable and now - endpoint.readmitted > self.policy.max_ejection_seconds:
+                endpoint.ejections = 0
+            seconds = min(self.policy.ejection_seconds * 2.0**endpoint.ejections, self.policy.max_ejection_seconds)
+            endpoint.ejections += 1
+            endpoint.ejected_until, endpoint.problem = now + seconds, reason
+            endpoint.history.clear()
+        _log.warning("%s: ejected for %g s; other servers get its requests (%s)", endpoint.name, seconds, reason)
+
+    def _check_and_probe(self, endpoint: Endpoint) -> EndpointCalls[None]:
+        """Check an endpoint, find out whether it hangs, and probe it at the end of an ejection."""
         yield from self._check(endpoint)
-        return not endpoint.up or failure.status() in RETRYABLE
+        now = time.monotonic()
+        if self._is_silent(endpoint, now):
+            if endpoint.usable:
+                self._eject(endpoint, f"no answer to a request for {self._silence(endpoint, now):.0f} s")
+            # The last endpoint in use is not ejected; its requests have nowhere else to go.
+            if not endpoint.usable:
+                yield from self._reopen(endpoint)
+        if endpoint.up and endpoint.ejected_until is not None and now >= endpoint.ejected_until:
+            yield from self._probe(endpoint)
+
+    def _check_only_endpoint(self, endpoint: Endpoint) -> EndpointCalls[None]:
+        """Check that the only endpoint does not hang. gRPC's keepalive can't: Triton refuses frequent pings."""
+        try:
+            yield from endpoint_calls(endpoint, single_call("is_server_live", {}), CHECK_SECONDS)
+        except RecognizerError as error:
+            endpoint.late_checks = endpoint.late_checks + 1 if _is_late(error) else 0
+            if endpoint.late_checks == _MAX_LATE_CHECKS:
+                endpoint.late_checks = 0
+                yield from self._reopen(endpoint)
+            return
+        endpoint.late_checks = 0
 
     def _check(self, endpoint: Endpoint) -> EndpointCalls[None]:
         """Check that an endpoint serves the same export, and use it or leave it out."""
         try:
-            model = yield from endpoint_calls(endpoint, find_recognizer(self.model.name), _CHECK_SECONDS)
+            model = yield from endpoint_calls(endpoint, find_recognizer(self.model.name), CHECK_SECONDS)
         except RecognizerError as error:
             if _is_late(error):
                 endpoint.late_checks += 1
@@ -264,13 +421,55 @@ class Endpoints:
         if difference:
             self._leave_out(endpoint, difference)
         elif not endpoint.up:
-            event = "is new and gets requests" if endpoint.problem is None else "is back and gets requests again"
-            endpoint.up, endpoint.problem = True, None
+            self._join(endpoint)
+
+    def _join(self, endpoint: Endpoint) -> None:
+        """Use an endpoint that came up."""
+        with self._lock:
+            is_new = endpoint.problem is None
+            endpoint.up = True
             endpoint.times_joined += 1
-            _log.info("%s: %s", endpoint.name, event)
+            if endpoint.ejected_until is not None:
+                # The server was restarted. Probe it immediately.
+                endpoint.ejected_until = time.monotonic()
+                return
+            endpoint.problem = None
+        _log.info("%s: %s", endpoint.name, "is new and gets requests" if is_new else "is back and gets requests again")
+
+    def _probe(self, endpoint: Endpoint) -> EndpointCalls[None]:
+        """Use an ejected endpoint again if a few recognitions succeed. A sick server can still say that it is ready."""
+        silence = request(self.model, np.zeros(SAMPLE_RATE, np.int16), log_probs=False)
+        for _ in range(self.policy.probes):
+            try:
+                yield EndpointCall(endpoint, "infer", {**silence, "client_timeout": self.policy.probe_seconds})
+            except InferenceServerException as error:
+                if fault_of(error) is not Fault.QUEUE:
+                    self._eject(endpoint, f"a probe failed: {one_line(error.message())}")
+                    return
+        with self._lock:
+            endpoint.ejected_until, endpoint.problem = None, None
+            endpoint.readmitted = time.monotonic()
+            endpoint.history.clear()
+        _log.info("%s: is back and gets requests again", endpoint.name)
+
+    def _is_silent(self, endpoint: Endpoint, now: float) -> bool:
+        """Whether an endpoint sent no answer for long, while another endpoint did."""
+        with self._lock:
+            longest = max((pending.audio_seconds for pending in endpoint.pending), default=0.0)
+            limit = self.policy.silent_seconds + self.policy.silent_seconds_per_audio_second * longest
+            silence = self._silence(endpoint, now)
+            return silence > limit and any(
+                other.last_answer > now - silence for other in self._endpoints if other is not endpoint
+            )
+
+    def _silence(self, endpoint: Endpoint, now: float) -> float:
+        """Seconds without an answer in which requests were pending."""
+        with self._lock:
+            oldest = min((pending.sent for pending in endpoint.pending), default=now)
+        return now - max(oldest, endpoint.last_answer)
 
     def _reopen(self, endpoint: Endpoint) -> EndpointCalls[None]:
-        """Cancel the pending requests of a hanging endpoint, so that they are retried on another."""
+        """Cancel the pending requests of a hanging endpoint, so that they fail or are retried on another."""
         hanging = Endpoint(endpoint.address, endpoint.connection)
         endpoint.connection = self.open(endpoint.address)
         yield EndpointCall(hanging, "close", {})
@@ -309,33 +508,13 @@ def diagnosed(endpoint: Endpoint, error: RecognizerError, tls: Tls | None) -> En
     if not isinstance(error, ServerUnavailableError):
         return error
     host, port = split_url(endpoint.name)
+    problem = yield partial(proxy_problem, _reason(error), host)
+    if problem:
+        return ServerUnavailableError(f"{endpoint.name}: {problem}")
     if (yield partial(is_http_port, host, port)):
         return ServerUnavailableError(f"{endpoint.name} {_HTTP_PORT}")
     reason = yield partial(diagnosis, host, port, endpoint.address.host, tls)
     return ServerUnavailableError(f"{endpoint.name}: {reason}") if reason else error
-
-
-def endpoint_calls(endpoint: Endpoint, calls: Calls[Answer], seconds: float = _CALL_SECONDS) -> EndpointCalls[Answer]:
-    """Make calls to one server.
-
-    Args:
-        endpoint: The server.
-        calls: The calls.
-        seconds: Deadline of each call.
-
-    Raises:
-        RecognizerError: The server does not answer, or refuses a call.
-    """
-    answer = None
-    try:
-        while True:
-            method, arguments = calls.send(answer)
-            answer = yield EndpointCall(endpoint, method, {**arguments, "client_timeout": seconds})
-    except StopIteration as done:
-        result: Answer = done.value
-        return result
-    except InferenceServerException as error:
-        raise explain(error, endpoint.name, seconds) from error
 
 
 def _is_late(error: RecognizerError) -> bool:

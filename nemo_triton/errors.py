@@ -34,9 +34,11 @@ class RecognitionError(RecognizerError):
 
     Attributes:
         attempts: Number of times that the request was sent.
+        refusals: Number of these attempts that a full queue refused.
     """
 
     attempts = 1
+    refusals = 0
 
 
 class DeadlineExceededError(RecognitionError):
@@ -45,6 +47,10 @@ class DeadlineExceededError(RecognitionError):
 
 class UnavailableError(RecognitionError):
     """The server was down or its queue was full. The same request may succeed later."""
+
+
+class QueueFullError(UnavailableError):
+    """The queues of all servers were full. Send fewer concurrent requests, or add servers."""
 
 
 def one_line(message: object) -> str:

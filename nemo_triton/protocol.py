@@ -16,12 +16,14 @@ from nemo_triton.audio import Samples
 from nemo_triton.contract import AUDIO, FRAMES, LABELS, LOG_PROBS, TEXT, TOKENS, TRANSCRIPT, Part
 from nemo_triton.errors import (
     DeadlineExceededError,
+    QueueFullError,
     RecognitionError,
     RecognizerError,
     ServerUnavailableError,
     UnavailableError,
     one_line,
 )
+from nemo_triton.faults import Fault, fault_of
 from nemo_triton.served_model import ServedModel
 from nemo_triton.transcript import Transcript
 
@@ -49,11 +51,13 @@ class ServerResponse:
         result: Triton's `InferResult`.
         endpoint: Address as host:port of the server that sent the response.
         attempts: Number of times that the request was sent.
+        refusals: Number of these attempts that a full queue refused.
     """
 
     result: Any
     endpoint: str
     attempts: int
+    refusals: int = 0
 
 
 def request(model: ServedModel, samples: Samples | SharedSamples, log_probs: bool) -> dict[str, Any]:
@@ -108,6 +112,7 @@ def read_response(model: ServedModel, response: ServerResponse, log_probs: bool)
         log_probs=result.as_numpy(LOG_PROBS.name)[0, :label_frames] if log_probs else None,
         endpoint=response.endpoint,
         attempts=response.attempts,
+        refusals=response.refusals,
     )
 
 
@@ -143,5 +148,11 @@ def explain_request(error: InferenceServerException, model: ServedModel, url: st
         return DeadlineExceededError(
             f"no response from {model.name} at {url} within {timeout:g} s; set a longer timeout"
         )
+    reason = one_line(error.message())
+    if fault_of(error) is Fault.QUEUE:
+        return QueueFullError(
+            f"{model.name} at {url}: the queue is full ({reason}); retry later, send fewer concurrent requests, or add "
+            "servers"
+        )
     kind = UnavailableError if error.status() == "StatusCode.UNAVAILABLE" else RecognitionError
-    return kind(f"{model.name} at {url}: {one_line(error.message())}")
+    return kind(f"{model.name} at {url}: {reason}")

@@ -17,17 +17,12 @@ import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 
 from nemo_triton.addresses import DEFAULT_URL, Address, parse_urls
-from nemo_triton.audio import Samples
+from nemo_triton.audio import Samples, seconds
 from nemo_triton.calls import Answer, Calls
 from nemo_triton.connections import connector, run_calls, run_calls_async
-from nemo_triton.endpoints import (
-    CHECK_INTERVAL_SECONDS,
-    Endpoint,
-    Endpoints,
-    connection_error,
-    diagnosed,
-    endpoint_calls,
-)
+from nemo_triton.contract import SAMPLE_RATE
+from nemo_triton.endpoint import Endpoint, endpoint_calls
+from nemo_triton.endpoints import CHECK_INTERVAL_SECONDS, Endpoints, connection_error, diagnosed
 from nemo_triton.errors import RecognizerError, ServerUnavailableError
 from nemo_triton.protocol import SharedSamples, read_response, request
 from nemo_triton.served_model import ServedModel, find_recognizers
@@ -74,14 +69,15 @@ def list_recognizers(url: str | Sequence[str] = DEFAULT_URL, tls: Tls | None = N
 class Recognizer:
     """A connection to one recognizer. Threads can share it.
 
-    Creating a Recognizer connects it; `close` or the end of a `with` block closes it. If a server goes down, its
-    pending requests are retried on another server. It is used again once it recovers. The logger
+    Creating a Recognizer connects it; `close` or the end of a `with` block closes it. If a server goes down or
+    its answers fail, its requests are retried on another server. It is used again once it recovers. The logger
     `nemo_triton.endpoints` gets one message for each event.
 
     Attributes:
         model: The recognizer as the server describes it.
         url: Addresses of the servers as host:port, separated by commas.
         timeout: Seconds per recognition.
+        retry_full_queue: Whether requests that a full queue refuses are retried until `timeout`.
 
     Example:
         >>> with Recognizer("stt_en_citrinet_512") as recognizer:
@@ -97,6 +93,8 @@ class Recognizer:
         url: str | Sequence[str] = DEFAULT_URL,
         timeout: float = DEFAULT_TIMEOUT,
         tls: Tls | None = None,
+        *,
+        retry_full_queue: bool = True,
     ) -> None:
         """Connect.
 
@@ -106,6 +104,8 @@ class Recognizer:
                 sequence, share the requests. So do all IP addresses of a host name.
             timeout: Seconds per recognition, including retries and time in the server's queue.
             tls: Certificates for servers with TLS; None connects without TLS.
+            retry_full_queue: Retry requests that a full queue refuses, on another server or after a random wait, until
+                `timeout`. False raises QueueFullError immediately.
 
         Raises:
             ServerUnavailableError: No server answers.
@@ -116,6 +116,7 @@ class Recognizer:
         urls = parse_urls(url)
         self.url = ",".join(urls)
         self.timeout = timeout
+        self.retry_full_queue = retry_full_queue
         self._endpoints = Endpoints(urls, tls, connector(triton.InferenceServerClient, tls))
         self._closed = threading.Event()
         self._watch = threading.Thread(target=self._keep_checking, daemon=True)
@@ -125,8 +126,7 @@ class Recognizer:
             self.close()
             raise
         self.model = self._endpoints.model
-        if self._endpoints.may_change:
-            self._watch.start()
+        self._watch.start()
 
     def transcribe(self, samples: Samples, log_probs: bool = False) -> Transcript:
         """Transcribe one recording.
@@ -142,11 +142,20 @@ class Recognizer:
             TypeError: The samples are not an int16 array.
             ValueError: The samples have another shape.
             DeadlineExceededError: There was no response within `timeout`.
-            UnavailableError: The server was down or its queue was full.
+            QueueFullError: The queues of all servers were full.
+            UnavailableError: The server was down or hung.
             RecognitionError: The request failed for another reason.
         """
         arguments = request(self.model, samples, log_probs)
-        response = run_calls(self._endpoints.recognition(self.model, arguments, self.timeout))
+        response = run_calls(
+            self._endpoints.recognition(
+                self.model,
+                arguments,
+                seconds=self.timeout,
+                audio_seconds=seconds(samples),
+                retry_full_queue=self.retry_full_queue,
+            )
+        )
         return read_response(self.model, response, log_probs)
 
     def close(self) -> None:
@@ -181,6 +190,7 @@ class AsyncRecognizer:
         model: The recognizer as the server describes it. Set once connected.
         url: Addresses of the servers as host:port, separated by commas.
         timeout: Seconds per recognition.
+        retry_full_queue: Whether requests that a full queue refuses are retried until `timeout`.
 
     Example:
         >>> async with AsyncRecognizer("stt_en_citrinet_512") as recognizer:
@@ -195,6 +205,8 @@ class AsyncRecognizer:
         url: str | Sequence[str] = DEFAULT_URL,
         timeout: float = DEFAULT_TIMEOUT,
         tls: Tls | None = None,
+        *,
+        retry_full_queue: bool = True,
     ) -> None:
         """Store the settings. `async with` connects, and raises the same errors as Recognizer.
 
@@ -204,6 +216,8 @@ class AsyncRecognizer:
                 sequence, share the requests. So do all IP addresses of a host name.
             timeout: Seconds per recognition, including retries and time in the server's queue.
             tls: Certificates for servers with TLS; None connects without TLS.
+            retry_full_queue: Retry requests that a full queue refuses, on another server or after a random wait, until
+                `timeout`. False raises QueueFullError immediately.
 
         Raises:
             RecognizerError: `url` is not host:port.
@@ -212,13 +226,14 @@ class AsyncRecognizer:
         urls = parse_urls(url)
         self.url = ",".join(urls)
         self.timeout = timeout
+        self.retry_full_queue = retry_full_queue
         self._name = model
         self._endpoints = Endpoints(urls, tls, connector(triton_aio.InferenceServerClient, tls))
         self._watch: asyncio.Future[None] | None = None
 
     @property
     def endpoints(self) -> list[Endpoint]:
-        """The servers behind this connection, sorted by name. Servers that are `up` get requests."""
+        """The servers behind this connection, sorted by name. Servers that are `usable` get requests."""
         return self._endpoints.all
 
     async def call(self, endpoint: Endpoint, calls: Calls[Answer]) -> Answer:
@@ -251,11 +266,21 @@ class AsyncRecognizer:
             TypeError: The samples are not an int16 array.
             ValueError: The samples have another shape.
             DeadlineExceededError: There was no response within `timeout`.
-            UnavailableError: The server was down or its queue was full.
+            QueueFullError: The queues of all servers were full.
+            UnavailableError: The server was down or hung.
             RecognitionError: The request failed for another reason.
         """
         arguments = request(self.model, samples, log_probs)
-        response = await run_calls_async(self._endpoints.recognition(self.model, arguments, self.timeout))
+        count = samples.count if isinstance(samples, SharedSamples) else len(samples)
+        response = await run_calls_async(
+            self._endpoints.recognition(
+                self.model,
+                arguments,
+                seconds=self.timeout,
+                audio_seconds=count / SAMPLE_RATE,
+                retry_full_queue=self.retry_full_queue,
+            )
+        )
         return read_response(self.model, response, log_probs)
 
     async def _keep_checking(self) -> None:
@@ -271,8 +296,7 @@ class AsyncRecognizer:
             await run_calls_async(self._endpoints.close())
             raise
         self.model = self._endpoints.model
-        if self._endpoints.may_change:
-            self._watch = asyncio.ensure_future(self._keep_checking())
+        self._watch = asyncio.ensure_future(self._keep_checking())
         return self
 
     async def __aexit__(

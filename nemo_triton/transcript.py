@@ -20,6 +20,7 @@ class Transcript:
             last label is the blank. None unless requested.
         endpoint: Address as host:port of the server that sent the response.
         attempts: Number of times that the request was sent; more than 1 after retries.
+        refusals: Number of these attempts that a full queue refused.
     """
 
     text: str
@@ -28,3 +29,4 @@ class Transcript:
     log_probs: NDArray[np.float32] | None
     endpoint: str
     attempts: int = 1
+    refusals: int = 0

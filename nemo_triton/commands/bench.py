@@ -181,8 +181,8 @@ def _output_option(
     default=0,
     show_default=True,
     metavar="N",
-    help="Extra retries of a request if the server is down or its queue is full. With several servers, failed requests "
-    "move to another server in any case. The time of retries counts as latency.",
+    help="Extra retries of a request if the server is down. With several servers, failed requests move to another "
+    "server in any case. The time of retries counts as latency.",
 )
 @click.option(
     "--order",

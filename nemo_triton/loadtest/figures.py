@@ -57,7 +57,7 @@ class EndpointFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadFigures:
-    """The figures of one load. Failed requests count only in `failed` and `deadlines_exceeded`.
+    """The figures of one load. Failed and refused requests count only in the figures named so.
 
     Attributes:
         load: {"concurrency": N} or {"rate": R}.
@@ -65,6 +65,9 @@ class LoadFigures:
         answered: Number of requests with a text.
         failed: Number of failed requests.
         deadlines_exceeded: Number of requests that failed because their deadline passed.
+        refused: Number of requests of an open loop that a full queue refused. They are not failed.
+        refusals: Attempts that a full queue refused, those that were retried included.
+        refusal_ms: Time to the refusal of refused requests, as in `latency_ms`; None without any.
         retries: Attempts beyond the first of each request.
         audio_seconds: Seconds of audio in the answered requests.
         wall_seconds: Seconds from the first request to the last response.
@@ -86,6 +89,9 @@ class LoadFigures:
     answered: int
     failed: int
     deadlines_exceeded: int
+    refused: int
+    refusals: int
+    refusal_ms: Mapping[str, float] | None
     retries: int
     audio_seconds: float
     wall_seconds: float
@@ -181,9 +187,9 @@ class Results:
 
     @property
     def knee(self) -> str | None:
-        """The last rate before latency rises (see KNEE) or a request fails; None without a sweep over rates.
+        """The last rate before latency rises (see KNEE), or before a request fails or is refused.
 
-        If the knee is outside the sweep, the text says on which side.
+        None without a sweep over rates. If the knee is outside the sweep, the text says on which side.
         """
         if self.search:
             return None
@@ -191,7 +197,7 @@ class Results:
         if len(loads) < 2:
             return None
         limit = KNEE * _p95(loads[0])
-        steady = list(takewhile(lambda load: load.failed == 0 and _p95(load) <= limit, loads))
+        steady = list(takewhile(lambda load: not load.failed + load.refused and _p95(load) <= limit, loads))
         if len(steady) == len(loads):
             return f"above {loads[-1].name}"
         return steady[-1].name if len(steady) > 1 else f"below {loads[1].name}"
@@ -228,7 +234,9 @@ def build_results(
     failures: list[str] = [*problems]
     for response in (response for run in runs for response in run.responses):
         if response.error is not None:
-            failures.append(failure_line(recordings, response))
+            # Refused requests are a figure of each load; a line for each would hide the failures.
+            if not response.refused:
+                failures.append(failure_line(recordings, response))
         elif first.setdefault(response.recording, response.text) != response.text:
             changed.add(response.recording)
     answered = sorted(first)
@@ -331,6 +339,7 @@ def _load_json(load: LoadFigures) -> dict[str, Any]:
 def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
     answered = [response for response in run.responses if response.error is None]
     failed = failures(run.responses)
+    refused = [response for response in run.responses if response.refused]
     models = summary(total(session.counted for session in run.sessions))
     delays = [response.sent - response.due for response in run.responses]
     is_open = isinstance(run.load, OpenLoop)
@@ -341,6 +350,9 @@ def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
         answered=len(answered),
         failed=len(failed),
         deadlines_exceeded=sum(response.deadline_exceeded for response in failed),
+        refused=len(refused),
+        refusals=sum(response.refusals for response in run.responses),
+        refusal_ms=_latencies([1000 * response.latency for response in refused]),
         retries=sum(response.attempts - 1 for response in run.responses),
         audio_seconds=sum(recordings[response.recording].duration for response in answered),
         wall_seconds=run.wall_seconds,

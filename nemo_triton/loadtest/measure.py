@@ -139,5 +139,5 @@ async def warm_up(senders: Senders, load: Load, *, recordings: int, requests: in
 
 
 def failures(responses: Sequence[Response]) -> list[Response]:
-    """Select the responses that are errors."""
-    return [response for response in responses if response.error is not None]
+    """Select the responses that are errors, without requests that a full queue refused in an open loop."""
+    return [response for response in responses if response.error is not None and not response.refused]

@@ -49,6 +49,8 @@ class Response:
         attempts: Number of times that the request was sent, retries included.
         error: One line; None if there is a text.
         deadline_exceeded: Whether the request failed because its deadline passed.
+        refused: Whether a full queue refused the request and it was not retried, as in an open loop.
+        refusals: Number of attempts that a full queue refused.
         endpoint: Address as host:port of the server that responded; empty if none did.
     """
 
@@ -61,6 +63,8 @@ class Response:
     attempts: int = 1
     error: str | None = None
     deadline_exceeded: bool = False
+    refused: bool = False
+    refusals: int = 0
     endpoint: str = ""
 
     @property

@@ -73,7 +73,7 @@ class RunSettings:
         seed: Seed of orders and arrival times.
         processes: Number of sending processes.
         shared_memory: Whether the server reads the audio from this machine's shared memory.
-        retries: Number of retries of a request if the server is down or its queue is full.
+        retries: Number of retries of a request if the server is down.
         warmup: Number of requests before the first load.
         metrics_urls: URLs of Triton's metrics; empty looks for them.
         rows: Path of the run log; None writes none.
@@ -295,7 +295,7 @@ class BenchRun:
             advance()
             if run_log:
                 run_log.answer(load, response)
-            if response.error is not None:
+            if response.error is not None and not response.refused:
                 self.reporter.problem(failure_line(self.recordings, response))
 
         sessions = len(run.sessions)

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from nemo_triton.audio import Samples
-from nemo_triton.errors import DeadlineExceededError, RecognitionError, UnavailableError
+from nemo_triton.errors import DeadlineExceededError, QueueFullError, RecognitionError, UnavailableError
 from nemo_triton.loadtest.recording import Response
 from nemo_triton.loadtest.schedule import ClosedLoop, Plan, Request
 from nemo_triton.loadtest.servers import Servers
@@ -53,7 +53,7 @@ class LocalSenders:
     Attributes:
         recognizer: A connected recognizer.
         audio: Samples of each recording, or where they are in shared memory.
-        retries: Number of retries of a request if the server is down or its queue is full.
+        retries: Number of retries of a request if the server is down.
     """
 
     recognizer: AsyncRecognizer
@@ -87,7 +87,7 @@ class PlanPart:
     Attributes:
         recognizer: A connected recognizer.
         audio: Samples of each recording, or where they are in shared memory.
-        retries: Number of retries of a request if the server is down or its queue is full.
+        retries: Number of retries of a request if the server is down.
         start: Start time on the machine's monotonic clock, the same for all processes.
         on_response: Function that is called with each response as it arrives.
         server_gone: Whether the last server went down.
@@ -103,6 +103,8 @@ class PlanPart:
     async def send(self, plan: Plan, *, number: int, parts: int) -> Effort:
         """Send the requests of part `number` of `parts`; stop early if the last server goes down."""
         requests = plan.part(number, of=parts)
+        # The users of an open loop don't wait: a retry would hide that the server refused one.
+        self.recognizer.retry_full_queue = isinstance(plan.load, ClosedLoop)
         await self._until(0.0)
         cpu = time.process_time()
         lags: list[float] = []
@@ -149,24 +151,24 @@ class PlanPart:
                 sending.cancel()
 
     async def _send(self, request: Request, due: float) -> None:
-        sent, tries, attempts = self._now(), 0, 0
-        text, endpoint, error, deadline_exceeded = "", "", None, False
+        sent, tries, attempts, refusals = self._now(), 0, 0, 0
+        text, endpoint, error, deadline_exceeded, refused = "", "", None, False, False
         while True:
             tries += 1
             try:
                 transcript = await self.recognizer.transcribe(self.audio[request.recording])
                 text, endpoint = transcript.text, transcript.endpoint
-                attempts += transcript.attempts
-            except UnavailableError as failure:
-                attempts += failure.attempts
-                if tries <= self.retries:
-                    await asyncio.sleep(_FIRST_RETRY_SECONDS * 2 ** (tries - 1))
-                    continue
-                error = str(failure)
-                self.server_gone = self.server_gone or not await Servers(self.recognizer).is_live()
+                attempts, refusals = attempts + transcript.attempts, refusals + transcript.refusals
             except RecognitionError as failure:
-                attempts += failure.attempts
-                error, deadline_exceeded = str(failure), isinstance(failure, DeadlineExceededError)
+                attempts, refusals = attempts + failure.attempts, refusals + failure.refusals
+                is_full = isinstance(failure, QueueFullError)
+                if isinstance(failure, UnavailableError) and not is_full:
+                    if tries <= self.retries:
+                        await asyncio.sleep(_FIRST_RETRY_SECONDS * 2 ** (tries - 1))
+                        continue
+                    self.server_gone = self.server_gone or not await Servers(self.recognizer).is_live()
+                error, refused = str(failure), is_full and not self.recognizer.retry_full_queue
+                deadline_exceeded = isinstance(failure, DeadlineExceededError)
             break
         self.on_response(
             Response(
@@ -179,6 +181,8 @@ class PlanPart:
                 attempts=attempts,
                 error=error,
                 deadline_exceeded=deadline_exceeded,
+                refused=refused,
+                refusals=refusals,
                 endpoint=endpoint,
             )
         )

@@ -36,7 +36,7 @@ class Assignment:
         tls: TLS settings; None connects without TLS.
         block: Shared memory that holds the recordings.
         region: The server's name for the block; None sends the audio over the network.
-        retries: Number of retries of a request if the server is down or its queue is full.
+        retries: Number of retries of a request if the server is down.
     """
 
     model: str

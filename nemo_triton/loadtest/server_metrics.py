@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from prometheus_client.samples import Sample
 from nemo_triton.addresses import split_url
 from nemo_triton.errors import one_line
 from nemo_triton.loadtest.servers import Servers
+from nemo_triton.proxies import open_url
 
 DEFAULT_METRICS_PORT = 8002
 
@@ -187,6 +187,6 @@ def _read(url: str) -> dict[tuple[str, str], float]:
 
 
 def _samples(url: str) -> list[Sample]:
-    with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS) as answer:
+    with open_url(url, timeout=_ANSWER_SECONDS) as answer:
         content = answer.read(_MAX_BYTES).decode()
     return [sample for family in text_string_to_metric_families(content) for sample in family.samples]

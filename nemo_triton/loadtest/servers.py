@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from nemo_triton.calls import single_call
 from nemo_triton.contract import Description
-from nemo_triton.endpoints import Endpoint
+from nemo_triton.endpoint import Endpoint
 from nemo_triton.errors import RecognizerError
 from nemo_triton.loadtest.server_counters import Snapshot, snapshot, total
 from nemo_triton.recognizer import AsyncRecognizer

@@ -194,7 +194,7 @@ class Search:
 def judge(run: LoadRun, objective: Objective) -> Trial:
     """Decide whether a load kept the objective.
 
-    A load with failed requests misses it. So does an open loop whose backlog of requests grows.
+    A load with failed or refused requests misses it. So does an open loop whose backlog of requests grows.
     """
     answered = [response for response in run.responses if response.error is None]
     return Trial(
@@ -207,6 +207,9 @@ def judge(run: LoadRun, objective: Objective) -> Trial:
 
 def _miss(run: LoadRun, answered: list[Response], objective: Objective) -> str:
     failed = len(failures(run.responses))
+    refused = sum(response.refused for response in run.responses)
+    if refused:
+        return f"{refused} of {len(run.responses)} requests refused"
     if failed or not answered:
         return f"{failed} of {len(run.responses)} requests failed"
     latency_ms = 1000 * float(np.percentile([response.latency for response in answered], objective.percentile))

@@ -56,11 +56,12 @@ def _one_load(title: str, results: Results, load: LoadFigures) -> Table:
         "manifest": str(results.setting["manifest"]),
         "utterances": f"{results.utterances}",
         "failed": _failed(results, results.loads),
+        **_refused(load),
         "audio": f"{load.audio_seconds:.1f} s",
         "wall": f"{load.wall_seconds:.2f} s",
         "RTFx": f"{load.rtfx:.1f}",
         "requests": f"{load.requests_per_second:.2f} per second",
-        "latency": _latency_text(load),
+        "latency": _latency_text(load.latency_ms),
         **_rates(results),
         **_machine(load),
     }
@@ -93,6 +94,15 @@ def _failed(results: Results, loads: Sequence[LoadFigures]) -> str:
     return ", ".join([str(len(results.failures)), *filter(None, details)])
 
 
+def _refused(load: LoadFigures) -> dict[str, str]:
+    """Requests that full queues refused, and the refusals that retries got over; empty without any."""
+    if not load.refusals:
+        return {}
+    if load.refusal_ms is None:
+        return {"refused": f"0 ({load.refusals} refusals by a full queue, retried)"}
+    return {"refused": f"{load.refused} by a full queue, {_latency_text(load.refusal_ms)}"}
+
+
 def _rates(results: Results) -> dict[str, str]:
     scores = results.score
     return {
@@ -109,8 +119,8 @@ def _rate_text(rate: Rate, counts: ErrorCounts, unit: str) -> str:
     return f"{rate.value:.2%}  ({errors}; 95 % interval {low:.2%} to {high:.2%})"
 
 
-def _latency_text(load: LoadFigures) -> str:
-    latencies = load.latency_ms or {}
+def _latency_text(latencies: Mapping[str, float] | None) -> str:
+    latencies = latencies or {}
     return ", ".join(f"{name} {latencies[name]:.0f} ms" for name in ("p50", "p95", "p99") if name in latencies) or "-"
 
 
@@ -142,7 +152,16 @@ def _sweep(results: Results) -> Table:
     table = Table(title="by load", title_justify="left")
     table.add_column("load")
     latency_headings = [f"{name} ms" for name in percentiles]
-    for heading in ("answered", "failed", "RTFx", "per second", *latency_headings, "mean batch"):
+    refused = any(load.refusals for load in results.loads)
+    for heading in (
+        "answered",
+        "failed",
+        *(("refused", "refusals") if refused else ()),
+        "RTFx",
+        "per second",
+        *latency_headings,
+        "mean batch",
+    ):
         table.add_column(heading, justify="right")
     if results.search:
         table.add_column(f"keeps {results.search.objective.name}")
@@ -153,7 +172,8 @@ def _sweep(results: Results) -> Table:
         rates = (f"{load.rtfx:.1f}", f"{load.requests_per_second:.2f}")
         trial = trials.get(load.name)
         verdict = [f"no: {trial.miss}" if trial.miss else "yes"] if trial else []
-        table.add_row(load.name, str(load.answered), str(load.failed), *rates, *cells, batch, *verdict)
+        counts = (load.answered, load.failed, *((load.refused, load.refusals) if refused else ()))
+        table.add_row(load.name, *map(str, counts), *rates, *cells, batch, *verdict)
     return table
 
 

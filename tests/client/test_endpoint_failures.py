@@ -166,7 +166,7 @@ def test_a_request_that_crashes_servers_is_not_retried_forever(repository: Path,
     unopened = iter(connections)
     endpoints = Endpoints(("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"), None, lambda address: next(unopened))
     run_calls(endpoints.connect(triton.model))
-    steps = endpoints.recognition(endpoints.model, {}, 60)
+    steps = endpoints.recognition(endpoints.model, {}, seconds=60, audio_seconds=1)
     step: Any = next(steps)
     with pytest.raises(UnavailableError, match="Socket closed") as failed:
         while True:

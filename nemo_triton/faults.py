@@ -1,0 +1,59 @@
+"""Whose fault a failed request is. This decides whether it is retried, and whether its server is ejected."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from tritonclient.utils import InferenceServerException
+
+
+class Fault(Enum):
+    """The cause of a failed request.
+
+    Attributes:
+        REQUEST: The request. Every server would refuse it.
+        DEADLINE: The deadline passed.
+        QUEUE: A queue of the server is full, or the request waited in it longer than the model allows.
+        OUTAGE: The server is down, shutting down or hangs, or one of its model processes died.
+        SERVER: The server failed to compute the request. Only another server shows whether the request is the cause.
+    """
+
+    REQUEST = auto()
+    DEADLINE = auto()
+    QUEUE = auto()
+    OUTAGE = auto()
+    SERVER = auto()
+
+
+OUTAGES = ("StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED")
+"""The server is down, shutting down (Triton unloads its models first), or hangs."""
+
+_SERVER_FAILURES = (
+    "StatusCode.INTERNAL",
+    "StatusCode.UNKNOWN",
+    "StatusCode.ABORTED",
+    "StatusCode.DATA_LOSS",
+    "StatusCode.FAILED_PRECONDITION",
+)
+_QUEUE_REFUSALS = ("Exceeds maximum queue size", "Request timeout expired")
+"""Messages of Triton for max_queue_size and default_timeout_microseconds, both with status UNAVAILABLE."""
+_DEAD_PROCESS = "Stub process"
+"""Triton's Python backend, status INTERNAL: "Stub process 'NAME' is not healthy"."""
+_TOO_LONG = "audio is longer than"
+"""Stage `audio`, status INTERNAL. Triton has no status INVALID_ARGUMENT for what a model refuses."""
+
+
+def fault_of(error: InferenceServerException) -> Fault:
+    """Return the cause of a failed request.
+
+    Args:
+        error: The error of Triton's client.
+    """
+    status, message = error.status(), error.message() or ""
+    if status == "StatusCode.UNAVAILABLE" and any(refusal in message for refusal in _QUEUE_REFUSALS):
+        return Fault.QUEUE
+    if status in OUTAGES or _DEAD_PROCESS in message:
+        return Fault.OUTAGE
+    if status == "StatusCode.DEADLINE_EXCEEDED":
+        return Fault.DEADLINE
+    return Fault.SERVER if status in _SERVER_FAILURES and _TOO_LONG not in message else Fault.REQUEST
