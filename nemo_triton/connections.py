@@ -23,7 +23,7 @@ Client = TypeVar("Client")
 _MESSAGE_BYTES = 2**31 - 1
 _MAX_THREADS = 16
 _CLOSED = "the connection was closed"
-_KEEPALIVE_SECONDS, _KEEPALIVE_TIMEOUT_SECONDS = 10, 5
+_KEEPALIVE_SECONDS = 10
 
 
 def connector(client: Callable[..., Client], tls: Tls | None) -> Callable[[Address], Client]:
@@ -126,7 +126,7 @@ def _channel_arguments(address: Address) -> list[tuple[str, str | int]]:
         # Finds a connection that is dead below HTTP/2. A check every two seconds keeps an idle connection free of
         # pings: Triton allows one in five minutes and closes the connection (too_many_pings) after three more.
         ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
-        ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_SECONDS * 1000),
+        ("grpc.keepalive_timeout_ms", _KEEPALIVE_SECONDS * 1000),
         # Otherwise gRPC reuses the hanging connection for the client that replaces it.
         ("grpc.use_local_subchannel_pool", 1),
     ]

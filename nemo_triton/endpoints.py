@@ -50,7 +50,7 @@ MAX_ATTEMPTS_PER_ENDPOINT = 2
 _MAX_LATE_CHECKS = 2
 """An endpoint hangs if this many checks in a row miss their deadline."""
 _HTTP_PORT = "answers as HTTP; give Triton's gRPC port, 8001 by default"
-_HANGS = "the server hangs; restart it, or check the network"
+_HANGS = "health checks timed out"
 _FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 0.1, 2.0
 """Limits of the random wait after the queues of all servers were full; the first doubles with each round."""
 _FULL_SECONDS = 0.5

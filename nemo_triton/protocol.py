@@ -27,6 +27,9 @@ from nemo_triton.faults import Fault, fault_of
 from nemo_triton.served_model import ServedModel
 from nemo_triton.transcript import Transcript
 
+_TIMEOUTS = ("timed out", "ping timeout")
+"""Messages of gRPC, with status UNAVAILABLE, for a connection that died without being closed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SharedSamples:
@@ -153,6 +156,10 @@ def explain_request(error: InferenceServerException, model: ServedModel, url: st
         return QueueFullError(
             f"{model.name} at {url}: the queue is full ({reason}); retry later, send fewer concurrent requests, or add "
             "servers"
+        )
+    if error.status() == "StatusCode.UNAVAILABLE" and any(text in reason for text in _TIMEOUTS):
+        return UnavailableError(
+            f"{model.name} at {url}: the server hangs or can't be reached ({reason}); restart it, or check the network"
         )
     kind = UnavailableError if error.status() == "StatusCode.UNAVAILABLE" else RecognitionError
     return kind(f"{model.name} at {url}: {reason}")

@@ -78,6 +78,34 @@ async def test_requests_survive_a_server_that_hangs(
     loop.check(served_texts)
 
 
+async def test_a_single_server_that_hangs_fails_its_requests_long_before_their_deadline(
+    serve: Serve, triton: Any, recordings: list[Samples]
+) -> None:
+    with serve() as server, Recognizer(triton.model, server.grpc) as blocking:
+        async with AsyncRecognizer(triton.model, server.grpc) as recognizer:
+            await recognizer.transcribe(recordings[0])
+            server.process.send_signal(signal.SIGSTOP)
+            try:
+                results = await asyncio.wait_for(
+                    asyncio.gather(
+                        recognizer.transcribe(recordings[0]),
+                        asyncio.to_thread(blocking.transcribe, recordings[0]),
+                        return_exceptions=True,
+                    ),
+                    60,
+                )
+                # The next request does not wait long for a connection either.
+                with pytest.raises(UnavailableError, match="the server hangs or can't be reached"):
+                    await asyncio.wait_for(recognizer.transcribe(recordings[0]), 60)
+            finally:
+                server.process.send_signal(signal.SIGCONT)
+            for error in results:
+                assert isinstance(error, UnavailableError)
+                assert str(error).startswith(f"{triton.model} at {server.grpc}: the server hangs or can't be reached (")
+                assert str(error).endswith("); restart it, or check the network")
+            assert await asyncio.to_thread(blocking.transcribe, recordings[0])
+
+
 def test_requests_of_threads_survive_a_killed_server(
     mortal: tuple[Server, Server], serve: Serve, triton: Any, recordings: list[Samples], served_texts: list[str]
 ) -> None:
