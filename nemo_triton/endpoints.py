@@ -59,6 +59,8 @@ _LAST_MOMENT_SECONDS = 0.01
 """Too little time before a deadline for another attempt."""
 
 _log = logging.getLogger(__name__)
+_outlier_log = _log.getChild("outliers")
+"""Events that depend on the requests of this client. Other clients of the same servers can have others."""
 
 
 @dataclass
@@ -376,7 +378,9 @@ class Endpoints:
             endpoint.ejections += 1
             endpoint.ejected_until, endpoint.problem = now + seconds, reason
             endpoint.history.clear()
-        _log.warning("%s: ejected for %g s; other servers get its requests (%s)", endpoint.name, seconds, reason)
+        _outlier_log.warning(
+            "%s: ejected for %g s; other servers get its requests (%s)", endpoint.name, seconds, reason
+        )
 
     def _check_and_probe(self, endpoint: Endpoint) -> EndpointCalls[None]:
         """Check an endpoint, find out whether it hangs, and probe it at the end of an ejection."""
@@ -450,7 +454,7 @@ class Endpoints:
             endpoint.ejected_until, endpoint.problem = None, None
             endpoint.readmitted = time.monotonic()
             endpoint.history.clear()
-        _log.info("%s: is back and gets requests again", endpoint.name)
+        _outlier_log.info("%s: is back and gets requests again", endpoint.name)
 
     def _is_silent(self, endpoint: Endpoint, now: float) -> bool:
         """Whether an endpoint sent no answer for long, while another endpoint did."""

@@ -14,11 +14,12 @@ from threading import Lock
 from typing import Any
 
 import grpc
+from tritonclient.grpc import service_pb2
 
-_INFER = "/inference.GRPCInferenceService/ModelInfer"
+_SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 _ANY_SIZE = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 
-Fault = Callable[[int, grpc.ServicerContext], None]
+Fault = Callable[[int, Any], None]
 """Gets the number of a recognition, from 0, and either ends it with context.abort or returns to forward it."""
 
 
@@ -38,7 +39,7 @@ class FaultyServer:
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _lock: Lock = field(default_factory=Lock)
 
-    def infer(self, context: grpc.ServicerContext) -> None:
+    def infer(self, context: Any) -> None:
         """Count a recognition and inject its fault."""
         with self._lock:
             number = next(self._numbers)
@@ -47,17 +48,15 @@ class FaultyServer:
             self.fault(number, context)
 
 
-class _Forwarding(grpc.GenericRpcHandler):
-    def __init__(self, server: FaultyServer, channel: grpc.Channel) -> None:
-        self._server, self._channel = server, channel
+def _forwarding(running: FaultyServer, channel: Any) -> Any:
+    """Handlers of all methods of Triton that have one request and one response."""
 
-    def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler:
-        method = handler_call_details.method
-        forward = self._channel.unary_unary(method)
+    def handler(name: str) -> Any:
+        forward = channel.unary_unary(f"/{_SERVICE.full_name}/{name}")
 
-        def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
-            if method == _INFER:
-                self._server.infer(context)
+        def answer(request: bytes, context: Any) -> bytes:
+            if name == "ModelInfer":
+                running.infer(context)
             try:
                 response: bytes = forward(request, timeout=60)
             except grpc.RpcError as error:
@@ -66,6 +65,9 @@ class _Forwarding(grpc.GenericRpcHandler):
             return response
 
         return grpc.unary_unary_rpc_method_handler(answer)
+
+    names = [method.name for method in _SERVICE.methods if not method.server_streaming]
+    return grpc.method_handlers_generic_handler(_SERVICE.full_name, {name: handler(name) for name in names})
 
 
 @contextmanager
@@ -79,7 +81,7 @@ def faulty_server(target: str, fault: Fault | None = None) -> Iterator[FaultySer
     with grpc.insecure_channel(target, _ANY_SIZE) as channel, ThreadPoolExecutor(100) as threads:
         server = grpc.server(threads, options=_ANY_SIZE)
         running = FaultyServer(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}", fault)
-        server.add_generic_rpc_handlers((_Forwarding(running, channel),))
+        server.add_generic_rpc_handlers((_forwarding(running, channel),))
         server.start()
         try:
             yield running

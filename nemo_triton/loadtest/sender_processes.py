@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
 
+from nemo_triton import endpoints
 from nemo_triton.errors import ClientError
 from nemo_triton.loadtest.recording import Response
 from nemo_triton.loadtest.schedule import Plan
@@ -21,6 +22,7 @@ from nemo_triton.loadtest.shared_audio import Block, SharedAudio
 from nemo_triton.recognizer import AsyncRecognizer
 from nemo_triton.tls import Tls
 
+_outlier_log = logging.getLogger(f"{endpoints.__name__}.outliers")
 _LEAD_SECONDS = 0.05
 """Delay between handing out a plan and its start, so that all processes start together."""
 
@@ -54,6 +56,25 @@ class _Task:
     number: int
     parts: int
     start: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Event:
+    """A message of a sending process's log."""
+
+    level: int
+    line: str
+
+
+class _EventHandler(logging.Handler):
+    """A handler that sends log messages to the parent process."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._connection.send(_Event(level=record.levelno, line=record.getMessage()))
 
 
 class ProcessSenders:
@@ -102,9 +123,14 @@ class ProcessSenders:
             on_response(message)
 
     async def _receive(self, sender: tuple[SpawnProcess, Connection]) -> object:
+        """Receive a message that is not an event, and log the events before it."""
         process, connection = sender
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, connection.recv)
+            while True:
+                message = await asyncio.get_running_loop().run_in_executor(self._threads, connection.recv)
+                if not isinstance(message, _Event):
+                    return message
+                _outlier_log.log(message.level, message.line)
         except (EOFError, OSError) as error:
             process.join(timeout=1)
             raise ClientError(f"a sending process ended with code {process.exitcode}; see its error above") from error
@@ -130,8 +156,12 @@ class ProcessSenders:
 def _run_process(assignment: Assignment, connection: Connection) -> None:
     # Ctrl-C reaches every process of the terminal; only the parent process handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Only the parent process logs which servers are down, so that each event is logged once.
-    logging.disable(logging.WARNING)
+    # Only the parent process logs which servers are down, so that each event is logged once. It doesn't know which are
+    # ejected, because it sends no requests.
+    logging.getLogger().setLevel(logging.ERROR)
+    _outlier_log.setLevel(logging.INFO)
+    _outlier_log.propagate = False
+    _outlier_log.addHandler(_EventHandler(connection))
     with SharedAudio.attached(assignment.block) as audio:
         asyncio.run(_serve(assignment, audio, connection))
 

@@ -29,29 +29,29 @@ QUICK = OutlierPolicy(ejection_seconds=0.5, silent_seconds=1.0, silent_seconds_p
 """Shorter times than by default, so that the tests don't wait for them."""
 
 
-def wrong_status(number: int, context: grpc.ServicerContext) -> None:
+def wrong_status(number: int, context: Any) -> None:
     context.abort(grpc.StatusCode.INTERNAL, "in ensemble 'coffee_ctc', broken")
 
 
-def dead_process(number: int, context: grpc.ServicerContext) -> None:
+def dead_process(number: int, context: Any) -> None:
     context.abort(grpc.StatusCode.INTERNAL, "in ensemble 'coffee_ctc', Stub process 'x_0_0' is not healthy.")
 
 
-def unavailable(number: int, context: grpc.ServicerContext) -> None:
+def unavailable(number: int, context: Any) -> None:
     context.abort(grpc.StatusCode.UNAVAILABLE, "out of order")
 
 
-def half(number: int, context: grpc.ServicerContext) -> None:
+def half(number: int, context: Any) -> None:
     if number % 2:
         wrong_status(number, context)
 
 
-def slow_error(number: int, context: grpc.ServicerContext) -> None:
+def slow_error(number: int, context: Any) -> None:
     threading.Event().wait(1.5)
     wrong_status(number, context)
 
 
-def hang(number: int, context: grpc.ServicerContext) -> None:
+def hang(number: int, context: Any) -> None:
     ended = threading.Event()
     context.add_callback(ended.set)
     ended.wait(60)
@@ -129,7 +129,7 @@ def test_threads_lose_nothing_to_a_server_that_hangs(
 async def test_requests_at_fault_are_not_retried_and_eject_no_server(
     triton: Triton, recordings: list[Samples], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def invalid(number: int, context: grpc.ServicerContext) -> None:
+    def invalid(number: int, context: Any) -> None:
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, "wrong shape")
 
     with one_sick_of_two(triton, invalid) as (sick, healthy):
@@ -199,3 +199,16 @@ async def test_the_last_usable_server_is_not_ejected(triton: Triton, recordings:
                 with pytest.raises(UnavailableError, match="out of order"):
                     await recognizer.transcribe(samples)
             assert [endpoint.name for endpoint in recognizer.endpoints if endpoint.usable] == [other.grpc]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_bench_prints_each_ejection(triton: Triton, run_command: Any, processes: int) -> None:
+    with one_sick_of_two(triton, wrong_status) as (sick, healthy):
+        options = ("--concurrency", 12, "--requests", 60, "--warmup", 0, "--processes", processes)
+        metrics = ("--metrics-url", triton.metrics)
+        done = run_command("bench", "--url", ",".join(urls(sick, healthy)), *metrics, *options)
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    # Each sending process has its own connections.
+    assert len(lines) == processes
+    assert all(line.startswith(f"warning: {sick.grpc}: ejected for 10 s; other servers") for line in lines)

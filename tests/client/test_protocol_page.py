@@ -45,7 +45,7 @@ from nemo_triton.contract import (
     Tensor,
     TensorType,
 )
-from nemo_triton.endpoints import RETRYABLE
+from nemo_triton.faults import OUTAGES
 from nemo_triton.recognizer import Recognizer
 from server.process import Server, running_server
 
@@ -167,7 +167,7 @@ def test_retries_match_the_client() -> None:
     statuses = {
         status for row in table("Errors") if row[3] in ("yes", "on another server") for status in row[0].split(", ")
     }
-    assert {f"StatusCode.{status}" for status in statuses} == {*RETRYABLE}
+    assert {f"StatusCode.{status}" for status in statuses} == {*OUTAGES}
     retried = re.search(r'"retryableStatusCodes": (\[.*?\])', PAGE)
     assert retried and {*json.loads(retried[1])} == statuses
 
@@ -338,7 +338,7 @@ def test_statuses_of_a_full_queue_and_of_a_server_that_shuts_down(
             for thread in threads:
                 thread.join()
     assert full == ({"OK", "UNAVAILABLE"}, {200, 503})
-    assert {*statuses} <= {"OK", *(status.removeprefix("StatusCode.") for status in RETRYABLE)}
+    assert {*statuses} <= {"OK", *(status.removeprefix("StatusCode.") for status in OUTAGES)}
 
 
 def test_the_demo_recording_is_as_the_page_says(folder: Path) -> None:
