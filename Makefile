@@ -181,6 +181,10 @@ $(PRECISION)/.begun: $(EXPORT_CODE)
 	mkdir -p $(@D)
 	touch $@
 
+benchmark-overload: install $(REPORT)/repository/.exported ## compare queues at three times the capacity, into docs/overload.md; 10 minutes
+	$(SERVE)/python -m benchmark.studies.overload.run $(REPORT_LOADED) --repository $(REPORT)/repository \
+		--manifest $(MANIFEST) --note "$(BATCHING_NOTE)" --out docs/overload.md
+
 benchmark-precision: install $(PRECISION)/.begun $(PRECISION_MODELS:%=$(REPORT)/%.nemo) ## compare fp32, fp16 and int8, into docs/precision.md; 30 minutes
 	$(SERVE)/python -m benchmark.studies.precision.run $(CHECKPOINTS:%=%=$(ORDERS)) \
 		$(PRECISION_MODELS:%=$(REPORT)/%.nemo=$(MANIFEST)) --repository $(PRECISION) \

@@ -1,0 +1,1 @@
+"""Overload: useful throughput, latency and refusals with bounded and unlimited queues."""

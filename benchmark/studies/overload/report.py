@@ -1,0 +1,78 @@
+"""The page of the overload study."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from benchmark.core.tables import NONE, markdown_rows, percentage, spread
+from benchmark.studies.overload.measure import Measured, Overload
+
+MEANINGS = {
+    "queue": "the first row is what export.py writes by default.",
+    "capacity": "requests per second of a closed loop.",
+    "useful": "requests answered in time per second under overload, divided by the capacity of the round.",
+    "p95 of answers": "95th percentile of the latency of answered requests, in seconds.",
+    "bound": "seconds that an accepted request can wait: the batch that runs and a full queue, at capacity.",
+    "refused": "requests that the full queue refused.",
+    "p95 of refusals": "95th percentile of the time to a refusal, in milliseconds.",
+    "lost": "requests without an answer at their deadline.",
+    "first request afterwards": "seconds, and how much longer than a single request before the load.",
+}
+"""Meaning of each column, by heading."""
+
+
+def markdown(
+    model: str, note: str, overload: Overload, rounds: Sequence[Mapping[str, Measured]], accepted: Mapping[str, int]
+) -> str:
+    """The Markdown page.
+
+    Args:
+        model: Name of the recognizer.
+        note: A sentence about the model.
+        overload: The loads.
+        rounds: Measurements by queue, of each round.
+        accepted: Most requests in the encoder and its queue, by queue; 0 is unlimited.
+    """
+    rows = [_cells(name, [measured[name] for measured in rounds], accepted[name]) for name in rounds[0]]
+    lines = [
+        "# What happens under overload?",
+        "",
+        "```sh",
+        "make benchmark-overload",
+        "```",
+        "",
+        f"{model}. {note}".strip(),
+        "",
+        f"Requests arrive at random times at {overload.factor:g} times the capacity for {overload.seconds:g} s, each "
+        f"with a deadline of {overload.deadline:g} s; a request that is refused is not sent again. "
+        f"{len(os.sched_getaffinity(0))} CPU cores, shared by server and clients; {len(rounds)} rounds, each of which "
+        "runs all rows in turn. Cells are medians (lowest to highest).",
+        "",
+        *(f"- **{heading}**: {meaning}" for heading, meaning in MEANINGS.items()),
+        "",
+        *markdown_rows(list(MEANINGS), rows),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cells(name: str, measured: Sequence[Measured], accepted: int) -> list[str]:
+    sent = sum(one.sent for one in measured)
+
+    def seconds(values: Sequence[float | None], digits: int, factor: float = 1) -> str:
+        known = [factor * value for value in values if value is not None]
+        return spread(known, digits) if known else NONE
+
+    longer = [one.afterwards - one.normal for one in measured]
+    return [
+        name,
+        spread([one.capacity for one in measured], 1),
+        spread([one.useful for one in measured], 2),
+        seconds([one.accepted_p95 for one in measured], 2),
+        spread([accepted / one.capacity for one in measured], 2) if accepted else NONE,
+        percentage(sum(one.refused for one in measured) / sent, 0),
+        seconds([one.refusal_p95 for one in measured], 0, 1000),
+        percentage(sum(one.lost for one in measured) / sent, 0),
+        f"{spread([one.afterwards for one in measured], 2)}; +{spread(longer, 2)}",
+    ]
