@@ -17,7 +17,7 @@ from nemo_triton.contract import (
     ParameterError,
     Part,
 )
-from nemo_triton.errors import RecognizerError, ServerUnavailableError, UnknownModelError, one_line
+from nemo_triton.errors import RecognizerError, ServerUnavailableError, UnknownModelError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,44 +60,43 @@ def find_recognizer(name: str | None) -> Calls[ServedModel]:
     """
     if not (yield "is_server_live", {}):
         raise ServerUnavailableError("the server is not live yet; wait, or see its log")
-    index = yield "get_model_repository_index", {}
+    ready = yield from _ready_models()
     if name is None:
-        return _only(list((yield from _recognizers(index)).values()))
-    entries = [entry for entry in index.models if entry.name == name]
-    if entries and not any(map(_is_ready, entries)):
-        reason = one_line(entries[-1].reason or entries[-1].state.lower() or "not loaded")
-        raise UnknownModelError(
-            f"model {name} is not ready ({reason}); restart the server to serve a new export, or see its log"
-        )
-    model = _describe((yield "get_model_config", {"model_name": name}).config, index) if entries else None
+        return _only(list((yield from _recognizers(ready)).values()))
+    model = _describe((yield "get_model_config", {"model_name": name}).config, ready) if name in ready else None
     if model is None:
-        known = ", ".join((yield from _recognizers(index))) or "none"
-        problem = "not served"
+        known = ", ".join((yield from _recognizers(ready))) or "none"
+        problem, hint = "not served", "; restart the server to serve a new export, or see its log"
         suffix = Part.LOG_PROBS.value
-        if entries and name.endswith(suffix):
-            problem = f"not a recognizer; use {name.removesuffix(suffix)} with log_probs"
-        elif entries:
-            problem = f"not a recognizer (input {AUDIO.name}, output {TEXT.name})"
-        raise UnknownModelError(f"model {name} is {problem}; recognizers served: {known}")
+        if name in ready and name.endswith(suffix):
+            problem, hint = f"not a recognizer; use {name.removesuffix(suffix)} with log_probs", ""
+        elif name in ready:
+            problem, hint = f"not a recognizer (input {AUDIO.name}, output {TEXT.name})", ""
+        raise UnknownModelError(f"model {name} is {problem}; recognizers served: {known}{hint}")
     return model
 
 
 def find_recognizers() -> Calls[list[str]]:
     """Find the names of all recognizers that are ready, sorted."""
-    return sorted((yield from _recognizers((yield "get_model_repository_index", {}))))
+    return sorted((yield from _recognizers((yield from _ready_models()))))
 
 
-def _is_ready(entry: Any) -> bool:
-    return bool(entry.state == "READY")
+def _ready_models() -> Calls[frozenset[str]]:
+    """The names of all models that are ready.
+
+    Triton's repository index would also give reasons, but belongs to its administration, which servers close.
+    """
+    statistics = yield "get_inference_statistics", {}
+    return frozenset(model.name for model in statistics.model_stats)
 
 
-def _recognizers(index: Any) -> Calls[dict[str, ServedModel]]:
-    """Describe each recognizer in a repository index that is ready, by name."""
+def _recognizers(ready: frozenset[str]) -> Calls[dict[str, ServedModel]]:
+    """Describe each recognizer among the models that are ready, by name."""
     models = {}
-    for name in sorted({entry.name for entry in index.models if _is_ready(entry)}):
+    for name in sorted(ready):
         config = (yield "get_model_config", {"model_name": name}).config
         try:
-            model = _describe(config, index)
+            model = _describe(config, ready)
         except RecognizerError:
             continue  # Not exported by this project. A client that gives its name gets the error.
         if model is not None:
@@ -105,7 +104,7 @@ def _recognizers(index: Any) -> Calls[dict[str, ServedModel]]:
     return models
 
 
-def _describe(config: Any, index: Any) -> ServedModel | None:
+def _describe(config: Any, ready: frozenset[str]) -> ServedModel | None:
     """Describe a recognizer by its configuration; None for other models, including NAME_log_probs."""
     inputs = {tensor.name for tensor in config.input}
     outputs = {tensor.name for tensor in config.output}
@@ -115,12 +114,11 @@ def _describe(config: Any, index: Any) -> ServedModel | None:
     if description.sample_rate != SAMPLE_RATE:
         raise RecognizerError(f"model {config.name} does not take {SAMPLE_RATE} Hz audio; export it again")
     twin = Part.LOG_PROBS.of(config.name)
-    has_twin = any(entry.name == twin and _is_ready(entry) for entry in index.models)
     return ServedModel(
         name=config.name,
         frame_seconds=description.frame_seconds,
         steps=tuple(step.model_name for step in config.ensemble_scheduling.step),
-        log_probs_name=twin if has_twin else None,
+        log_probs_name=twin if twin in ready else None,
         parity_id=description.parity_id or None,
         random_weights=description.weights == RANDOM_WEIGHTS,
         precision=description.precision or "fp32",

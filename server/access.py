@@ -8,6 +8,7 @@ listen on this machine only.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 
@@ -16,6 +17,13 @@ from server.python_library import LaunchError
 OPEN = "--open"
 """Option of this launcher with the names of what stays open, separated by commas."""
 ADMIN, HTTP_INFERENCE = "admin", "http-inference"
+HELP = f"""\
+Options of this command, beside Triton's:
+  {OPEN} <list>
+	Leave closed parts of the server open, separated by commas. {ADMIN}: administration by gRPC and HTTP (model control,
+	shared memory, traces, logs). {HTTP_INFERENCE}: inference by HTTP. Default is none.
+
+"""
 KEY_VARIABLE = "NEMO_TRITON_ADMIN_KEY"
 """Environment variable with the value of the header that opens what is closed; by default a random value."""
 KEY_HEADER = "nemo-triton-admin"
@@ -38,10 +46,13 @@ def restrict(arguments: Sequence[str], environment: Mapping[str, str] = os.envir
         The arguments for Triton.
 
     Raises:
-        LaunchError: `--open` has an unknown name.
+        LaunchError: `--open` has an unknown name, or the environment's key has a character that headers can't carry.
     """
     opened, others = _split(arguments)
-    key = f"{KEY_HEADER}={environment.get(KEY_VARIABLE) or secrets.token_hex(16)}"
+    secret = environment.get(KEY_VARIABLE) or secrets.token_hex(16)
+    if not re.fullmatch(r"[\w.-]+", secret, re.ASCII):
+        raise LaunchError(f"{KEY_VARIABLE}: has a character that a header can't carry; use letters, digits, . _ -")
+    key = f"{KEY_HEADER}={secret}"
     administration = () if ADMIN in opened else _ADMINISTRATION
     inference = () if HTTP_INFERENCE in opened else ("inference",)
     flags = [_LOCAL_HTTP]

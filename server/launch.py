@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from server.access import restrict
+from server.access import HELP, restrict
 from server.cgroup import available_cpus, cpu_limit
 from server.python_library import LaunchError, python_library_folder, python_version
 
@@ -40,6 +40,8 @@ def main() -> NoReturn:
     except LaunchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    if {"--help", "-h"} & {*arguments}:
+        print(HELP, flush=True)
     if not any(argument.partition("=")[0] == "--backend-directory" for argument in arguments):
         arguments = [f"--backend-directory={backends}", *arguments]
     server = [str(triton / "bin" / "tritonserver"), *arguments]

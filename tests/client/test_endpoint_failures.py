@@ -15,7 +15,7 @@ from bench_files import Spoken
 from google.protobuf import text_format
 from several_servers import Loop, Serve, both, restart, settled_count
 from tritonclient.grpc.model_config_pb2 import ModelConfig
-from tritonclient.grpc.service_pb2 import ModelConfigResponse, RepositoryIndexResponse
+from tritonclient.grpc.service_pb2 import ModelConfigResponse, ModelStatistics, ModelStatisticsResponse
 from tritonclient.utils import InferenceServerException
 from waiting import wait_until, wait_until_async
 
@@ -178,10 +178,8 @@ class DyingConnection:
             raise InferenceServerException("Connection refused", "StatusCode.UNAVAILABLE")
         return True
 
-    def get_model_repository_index(self, client_timeout: float) -> Any:
-        return RepositoryIndexResponse(
-            models=[RepositoryIndexResponse.ModelIndex(name=self._config.name, state="READY")]
-        )
+    def get_inference_statistics(self, client_timeout: float) -> Any:
+        return ModelStatisticsResponse(model_stats=[ModelStatistics(name=self._config.name)])
 
     def get_model_config(self, model_name: str, client_timeout: float) -> Any:
         return ModelConfigResponse(config=self._config)

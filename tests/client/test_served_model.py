@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
-from tritonclient.grpc.service_pb2 import ModelConfigResponse, RepositoryIndexResponse
+from tritonclient.grpc.service_pb2 import ModelConfigResponse, ModelStatistics, ModelStatisticsResponse
 
 from nemo_triton.calls import Calls
 from nemo_triton.contract import LOG_PROBS, Part
@@ -32,12 +32,9 @@ def copy_of(config: Any, name: str = "coffee_ctc", **parameters: str) -> Any:
     return copy
 
 
-def answer(calls: Calls[Any], *configs: Any, live: bool = True, state: str = "READY") -> Any:
-    """Run the calls against a simulated server of these models."""
-    entries = [
-        RepositoryIndexResponse.ModelIndex(name=config.name, state=state, reason="broken\nweights")
-        for config in configs
-    ]
+def answer(calls: Calls[Any], *configs: Any, live: bool = True) -> Any:
+    """Run the calls against a simulated server on which these models are ready."""
+    ready = [ModelStatistics(name=config.name) for config in configs]
     by_name = {config.name: config for config in configs}
     reply = None
     while True:
@@ -47,8 +44,8 @@ def answer(calls: Calls[Any], *configs: Any, live: bool = True, state: str = "RE
             return done.value
         if method == "is_server_live":
             reply = live
-        elif method == "get_model_repository_index":
-            reply = RepositoryIndexResponse(models=entries)
+        elif method == "get_inference_statistics":
+            reply = ModelStatisticsResponse(model_stats=ready)
         else:
             assert method == "get_model_config"
             reply = ModelConfigResponse(config=by_name[arguments["model_name"]])
@@ -104,7 +101,7 @@ def test_a_model_with_another_rate_is_refused_and_the_others_are_used(config: An
 def test_servers_that_are_not_live_and_models_that_are_not_ready(config: Any) -> None:
     with pytest.raises(ServerUnavailableError, match="is not live yet"):
         answer(find_recognizer("coffee_ctc"), config, live=False)
-    with pytest.raises(UnknownModelError, match=r"coffee_ctc is not ready \(broken weights\); restart the server"):
-        answer(find_recognizer("coffee_ctc"), config, state="UNAVAILABLE")
+    with pytest.raises(UnknownModelError, match="coffee_ctc is not served; recognizers served: none; restart"):
+        answer(find_recognizer("coffee_ctc"))
     with pytest.raises(UnknownModelError, match="the server has no recognizer that is ready"):
         answer(find_recognizer(None))

@@ -8,10 +8,12 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from nemo_triton.recognizer import Recognizer
 from server.access import KEY_VARIABLE, restrict
 from server.process import Server, running_server
 from server.python_library import LaunchError
@@ -72,6 +74,17 @@ def test_each_start_has_another_secret() -> None:
 def test_an_unknown_name_to_open(value: str) -> None:
     with pytest.raises(LaunchError, match="is unknown; use admin, http-inference or both"):
         restrict([f"--open={value}"], {})
+
+
+@pytest.mark.fast
+def test_a_key_that_no_header_can_carry() -> None:
+    with pytest.raises(LaunchError, match=f"{KEY_VARIABLE}: has a character that a header can't carry"):
+        restrict([], {KEY_VARIABLE: "two\nlines"})
+
+
+def test_a_recognizer_connects_to_a_closed_server(closed_server: Server) -> None:
+    with Recognizer(url=closed_server.grpc) as recognizer:
+        assert recognizer.transcribe(np.zeros(16000, np.int16)).text == ""
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ def test_the_command_accepts_nvidias_flags() -> None:
     result = subprocess.run([TRITONSERVER, "--help"], capture_output=True, text=True)
     assert "--model-repository" in result.stdout + result.stderr
     assert "--model-control-mode" in result.stdout + result.stderr
+    assert "--open <list>" in result.stdout
 
 
 def test_a_missing_repository(tmp_path: Path) -> None:
