@@ -13,13 +13,13 @@ MEMORY_BUDGET = 8 * 2**30
 """Memory of a server with one model, in bytes: what the chart gives a pod."""
 REQUESTS = 16
 """Concurrent requests of the longest audio that must fit the budget."""
-SERVER_BYTES = 0.3e9
-"""Memory of tritonserver and the processes of the stages without weights."""
+SERVER_BYTES = 0.5e9
+"""Memory of tritonserver and the stages' processes, without weights and audio."""
 COPIES_OF_WEIGHTS = 3.0
 """Copies of an encoder's float32 weights in memory while onnxruntime serves it."""
 LAYERS_AT_ONCE = 2.6
 """Most memory of an encoder's activations, in sizes of its largest layer. Measured: 1.6 to 2.6."""
-COPIES_OF_TENSORS = 6.0
+COPIES_OF_TENSORS = 5.5
 """Copies of the tensors between stages: in both stages, in Triton, in /dev/shm, and while a stage works on them."""
 STEP_SECONDS = 60
 """Limits are whole minutes, so that similar models share a stage."""

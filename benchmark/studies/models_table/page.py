@@ -244,7 +244,7 @@ def _long_audio(table: Json) -> list[str]:
         "",
         f"The longest audio is what lets {columns.CONCURRENT} concurrent requests fit 8 GiB, in whole minutes and at "
         "most 20; [serve.md](serve.md#memory) has the rule. It is set at export (`--max-audio-seconds`). In brackets: "
-        "computed for the encoder, since the model refuses audio of that length. "
+        "computed for the encoder, since the model refuses audio of that length. Measured as "
         + "; ".join(table["memory_measure"])
         + ".",
         *(["", *failed] if failed else []),

@@ -11,7 +11,7 @@ from checks import ConfigError
 SHRINK = "memory.enable_memory_arena_shrinkage"
 """onnxruntime's setting of a run, and the parameter of Triton's C++ backend: gives memory back after every batch."""
 FROM_BYTES = "shrink_arena_from_bytes"
-"""Parameter of this backend only: gives memory back after batches whose inputs have at least so many bytes."""
+"""Parameter of this backend only: gives memory back after batches with at least this number of bytes as inputs."""
 CPU_ARENA = "cpu:0"
 
 
