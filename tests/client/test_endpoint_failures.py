@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,41 @@ async def test_requests_survive_a_server_that_stops_and_it_is_used_again(
     loop.check(served_texts)
     (warning,) = caplog.messages
     assert warning.startswith(f"{victim.grpc}: not used until it recovers; other servers get its requests (")
+
+
+async def test_requests_survive_the_death_of_a_model_process(
+    mortal: tuple[Server, Server],
+    triton: Any,
+    recordings: list[Samples],
+    served_texts: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    victim, survivor = mortal
+    async with AsyncRecognizer(triton.model, both(mortal)) as recognizer:
+        loop = Loop(recognizer, recordings)
+        await loop.until(lambda: len(loop.answers) > 40)
+        os.kill(model_process(victim, f"{triton.model}_encoder"), signal.SIGKILL)
+        await loop.until(lambda: bool(caplog.messages))
+        since = len(loop.answers)
+        await loop.until(lambda: len(loop.answers) > since + 100)
+        await loop.stop()
+    # Such a server takes half a minute to stop.
+    victim.process.kill()
+    loop.check(served_texts)
+    assert loop.by_endpoint(since + 6).keys() == {survivor.grpc}
+    # The server still says that it is ready, or it has ended.
+    assert caplog.messages[0].startswith((f"{victim.grpc}: ejected for", f"{victim.grpc}: not used until"))
+
+
+def model_process(server: Server, model: str) -> int:
+    """PID of the process of a model."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (folder / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+            group = os.getpgid(int(folder.name))
+            if group == server.process.pid and "triton_python_backend_stub" in command and f"/{model}/" in command:
+                return int(folder.name)
+    pytest.fail(f"{server.grpc} has no process of {model}")
 
 
 async def test_requests_survive_a_server_that_hangs(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,13 @@ async def search_on(capacity: float, limit: float, single_ms: float = 50.0) -> S
 )
 def test_objectives(text: str, percentile: int, limit_ms: float) -> None:
     assert Objective.parse(text) == Objective(percentile, limit_ms)
+
+
+@pytest.mark.fast
+def test_a_refused_request_misses_the_objective() -> None:
+    run = run_of(OpenLoop(10.0), [0.1] * 100)
+    run.responses[7] = replace(run.responses[7], error="the queue is full", refused=True)
+    assert judge(run, OBJECTIVE).miss == "1 of 100 requests refused"
 
 
 @pytest.mark.fast
