@@ -24,7 +24,9 @@ from nemo_triton.outliers import OutlierPolicy
 from nemo_triton.recognizer import AsyncRecognizer, Recognizer
 from nemo_triton.transcript import Transcript
 
-REQUESTS = 300
+REQUESTS = 200
+MAX_SICK_REQUESTS = 30
+"""Requests that reach a sick server before it is ejected, however many follow."""
 QUICK = OutlierPolicy(ejection_seconds=0.5, silent_seconds=1.0, silent_seconds_per_audio_second=0.1, probe_seconds=2.0)
 """Shorter times than by default, so that the tests don't wait for them."""
 
@@ -85,7 +87,7 @@ async def test_no_request_is_lost_and_the_sick_server_gets_few(
             await loop.stop()
     loop.check(served_texts)
     record_property("requests to the sick server", sick.recognitions)
-    assert sick.recognitions < 0.04 * REQUESTS
+    assert sick.recognitions <= MAX_SICK_REQUESTS
     (line,) = caplog.messages
     assert line.startswith(f"{sick.grpc}: ejected for 300 s; other servers get its requests (")
 
