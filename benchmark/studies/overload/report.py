@@ -58,21 +58,21 @@ def markdown(
 
 
 def _cells(name: str, measured: Sequence[Measured], accepted: int) -> list[str]:
-    sent = sum(one.sent for one in measured)
+    sent = sum(run.sent for run in measured)
 
     def seconds(values: Sequence[float | None], digits: int, factor: float = 1) -> str:
         known = [factor * value for value in values if value is not None]
         return spread(known, digits) if known else NONE
 
-    longer = [one.afterwards - one.normal for one in measured]
+    longer = [run.afterwards - run.normal for run in measured]
     return [
         name,
-        spread([one.capacity for one in measured], 1),
-        spread([one.useful for one in measured], 2),
-        seconds([one.accepted_p95 for one in measured], 2),
-        spread([accepted / one.capacity for one in measured], 2) if accepted else NONE,
-        percentage(sum(one.refused for one in measured) / sent, 0),
-        seconds([one.refusal_p95 for one in measured], 0, 1000),
-        percentage(sum(one.lost for one in measured) / sent, 0),
-        f"{spread([one.afterwards for one in measured], 2)}; +{spread(longer, 2)}",
+        spread([run.capacity for run in measured], 1),
+        spread([run.useful for run in measured], 2),
+        seconds([run.accepted_p95 for run in measured], 2),
+        spread([accepted / run.capacity for run in measured], 2) if accepted else NONE,
+        percentage(sum(run.refused for run in measured) / sent, 0),
+        seconds([run.refusal_p95 for run in measured], 0, 1000),
+        percentage(sum(run.lost for run in measured) / sent, 0),
+        f"{spread([run.afterwards for run in measured], 2)}; +{spread(longer, 2)}",
     ]
