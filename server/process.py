@@ -114,14 +114,20 @@ def _wait_until_ready(server: Server, seconds: float) -> None:
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise ServerError(f"tritonserver ended with code {server.process.returncode}:\n{_tail(server.log)}")
-        if _is_ready(server.http):
+        if is_ready(server.http):
             return
         time.sleep(0.2)
     raise ServerError(f"tritonserver was not ready after {seconds:.0f} s:\n{_tail(server.log)}")
 
 
-def _is_ready(http: str) -> bool:
-    connection = HTTPConnection(http, timeout=5)
+def is_ready(http: str, seconds: float = 5) -> bool:
+    """Whether the server says that it is ready.
+
+    Args:
+        http: Address of its HTTP endpoint as host:port.
+        seconds: Time after which a server that does not answer is not ready.
+    """
+    connection = HTTPConnection(http, timeout=seconds)
     try:
         connection.request("GET", "/v2/health/ready")
         return connection.getresponse().status == 200

@@ -108,11 +108,16 @@ def rows_file(results: Path, what: object) -> Path:
     return results.with_name(f"{results.stem}_{digest}.rows.jsonl")
 
 
-def read_answers(rows: Path) -> list[dict[str, Any]]:
-    """The rows of answered requests, in file order."""
+def read_responses(rows: Path) -> list[dict[str, Any]]:
+    """The rows of all requests, answered or failed, in file order."""
     # splitlines() would also split at characters that JSON allows inside a string, such as U+2028.
     entries = [json.loads(line) for line in rows.read_text(encoding="utf-8").split("\n") if line]
-    return [entry for entry in entries if entry.get("error", "") is None]
+    return [entry for entry in entries if "error" in entry]
+
+
+def read_answers(rows: Path) -> list[dict[str, Any]]:
+    """The rows of answered requests, in file order."""
+    return [response for response in read_responses(rows) if response["error"] is None]
 
 
 def first_texts(answers: Sequence[dict[str, Any]]) -> dict[str, str]:
