@@ -19,7 +19,7 @@ FAMILY_REPOSITORY := build/family_repository
 PRECISION_REPOSITORY := build/precision_repository
 RECORDINGS := $(wildcard nemo_triton/demo_speech/manifest.jsonl ../shared/speech/*/*.jsonl)
 EXPORT_CODE := $(shell find export_scripts -name '*.py') nemo_triton/contract.py nemo_triton/audio.py nemo_triton/manifest.py
-SERVE_CHECKED := nemo_triton client server demo verification/attack verification/pod tests/attack tests/client tests/docker tests/docs tests/packaging tests/server tests/served tests/*.py
+SERVE_CHECKED := nemo_triton client server demo verification/attack verification/faults verification/pod tests/attack tests/client tests/docker tests/docs tests/faults tests/packaging tests/server tests/served tests/*.py
 EXPORT_CHECKED := export_scripts training benchmark verification/full_size tests/benchmark tests/export_scripts tests/training tests/full_size
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -47,6 +47,8 @@ GPU_PACKED ?= stt_en_conformer_ctc_small stt_en_conformer_ctc_large stt_en_citri
 
 VERIFY = $(SERVE)/python -m verification.full_size.verify --manifest $(MANIFEST) \
 	--export-python $(EXPORT)/python --serve-python $(SERVE)/python
+
+MINUTES ?= 20
 
 MODELS_TABLE := build/models_table
 
@@ -112,7 +114,7 @@ check: lint ## lint, types and the tests without server and NeMo; 2 minutes
 
 test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISION_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(BASELINES_READY) $(PERF_ANALYZER)/.installed $(DEPLOYMENT)/.installed sclite ## all tests, with tritonserver and NeMo; 28 minutes
 	$(EXPORT)/python -m pytest tests/export_scripts tests/training
-	$(SERVE)/python -m pytest tests/server tests/client tests/served tests/attack tests/benchmark tests/full_size tests/docker tests/packaging tests/docs tests/test_layers.py tests/test_words.py
+	$(SERVE)/python -m pytest tests/server tests/client tests/served tests/attack tests/faults tests/benchmark tests/full_size tests/docker tests/packaging tests/docs tests/test_layers.py tests/test_words.py
 
 $(TEST_REPOSITORY)/.exported: $(CHECKPOINTS) $(EXPORT_CODE) | install
 	rm -rf $(@D)
@@ -170,6 +172,14 @@ attack: install $(TEST_REPOSITORY)/.exported ## send 10,000 valid and invalid re
 server-enders: install $(TEST_REPOSITORY)/.exported ## try requests that end Triton, into docs/security_server.md; 5 minutes
 	$(SERVE)/python -m verification.attack.server_enders $(basename $(notdir $(firstword $(CHECKPOINTS)))) \
 		--repository $(TEST_REPOSITORY) --page docs/security_server.md
+
+stage-kills: install $(TEST_REPOSITORY)/.exported ## kill each stage's process 10 times under load, into docs/faults.md; an hour, resumable
+	$(SERVE)/python -m verification.faults.kill_stages $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY) \
+		--folder build/stage_kills --out docs/faults.md
+
+soak: install $(TEST_REPOSITORY)/.exported ## load three servers while faults happen, into docs/soak.md (MINUTES=20)
+	$(SERVE)/python -m verification.faults.soak $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY) \
+		--folder build/soak --minutes $(MINUTES) --out docs/soak.md
 
 benchmark-batching: install $(BATCHING)/.exported ## compare ways to batch mixed lengths, into docs/batching.md; 15 minutes
 	$(SERVE)/python -m benchmark.studies.batching.run $(BATCHING)/$(BATCHING_MODEL).nemo --repository $(BATCHING)/repository \
