@@ -98,18 +98,6 @@ def resolve(urls: Sequence[str]) -> list[Address]:
     return list(addresses.values())
 
 
-def has_fixed_address(url: str) -> bool:
-    """Whether the host of `url` is localhost or an IP address, whose address never changes."""
-    host = split_url(url)[0]
-    if host == "localhost":
-        return True
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def is_loopback(host: str) -> bool:
     """Whether `host` is localhost or a loopback address, so that the server runs on this machine."""
     try:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import InferenceServerException
 
-from nemo_triton.addresses import Address, has_fixed_address, is_http_port, resolve, split_url
+from nemo_triton.addresses import Address, is_http_port, resolve, split_url
 from nemo_triton.calls import single_call
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.endpoint import Concurrently, Endpoint, EndpointCall, EndpointCalls, Pause, Pending, endpoint_calls
@@ -215,9 +215,7 @@ class Endpoints:
 
     def check(self) -> EndpointCalls[None]:
         """Find endpoints that are new, that went down or hang, and that recovered."""
-        gone: list[Endpoint] = []
-        if not all(map(has_fixed_address, self.urls)):
-            gone = self._update((yield partial(resolve, self.urls)))
+        gone = self._update((yield partial(resolve, self.urls)))
         endpoints = self.all
         if len(endpoints) > 1:
             yield Concurrently([self._check_and_probe(endpoint) for endpoint in endpoints])
@@ -313,7 +311,7 @@ class Endpoints:
         reason = one_line(failure.message())
         if fault is Fault.DEADLINE:
             self._note_late(endpoint, pending)
-        if fault in (Fault.REQUEST, Fault.DEADLINE) or len(self.all) == 1:
+        if fault in (Fault.REQUEST, Fault.DEADLINE) or self.all == [endpoint]:
             return False
         if fault is Fault.OUTAGE and endpoint.usable:
             yield from self._check(endpoint)

@@ -39,8 +39,8 @@ _QUEUE_REFUSALS = ("Exceeds maximum queue size", "Request timeout expired")
 """Messages of Triton for max_queue_size and default_timeout_microseconds, both with status UNAVAILABLE."""
 _DEAD_PROCESS = "Stub process"
 """Triton's Python backend, status INTERNAL: "Stub process 'NAME' is not healthy"."""
-_TOO_LONG = "audio is longer than"
-"""Stage `audio`, status INTERNAL. Triton has no status INVALID_ARGUMENT for what a model refuses."""
+_MODEL_REFUSALS = ("audio is longer than", "tokens in one frame")
+"""What stages `audio` and the RNNT decoder refuse, with status INTERNAL: Triton gives a model no other."""
 
 
 def fault_of(error: InferenceServerException) -> Fault:
@@ -56,4 +56,6 @@ def fault_of(error: InferenceServerException) -> Fault:
         return Fault.OUTAGE
     if status == "StatusCode.DEADLINE_EXCEEDED":
         return Fault.DEADLINE
-    return Fault.SERVER if status in _SERVER_FAILURES and _TOO_LONG not in message else Fault.REQUEST
+    if any(refusal in message for refusal in _MODEL_REFUSALS):
+        return Fault.REQUEST
+    return Fault.SERVER if status in _SERVER_FAILURES else Fault.REQUEST

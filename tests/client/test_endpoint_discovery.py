@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from contextlib import ExitStack
@@ -106,7 +107,7 @@ async def test_a_request_to_a_removed_server_that_crashes_is_retried(
     names.addresses = ["127.0.0.1", "127.0.0.2"]
     with cluster.serve(f"127.0.0.1:{port}"), cluster.serve(f"127.0.0.2:{port}") as leaving:
         async with AsyncRecognizer(cluster.model, f"{names.name}:{port}") as recognizer:
-            leaving.process.send_signal(signal.SIGSTOP)
+            os.killpg(leaving.process.pid, signal.SIGSTOP)
             requests = [asyncio.ensure_future(recognizer.transcribe(samples)) for samples in cluster.recordings[:2]]
             # The other server responds to the other request.
             await wait_until_async(lambda: any(request.done() for request in requests))

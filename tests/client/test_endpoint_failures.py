@@ -100,7 +100,7 @@ async def test_requests_survive_a_server_that_hangs(
     async with AsyncRecognizer(triton.model, both(mortal)) as recognizer:
         loop = Loop(recognizer, recordings)
         await loop.until(lambda: len(loop.answers) > 20)
-        victim.process.send_signal(signal.SIGSTOP)
+        os.killpg(victim.process.pid, signal.SIGSTOP)
         try:
             since = len(loop.answers)
             (hanging,) = (endpoint for endpoint in recognizer.endpoints if endpoint.name == victim.grpc)
@@ -110,7 +110,7 @@ async def test_requests_survive_a_server_that_hangs(
             await asyncio.wait_for(stopping, 60)
             assert loop.answers[-1][1].endpoint == survivor.grpc
         finally:
-            victim.process.send_signal(signal.SIGCONT)
+            os.killpg(victim.process.pid, signal.SIGCONT)
     loop.check(served_texts)
 
 
@@ -120,7 +120,7 @@ async def test_a_single_server_that_hangs_fails_its_requests_long_before_their_d
     with serve() as server, Recognizer(triton.model, server.grpc) as blocking:
         async with AsyncRecognizer(triton.model, server.grpc) as recognizer:
             await recognizer.transcribe(recordings[0])
-            server.process.send_signal(signal.SIGSTOP)
+            os.killpg(server.process.pid, signal.SIGSTOP)
             try:
                 results = await asyncio.wait_for(
                     asyncio.gather(
@@ -134,7 +134,7 @@ async def test_a_single_server_that_hangs_fails_its_requests_long_before_their_d
                 with pytest.raises(UnavailableError, match="the server hangs or can't be reached"):
                     await asyncio.wait_for(recognizer.transcribe(recordings[0]), 60)
             finally:
-                server.process.send_signal(signal.SIGCONT)
+                os.killpg(server.process.pid, signal.SIGCONT)
             for error in results:
                 assert isinstance(error, UnavailableError)
                 assert str(error).startswith(f"{triton.model} at {server.grpc}: the server hangs or can't be reached (")
