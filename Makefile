@@ -19,7 +19,7 @@ FAMILY_REPOSITORY := build/family_repository
 PRECISION_REPOSITORY := build/precision_repository
 RECORDINGS := $(wildcard nemo_triton/demo_speech/manifest.jsonl ../shared/speech/*/*.jsonl)
 EXPORT_CODE := $(shell find export_scripts -name '*.py') nemo_triton/contract.py nemo_triton/audio.py nemo_triton/manifest.py
-SERVE_CHECKED := nemo_triton client server demo verification/attack verification/faults verification/pod tests/attack tests/client tests/docker tests/docs tests/faults tests/packaging tests/server tests/served tests/*.py
+SERVE_CHECKED := nemo_triton client server demo verification/attack verification/faults verification/fuzz verification/pod tests/attack tests/client tests/docker tests/docs tests/faults tests/packaging tests/server tests/served tests/*.py
 EXPORT_CHECKED := export_scripts training benchmark verification/full_size tests/benchmark tests/export_scripts tests/training tests/full_size
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -48,7 +48,6 @@ GPU_PACKED ?= stt_en_conformer_ctc_small stt_en_conformer_ctc_large stt_en_citri
 VERIFY = $(SERVE)/python -m verification.full_size.verify --manifest $(MANIFEST) \
 	--export-python $(EXPORT)/python --serve-python $(SERVE)/python
 
-MINUTES ?= 20
 
 MODELS_TABLE := build/models_table
 
@@ -177,9 +176,20 @@ stage-kills: install $(TEST_REPOSITORY)/.exported ## kill each stage's process 1
 	$(SERVE)/python -m verification.faults.kill_stages $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY) \
 		--folder build/stage_kills --out docs/faults.md
 
+soak: MINUTES ?= 20
 soak: install $(TEST_REPOSITORY)/.exported ## load three servers while faults happen, into docs/soak.md (MINUTES=20)
 	$(SERVE)/python -m verification.faults.soak $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY) \
 		--folder build/soak --minutes $(MINUTES) --out docs/soak.md
+
+SEED ?= 0
+FUZZ_REQUESTS = $(SERVE)/python -m verification.fuzz.fuzz_requests $(basename $(notdir $(CHECKPOINTS))) \
+	--repository $(TEST_REPOSITORY) --minutes $(MINUTES) --seed $(SEED) --page docs/fuzz.md
+
+fuzz: MINUTES ?= 5
+fuzz: install $(TEST_REPOSITORY)/.exported ## send mutated requests and read mutated files, into docs/fuzz.md; 15 minutes (MINUTES=5 each)
+	code=0; $(FUZZ_REQUESTS) || code=$$?; $(FUZZ_REQUESTS) --open-http || code=$$?; \
+		$(SERVE)/python -m verification.fuzz.fuzz_readers --minutes $(MINUTES) --seed $(SEED) --page docs/fuzz.md \
+		|| code=$$?; exit $$code
 
 benchmark-batching: install $(BATCHING)/.exported ## compare ways to batch mixed lengths, into docs/batching.md; 15 minutes
 	$(SERVE)/python -m benchmark.studies.batching.run $(BATCHING)/$(BATCHING_MODEL).nemo --repository $(BATCHING)/repository \

@@ -21,8 +21,3 @@ def excerpt(value: object) -> str:
     """The beginning of a text from an untrusted file, for an error."""
     text = str(value)
     return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…"
-
-
-def printable(message: object) -> str:
-    """A message with everything that could control a terminal escaped, such as line breaks and escape sequences."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(message))

@@ -12,8 +12,9 @@ from rich.status import Status
 from rich.table import Table
 
 from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES
-from export_scripts.errors import ExportError, printable
+from export_scripts.errors import ExportError
 from export_scripts.export_checkpoint import ExportSettings, export_checkpoint
+from nemo_triton.errors import printable
 
 
 def export_each(sources: Sequence[str], settings: ExportSettings) -> dict[str, Exception]:

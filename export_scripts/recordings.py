@@ -6,13 +6,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from export_scripts.errors import ExportError
-from nemo_triton.audio import load_audio
+from nemo_triton.audio import Samples, load_audio
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import AudioError, ManifestError
-from nemo_triton.manifest import Manifest, find_audio, read_manifest
+from nemo_triton.manifest import Manifest, find_audio, is_folder, read_manifest
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Recordings:
     """
 
     source: str = "none"
-    signals: tuple[np.ndarray, ...] = ()
+    signals: tuple[Samples, ...] = ()
     names: tuple[str, ...] = ()
 
     @property
@@ -97,7 +95,7 @@ def read_recordings(source: Path) -> Recordings:
 
 
 def _listed(source: Path) -> Manifest:
-    if source.is_dir():
+    if is_folder(source):
         return find_audio([source])
     try:
         return read_manifest(source)

@@ -4,6 +4,10 @@
 class ClientError(Exception):
     """Base class of all errors in this package. `str(error)` is one line that can be shown to a user."""
 
+    def __init__(self, message: str) -> None:
+        # Messages quote names of files and texts of servers, which may hold line breaks and escape sequences.
+        super().__init__(printable(message))
+
 
 class AudioError(ClientError):
     """A file can't be read as audio. Raised by `load_audio`."""
@@ -56,3 +60,11 @@ class QueueFullError(UnavailableError):
 def one_line(message: object) -> str:
     """Return `message` as text with each run of whitespace, including line breaks, as one space."""
     return " ".join(str(message).split())
+
+
+def printable(message: object) -> str:
+    """Return `message` with everything that could control a terminal escaped, such as line breaks.
+
+    Bytes of file names that are not UTF-8 are escaped too.
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(message))

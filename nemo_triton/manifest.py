@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import soundfile
 
-from nemo_triton.errors import ManifestError, one_line
+from nemo_triton.errors import ManifestError, one_line, printable
 
 MANIFEST_SUFFIXES = (".json", ".jsonl", ".csv")
 
@@ -93,7 +95,7 @@ def read_manifest(path: str | Path, text_required: bool = False) -> Manifest:
             manifest.utterances.append(_utterance(entry, path.parent, text_required, line))
         except (ValueError, OSError, RuntimeError) as error:
             # pathlib raises OSError for names that are too long, RuntimeError for unknown users (~name).
-            manifest.problems.append(f"{path}:{line}: {one_line(error)}")
+            manifest.problems.append(printable(f"{path}:{line}: {one_line(error)}"))
     if not manifest.utterances:
         first = manifest.problems[0] if manifest.problems else f"{path}: there is no line after the header"
         raise ManifestError(f"{first} (no other line of this manifest can be used)")
@@ -116,13 +118,12 @@ def find_audio(paths: Sequence[str | Path]) -> Manifest:
     """
     listed = Manifest()
     for path in map(Path, paths):
-        if _is_folder(path):
+        if is_folder(path):
             files = [Utterance(file) for file in sorted(path.rglob("*")) if _looks_like_audio(file)]
             listed.utterances += files
             if not files:
-                listed.problems.append(
-                    f"{path}: no audio file in this folder; give a folder with e.g. .wav or .flac files"
-                )
+                problem = f"{path}: no audio file in this folder; give a folder with e.g. .wav or .flac files"
+                listed.problems.append(printable(problem))
         elif path.suffix.lower() in MANIFEST_SUFFIXES:
             try:
                 manifest = read_manifest(path)
@@ -136,7 +137,8 @@ def find_audio(paths: Sequence[str | Path]) -> Manifest:
     return listed
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; False if that can't be found out, for example because the path is too long."""
     try:
         return path.is_dir()
     except OSError:
@@ -160,6 +162,9 @@ def _read_text(path: Path) -> str:
         ) from error
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except ValueError as error:
+        # A path with a NUL or with half of a surrogate pair.
+        raise ManifestError(f"{path}: cannot be read ({one_line(error)}); check the path") from error
     if not content.strip():
         raise ManifestError(f"{path}: the manifest is empty; write one line per utterance")
     return content
@@ -204,6 +209,9 @@ def _utterance(entry: Mapping[str, Any] | ValueError, folder: Path, text_require
         raise entry
     audio = _field(entry, _AUDIO_FIELDS)
     text = _field(entry, _TEXT_FIELDS)
+    _check_unicode(text or "", _TEXT_FIELDS[0], "strict")
+    # Names of files may hold bytes that are not UTF-8, which Python reads as half of a surrogate pair.
+    _check_unicode(audio or "", _AUDIO_FIELDS[0], "surrogateescape")
     if not audio:
         raise ValueError(f"no {_AUDIO_FIELDS[0]}; add the path of the audio file")
     if text is None and text_required:
@@ -216,9 +224,10 @@ def _utterance(entry: Mapping[str, Any] | ValueError, folder: Path, text_require
 
 def _duration(entry: Mapping[str, Any]) -> float | None:
     try:
-        return float(entry["duration"])
-    except (KeyError, TypeError, ValueError):
+        duration = float(entry["duration"])
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
+    return duration if 0 <= duration < math.inf else None
 
 
 def _field(entry: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
@@ -231,11 +240,20 @@ def _field(entry: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     return None
 
 
+def _check_unicode(value: str, name: str, errors: str) -> None:
+    """Refuse half of a surrogate pair, which JSON can hold and no file or terminal."""
+    try:
+        value.encode("utf-8", errors)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} has {value[error.start]!r}, which is not a character; write it as Unicode") from error
+
+
 def _resolve(audio: str, folder: Path) -> Path:
     """Find the file that `audio` names. If none exists, return the path next to the manifest."""
     path = Path(audio).expanduser()
     if path.is_absolute():
         return path
-    tails = [Path(*path.parts[start:]) for start in range(1, len(path.parts))]
-    candidates = [folder / path, path, *(folder / tail for tail in tails)]
-    return next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
+    beside = folder / path
+    # Made one by one: the first of a path with thousands of folders is too long, which raises an error.
+    tails = (folder.joinpath(*path.parts[start:]) for start in range(1, len(path.parts)))
+    return next((candidate for candidate in chain([beside, path], tails) if candidate.is_file()), beside)

@@ -20,6 +20,10 @@ from nemo_triton.loadtest.recording import Recording, Response
 from nemo_triton.loadtest.schedule import Load
 from nemo_triton.loadtest.server_counters import Counters, Snapshot
 from nemo_triton.loadtest.server_metrics import GpuUsage, Level, Usage
+from nemo_triton.loadtest.value_types import check_types
+
+_UNUSABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What reading a row raises if it lacks a field or has another type there."""
 
 
 class RunLogError(ClientError):
@@ -80,14 +84,14 @@ class RunLog:
                 f"{path}: belongs to a run with another {', '.join(differing)}; resume with the same settings, or "
                 "name a new file"
             )
-        kept_rows = [row for row in rows if "session" in row or row["error"] is None]
+        try:
+            kept_rows = [row for row in rows if "session" in row or row["error"] is None]
+            runs = [_load_run(load, kept_rows, len(recordings)) for load in loads]
+        except _UNUSABLE as error:
+            raise RunLogError(f"{path}: was written by an incompatible version of bench.py; name a new file") from error
         temporary = path.with_name(f".{path.name}.partial")
         temporary.write_text("".join(map(_line, [written, *kept_rows])), encoding="utf-8")
         temporary.rename(path)
-        try:
-            runs = [_load_run(load, kept_rows) for load in loads]
-        except (KeyError, TypeError) as error:
-            raise RunLogError(f"{path}: was written by an incompatible version of bench.py; name a new file") from error
         run_log = cls(path, recordings)
         for run, answered in runs:
             killed = run.responses[answered:]
@@ -135,7 +139,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Read the header and all complete rows."""
     try:
         content = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
+    except ValueError as error:
         raise RunLogError(f"{path}: not a log of bench.py --rows; name another file, or leave out --resume") from error
     except OSError as error:
         raise RunLogError(
@@ -152,7 +156,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         ):
             raise ValueError
         _rename_rates(header, rows)
-    except (ValueError, TypeError) as error:
+    except (*_UNUSABLE, RecursionError) as error:
         raise RunLogError(f"{path}: not a log of bench.py --rows; name another file, or leave out --resume") from error
     return header, rows
 
@@ -169,8 +173,14 @@ def _rename_rates(header: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Non
         row["load"] = renamed(row["load"])
 
 
-def _load_run(load: Load, rows: Sequence[Mapping[str, Any]]) -> tuple[LoadRun, int]:
-    """Collect the rows of one load, and count the responses of sessions that ended."""
+def _load_run(load: Load, rows: Sequence[Mapping[str, Any]], recordings: int) -> tuple[LoadRun, int]:
+    """Collect the rows of one load, and count the responses of sessions that ended.
+
+    Args:
+        load: The load.
+        rows: The rows of all loads.
+        recordings: Number of recordings of the run.
+    """
     run, answered = LoadRun(load), 0
     names = {field.name for field in dataclasses.fields(Response)}
     for row in rows:
@@ -181,7 +191,11 @@ def _load_run(load: Load, rows: Sequence[Mapping[str, Any]]) -> tuple[LoadRun, i
             answered = len(run.responses)
         else:
             values = from_json(row)
-            run.responses.append(Response(**{name: values[name] for name in names if name in values}))
+            response = Response(**{name: values[name] for name in names if name in values})
+            check_types(response)
+            if not 0 <= response.recording < recordings:
+                raise ValueError(f"recording {response.recording} of {recordings}")
+            run.responses.append(response)
     return run, answered
 
 
@@ -193,7 +207,7 @@ def _session(row: Mapping[str, Any]) -> Session:
         }
 
     values = from_json(row)
-    return Session(
+    session = Session(
         wall_seconds=values["wall_seconds"],
         counted_by_endpoint={name: snapshot(counted) for name, counted in values["counted_by_endpoint"].items()},
         uncounted=tuple(values["uncounted"]),
@@ -202,6 +216,8 @@ def _session(row: Mapping[str, Any]) -> Session:
         loop_lag_seconds=tuple(values["loop_lag_seconds"]),
         server_gone=values["server_gone"],
     )
+    check_types(session)
+    return session
 
 
 def _usage(row: Mapping[str, Any]) -> Usage:

@@ -1,5 +1,6 @@
 """load_audio on real files of many formats, good and bad."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from nemo_triton import audio
 from nemo_triton.audio import load_audio, seconds
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import AudioError
@@ -145,3 +147,48 @@ def test_the_error_for_a_bad_file_is_one_line_with_its_name(tmp_path: Path, kind
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and says in message and "\n" not in message
     assert "; " in message, "the message says what to do"
+
+
+def test_gsm_which_has_no_positions_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(8000), 8000, subtype="GSM610")
+    assert loudest_hertz(load_audio(path)) == pytest.approx(440, abs=3)
+
+
+@pytest.mark.parametrize("claimed", [0, 2**30, 2**36 - 1])
+def test_a_header_that_claims_more_samples_than_memory(claimed: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, noise(), SAMPLE_RATE, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    # FLAC: 36 bits from the middle of byte 21 have the number of samples; 0 if it is not known.
+    content[21:26] = (claimed | content[21] >> 4 << 36).to_bytes(5, "big")
+    path.write_bytes(content)
+    with pytest.raises(
+        AudioError, match="has more than 536,870,912 samples, or a header without their number; split it"
+    ):
+        load_audio(path)
+
+
+@pytest.mark.parametrize("rate", [0, 1])
+def test_a_rate_at_which_audio_does_not_fit_in_memory(rate: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(audio.LARGEST_SAMPLES // 2**13, np.int16), 1, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    content[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=rf"a\.wav: .*({rate} Hz|not readable as audio)"):
+        load_audio(path)
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    for path in (tmp_path / "pipe.wav", Path("/dev/zero")):
+        with pytest.raises(AudioError, match="is a pipe or a device, not an audio file"):
+            load_audio(path)
+
+
+@pytest.mark.parametrize("name", ["a\nb.wav", "\x1b[2J.wav", "\ud800.wav", "a\0.wav"])
+def test_the_error_for_an_odd_name_is_one_printable_line(name: str) -> None:
+    with pytest.raises(AudioError, match="no such file") as caught:
+        load_audio(name)
+    assert str(caught.value).isprintable()

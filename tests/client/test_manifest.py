@@ -1,6 +1,7 @@
 """read_manifest and find_audio on good and bad files."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -188,3 +189,36 @@ def test_a_csv_with_an_odd_line_separator_in_a_text(tmp_path: Path) -> None:
 def test_find_audio_leaves_a_path_that_is_too_long_to_load_audio() -> None:
     result = find_audio(["x" * 5000])
     assert (len(result.utterances), result.problems) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ('"audio_filepath": "\\ud800.wav"', "audio_filepath has '\\ud800', which is not a character"),
+        ('"audio_filepath": "a.wav", "text": "\\udc80"', "text has '\\udc80', which is not a character"),
+        (f'"audio_filepath": "{"a/" * 500_000}"', "File name too long"),
+    ],
+)
+def test_values_that_no_file_can_have(fields: str, says: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.jsonl", '{"audio_filepath": "a.wav", "text": "bear"}', f"{{{fields}}}")
+    manifest = read_manifest(path)
+    assert [utterance.text for utterance in manifest.utterances] == ["bear"]
+    assert manifest.problems[0].startswith(f"{path}:2: ") and says in manifest.problems[0]
+
+
+def test_names_with_bytes_that_are_not_utf_8_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.jsonl", '{"audio_filepath": "\\udcff.wav"}')
+    assert os.fsencode(read_manifest(path).utterances[0].audio.name) == b"\xff.wav"
+
+
+@pytest.mark.parametrize("duration", ["NaN", "Infinity", "-1", "1" + "0" * 400, "[]", '"long"'])
+def test_a_duration_that_is_none_is_unknown(duration: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.jsonl", f'{{"audio_filepath": "a.wav", "duration": {duration}}}')
+    assert read_manifest(path).utterances[0].duration is None
+
+
+@pytest.mark.parametrize("name", ["a\0", "\ud800"])
+def test_a_path_that_no_file_has_is_refused(name: str) -> None:
+    with pytest.raises(ManifestError, match="cannot be read") as caught:
+        read_manifest(name)
+    assert str(caught.value).isprintable()

@@ -126,7 +126,10 @@ def test_rows_of_another_run_are_refused_and_left_alone(rows: Path) -> None:
     assert rows.read_bytes() == content
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\n", b"[]\n", b"{}\n[1]\n", b'{"load": "x"}\n', b"{}\nnot JSON\n"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe\n", b"[]\n", b"{}\n[1]\n", b'{"load": "x"}\n', b"{}\nnot JSON\n", b"[" * 100_000 + b"\n"],
+)
 def test_a_file_that_is_not_a_run_log_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
@@ -139,3 +142,39 @@ def test_a_full_disk_is_one_line_that_names_the_file() -> None:
     run_log = RunLog(Path("/dev/full"), RECORDINGS)
     with pytest.raises(RunLogError, match=r"/dev/full: cannot be written \(No space left on device\)"):
         run_log.answer(LOAD, RESPONSE)
+
+
+@pytest.mark.parametrize(
+    ("line", "changes"),
+    [
+        (1, {"recording": 99}),
+        (1, {"answered": None}),
+        (1, {"text": 1}),
+        (1, {"sent": float("nan")}),
+        (1, {"number": "0"}),
+        (1, {"attempts": 1.5}),
+        (2, {"session": None}),
+        (2, {"session": {}}),
+        (2, {"session": []}),
+        (2, {"session": {"wall_seconds": "1"}}),
+    ],
+)
+def test_rows_with_other_types_are_refused_and_left_unchanged(
+    rows: Path, line: int, changes: dict[str, object]
+) -> None:
+    lines = rows.read_text().splitlines()
+    lines[line] = json.dumps(json.loads(lines[line]) | changes)
+    rows.write_text("\n".join(lines) + "\n")
+    content = rows.read_bytes()
+    with pytest.raises(RunLogError, match=r"was written by an incompatible version of bench\.py; name a new file"):
+        RunLog.resume(rows, HEADER, RECORDINGS, [LOAD])
+    assert rows.read_bytes() == content
+
+
+def test_a_row_without_a_field_is_refused(rows: Path) -> None:
+    header, first, *others = rows.read_text().splitlines()
+    incomplete = json.loads(first)
+    del incomplete["error"]
+    rows.write_text("\n".join([header, json.dumps(incomplete), *others]) + "\n")
+    with pytest.raises(RunLogError, match="incompatible version"):
+        RunLog.resume(rows, HEADER, RECORDINGS, [LOAD])

@@ -69,6 +69,7 @@ NOT_RUN = {
     r"tar .*|export NEMO_PYTHON=.*|bash benchmark/studies/gpu/measure\.sh .*|.*build/gpu_pack/portable.*": (
         "is for a GPU machine without a network"
     ),
+    r"\S+python -m verification\.fuzz\.fuzz_requests .* --replay FILE": "needs a file that the fuzzer wrote",
     r"python -m verification\.full_size\.make_checkpoint .*": "full-size architecture; `make verify-full` runs it",
     r"curl --remote-name .*|MAPPING=.*|protoc .*|go (mod|run|install) .*": "downloads Triton's protocol and Go modules",
     r"export PATH=.*GOPATH.*": "for the commands before and after it, which download",

@@ -99,6 +99,11 @@ def test_every_kind_of_manifest(byte_order_mark: bytes, tmp_path: Path) -> None:
         assert recordings.names == ("a.wav",) and len(recordings.signals[0]) == len(TONE)
 
 
+def test_a_path_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="cannot be read"):
+        read_recordings(tmp_path / ("x" * 5000))
+
+
 def test_a_folder_without_recordings(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r": no audio file in this folder; give a folder with e\.g\. \.wav or"):
         read_recordings(tmp_path)

@@ -1,0 +1,1 @@
+"""Mutated requests to a running server, and mutated files to the readers."""
