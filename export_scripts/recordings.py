@@ -57,6 +57,13 @@ class Recordings:
         """The first `count` recordings; None for all."""
         return Recordings(self.source, self.signals[:count], self.names[:count])
 
+    def up_to(self, seconds: float) -> Recordings:
+        """Those that are at most `seconds` long."""
+        kept = [index for index, signal in enumerate(self.signals) if len(signal) <= seconds * SAMPLE_RATE]
+        return Recordings(
+            self.source, tuple(self.signals[index] for index in kept), tuple(self.names[index] for index in kept)
+        )
+
     def count_in(self, others: Recordings) -> int:
         """Number of recordings that are also in `others`, compared by their samples."""
         known = set(others.digests)

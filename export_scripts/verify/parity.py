@@ -183,12 +183,14 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: 
         precision: Precision of the export.
 
     Raises:
+        ExportError: A recording among the probes is longer than the model takes.
         ParityError: A stage fails; features, scores or texts differ by more than rounding; or in a reduced precision,
             too many words change or a text depends on the batch.
     """
     decoder = checkpoint.decoder
     name = Part.LOG_PROBS.of(checkpoint.name) if decoder.scores_are_served else checkpoint.name
     ensemble = LocalEnsemble(repository, name)
+    probes = probes.up_to(int(ensemble.config.parameters["max_audio_seconds"].string_value))
     parity = _empty_report(checkpoint, probes, precision)
     references, unbatched = [], []
     for index, (probe, probe_name) in enumerate(zip(probes.signals, probes.names, strict=True)):

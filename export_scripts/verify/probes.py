@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from export_scripts.errors import ExportError
 from export_scripts.recordings import NO_RECORDINGS, Recordings, read_recordings
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 
 ENOUGH = 6
@@ -28,6 +30,20 @@ class Probes:
     @property
     def names(self) -> tuple[str, ...]:
         return (*self.recordings.names, *self.derived.names)
+
+    def up_to(self, seconds: int) -> Probes:
+        """These probes for a model that takes audio of at most `seconds`: longer derived signals are left out.
+
+        Raises:
+            ExportError: A recording is longer.
+        """
+        for name, signal in zip(self.recordings.names, self.recordings.signals, strict=True):
+            if len(signal) > seconds * SAMPLE_RATE:
+                raise ExportError(
+                    f"{self.recordings.source}: {name} is longer than the {seconds} seconds that the model takes; "
+                    "leave it out of the probes, or set --max-audio-seconds"
+                )
+        return Probes(self.recordings, self.derived.up_to(seconds))
 
 
 def read_probes(source: Path | None, most: int | None = ENOUGH) -> Probes:

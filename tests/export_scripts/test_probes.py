@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,16 @@ def test_every_kind_of_manifest(byte_order_mark: bytes, tmp_path: Path) -> None:
 def test_a_path_that_is_too_long(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="cannot be read"):
         read_recordings(tmp_path / ("x" * 5000))
+
+
+def test_probes_are_no_longer_than_the_model_takes() -> None:
+    probes = read_probes(None)
+    longest = max(map(len, probes.recordings.signals)) / 16_000
+    kept = probes.up_to(math.ceil(longest))
+    assert kept.recordings == probes.recordings
+    assert 0 < len(kept.derived.names) < len(probes.derived.names) and "6 joined" not in kept.derived.names
+    with pytest.raises(ExportError, match=r"^demo commands: \S+ is longer than the 1 seconds"):
+        probes.up_to(1)
 
 
 def test_a_folder_without_recordings(tmp_path: Path) -> None:

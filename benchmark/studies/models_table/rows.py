@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,12 +152,11 @@ def long_audio_row(result: Json) -> Json:
     """Peak memory of a model by the length of its audio."""
     cases = [case for case in result["cases"].values() if case["error"] is None]
     single = sorted((case["seconds"], case["encoder_peak_bytes"]) for case in cases if case["requests"] == 1)
-    (short, short_peak), (long, long_peak) = single[0], single[-1]
     limit = result["conditions"]["max_audio_seconds"]
     return {
         "name": result["name"],
         "max_audio_seconds": limit,
-        "encoder_bytes_per_minute": 60 * (long_peak - short_peak) / (long - short) if long > short else None,
+        "encoder_bytes_per_minute": per_minute(single),
         "peaks": {
             f"{case['requests']} x {case['seconds']}": {
                 "server_bytes": case["peak_bytes"],
@@ -168,6 +167,14 @@ def long_audio_row(result: Json) -> Json:
         },
         "failed": {key: case["error"] for key, case in result["cases"].items() if case["error"] is not None},
     }
+
+
+def per_minute(peaks: Sequence[tuple[int, int]]) -> float | None:
+    """Bytes per minute of audio, from (seconds, bytes) in order of length; None from less than two lengths."""
+    if len(peaks) < 2:
+        return None
+    (short, short_peak), *_, (long, long_peak) = peaks
+    return 60 * (long_peak - short_peak) / (long - short)
 
 
 def rtfx(audio_seconds: float, seconds: Iterable[float]) -> Json | None:
