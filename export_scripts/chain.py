@@ -46,7 +46,8 @@ def write_recognizer(
         prepare: Change of the traced encoder, before its conversion to the precision.
     """
     configs = []
-    max_seconds = serving.max_audio_seconds or default_limit(_footprint(checkpoint, serving.encoders))
+    footprint = _footprint(checkpoint, serving.encoders)
+    max_seconds = serving.max_audio_seconds or default_limit(footprint)
     for stage in _stages(checkpoint, serving, precision, prepare, max_seconds):
         config = stage_config(stage, serving)
         warms_up = stage.encodes and stage.device == "any" and serving.accelerator == "tensorrt"
@@ -54,7 +55,12 @@ def write_recognizer(
         write_model(folder, config, stage.graph)
         write_files(folder / config.name, files)
         configs.append(config)
-    parameters = _description(checkpoint, precision, serving.target, max_seconds).as_parameters()
+    description = replace(
+        _description(checkpoint, precision, serving.target),
+        max_audio_seconds=max_seconds,
+        shared_memory_bytes=footprint.shared_memory(max_seconds),
+    )
+    parameters = description.as_parameters()
     for name, outputs in ensembles(checkpoint).items():
         names = [tensor.name for tensor in outputs]
         write_model(folder, ensemble_config(name, configs, names, parameters), graph=None)
@@ -116,12 +122,11 @@ def _footprint(checkpoint: Checkpoint, encoders: int) -> Footprint:
     )
 
 
-def _description(checkpoint: Checkpoint, precision: Precision, target: Target, max_seconds: int) -> Description:
+def _description(checkpoint: Checkpoint, precision: Precision, target: Target) -> Description:
     front_end = checkpoint.front_end
     return Description(
         sample_rate=front_end.sample_rate,
         frame_seconds=front_end.hop_length / front_end.sample_rate * checkpoint.model.encoder.subsampling_factor,
-        max_audio_seconds=max_seconds,
         nemo_class=checkpoint.model_class,
         nemo_version=checkpoint.nemo_version or "unknown",
         parameters=sum(weights.numel() for weights in checkpoint.model.parameters()),

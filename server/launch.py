@@ -19,6 +19,7 @@ from typing import NoReturn
 from server.access import HELP, restrict
 from server.cgroup import available_cpus, cpu_limit
 from server.python_library import LaunchError, python_library_folder, python_version
+from server.shared_memory import shared_memory_warning, size_of_shared_memory
 
 BACKENDS = Path(__file__).parent / "backends"
 ASSEMBLE_ONLY = "--assemble-only"
@@ -44,6 +45,9 @@ def main() -> NoReturn:
         print(HELP, flush=True)
     if not any(argument.partition("=")[0] == "--backend-directory" for argument in arguments):
         arguments = [f"--backend-directory={backends}", *arguments]
+    warning = shared_memory_warning(arguments, size_of_shared_memory())
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
     server = [str(triton / "bin" / "tritonserver"), *arguments]
     # In a new process, because this one has onnxruntime in memory.
     supervisor = [sys.executable, "-c", _SUPERVISE, str(Path(__file__).parent.parent), *server]

@@ -21,6 +21,8 @@ LAYERS_AT_ONCE = 2.6
 """Most memory of an encoder's activations, in sizes of its largest layer. Measured: 1.6 to 2.6."""
 COPIES_OF_TENSORS = 5.5
 """Copies of the tensors between stages: in both stages, in Triton, in /dev/shm, and while a stage works on them."""
+COPIES_IN_SHARED_MEMORY = 1.5
+"""Copies of the tensors between stages in /dev/shm."""
 STEP_SECONDS = 60
 """Limits are whole minutes, so that similar models share a stage."""
 
@@ -55,6 +57,10 @@ class Footprint:
     def per_second(self) -> float:
         """Bytes per second of audio of REQUESTS concurrent requests."""
         return self.encoder_per_second + REQUESTS * COPIES_OF_TENSORS * self.tensors
+
+    def shared_memory(self, seconds: int) -> int:
+        """Bytes in /dev/shm of REQUESTS concurrent requests of this length."""
+        return round(COPIES_IN_SHARED_MEMORY * REQUESTS * seconds * self.tensors)
 
 
 def default_limit(footprint: Footprint) -> int:

@@ -14,6 +14,7 @@ import pytest
 from server import launch, python_library
 from server.process import running_server
 from server.python_library import LaunchError
+from server.shared_memory import shared_memory_warning
 
 TRITONSERVER = Path(sys.prefix) / "bin" / "tritonserver"
 
@@ -24,6 +25,16 @@ def test_the_command_accepts_nvidias_flags() -> None:
     assert "--model-repository" in result.stdout + result.stderr
     assert "--model-control-mode" in result.stdout + result.stderr
     assert "--open <list>" in result.stdout
+
+
+@pytest.mark.parametrize("form", ["--model-repository={}", "--model-store {}"])
+def test_shared_memory_that_is_too_small(form: str, repository: Path) -> None:
+    arguments = form.format(repository).split(" ")
+    warning = shared_memory_warning(arguments, 64_000_000)
+    assert warning is not None
+    assert warning.startswith("/dev/shm has 64 MB and 16 concurrent requests of coffee_")
+    assert shared_memory_warning(arguments, 3_000_000_000) is None
+    assert shared_memory_warning(["--model-repository=s3://bucket/models"], 0) is None
 
 
 def test_a_missing_repository(tmp_path: Path) -> None:
