@@ -29,7 +29,7 @@ from nemo_triton.manifest import Utterance, find_audio, read_manifest
 from verification.fuzz.files import audio_files, manifests, mutated_json_lines, pem_files, valid_audio
 
 LARGEST_SAMPLES = 2**20
-"""Means the limit of the audio reader, so that memory shows whether it is kept."""
+"""Limit of the audio reader during a check, so small that memory shows whether it is kept."""
 MEMORY = 64 * 2**20
 """Bytes that a reader may allocate for these files."""
 SECONDS = 20.0
