@@ -19,7 +19,7 @@ FAMILY_REPOSITORY := build/family_repository
 PRECISION_REPOSITORY := build/precision_repository
 RECORDINGS := $(wildcard nemo_triton/demo_speech/manifest.jsonl ../shared/speech/*/*.jsonl)
 EXPORT_CODE := $(shell find export_scripts -name '*.py') nemo_triton/contract.py nemo_triton/audio.py nemo_triton/manifest.py
-SERVE_CHECKED := nemo_triton client server demo verification/attack verification/faults verification/fuzz verification/pod tests/attack tests/client tests/docker tests/docs tests/faults tests/packaging tests/server tests/served tests/*.py
+SERVE_CHECKED := nemo_triton client server demo verification/*.py verification/attack verification/faults verification/fuzz verification/pod tests/attack tests/client tests/docker tests/docs tests/faults tests/packaging tests/server tests/served tests/*.py
 EXPORT_CHECKED := export_scripts training benchmark verification/full_size tests/benchmark tests/export_scripts tests/training tests/full_size
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -15,9 +15,10 @@ from verification.fuzz.campaign import ENDED, Results, Settings, fuzz
 from verification.fuzz.cases import Case, FuzzRequest
 from verification.fuzz.fuzz_readers import examine
 from verification.fuzz.known_faults import CLASSIFICATION, SHAPE_OVERFLOW, SHAPE_WITHOUT_DATA
-from verification.fuzz.page import readers_summary, requests_summary, write_section
+from verification.fuzz.page import readers_summary, requests_summary
 from verification.fuzz.readers import Reader, UnexpectedResult, readers
 from verification.fuzz.targets import Target
+from verification.page_sections import write_section
 
 MODEL = DEMO_CHECKPOINT.stem
 REQUESTS = 600

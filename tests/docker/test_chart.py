@@ -242,7 +242,8 @@ def test_settings_of_a_cluster_reach_the_pods() -> None:
     assert template["metadata"]["annotations"].items() >= CLUSTER["podAnnotations"].items()
     assert template["metadata"]["annotations"]["prometheus.io/port"] == "8002"
     secret = {"name": "NEMO_TRITON_ADMIN_KEY", "valueFrom": {"secretKeyRef": {"name": "admin", "key": "key"}}}
-    assert server["env"] == [secret, *CLUSTER["extraEnv"]]
+    share = {"name": "NEMO_TRITON_CPUS", "valueFrom": {"resourceFieldRef": {"resource": "requests.cpu"}}}
+    assert server["env"] == [share, secret, *CLUSTER["extraEnv"]]
     assert server["envFrom"] == [{"secretRef": {"name": "s3"}}, *CLUSTER["extraEnvFrom"]]
     assert server["volumeMounts"][-1] == CLUSTER["extraVolumeMounts"][0]
     assert template["spec"]["volumes"][-1] == CLUSTER["extraVolumes"][0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 
 from server.process import Server
-from verification.faults import processes
+from verification import server_processes as processes
 
 
 def tritonserver_of(server: Server) -> int:

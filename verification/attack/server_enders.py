@@ -9,6 +9,7 @@ from sending it.
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from tritonclient.grpc import service_pb2
 
 from nemo_triton.contract import FEATURES, Part
 from nemo_triton.terminal import options
+from server.access import ADMIN, HTTP_INFERENCE
 from server.process import Server, running_server
 from verification.attack.hostile_requests import (
     CONNECTION_ERRORS,
@@ -37,9 +39,11 @@ from verification.attack.hostile_requests import (
     audio_request,
     connect,
 )
+from verification.page_sections import write_section
+from verification.server_processes import stubs_of, tritonserver_of
 
-LAUNCHES: dict[str, list[str]] = {"everything open": ["--open=admin,http-inference"], "launcher's defaults": []}
-"""The columns of the table: options of the launcher."""
+LAUNCHES: dict[str, tuple[str, ...]] = {"everything open": (ADMIN, HTTP_INFERENCE), "launcher's defaults": ()}
+"""The columns of the table: what the launcher leaves open."""
 CLOSED: set[tuple[str, Access]] = {
     ("gRPC", "administration"),
     ("HTTP", "administration"),
@@ -48,26 +52,27 @@ CLOSED: set[tuple[str, Access]] = {
 """What the launcher's defaults refuse."""
 STAGE_MEMORY = 6 * 2**30
 """Bytes that a stage's process may allocate, so that a lie about a length can't take the machine's memory."""
+_STAGE_DIED = re.compile(r"error: the process of model instance (\w+)_\d+_\d+ .*? (?:was killed by|ended with) (.*?);")
+"""The supervisor's line."""
 SETTLED_AFTER = 0.5
 """Seconds after a request until the server is examined: a crash takes some milliseconds."""
 ENDS_WITHIN = 6.0
 """Seconds in which a server that doesn't serve any more must end."""
-BEGIN, END = "<!-- server-enders:begin -->", "<!-- server-enders:end -->"
 
 
 @contextmanager
-def target_server(repository: Path, model: str, arguments: Sequence[str]) -> Iterator[Target]:
+def target_server(repository: Path, model: str, opened: Sequence[str]) -> Iterator[Target]:
     """Serve a recognizer, its stages limited in memory, with a shared memory file for requests."""
     # Model control is `explicit`, the mode in which clients could load models.
     only = ["--model-control-mode=explicit", f"--load-model={model}"]
     with (
         tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="hostile") as shared_memory,
-        running_server(repository, [*only, *arguments]) as server,
+        running_server(repository, only, opened=opened) as server,
     ):
         shared_memory.write(bytes(4096))
         shared_memory.flush()
-        for stage in psutil.Process(server.process.pid).children(recursive=True):
-            stage.rlimit(psutil.RLIMIT_DATA, (STAGE_MEMORY, STAGE_MEMORY))
+        for stage in stubs_of(server.process.pid):
+            psutil.Process(stage).rlimit(psutil.RLIMIT_DATA, (STAGE_MEMORY, STAGE_MEMORY))
         stub = connect(server)
         yield Target(
             server,
@@ -81,7 +86,7 @@ def target_server(repository: Path, model: str, arguments: Sequence[str]) -> Ite
 
 def _stage_memory(server: Server) -> Path:
     """A file in /dev/shm that this server has mapped."""
-    maps = psutil.Process(server.process.pid).memory_maps()
+    maps = psutil.Process(tritonserver_of(server.process.pid)).memory_maps()
     return next(Path(region.path) for region in maps if region.path.startswith("/dev/shm/triton"))
 
 
@@ -118,14 +123,17 @@ def _end(server: Server) -> str:
     deadline = time.monotonic() + ENDS_WITHIN
     while server.process.poll() is None:
         if time.monotonic() > deadline:
-            return "**a stage ends, every later request fails**"
+            return "**every later request fails**"
         time.sleep(0.1)
     code = server.process.returncode
-    return f"**server ends** ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
+    died = _STAGE_DIED.search(server.log.read_text(errors="replace"))
+    if died:
+        return f"**server ends** (stage {died[1]}: {died[2]})"
+    return f"**server ends** ({signal.Signals(code - 128).name if code > 128 else f'exit code {code}'})"
 
 
 def attempt_all(
-    repository: Path, model: str, arguments: Sequence[str], requests: Iterable[HostileRequest]
+    repository: Path, model: str, opened: Sequence[str], requests: Iterable[HostileRequest]
 ) -> Iterator[tuple[HostileRequest, str, bool]]:
     """Send requests one after another, each to a server that serves.
 
@@ -134,7 +142,7 @@ def attempt_all(
     """
     left = list(requests)
     while left:
-        with target_server(repository, model, arguments) as target:
+        with target_server(repository, model, opened) as target:
             serves = True
             while left and serves:
                 request = left.pop(0)
@@ -162,13 +170,6 @@ def table(results: dict[HostileRequest, list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def write_table(page: Path, text: str) -> None:
-    """Replace the table between the markers of a page."""
-    before, _, following = page.read_text(encoding="utf-8").partition(f"{BEGIN}\n")
-    _, _, after = following.partition(f"{END}\n")
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}\n{after}", encoding="utf-8")
-
-
 @click.command(help=__doc__)
 @click.argument("model", metavar="NAME")
 @click.option(
@@ -184,15 +185,15 @@ def main(model: str, repository: Path, page: Path) -> None:
     """Try all requests, write the table, and exit."""
     results: dict[HostileRequest, list[str]] = {request: [] for request in REQUESTS}
     open_doors = []
-    for launch, arguments in LAUNCHES.items():
-        attempts = attempt_all(repository, model, arguments, REQUESTS)
+    for launch, opened in LAUNCHES.items():
+        attempts = attempt_all(repository, model, opened, REQUESTS)
         for request, result, serves in track(
             attempts, description=launch, total=len(REQUESTS), console=Console(stderr=True)
         ):
             results[request].append(result)
-            if not serves and not arguments and (request.protocol, request.access) in CLOSED:
+            if not serves and not opened and (request.protocol, request.access) in CLOSED:
                 open_doors.append(f"{request.name}, {request.protocol}: {result}")
-    write_table(page, table(results))
+    write_section(page, "server-enders", table(results))
     click.echo(table(results))
     for line in open_doors:
         click.echo(f"error: {line}", err=True)

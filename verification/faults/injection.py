@@ -12,9 +12,9 @@ from enum import Enum
 
 import numpy as np
 
-from verification.faults.processes import stubs_of, tritonserver_of
 from verification.faults.proxy import Proxy
 from verification.faults.restarting import RestartingServer
+from verification.server_processes import stubs_of, tritonserver_of
 
 RECOVERY_SECONDS = 120.0
 """Longest wait for a server that recovers."""

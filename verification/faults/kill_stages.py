@@ -26,9 +26,9 @@ from nemo_triton.terminal import options
 from server.process import ServerError
 from verification.faults.kill_judge import Requests, StageKill
 from verification.faults.kills_page import ModelKills, markdown
-from verification.faults.processes import stages_of
 from verification.faults.restarting import RestartingServer
 from verification.faults.stage_kill import kill_stage, run_undisturbed
+from verification.server_processes import stages_of
 
 SEED = 0
 UNDER_LOAD = 0.1, 0.5

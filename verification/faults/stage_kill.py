@@ -13,8 +13,8 @@ from typing import Any
 from benchmark.core.results_folder import ResultsError
 from benchmark.core.run_bench import Bench, first_texts, read_answers, read_responses, run_bench
 from verification.faults.kill_judge import Requests, StageKill, count_requests
-from verification.faults.processes import stages_of
 from verification.faults.restarting import Outage, RestartingServer
+from verification.server_processes import stages_of
 
 RESTART_SECONDS = 120.0
 """Longest wait for the restarted server."""

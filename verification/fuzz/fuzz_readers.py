@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.progress import track
 
 from nemo_triton.terminal import options
-from verification.fuzz.page import readers_summary, write_section
+from verification.fuzz.page import readers_summary
 from verification.fuzz.readers import Reader, readers
+from verification.page_sections import write_section
 
 EXAMPLES = 500
 """Files per seed."""

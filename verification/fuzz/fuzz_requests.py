@@ -22,8 +22,9 @@ from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.terminal import options
 from verification.fuzz.campaign import ENDED, Settings, fuzz, replay
 from verification.fuzz.cases import FuzzRequest
-from verification.fuzz.page import requests_summary, write_section
+from verification.fuzz.page import requests_summary
 from verification.fuzz.sending import HUNG
+from verification.page_sections import write_section
 
 
 @click.command(help=__doc__)
