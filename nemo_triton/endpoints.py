@@ -185,6 +185,7 @@ class Endpoints:
             RecognitionError: No attempt succeeded.
         """
         attempts = _Attempts(time.monotonic() + seconds)
+        refusal: InferenceServerException | None = None
         while True:
             endpoint, pending = self._take(attempts, audio_seconds)
             connection = endpoint.connection
@@ -193,7 +194,7 @@ class Endpoints:
                 result = yield EndpointCall(endpoint, "infer", {**arguments, "client_timeout": remaining})
             except InferenceServerException as error:
                 # A check closes the connection to a server that hangs, which cancels its requests.
-                hangs = endpoint.connection is not connection
+                hangs = endpoint.connection is not connection and error.status() == "StatusCode.CANCELLED"
                 failure = InferenceServerException(_HANGS, "StatusCode.UNAVAILABLE") if hangs else error
             else:
                 self._note_success(endpoint, attempts)
@@ -204,11 +205,15 @@ class Endpoints:
                 with self._lock:
                     endpoint.pending.discard(pending)
             if fault_of(failure) is Fault.QUEUE:
+                refusal = failure
                 self._note_refusal(endpoint, attempts)
                 may_retry = retry_full_queue and (yield from self._wait_for_queue(attempts))
             else:
                 may_retry = yield from self._may_retry(endpoint, failure, attempts, pending)
             if not may_retry:
+                if refusal and fault_of(failure) is Fault.DEADLINE and attempts.refusals == attempts.total - 1:
+                    # The time for the last attempt was what the waits had left.
+                    failure = refusal
                 explained = explain_request(failure, model, endpoint.name, seconds)
                 explained.attempts, explained.refusals = attempts.total, attempts.refusals
                 raise explained from failure
@@ -284,8 +289,8 @@ class Endpoints:
     def _note_refusal(self, endpoint: Endpoint, attempts: _Attempts) -> None:
         """Note that a queue was full: the server is busy and not sick."""
         with self._lock:
-            endpoint.last_answer = time.monotonic()
-            endpoint.full_until = endpoint.last_answer + _FULL_SECONDS
+            # A refusal is no sign of life of the model: a server whose encoder hangs refuses, too.
+            endpoint.full_until = time.monotonic() + _FULL_SECONDS
             attempts.refusals += 1
             attempts.full.add(endpoint)
 
@@ -445,9 +450,10 @@ class Endpoints:
             try:
                 yield EndpointCall(endpoint, "infer", {**silence, "client_timeout": self.policy.probe_seconds})
             except InferenceServerException as error:
+                # A full queue says nothing. The next check probes again.
                 if fault_of(error) is not Fault.QUEUE:
                     self._eject(endpoint, f"a probe failed: {one_line(error.message())}")
-                    return
+                return
         with self._lock:
             endpoint.ejected_until, endpoint.problem = None, None
             endpoint.readmitted = time.monotonic()

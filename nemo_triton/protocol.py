@@ -161,5 +161,5 @@ def explain_request(error: InferenceServerException, model: ServedModel, url: st
         return UnavailableError(
             f"{model.name} at {url}: the server hangs or can't be reached ({reason}); restart it, or check the network"
         )
-    kind = UnavailableError if error.status() == "StatusCode.UNAVAILABLE" else RecognitionError
+    kind = UnavailableError if fault_of(error) is Fault.OUTAGE else RecognitionError
     return kind(f"{model.name} at {url}: {reason}")

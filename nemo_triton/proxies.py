@@ -65,4 +65,8 @@ def open_url(url: str, timeout: float) -> Any:
 def _split_proxy(url: str) -> tuple[str, int]:
     """Host and port of a proxy's URL, without its password."""
     parts = urlsplit(url if "//" in url else f"//{url}")
-    return parts.hostname or "", parts.port or _DEFAULT_PORT
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    return parts.hostname or "", port or _DEFAULT_PORT

@@ -8,6 +8,7 @@ protocol.read_response builds the Transcript.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,6 +29,8 @@ from nemo_triton.protocol import SharedSamples, read_response, request
 from nemo_triton.served_model import ServedModel, find_recognizers
 from nemo_triton.tls import Tls
 from nemo_triton.transcript import Transcript
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT = 300.0
 """Seconds per recognition, including retries and time in the server's queue."""
@@ -167,9 +170,12 @@ class Recognizer:
 
     def _keep_checking(self) -> None:
         while not self._closed.wait(CHECK_INTERVAL_SECONDS):
-            # A connection raises ValueError if it was closed in the meantime.
-            with suppress(ValueError):
+            try:
                 run_calls(self._endpoints.check())
+            except Exception:
+                # A connection raises ValueError if it was closed in the meantime. Anything else must not end the checks.
+                if not self._closed.is_set():
+                    _log.exception("a check of the servers failed")
 
     def __enter__(self) -> Recognizer:
         return self
@@ -286,7 +292,10 @@ class AsyncRecognizer:
     async def _keep_checking(self) -> None:
         while True:
             await asyncio.sleep(CHECK_INTERVAL_SECONDS)
-            await run_calls_async(self._endpoints.check())
+            try:
+                await run_calls_async(self._endpoints.check())
+            except Exception:
+                _log.exception("a check of the servers failed")
 
     async def __aenter__(self) -> AsyncRecognizer:
         # A gRPC channel belongs to the event loop that runs when it is created, so __init__ can't connect.

@@ -50,7 +50,7 @@ def main() -> NoReturn:
         print(f"warning: {warning}", file=sys.stderr)
     server = [str(triton / "bin" / "tritonserver"), *arguments]
     # In a new process, because this one has onnxruntime in memory.
-    supervisor = [sys.executable, "-c", _SUPERVISE, str(Path(__file__).parent.parent), *server]
+    supervisor = [sys.executable, "-I", "-c", _SUPERVISE, str(Path(__file__).parent.parent), *server]
     os.execve(sys.executable, supervisor, environment(triton, libraries))
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from server.cgroup import oom_kills
+from server.orphans import shared_memory_of
 
 SUPERVISOR_VARIABLE = "NEMO_TRITON_SUPERVISOR"
 """Environment variable that tells the processes of our backend the name of the supervisor's socket."""
@@ -36,11 +37,13 @@ class ModelProcess:
 
     Attributes:
         process: Process id.
+        shared_memory: File in /dev/shm through which Triton and the process pass tensors; None if it is unknown.
         instance: Name of the instance, which begins with the model's name; empty until the process has sent it.
         unloaded: Whether the process ends as planned.
     """
 
     process: int
+    shared_memory: Path | None
     instance: str = ""
     unloaded: bool = False
 
@@ -56,6 +59,7 @@ class ModelProcesses:
     listener: socket.socket = field(init=False)
     _name: str = field(default_factory=lambda: f"nemo-triton-{os.getpid()}-{secrets.token_hex(8)}", init=False)
     _processes: dict[socket.socket, ModelProcess] = field(default_factory=dict, init=False)
+    _left_behind: list[ModelProcess] = field(default_factory=list, init=False)
     _oom_kills: int = field(default_factory=oom_kills, init=False)
 
     def __post_init__(self) -> None:
@@ -76,7 +80,7 @@ class ModelProcesses:
         if user != os.geteuid():
             connection.close()
             return None
-        self._processes[connection] = ModelProcess(process)
+        self._processes[connection] = ModelProcess(process, shared_memory_of(process))
         return connection
 
     def receive(self, connection: socket.socket) -> bool:
@@ -102,9 +106,17 @@ class ModelProcesses:
         process = self._processes.pop(connection)
         if process.unloaded or not process.instance:
             return None
+        self._left_behind.append(process)
         how = describe_status(_exit_status(process.process))
-        memory = "; out of memory" if oom_kills() > self._oom_kills else ""
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        memory = "; out of memory" if self._oom_kills > before else ""
         return f"the process of model instance {process.instance} (process {process.process}) {how}{memory}"
+
+    def free_shared_memory(self) -> None:
+        """Remove the shared memory of all processes that did not end as planned, after the server's end."""
+        for process in (*self._left_behind, *self._processes.values()):
+            if process.shared_memory:
+                process.shared_memory.unlink(missing_ok=True)
 
 
 def describe_status(status: int) -> str:

@@ -37,6 +37,8 @@ def main() -> None:
     """Wait for the end of standard input, then kill the server, whose process id is the argument, and its stubs."""
     server = int(sys.argv[1])
     sys.stdin.read()
+    # Before the server, because a stub that ends by itself leaves its shared memory behind.
+    end_stubs(server)
     with suppress(ProcessLookupError):
         os.kill(server, signal.SIGKILL)
     end_stubs(server)
@@ -48,7 +50,20 @@ def end_stubs(server: int) -> None:
         if Path(arguments[0]).name == STUB and arguments[_SERVER : _SERVER + 1] == [str(server)]:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-            (Path("/dev/shm") / Path(arguments[_REGION]).name).unlink(missing_ok=True)
+            _region(arguments).unlink(missing_ok=True)
+
+
+def shared_memory_of(stub: int) -> Path | None:
+    """The file in /dev/shm of a stub; None if the process is another or has ended."""
+    with suppress(OSError):
+        arguments = os.fsdecode(Path(f"/proc/{stub}/cmdline").read_bytes()).split("\0")
+        if Path(arguments[0]).name == STUB:
+            return _region(arguments)
+    return None
+
+
+def _region(arguments: list[str]) -> Path:
+    return Path("/dev/shm") / Path(arguments[_REGION]).name
 
 
 def _processes() -> list[tuple[int, list[str]]]:

@@ -17,8 +17,11 @@ _NEED = re.compile(r'key:\s*"shared_memory_bytes"\s*value\s*{\s*string_value:\s*
 
 
 def size_of_shared_memory() -> int:
-    """Size of /dev/shm in bytes."""
-    numbers = os.statvfs(FOLDER)
+    """Size of /dev/shm in bytes; 0 if there is none."""
+    try:
+        numbers = os.statvfs(FOLDER)
+    except OSError:
+        return 0
     return numbers.f_blocks * numbers.f_frsize
 
 
@@ -33,7 +36,7 @@ def shared_memory_warning(arguments: Sequence[str], size: int) -> str | None:
         config.parent.name: int(need)
         for repository in _repositories(arguments)
         for config in repository.glob("*/config.pbtxt")
-        for need in _NEED.findall(config.read_text(errors="replace"))
+        for need in _NEED.findall(_read(config))
     }
     model = max(needs, key=lambda name: needs[name], default=None)
     if model is None or needs[model] <= size:
@@ -42,6 +45,14 @@ def shared_memory_warning(arguments: Sequence[str], size: int) -> str | None:
         f"{FOLDER} has {_megabytes(size)} and 16 concurrent requests of {model}'s longest audio need "
         f"{_megabytes(needs[model])}; enlarge it (Docker: --shm-size), or export with a lower --max-audio-seconds"
     )
+
+
+def _read(config: Path) -> str:
+    """A configuration; empty if it can't be read, which Triton reports."""
+    try:
+        return config.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _repositories(arguments: Sequence[str]) -> list[Path]:

@@ -59,7 +59,11 @@ def supervise(command: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         return loop.run()
     finally:
+        if server.poll() is None:
+            server.kill()
+            server.wait()
         end_stubs(server.pid)
+        processes.free_shared_memory()
         if loop.watcher:
             loop.watcher.kill()
 

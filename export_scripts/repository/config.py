@@ -63,7 +63,7 @@ class Serving:
         max_batch_size: Largest batch of encoder and decoder, in requests.
         queue_delay_us: Longest wait for a fuller batch, in microseconds.
         max_queue_size: Longest queue of the encoder, in requests; 0 is unlimited and None one full batch per instance.
-        queue_seconds: Longest time in a stage's queue; 0 is unlimited.
+        queue_seconds: Longest time in the encoder's queue; 0 is unlimited.
         encoders: Concurrent instances of the encoder.
         encoder_threads: onnxruntime's threads per encoder instance on a CPU; 0 uses all cores.
         accelerator: Execution provider of the encoder on a GPU: "cuda" or "tensorrt".
@@ -144,7 +144,9 @@ def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
     config.dynamic_batching.max_queue_delay_microseconds = serving.queue_delay_us
     policy = config.dynamic_batching.default_queue_policy
     policy.max_queue_size = _queue_size(stage, serving)
-    policy.default_timeout_microseconds = serving.queue_seconds * 1_000_000
+    if stage.encodes:
+        # Only there: a decoder that refused a request would waste the encoder's work.
+        policy.default_timeout_microseconds = serving.queue_seconds * 1_000_000
     kind = triton.ModelInstanceGroup.KIND_CPU if stage.device == "cpu" else triton.ModelInstanceGroup.KIND_AUTO
     config.instance_group.add(count=serving.encoders if stage.encodes else 1, kind=kind)
     threads = serving.encoder_threads if stage.encodes else 1

@@ -71,8 +71,7 @@ async def test_a_refusal_is_an_error_of_its_kind_without_retries(
     async with AsyncRecognizer(triton.model, server.grpc, retry_full_queue=False) as recognizer:
         results = await results_of(recognizer, recordings * 4)
     errors = [result for result in results if isinstance(result, BaseException)]
-    # Every request waits longer than a microsecond.
-    assert 0 < len(errors) <= len(results)
+    assert errors
     for error in errors:
         assert isinstance(error, QueueFullError) and isinstance(error, UnavailableError)
         assert (error.attempts, error.refusals) == (1, 1)

@@ -52,6 +52,7 @@ def launch(tmp_path: Path) -> Launch:
         ["--grpc-restricted-protocol=trace:a=b"],
         ["--http-restricted-api", "trace:a=b"],
         ["--http-address=0.0.0.0"],
+        ["--open=http-inference", "--log-verbose=1", "--open", "admin"],
     ],
     ids=str,
 )
@@ -73,7 +74,7 @@ def test_the_key_is_random_unless_the_environment_has_one(launch: Launch) -> Non
     ("arguments", "key", "error"),
     [
         (["--open=everything"], KEY, "--open=everything: unknown; use admin, http-inference or both"),
-        (["--open", "admin"], KEY, "--open needs a value"),
+        (["--open"], KEY, "--open needs a value"),
         ([], "a:key", "NEMO_TRITON_ADMIN_KEY has a character"),
     ],
     ids=["unknown group", "no value", "key"],

@@ -20,6 +20,7 @@ from nemo_triton.audio import load_audio
 from nemo_triton.errors import UnavailableError
 from nemo_triton.recognizer import AsyncRecognizer
 from server.model_processes import describe_status
+from server.orphans import shared_memory_of
 from server.process import Server, running_server
 
 STAGES = ("audio", "mel", "coffee_ctc_encoder", "coffee_ctc_decoder")
@@ -37,6 +38,8 @@ def server(repository: Path) -> Iterator[Server]:
 @pytest.mark.parametrize("stage", STAGES)
 async def test_a_server_whose_model_process_dies_ends(stage: str, server: Server, demo_manifest: Path) -> None:
     samples = load_audio(next(demo_manifest.parent.glob("*.flac")))
+    regions = [shared_memory_of(process) for process in stubs_of(server)]
+    assert len(regions) == 4 and all(region and region.exists() for region in regions)
     instance, victim = next(
         (command[INSTANCE], process)
         for process, command in stubs_of(server).items()
@@ -59,6 +62,7 @@ async def test_a_server_whose_model_process_dies_ends(stage: str, server: Server
     )
     assert all(isinstance(result, UnavailableError) for result in results), results
     wait_until(lambda: not psutil.pid_exists(victim))
+    assert not any(region and region.exists() for region in regions)
 
 
 def test_an_unloaded_model_does_not_end_the_server(server: Server) -> None:

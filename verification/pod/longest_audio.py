@@ -47,7 +47,7 @@ REQUEST_SECONDS = 4 * 3600.0
 )
 @click.option("--memory", type=click.FloatRange(0.1), default=8.0, show_default=True, help="Memory of the pod, in GiB.")
 @click.option(
-    "--shared-memory", type=click.FloatRange(0.01), default=4.0, show_default=True, help="Size of /dev/shm, in GiB."
+    "--shared-memory", type=click.FloatRange(0.01), default=2.0, show_default=True, help="Size of /dev/shm, in GiB."
 )
 @click.option("--requests", type=click.IntRange(1), default=16, show_default=True, help="Concurrent requests.")
 @click.option("--seconds", type=click.IntRange(1), help="Length of each, in seconds.  [default: the model's longest]")
