@@ -118,6 +118,7 @@ def _footprint(checkpoint: Checkpoint, encoders: int) -> Footprint:
         weights=sum(weights.nbytes for weights in checkpoint.model.encoder.parameters()),
         encoders=encoders,
         largest_layer=activations.largest_layer,
+        features=features,
         tensors=samples + features + activations.scores,
     )
 

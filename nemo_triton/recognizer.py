@@ -173,7 +173,7 @@ class Recognizer:
             try:
                 run_calls(self._endpoints.check())
             except Exception:
-                # A connection raises ValueError if it was closed in the meantime. Anything else must not end the checks.
+                # A connection raises ValueError if it was closed meanwhile. Anything else must not end the checks.
                 if not self._closed.is_set():
                     _log.exception("a check of the servers failed")
 

@@ -23,6 +23,14 @@ COPIES_OF_TENSORS = 5.5
 """Copies of the tensors between stages: in both stages, in Triton, in /dev/shm, and while a stage works on them."""
 COPIES_IN_SHARED_MEMORY = 1.5
 """Copies of the tensors between stages in /dev/shm."""
+SHRINK_FROM_BYTES = 5_000_000
+"""Inputs of a batch after which a stage gives memory back: 2.5 minutes of features, more than 16 requests of 9 s.
+
+onnxruntime's arena keeps what the longest batch needed. To give it back after each batch would cost up to 40 % of the
+time of short ones (docs/serve.md#memory).
+"""
+NOT_REUSED = 0.75
+"""Part of the memory kept by the arena that a longer batch can't use: its tensors don't fit into the free pieces."""
 STEP_SECONDS = 60
 """Limits are whole minutes, so that similar models share a stage."""
 
@@ -35,18 +43,21 @@ class Footprint:
         weights: Bytes of the encoder's weights.
         encoders: Instances of the encoder.
         largest_layer: Bytes of the inputs and outputs of the encoder's largest layer, per second of audio.
+        features: Bytes of the encoder's input, per second of audio.
         tensors: Bytes of all tensors that pass from stage to stage, per second of audio.
     """
 
     weights: int
     encoders: int
     largest_layer: float
+    features: float
     tensors: float
 
     @property
     def fixed(self) -> float:
-        """Bytes of a server without requests."""
-        return SERVER_BYTES + COPIES_OF_WEIGHTS * self.weights * self.encoders
+        """Bytes of a server without requests, after the longest batch whose memory it keeps."""
+        kept = self.encoder_per_second * SHRINK_FROM_BYTES / self.features
+        return SERVER_BYTES + COPIES_OF_WEIGHTS * self.weights * self.encoders + NOT_REUSED * kept
 
     @property
     def encoder_per_second(self) -> float:

@@ -15,6 +15,7 @@ from tritonclient.grpc import model_config_pb2 as triton
 from export_scripts.errors import ExportError
 from export_scripts.operators.ragged import item_dims_key
 from export_scripts.operators.tuning import Target
+from export_scripts.repository.audio_limit import SHRINK_FROM_BYTES
 from export_scripts.repository.gpu import Accelerator, TensorRt, computes_in_fp16, use_cuda, use_tensorrt
 from nemo_triton.contract import Tensor
 
@@ -38,12 +39,6 @@ WILDCARD = -1
 THREADS_PARAMETER = "intra_op_thread_count"
 SHRINK_PARAMETER = "shrink_arena_from_bytes"
 """Parameter of this project's onnxruntime backend; Triton's C++ backend ignores it."""
-SHRINK_FROM_BYTES = 10_000_000
-"""Inputs of a batch after which memory is given back: 5 minutes of features or samples, more than most batches have.
-
-onnxruntime's arena keeps what the longest batch needed. To give it back after each batch would cost 8 % to 40 % of the
-time of short ones (docs/serve.md#memory).
-"""
 
 QUEUE_SECONDS = 300
 """Default time limit in a queue: the client's own default for a whole request."""

@@ -17,7 +17,9 @@ from nemo_triton.contract import AUDIO, MAX_AUDIO_SECONDS, SAMPLES, audio_stage,
 
 pytestmark = pytest.mark.fast
 
-CONFORMER_LARGE = Footprint(weights=481_000_000, encoders=1, largest_layer=5.12e6, tensors=64_000 + 12_900)
+CONFORMER_LARGE = Footprint(
+    weights=481_000_000, encoders=1, largest_layer=5.12e6, features=32_000, tensors=64_000 + 12_900
+)
 
 
 def test_16_of_the_longest_requests_fit_the_budget() -> None:
