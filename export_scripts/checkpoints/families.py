@@ -48,6 +48,8 @@ class Decoder(ABC):
     """Short name, such as ctc."""
     nemo_classes: ClassVar[tuple[str, ...]]
     """NeMo's classes of this kind."""
+    module: ClassVar[str] = "nemo.collections.asr.models"
+    """Module or package with these classes. NeMo imports it to open a checkpoint, so others are refused."""
     encoder_output: ClassVar[Tensor]
     """The output of the encoder stage that is compared with NeMo's scores."""
     encoder_length: ClassVar[Tensor]

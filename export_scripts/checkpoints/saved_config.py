@@ -18,14 +18,13 @@ from typing import Any
 import yaml
 
 from export_scripts.checkpoints.archive import UNTRUSTED
-from export_scripts.checkpoints.families import exported_classes, refusal
+from export_scripts.checkpoints.families import decoder_class, refusal
 from export_scripts.errors import RefusedFileError, excerpt
 
 MAX_CONFIG_BYTES = 4 * 2**20
 """A config with 8192 pieces, named twice, has 0.3 MB."""
 MAX_DEPTH = 50
 
-_MODELS = "nemo.collections.asr.models"
 _ALLOWED_CLASSES = re.compile(
     r"nemo\.collections\.asr\.modules\.(\w+\.)?("
     r"AudioToMelSpectrogramPreprocessor|AudioToMFCCPreprocessor"
@@ -110,12 +109,13 @@ def restorable_config(config: dict[str, Any]) -> dict[str, Any]:
     """
     target = str(config.get("target", ""))
     model_class = target.rpartition(".")[2]
-    if model_class not in exported_classes():
+    decoder = decoder_class(model_class)
+    if decoder is None:
         raise RefusedFileError(refusal(model_class))
     for path, key, value in _values(config):
         if key in ("_target_", "cls") and value is not None and not _PACKAGES.fullmatch(str(value)):
             raise RefusedFileError(_names_code(path, value))
-    if not re.fullmatch(rf"{re.escape(_MODELS)}\.(\w+\.)?\w+", target):
+    if not re.fullmatch(rf"{re.escape(decoder.module)}\.(\w+\.)?\w+", target):
         raise RefusedFileError(_names_code("target", target))
     kept = {name: value for name, value in config.items() if name in _SECTIONS or not isinstance(value, (dict, list))}
     del kept["target"]
@@ -135,7 +135,7 @@ def restorable_config(config: dict[str, Any]) -> dict[str, Any]:
                 f"{excerpt(path)} names the file {excerpt(value)}, which the export doesn't read; set it to "
                 "null in the config"
             )
-    return {**kept, "target": f"{_MODELS}.{model_class}"}
+    return {**kept, "target": f"{decoder.module}.{model_class}"}
 
 
 def searches_beams(config: dict[str, Any]) -> bool:
