@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -35,9 +36,11 @@ def serve_queue(repository: Path, triton: Triton, tmp_path_factory: pytest.TempP
             shutil.copytree(repository, models)
             config = models / "audio" / "config.pbtxt"
             text = config.read_text()
-            queue = f"dynamic_batching {{\n  default_queue_policy {{ {policy} }}\n"
-            assert "dynamic_batching {" in text
-            config.write_text(text.replace("dynamic_batching {\n", queue))
+            text, count = re.subn(
+                r"default_queue_policy \{.*?\}", f"default_queue_policy {{ {policy} }}", text, flags=re.S
+            )
+            assert count == 1
+            config.write_text(text)
             only = ["--model-control-mode=explicit", f"--load-model={triton.model}"]
             return stack.enter_context(running_server(models, only))
 

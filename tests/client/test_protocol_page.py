@@ -315,10 +315,9 @@ def test_statuses_of_a_full_queue_and_of_a_server_that_shuts_down(
 ) -> None:
     shutil.copytree(repository, tmp_path / "models")
     config = tmp_path / "models" / Part.ENCODER.of(triton.model) / "config.pbtxt"
-    queue = "dynamic_batching {\n  default_queue_policy { max_queue_size: 1 }\n}"
-    content = config.read_text()
-    assert content.count("dynamic_batching {\n}") == 1
-    config.write_text(content.replace("dynamic_batching {\n}", queue))
+    content, count = re.subn(r"max_queue_size: \d+", "max_queue_size: 1", config.read_text())
+    assert count == 1
+    config.write_text(content)
     finished, statuses, codes = threading.Event(), list[str](), list[int]()
     only = ["--model-control-mode=explicit", f"--load-model={triton.model}"]
     with running_server(tmp_path / "models", only) as server:

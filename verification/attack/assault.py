@@ -35,6 +35,10 @@ CANCELLED_WITHIN = 0.1
 FOOTPRINT_EVERY = 250
 """Requests between two measurements of the server's memory."""
 
+_FULL_QUEUE = "Exceeds maximum queue size"
+FULL_QUEUE_SECONDS = 1.0
+"""Longest wait before a request that a full queue refused is sent again."""
+
 CORRECT, CANCELLED = "correct", "cancelled"
 
 
@@ -158,6 +162,9 @@ class _Assault:
                 raise  # The whole attack is interrupted, not this request.
             return CANCELLED
         except grpc.aio.AioRpcError as error:
+            if _FULL_QUEUE in (error.details() or ""):
+                await asyncio.sleep(FULL_QUEUE_SECONDS * self.rng.random())
+                return await self._send(channel, model, number, log_probs=log_probs, patience=patience)
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
                 return CANCELLED if by_deadline else f"no response within {HUNG_AFTER:.0f} s"
             return judge_refusal(case, error.code(), error.details() or "")
