@@ -105,9 +105,14 @@ def is_audio_stage(model: str) -> bool:
     return re.fullmatch(rf"{AUDIO_STAGE}(_\d+s)?", model) is not None
 
 
+TOO_LONG = "audio is longer than"
+TOO_MANY_TOKENS = "tokens in one frame"
+"""Parts of the errors by which a model refuses a request. Triton gives them the status of a failed server."""
+
+
 def too_long(max_seconds: int) -> str:
     """Return the error for longer audio, in the server and in clients."""
-    return f"audio is longer than {max_seconds} seconds"
+    return f"{TOO_LONG} {max_seconds} seconds"
 
 
 class ParameterError(ValueError):

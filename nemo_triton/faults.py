@@ -6,6 +6,8 @@ from enum import Enum, auto
 
 from tritonclient.utils import InferenceServerException
 
+from nemo_triton.contract import TOO_LONG, TOO_MANY_TOKENS
+
 
 class Fault(Enum):
     """The cause of a failed request.
@@ -39,7 +41,7 @@ _QUEUE_REFUSALS = ("Exceeds maximum queue size", "Request timeout expired")
 """Messages of Triton for max_queue_size and default_timeout_microseconds, both with status UNAVAILABLE."""
 _DEAD_PROCESS = "Stub process"
 """Triton's Python backend, status INTERNAL: "Stub process 'NAME' is not healthy"."""
-_MODEL_REFUSALS = ("audio is longer than", "tokens in one frame")
+_MODEL_REFUSALS = (TOO_LONG, TOO_MANY_TOKENS)
 """What stages `audio` and the RNNT decoder refuse, with status INTERNAL: Triton gives a model no other."""
 
 

@@ -12,7 +12,7 @@ from onnx import TensorProto
 from export_scripts.operators.builder import Graph, Value, ints
 from export_scripts.operators.ragged import Padded, pack, padded, ragged_input
 from export_scripts.stages.text import Pieces, give_transcript
-from nemo_triton.contract import ENCODED
+from nemo_triton.contract import ENCODED, TOO_MANY_TOKENS
 
 FRAMES_PER_STEP = 4
 """Frames that a step of the loop evaluates. Most are blank, and a step ends at the first that is not."""
@@ -24,7 +24,7 @@ NeMo would never end where the blank never wins; here the request fails.
 """
 NO_LIMIT = MAX_SYMBOLS + 1
 """Value of RnntWeights.max_symbols if NeMo has no limit."""
-TOO_MANY_SYMBOLS = f"more than {MAX_SYMBOLS} tokens in one frame; use a checkpoint whose decoding has max_symbols"
+TOO_MANY_SYMBOLS = f"more than {MAX_SYMBOLS} {TOO_MANY_TOKENS}; use a checkpoint whose decoding has max_symbols"
 """Name of the node that fails, which onnxruntime's error quotes."""
 
 ACTIVATIONS = {"ReLU": "Relu", "Sigmoid": "Sigmoid", "Tanh": "Tanh"}

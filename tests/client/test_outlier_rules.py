@@ -79,6 +79,7 @@ def test_a_retry_costs_as_much_as_five_answers_earn() -> None:
         ("INTERNAL", "in ensemble 'x', Stub process 'audio_0_0' is not healthy.", Fault.OUTAGE),
         ("INTERNAL", "in ensemble 'x', Failed to allocate memory", Fault.SERVER),
         ("INTERNAL", "Name:'audio is longer than 1200 seconds' Status Message: ...", Fault.REQUEST),
+        ("INTERNAL", "Name:'more than 100 tokens in one frame; use a checkpoint' Status Message: ...", Fault.REQUEST),
         ("INVALID_ARGUMENT", "unexpected shape", Fault.REQUEST),
         ("RESOURCE_EXHAUSTED", "Received message larger than max", Fault.REQUEST),
         ("DEADLINE_EXCEEDED", "Deadline Exceeded", Fault.DEADLINE),
