@@ -32,13 +32,28 @@ def oom_kills(membership: Path = MEMBERSHIP, mount: Path = MOUNT) -> int:
         membership: File that names the process's groups.
         mount: Folder of the control groups.
     """
-    for folder in _folders("memory", membership, mount):
-        for name in ("memory.events", "memory.oom_control"):
-            for line in _read(folder / name).splitlines():
-                key, _, value = line.partition(" ")
-                if key == "oom_kill":
-                    return int(value)
-    return 0
+    counts = map(oom_kills_in, _folders("memory", membership, mount))
+    return next((count for count in counts if count is not None), 0)
+
+
+def oom_kills_in(folder: Path) -> int | None:
+    """The same for the control group with this folder; None if its files don't say."""
+    for name in ("memory.events", "memory.oom_control"):
+        for line in _read(folder / name).splitlines():
+            key, _, value = line.partition(" ")
+            if key == "oom_kill":
+                return int(value)
+    return None
+
+
+def memory_group(membership: Path = MEMBERSHIP, mount: Path = MOUNT) -> Path:
+    """The folder of this process's control group for memory.
+
+    Args:
+        membership: File that names the process's groups.
+        mount: Folder of the control groups.
+    """
+    return next(_folders("memory", membership, mount), mount)
 
 
 def available_cpus() -> int:

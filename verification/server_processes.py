@@ -13,8 +13,15 @@ _INSTANCE = 8
 
 
 def tritonserver_of(supervisor: int) -> int:
-    """Process id of NVIDIA's binary, a child of the supervisor."""
-    return next(int(child.pid) for child in psutil.Process(supervisor).children() if child.name() == "tritonserver")
+    """Process id of NVIDIA's binary, a child of the supervisor.
+
+    Raises:
+        psutil.NoSuchProcess: The server has ended.
+    """
+    for child in psutil.Process(supervisor).children():
+        if child.name() == "tritonserver":
+            return int(child.pid)
+    raise psutil.NoSuchProcess(supervisor)
 
 
 def stubs_of(supervisor: int) -> dict[int, list[str]]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from nemo_triton.endpoints import Endpoints
 from nemo_triton.errors import UnavailableError
 from nemo_triton.recognizer import AsyncRecognizer, Recognizer
 from server.process import Server
+from verification.server_processes import stages_of
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -69,7 +70,8 @@ async def test_requests_survive_the_death_of_a_model_process(
     async with AsyncRecognizer(triton.model, both(mortal)) as recognizer:
         loop = Loop(recognizer, recordings)
         await loop.until(lambda: len(loop.answers) > 40)
-        os.kill(model_process(victim, f"{triton.model}_encoder"), signal.SIGKILL)
+        (encoder,) = stages_of(victim.process.pid)[f"{triton.model}_encoder"]
+        os.kill(encoder, signal.SIGKILL)
         await loop.until(lambda: bool(caplog.messages))
         since = len(loop.answers)
         await loop.until(lambda: len(loop.answers) > since + 100)
@@ -80,17 +82,6 @@ async def test_requests_survive_the_death_of_a_model_process(
     assert loop.by_endpoint(since + 6).keys() == {survivor.grpc}
     # The server still says that it is ready, or it has ended.
     assert caplog.messages[0].startswith((f"{victim.grpc}: ejected for", f"{victim.grpc}: not used until"))
-
-
-def model_process(server: Server, model: str) -> int:
-    """PID of the process of a model."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            command = (folder / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
-            group = os.getpgid(int(folder.name))
-            if group == server.process.pid and "triton_python_backend_stub" in command and f"/{model}/" in command:
-                return int(folder.name)
-    pytest.fail(f"{server.grpc} has no process of {model}")
 
 
 async def test_requests_survive_a_server_that_hangs(

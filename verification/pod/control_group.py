@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_triton.errors import ClientError
+from server.cgroup import MOUNT, memory_group, oom_kills_in
 
-ROOT = Path("/sys/fs/cgroup")
 REMOVAL_SECONDS = 30.0
 
 
@@ -26,11 +25,10 @@ class Files:
 
     limit: str
     peak: str
-    events: str
 
 
-V1 = Files("memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control")
-V2 = Files("memory.max", "memory.peak", "memory.events")
+V1 = Files("memory.limit_in_bytes", "memory.max_usage_in_bytes")
+V2 = Files("memory.max", "memory.peak")
 
 
 @dataclass(frozen=True)
@@ -53,13 +51,12 @@ class ControlGroup:
     @property
     def killed(self) -> int:
         """Number of processes that the kernel killed for want of memory."""
-        (count,) = re.findall(r"^oom_kill (\d+)$", (self.folder / self.files.events).read_text(), re.MULTILINE)
-        return int(count)
+        return oom_kills_in(self.folder) or 0
 
     @contextmanager
     def joined(self) -> Iterator[None]:
         """Start child processes in this group during the block; this process is in it for so long."""
-        before = _own_group(self.files)
+        before = memory_group()
         self._move(self.folder)
         try:
             yield
@@ -81,8 +78,8 @@ def control_group(limit: int) -> Iterator[ControlGroup]:
     Raises:
         ControlGroupError: This user can't make one.
     """
-    files = V2 if (ROOT / "cgroup.controllers").exists() else V1
-    folder = (ROOT if files is V2 else ROOT / "memory") / f"nemo_triton_{os.getpid()}"
+    files = V2 if (MOUNT / "cgroup.controllers").exists() else V1
+    folder = (MOUNT if files is V2 else MOUNT / "memory") / f"nemo_triton_{os.getpid()}"
     try:
         folder.mkdir()
         (folder / files.limit).write_text(str(limit))
@@ -92,16 +89,6 @@ def control_group(limit: int) -> Iterator[ControlGroup]:
         yield ControlGroup(folder, files)
     finally:
         _remove(folder)
-
-
-def _own_group(files: Files) -> Path:
-    """Folder of this process's group."""
-    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    if files is V2:
-        (path,) = (path for number, _, path in lines if number == "0")
-        return ROOT / path.lstrip("/")
-    (path,) = (path for _, controllers, path in lines if "memory" in controllers.split(","))
-    return ROOT / "memory" / path.lstrip("/")
 
 
 def _remove(folder: Path) -> None:

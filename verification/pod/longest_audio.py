@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,9 @@ from benchmark.core.serving import serving
 from nemo_triton.audio import Samples
 from nemo_triton.contract import MAX_AUDIO_SECONDS, SAMPLE_RATE
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
-from nemo_triton.errors import one_line
 from nemo_triton.loadtest.recording import read_recordings
-from nemo_triton.recognizer import Recognizer
 from nemo_triton.terminal import exit_codes, options
+from verification.concurrent_requests import send_concurrently
 from verification.pod.control_group import control_group
 from verification.pod.shared_memory import PeakSharedMemory, limit_shared_memory
 
@@ -92,7 +90,7 @@ def run(repository: Path, model: str, audio: list[Samples], memory: int) -> dict
             with group.joined():
                 server = stack.enter_context(serving(repository, [EXPLICIT, f"--load-model={model}"], LOAD_SECONDS))
             started = time.monotonic()
-            errors = send(server.grpc, model, audio)
+            errors = send_concurrently(server.grpc, model, audio, REQUEST_SECONDS)
             seconds = time.monotonic() - started
         return {
             "answered": len(audio) - len(errors),
@@ -102,13 +100,6 @@ def run(repository: Path, model: str, audio: list[Samples], memory: int) -> dict
             "peak_shared_memory_bytes": shared.peak,
             "wall_seconds": round(seconds, 1),
         }
-
-
-def send(url: str, model: str, audio: list[Samples]) -> list[str]:
-    """Send the requests concurrently; returns the error of each that failed."""
-    with Recognizer(model, url, timeout=REQUEST_SECONDS) as recognizer, ThreadPoolExecutor(len(audio)) as threads:
-        answers = [threads.submit(recognizer.transcribe, samples) for samples in audio]
-        return [one_line(error) for answer in answers if (error := answer.exception()) is not None]
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
-from types import TracebackType
+
+from verification.sampling import Sampling
 
 CLONE_NEWNS = 0x00020000
 MS_REC, MS_PRIVATE = 0x4000, 1 << 18
@@ -37,7 +37,7 @@ def used_shared_memory() -> int:
     return (state.f_blocks - state.f_bfree) * state.f_frsize
 
 
-class PeakSharedMemory:
+class PeakSharedMemory(Sampling):
     """Samples the use of /dev/shm during a `with` block.
 
     Attributes:
@@ -46,19 +46,7 @@ class PeakSharedMemory:
 
     def __init__(self) -> None:
         self.peak = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
+        super().__init__(self._note_peak, INTERVAL_SECONDS)
 
-    def __enter__(self) -> PeakSharedMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._stop.wait(INTERVAL_SECONDS):
-            self.peak = max(self.peak, used_shared_memory())
+    def _note_peak(self) -> None:
+        self.peak = max(self.peak, used_shared_memory())

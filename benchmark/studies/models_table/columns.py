@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from benchmark.core.tables import MB
@@ -152,10 +153,7 @@ LONG_AUDIO = (
     NAME,
     Column("longest audio s", lambda row: str(row["max_audio_seconds"])),
     Column("encoder MB per minute", encoder_per_minute),
-    *(
-        Column(f"1 x {seconds // 60} min", lambda row, seconds=seconds: encoder_and_server(row, seconds))  # type: ignore[misc]
-        for seconds in (60, 300, 1200)
-    ),
+    *(Column(f"1 x {seconds // 60} min", partial(encoder_and_server, seconds=seconds)) for seconds in (60, 300, 1200)),
     Column(f"{CONCURRENT} x 1 min", lambda row: peak(row, CONCURRENT, 60)),
     Column(f"{CONCURRENT} x longest", lambda row: peak(row, CONCURRENT, row["max_audio_seconds"])),
     Column("after it", lambda row: peak(row, CONCURRENT, row["max_audio_seconds"], "after_bytes")),

@@ -12,7 +12,6 @@ If a server ends, that length is recorded as failed, and the next model is measu
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,9 @@ from nemo_triton.demo_speech import MANIFEST
 from nemo_triton.errors import ClientError, one_line
 from nemo_triton.loadtest.provenance import machine, versions
 from nemo_triton.loadtest.recording import read_recordings
-from nemo_triton.recognizer import Recognizer
 from nemo_triton.terminal import exit_codes, options
 from verification.attack.footprint import footprint
+from verification.concurrent_requests import send_concurrently
 
 CONCURRENT = 16
 REQUEST_SECONDS = 7200.0
@@ -117,7 +116,8 @@ def process(model: Model, folder: Folder, speech: Samples, *, at_limit: bool) ->
             started = time.monotonic()
             pieces = cut(speech, case.requests, case.seconds * SAMPLE_RATE)
             with PeakMemory(server.process.pid, Part.ENCODER.of(model.name)) as memory:
-                error = send(model.name, server.grpc, pieces)
+                errors = send_concurrently(server.grpc, model.name, pieces, REQUEST_SECONDS)
+            error = errors[0] if errors else None
             result["cases"][case.key] = {
                 "requests": case.requests,
                 "seconds": case.seconds,
@@ -136,14 +136,6 @@ def process(model: Model, folder: Folder, speech: Samples, *, at_limit: bool) ->
             )
             if server.process.poll() is not None:
                 return
-
-
-def send(model: str, url: str, pieces: list[Samples]) -> str | None:
-    """Send the requests concurrently; returns the first error, or None."""
-    with Recognizer(model, url, timeout=REQUEST_SECONDS) as recognizer, ThreadPoolExecutor(len(pieces)) as threads:
-        answers = [threads.submit(recognizer.transcribe, samples) for samples in pieces]
-        errors = [error for answer in answers if (error := answer.exception()) is not None]
-    return one_line(errors[0]) if errors else None
 
 
 if __name__ == "__main__":
