@@ -29,7 +29,7 @@ def test_enough_memory(repository: Path) -> None:
     assert 2**20 < int(str(result["peak_shared_memory_bytes"])) < 2**28
 
 
-@pytest.mark.parametrize(("option", "killed"), [(("--memory", "0.35"), True), (("--shared-memory", "0.03"), False)])
+@pytest.mark.parametrize(("option", "killed"), [(("--memory", "0.35"), True), (("--shared-memory", "0.015"), False)])
 def test_too_little_memory(repository: Path, option: tuple[str, str], killed: bool) -> None:
     code, result = in_a_pod(repository, *option)
     assert code == 1
