@@ -19,6 +19,7 @@ from typing import NoReturn
 from server.access import HELP, restrict
 from server.cgroup import available_cpus, cpu_limit
 from server.python_library import LaunchError, python_library_folder, python_version
+from server.repositories import check_paths, local_repositories
 from server.shared_memory import shared_memory_warning, size_of_shared_memory
 
 BACKENDS = Path(__file__).parent / "backends"
@@ -37,6 +38,7 @@ def main() -> NoReturn:
         backends = assemble_backends(triton, backend_folder(triton))
         if sys.argv[1:] == [ASSEMBLE_ONLY]:
             sys.exit(0)
+        check_paths([backends, *local_repositories(sys.argv[1:])])
         arguments = restrict(sys.argv[1:])
     except LaunchError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -10,8 +10,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from server.repositories import local_repositories
+
 FOLDER = Path("/dev/shm")
-_REPOSITORY_OPTIONS = ("--model-repository", "--model-store")
 _NEED = re.compile(r'key:\s*"shared_memory_bytes"\s*value\s*{\s*string_value:\s*"(\d+)"')
 """The parameter of a recognizer's configuration that the export writes. It is read without protobuf."""
 
@@ -34,7 +35,7 @@ def shared_memory_warning(arguments: Sequence[str], size: int) -> str | None:
     """
     needs = {
         config.parent.name: int(need)
-        for repository in _repositories(arguments)
+        for repository in local_repositories(arguments)
         for config in repository.glob("*/config.pbtxt")
         for need in _NEED.findall(_read(config))
     }
@@ -53,16 +54,6 @@ def _read(config: Path) -> str:
         return config.read_text(errors="replace")
     except OSError:
         return ""
-
-
-def _repositories(arguments: Sequence[str]) -> list[Path]:
-    """The repositories that are folders of this machine."""
-    values = []
-    for index, argument in enumerate(arguments):
-        option, equals, value = argument.partition("=")
-        if option in _REPOSITORY_OPTIONS:
-            values.append(value if equals else "".join(arguments[index + 1 : index + 2]))
-    return [Path(value) for value in values if "://" not in value]
 
 
 def _megabytes(count: int) -> str:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from server import launch, python_library
+from server.model_processes import SUPERVISOR_VARIABLE
 from server.process import running_server
 from server.python_library import LaunchError
+from server.repositories import check_paths
 from server.shared_memory import shared_memory_warning
 
 TRITONSERVER = Path(sys.prefix) / "bin" / "tritonserver"
@@ -25,6 +27,20 @@ def test_the_command_accepts_nvidias_flags() -> None:
     assert "--model-repository" in result.stdout + result.stderr
     assert "--model-control-mode" in result.stdout + result.stderr
     assert "--open <list>" in result.stdout
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(("name", "shown"), [("my models", "a space"), ("models;reboot", ";"), ("$HOME", "$")])
+def test_a_repository_that_a_shell_reads_differently(name: str, shown: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    result = subprocess.run([TRITONSERVER, "--model-repository", folder], capture_output=True, text=True)
+    reason = f"Triton can't start models from a path with {shown}; rename the folder"
+    assert (result.returncode, result.stderr) == (2, f"error: {folder}: {reason}\n")
+
+
+@pytest.mark.fast
+def test_names_of_other_languages_are_no_trouble(tmp_path: Path) -> None:
+    check_paths([tmp_path / "modèles-話/v1.0_a@b+c"])
 
 
 @pytest.mark.parametrize("form", ["--model-repository={}", "--model-store {}"])
@@ -70,6 +86,15 @@ def test_a_backend_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(LaunchError, match="can't be written: Not a directory"):
         launch.assemble_backends(launch.find_triton(), tmp_path / "file" / "backends")
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("variable", "reader"), [(launch.CPUS_VARIABLE, "session.py"), (SUPERVISOR_VARIABLE, "supervision.py")]
+)
+def test_the_backend_reads_the_variables_that_the_server_sets(variable: str, reader: str) -> None:
+    """Triton's stub runs the backend from a copy, without this package, so both sides write the name."""
+    assert f'"{variable}"' in (launch.BACKENDS / "onnxruntime" / reader).read_text()
 
 
 @pytest.mark.fast
