@@ -108,9 +108,15 @@ async def _outcome_async(step: Step) -> Any:
         return error
     except (asyncio.CancelledError, UsageError):
         # A closed connection to a hanging server also cancels the call. Only the caller's cancellation is raised.
-        if connection is step.endpoint.connection:
+        if connection is step.endpoint.connection or _is_cancelled_by_caller():
             raise
         return InferenceServerException(_CLOSED, "StatusCode.CANCELLED")
+
+
+def _is_cancelled_by_caller() -> bool:
+    task = asyncio.current_task()
+    cancelling = getattr(task, "cancelling", None)  # New in Python 3.11.
+    return cancelling is not None and cancelling() > 0
 
 
 def _channel_arguments(address: Address) -> list[tuple[str, str | int]]:

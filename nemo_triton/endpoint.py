@@ -45,6 +45,7 @@ class Endpoint:
         history: Recent answers.
         up: Whether the server passes the checks.
         problem: Reason why the server is not used; None if it is.
+        checking: Whether a check is under way.
         late_checks: Checks in a row that missed their deadline.
         times_joined: Number of times that the server came up. Its counters restart each time.
         ejected_until: When an ejection ends, on the monotonic clock; None if the endpoint is not ejected.
@@ -60,6 +61,7 @@ class Endpoint:
     history: AnswerHistory = field(default_factory=AnswerHistory)
     up: bool = False
     problem: str | None = None
+    checking: bool = False
     late_checks: int = 0
     times_joined: int = 0
     ejected_until: float | None = None

@@ -27,18 +27,18 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import InferenceServerException
 
-from nemo_triton.addresses import Address, is_http_port, resolve, split_url
+from nemo_triton.addresses import Address, resolve
 from nemo_triton.calls import single_call
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.endpoint import Concurrently, Endpoint, EndpointCall, EndpointCalls, Pause, Pending, endpoint_calls
-from nemo_triton.errors import RecognizerError, ServerUnavailableError, one_line
+from nemo_triton.endpoint_errors import connection_error, diagnosed, is_late, reason_of
+from nemo_triton.errors import RecognizerError, one_line
 from nemo_triton.faults import Fault, fault_of
 from nemo_triton.outliers import Answer, Outcome, OutlierPolicy, outlier_reason
 from nemo_triton.protocol import ServerResponse, explain_request, request
-from nemo_triton.proxies import proxy_problem
 from nemo_triton.retry_budget import RetryBudget
 from nemo_triton.served_model import ServedModel, find_recognizer
-from nemo_triton.tls import Tls, diagnosis
+from nemo_triton.tls import Tls
 
 CHECK_INTERVAL_SECONDS = 2.0
 """Seconds between two checks of all endpoints."""
@@ -47,9 +47,9 @@ CHECK_SECONDS = 4.0
 MAX_ATTEMPTS_PER_ENDPOINT = 2
 """Failed attempts of one request per endpoint. The limit matters if the request itself crashes the server."""
 
+_CHECK_POLL_SECONDS = 0.01
 _MAX_LATE_CHECKS = 2
 """An endpoint hangs if this many checks in a row miss their deadline."""
-_HTTP_PORT = "answers as HTTP; give Triton's gRPC port, 8001 by default"
 _HANGS = "health checks timed out"
 _FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 0.1, 2.0
 """Limits of the random wait after the queues of all servers were full; the first doubles with each round."""
@@ -161,7 +161,7 @@ class Endpoints:
         if not self._described_by:
             raise connection_error(errors)
         for endpoint, problem in errors.items():
-            self._leave_out(endpoint, _reason(problem).removeprefix(f"{endpoint.name}: "))
+            self._leave_out(endpoint, reason_of(problem).removeprefix(f"{endpoint.name}: "))
 
     def recognition(
         self,
@@ -403,7 +403,7 @@ class Endpoints:
         try:
             yield from endpoint_calls(endpoint, single_call("is_server_live", {}), CHECK_SECONDS)
         except RecognizerError as error:
-            endpoint.late_checks = endpoint.late_checks + 1 if _is_late(error) else 0
+            endpoint.late_checks = endpoint.late_checks + 1 if is_late(error) else 0
             if endpoint.late_checks == _MAX_LATE_CHECKS:
                 endpoint.late_checks = 0
                 yield from self._reopen(endpoint)
@@ -411,16 +411,28 @@ class Endpoints:
         endpoint.late_checks = 0
 
     def _check(self, endpoint: Endpoint) -> EndpointCalls[None]:
+        """Check an endpoint, or wait for the check that is under way: many requests fail together."""
+        with self._lock:
+            begins, endpoint.checking = not endpoint.checking, True
+        if begins:
+            try:
+                yield from self._check_export(endpoint)
+            finally:
+                endpoint.checking = False
+        while endpoint.checking:
+            yield Pause(_CHECK_POLL_SECONDS)
+
+    def _check_export(self, endpoint: Endpoint) -> EndpointCalls[None]:
         """Check that an endpoint serves the same export, and use it or leave it out."""
         try:
             model = yield from endpoint_calls(endpoint, find_recognizer(self.model.name), CHECK_SECONDS)
         except RecognizerError as error:
-            if _is_late(error):
+            if is_late(error):
                 endpoint.late_checks += 1
                 if endpoint.up and endpoint.late_checks < _MAX_LATE_CHECKS:
                     return
-            self._leave_out(endpoint, _reason(error))
-            if _is_late(error) and endpoint.in_flight:
+            self._leave_out(endpoint, reason_of(error))
+            if is_late(error) and endpoint.in_flight:
                 yield from self._reopen(endpoint)
             return
         endpoint.late_checks = 0
@@ -509,41 +521,3 @@ class Endpoints:
                 for endpoint in self._endpoints
                 if endpoint.address not in addresses and endpoint.address.url in resolved
             ]
-
-
-def diagnosed(endpoint: Endpoint, error: RecognizerError, tls: Tls | None) -> EndpointCalls[RecognizerError]:
-    """Replace the error of an endpoint that can't be reached by one that says why, if the reason can be found."""
-    if not isinstance(error, ServerUnavailableError):
-        return error
-    host, port = split_url(endpoint.name)
-    problem = yield partial(proxy_problem, _reason(error), host)
-    if problem:
-        return ServerUnavailableError(f"{endpoint.name}: {problem}")
-    if (yield partial(is_http_port, host, port)):
-        return ServerUnavailableError(f"{endpoint.name} {_HTTP_PORT}")
-    reason = yield partial(diagnosis, host, port, endpoint.address.host, tls)
-    return ServerUnavailableError(f"{endpoint.name}: {reason}") if reason else error
-
-
-def _is_late(error: RecognizerError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, InferenceServerException) and cause.status() == "StatusCode.DEADLINE_EXCEEDED"
-
-
-def _reason(error: RecognizerError) -> str:
-    cause = error.__cause__
-    return one_line(cause.message()) if isinstance(cause, InferenceServerException) else str(error)
-
-
-def connection_error(errors: dict[Endpoint, RecognizerError]) -> RecognizerError:
-    """Return the error to raise if no endpoint can be used. A server's error goes before a missing server."""
-    endpoints = sorted(
-        errors, key=lambda endpoint: (isinstance(errors[endpoint], ServerUnavailableError), endpoint.name)
-    )
-    error = errors[endpoints[0]]
-    answering = [endpoint for endpoint in endpoints if not isinstance(errors[endpoint], ServerUnavailableError)]
-    reason = str(error)
-    if len({str(errors[endpoint]) for endpoint in answering}) > 1:
-        reason = "; ".join(f"{endpoint.name}: {errors[endpoint]}" for endpoint in answering)
-    absent = ", ".join(endpoint.name for endpoint in endpoints[1:] if endpoint not in answering)
-    return type(error)(f"{reason}; {absent} can't be reached" if absent else reason)

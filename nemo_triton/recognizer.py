@@ -23,7 +23,8 @@ from nemo_triton.calls import Answer, Calls
 from nemo_triton.connections import connector, run_calls, run_calls_async
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.endpoint import Endpoint, endpoint_calls
-from nemo_triton.endpoints import CHECK_INTERVAL_SECONDS, Endpoints, connection_error, diagnosed
+from nemo_triton.endpoint_errors import connection_error, diagnosed
+from nemo_triton.endpoints import CHECK_INTERVAL_SECONDS, Endpoints
 from nemo_triton.errors import RecognizerError, ServerUnavailableError
 from nemo_triton.protocol import SharedSamples, read_response, request
 from nemo_triton.served_model import ServedModel, find_recognizers
