@@ -64,6 +64,10 @@ def unpacked(file: Path) -> Iterator[SavedModel]:
         except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise ExportError(f"{file}: no space left in {folder.parent}; set TMPDIR to a larger disk") from error
+            if isinstance(error, OSError) and error.errno is not None:
+                raise ExportError(
+                    f"{file}: can't be read ({error.strerror}); check the path and its permissions"
+                ) from error
             raise ExportError(f"{file}: not a NeMo checkpoint ({first_line(error)}); get the file again") from error
         yield SavedModel(file, folder, config)
 

@@ -35,7 +35,9 @@ _ALLOWED_CLASSES = re.compile(
     r"|nemo\.core\.classes\.mixins\.adapter_mixin_strategies\.\w+AdapterStrategy"
 )
 """Classes of recognizers: networks without files. The export may still refuse them, by their name and with a reason."""
-_PACKAGES = re.compile(r"(nemo|torch|lightning|pytorch_lightning|apex|megatron|transformer_engine|omegaconf)(\.\w+)+")
+_PACKAGES = re.compile(
+    r"(nemo|torch|torchaudio|lightning|pytorch_lightning|lhotse|apex|megatron|transformer_engine|omegaconf)(\.\w+)+"
+)
 """What any section may name. Those that are dropped name optimizers, callbacks and data sets of the training."""
 _CLASS_KEYS = ("_target_", "target", "cls")
 """Keys by which NeMo finds a class; `cls` is Hydra's before 1.0."""
