@@ -81,7 +81,7 @@ def _stages(
     name, front_end, target = checkpoint.name, checkpoint.front_end, serving.target
     tuning = tuning_of(target, precision.name)
     audio = audio_graph(front_end.sample_rate, max_seconds)
-    yield Stage(name=audio_stage(max_seconds), graph=audio, device="cpu", shared=True)
+    yield Stage(name=audio_stage(max_seconds), graph=audio, device="cpu", shared=True, batches=False)
     features = features_graph(front_end, tuning)
     yield Stage(name=front_end.stage_name(target), graph=features, device="any", shared=True, target=target)
     convert = conversion(precision, front_end)

@@ -39,11 +39,13 @@ WILDCARD = -1
 THREADS_PARAMETER = "intra_op_thread_count"
 SHRINK_PARAMETER = "shrink_arena_from_bytes"
 """Parameter of this project's onnxruntime backend; Triton's C++ backend ignores it."""
+NICE_PARAMETER, ENCODER_NICE = "nice", 5
+"""Parameter of this project's onnxruntime backend: how far a model's process steps back for others on a busy CPU."""
 
-QUEUE_SECONDS = 300
-"""Default time limit in a queue: the client's own default for a whole request."""
 _DECODER_QUEUES = 4
-"""Queue of a decoder, in queues of its encoder: refusing there would waste the encoder's work."""
+"""Queue of a decoder behind an encoder on a GPU, in queues of that encoder: refusing there wastes the encoder's work.
+
+On a CPU, decoders are faster than encoders. They have no limit, because any limit makes Triton start batches later."""
 _SHARED_QUEUES = 16
 """Queue of a shared stage, in largest batches. It is short of work as long as an encoder is the bottleneck."""
 MAX_BATCH_SIZES: dict[Target, int] = {"cpu": 16, "gpu": 64}
@@ -71,7 +73,7 @@ class Serving:
     max_batch_size: int = 16
     queue_delay_us: int = 0
     max_queue_size: int | None = None
-    queue_seconds: int = QUEUE_SECONDS
+    queue_seconds: int = 0
     encoders: int = 1
     encoder_threads: int = 0
     accelerator: Accelerator = "cuda"
@@ -102,6 +104,8 @@ class Stage:
         encodes: Whether the stage is the encoder, whose instances and threads can be chosen. Other stages have one of
             each.
         shared: Whether other recognizers use the stage too, so that its configuration must be the same for all.
+        batches: Whether Triton joins requests. For a cheap stage without ragged inputs, its batcher only delays: it
+            joins equal lengths, and all others wait in turn.
         step_rate: Steps per second of an encoder's input.
         target: Hardware that a shared stage is tuned for; its name says so.
     """
@@ -111,6 +115,7 @@ class Stage:
     device: Literal["cpu", "any"]
     encodes: bool = False
     shared: bool = False
+    batches: bool = True
     step_rate: int = 0
     target: Target = "cpu"
 
@@ -136,17 +141,16 @@ def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
             config.input.add(name=value.name, data_type=data_type(value), dims=dims(value)[1:])
     for value in stage.graph.graph.output:
         config.output.add(name=value.name, data_type=data_type(value), dims=dims(value)[1:])
-    config.dynamic_batching.max_queue_delay_microseconds = serving.queue_delay_us
-    policy = config.dynamic_batching.default_queue_policy
-    policy.max_queue_size = _queue_size(stage, serving)
-    if stage.encodes:
-        # Only there: a decoder that refused a request would waste the encoder's work.
-        policy.default_timeout_microseconds = serving.queue_seconds * 1_000_000
+    if stage.batches:
+        config.dynamic_batching.CopyFrom(_batching(stage, serving))
     kind = triton.ModelInstanceGroup.KIND_CPU if stage.device == "cpu" else triton.ModelInstanceGroup.KIND_AUTO
     config.instance_group.add(count=serving.encoders if stage.encodes else 1, kind=kind)
     threads = serving.encoder_threads if stage.encodes else 1
     if threads:
         config.parameters[THREADS_PARAMETER].string_value = str(threads)
+    if stage.encodes and serving.target == "cpu":
+        # All others are short of work and short: a request is refused, or begins, while a batch runs.
+        config.parameters[NICE_PARAMETER].string_value = str(ENCODER_NICE)
     config.parameters[SHRINK_PARAMETER].string_value = str(SHRINK_FROM_BYTES)
     if stage.device == "any":
         # By default PyTorch uses TF32 in convolutions too, but not in its FFT or an LSTM's products.
@@ -156,10 +160,23 @@ def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
     return config
 
 
+def _batching(stage: Stage, serving: Serving) -> triton.ModelDynamicBatching:
+    batching = triton.ModelDynamicBatching(max_queue_delay_microseconds=serving.queue_delay_us)
+    size = _queue_size(stage, serving)
+    if size:
+        batching.default_queue_policy.max_queue_size = size
+    if stage.encodes and serving.queue_seconds:
+        # Only there: a decoder that refused a request would waste the encoder's work.
+        batching.default_queue_policy.default_timeout_microseconds = serving.queue_seconds * 1_000_000
+    return batching
+
+
 def _queue_size(stage: Stage, serving: Serving) -> int:
     if stage.shared:
         return _SHARED_QUEUES * serving.max_batch_size
-    return serving.encoder_queue if stage.encodes else _DECODER_QUEUES * serving.encoder_queue
+    if stage.encodes:
+        return serving.encoder_queue
+    return _DECODER_QUEUES * serving.encoder_queue if serving.target == "gpu" else 0
 
 
 def ensemble_config(

@@ -109,3 +109,8 @@ def test_how_a_process_ended() -> None:
         statuses.append(os.waitpid(process.pid, 0)[1])
         process.returncode = 0
     assert [*map(describe_status, statuses)] == ["was killed by SIGSEGV", "ended with code 3"]
+
+
+def test_an_encoder_steps_back_for_the_other_stages(server: Server) -> None:
+    encoder, decoder = (psutil.Process(stub_of(server, f"coffee_ctc_{part}")) for part in ("encoder", "decoder"))
+    assert encoder.nice() == decoder.nice() + 5

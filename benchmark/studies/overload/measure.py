@@ -38,7 +38,7 @@ class Measured:
     """One server under overload.
 
     Attributes:
-        capacity: Requests per second of the closed loop.
+        capacity: Requests per second of the closed loop, mean of one before and one after the overload.
         sent: Requests under overload.
         answered: Requests answered within their deadline.
         refused: Requests that a full queue refused.
@@ -79,14 +79,20 @@ def measure(bench: Bench, overload: Overload, clip: Samples, folder: Path) -> Me
     duration = ("--duration", f"{overload.seconds:g}")
     with Recognizer(bench.model, bench.url) as recognizer:
         normal = statistics.median(_seconds(recognizer, clip) for _ in range(SINGLE_REQUESTS))
-        closed, _ = run_bench(bench, ["--concurrency", str(overload.concurrency), *duration], figures)
-        (at_capacity,) = closed["loads"]
-        capacity = at_capacity["answered"] / at_capacity["wall_seconds"]
-        rate = f"{overload.factor * capacity:.3f}"
+
+        def capacity_now() -> float:
+            closed, _ = run_bench(bench, ["--concurrency", str(overload.concurrency), *duration], figures)
+            (load,) = closed["loads"]
+            return float(load["answered"] / load["wall_seconds"])
+
+        before = capacity_now()
+        rate = f"{overload.factor * before:.3f}"
         open_loop, _ = run_bench(
             bench, ["--rate", rate, *duration, "--timeout", f"{overload.deadline:g}", "--warmup", "0"], figures
         )
         afterwards = _seconds(recognizer, clip)
+        # The machine's speed drifts, so the capacity is measured on both sides of the overload.
+        capacity = statistics.mean([before, capacity_now()])
     (load,) = open_loop["loads"]
     return Measured(
         capacity=capacity,

@@ -10,7 +10,7 @@ from benchmark.studies.overload.measure import Measured, Overload
 
 MEANINGS = {
     "queue": "the first row is what export.py writes by default.",
-    "capacity": "requests per second of a closed loop.",
+    "capacity": "requests per second of a closed loop, mean of one before and one after the overload.",
     "useful": "requests answered in time per second under overload, divided by the capacity of the round.",
     "p95 of answers": "95th percentile of the latency of answered requests, in seconds.",
     "bound": "seconds that an accepted request can wait: the batch that runs and a full queue, at capacity.",

@@ -3,7 +3,7 @@
     python -m benchmark.studies.overload.run MODEL --repository R --manifest manifest.jsonl --out overload.md
 
 Each round starts a server with each queue, in turn: single requests, then the capacity in a closed loop, then an open
-loop at several times the capacity whose requests have a deadline, then one request.
+loop at several times the capacity whose requests have a deadline, then one request and the closed loop again.
 """
 
 from __future__ import annotations
@@ -65,13 +65,14 @@ def main(
     measured: list[dict[str, Measured]] = []
     accepted = {AS_EXPORTED: _accepted(repository, model), UNLIMITED: 0}
     with tempfile.TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as progress:
+        variants = {name: Path(folder) / f"queue_{number}" for number, name in enumerate(queues)}
         for name, change in queues.items():
-            write_variant(repository, model, Path(folder) / name, change)
+            write_variant(repository, model, variants[name], change)
         task = progress.add_task("overload", total=rounds * len(queues))
         for _ in range(rounds):
             measured.append({})
             for name in queues:
-                with running_server(Path(folder) / name, [EXPLICIT, f"--load-model={model}"]) as server:
+                with running_server(variants[name], [EXPLICIT, f"--load-model={model}"]) as server:
                     metrics = f"http://{server.metrics}/metrics"
                     bench = Bench(model=model, url=server.grpc, manifest=manifest, metrics_url=metrics)
                     measured[-1][name] = measure(bench, overload, clip, Path(folder))

@@ -11,6 +11,7 @@ stage through CPU memory, even between two stages on a GPU; the C++ backend keep
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Open this version's graph on this instance's device, and check the configuration."""
         self.config = json.loads(args["model_config"])
+        # Before the session starts its threads, which inherit the value.
+        os.nice(int(self.config.get("parameters", {}).get("nice", {}).get("string_value", 0)))
         folder = Path(args["model_repository"]) / args["model_version"]
         self.session, self.run_options = open_session(
             model_file(folder, self.config),
