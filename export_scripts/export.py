@@ -41,7 +41,7 @@ try:
     )
     from export_scripts.progress import LIST_NOTES, catalogue_table, export_each
     from export_scripts.recordings import NO_RECORDINGS, read_recordings
-    from export_scripts.repository.config import MAX_BATCH_SIZES, QUEUE_SECONDS, Serving
+    from export_scripts.repository.config import MAX_BATCH_SIZES, Serving
     from export_scripts.repository.durations import read_lengths
     from export_scripts.repository.gpu import ENGINE_CACHE, Lengths, TensorRt
     from export_scripts.repository.publish import publishing
@@ -109,10 +109,11 @@ LONGEST_AUDIO_SECONDS = 24 * 3600
 @click.option(
     "--queue-seconds",
     type=click.IntRange(0),
+    default=0,
+    show_default=True,
     help="Longest wait for the encoder; a request that waits longer is refused. Set it to your clients' deadline, so "
     "that nothing is computed for clients that have left. 0: unlimited, as it must be for several instances before "
-    "Triton 26.08, which would use fewer and fewer of them.  "
-    f"[default: {QUEUE_SECONDS} for one encoder on a CPU, else 0]",
+    "Triton 26.08, which would use fewer and fewer of them.",
 )
 @click.option(
     "--encoders",

@@ -27,7 +27,7 @@ def check_paths(paths: Iterable[Path]) -> None:
     """Refuse paths with characters that are special to a shell.
 
     Triton's Python backend starts each model by a shell command and does not quote its paths. The models' processes end
-    at once, and Triton waits for them for ever.
+    immediately, and Triton waits for them for ever.
 
     Raises:
         LaunchError: A path has such a character.

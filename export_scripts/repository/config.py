@@ -42,8 +42,6 @@ SHRINK_PARAMETER = "shrink_arena_from_bytes"
 NICE_PARAMETER, ENCODER_NICE = "nice", 5
 """Parameter of this project's onnxruntime backend: how far a model's process steps back for others on a busy CPU."""
 
-QUEUE_SECONDS = 300
-"""Default time limit in the queue of a single encoder: the client's own default for a whole request."""
 _DECODER_QUEUES = 4
 """Queue of a decoder behind an encoder on a GPU, in queues of that encoder: refusing there wastes the encoder's work.
 
@@ -62,7 +60,9 @@ class Serving:
         max_batch_size: Largest batch of encoder and decoder, in requests.
         queue_delay_us: Longest wait for a fuller batch, in microseconds.
         max_queue_size: Longest queue of the encoder, in requests; 0 is unlimited and None one full batch per instance.
-        queue_seconds: Longest time in the encoder's queue; 0 is unlimited and None decides by the number of encoders.
+        queue_seconds: Longest time in the encoder's queue; 0 is unlimited. With several instances of a model, a GPU
+            each for example, a limit makes Triton use fewer and fewer of them. Source: issue 8870 of
+            triton-inference-server/server, mended in July 2026.
         encoders: Concurrent instances of the encoder.
         encoder_threads: onnxruntime's threads per encoder instance on a CPU; 0 uses all cores.
         accelerator: Execution provider of the encoder on a GPU: "cuda" or "tensorrt".
@@ -75,7 +75,7 @@ class Serving:
     max_batch_size: int = 16
     queue_delay_us: int = 0
     max_queue_size: int | None = None
-    queue_seconds: int | None = None
+    queue_seconds: int = 0
     encoders: int = 1
     encoder_threads: int = 0
     accelerator: Accelerator = "cuda"
@@ -88,17 +88,6 @@ class Serving:
     def of(cls, target: Target) -> Serving:
         """The defaults for a target."""
         return cls(max_batch_size=MAX_BATCH_SIZES[target], target=target)
-
-    @property
-    def encoder_seconds(self) -> int:
-        """Longest time in the encoder's queue: by default limited for a single encoder on a CPU only.
-
-        Without a limit, Triton takes one or two batches from the queue in advance, and accepts as many more requests.
-        With a limit and several instances of a model, a GPU each for example, it uses fewer and fewer of them (issue
-        8870 of triton-inference-server/server, mended in July 2026).
-        """
-        single = self.target == "cpu" and self.encoders == 1
-        return (QUEUE_SECONDS if single else 0) if self.queue_seconds is None else self.queue_seconds
 
     @property
     def encoder_queue(self) -> int:
@@ -178,9 +167,9 @@ def _batching(stage: Stage, serving: Serving) -> triton.ModelDynamicBatching:
     size = _queue_size(stage, serving)
     if size:
         batching.default_queue_policy.max_queue_size = size
-    if stage.encodes and serving.encoder_seconds:
+    if stage.encodes and serving.queue_seconds:
         # Only there: a decoder that refused a request would waste the encoder's work.
-        batching.default_queue_policy.default_timeout_microseconds = serving.encoder_seconds * 1_000_000
+        batching.default_queue_policy.default_timeout_microseconds = serving.queue_seconds * 1_000_000
     return batching
 
 

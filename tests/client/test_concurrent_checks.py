@@ -1,4 +1,4 @@
-"""Checks of one server by many requests at once, and cancellations while its connection is replaced."""
+"""Checks of one server by concurrent requests, and cancellations while its connection is replaced."""
 
 from __future__ import annotations
 

@@ -48,8 +48,7 @@ def test_a_shared_stage_has_the_same_configuration_in_every_export() -> None:
 @pytest.mark.parametrize(
     ("serving", "size", "seconds"),
     [
-        (Serving(), 16, 300),
-        # With several instances, a time limit makes Triton use fewer and fewer of them.
+        (Serving(), 16, 0),
         (Serving(encoders=2), 32, 0),
         (Serving.of("gpu"), 64, 0),
         (Serving(encoders=2, max_queue_size=5, queue_seconds=7), 5, 7),

@@ -13,7 +13,7 @@ MEANINGS = {
     "capacity": "requests per second of a closed loop, mean of one before and one after the overload.",
     "useful": "requests answered in time per second under overload, divided by the capacity of the round.",
     "p95 of answers": "95th percentile of the latency of answered requests, in seconds.",
-    "bound": "seconds that an accepted request can wait: the batch that runs and a full queue, at capacity.",
+    "bound": "seconds for the batch that runs and a full queue, at capacity. Batches of long recordings take longer.",
     "refused": "requests that the full queue refused.",
     "p95 of refusals": "95th percentile of the time to a refusal, in milliseconds.",
     "lost": "requests without an answer at their deadline.",
@@ -74,5 +74,5 @@ def _cells(name: str, measured: Sequence[Measured], accepted: int) -> list[str]:
         percentage(sum(run.refused for run in measured) / sent, 0),
         seconds([run.refusal_p95 for run in measured], 0, 1000),
         percentage(sum(run.lost for run in measured) / sent, 0),
-        f"{spread([run.afterwards for run in measured], 2)}; +{spread(longer, 2)}",
+        f"{spread([run.afterwards for run in measured], 2)}; {spread(longer, 2)} longer",
     ]
