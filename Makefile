@@ -76,7 +76,7 @@ PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvid
 
 # Concurrent measurements would disturb each other.
 .NOTPARALLEL:
-.PHONY: models-table models-memory pod-memory report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack server-enders stage-kills soak fuzz benchmark-batching benchmark-gpu benchmark-overload benchmark-precision gpu-pack verify-full verify-all clean
+.PHONY: models-table models-memory pod-memory report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack server-enders stage-kills sick-server soak fuzz benchmark-batching benchmark-gpu benchmark-overload benchmark-precision gpu-pack verify-full verify-all clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21
@@ -175,6 +175,10 @@ server-enders: install $(TEST_REPOSITORY)/.exported ## try requests that end Tri
 stage-kills: install $(TEST_REPOSITORY)/.exported ## kill each stage's process 10 times under load, into docs/faults.md; an hour, resumable
 	$(SERVE)/python -m verification.faults.kill_stages $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY) \
 		--folder build/stage_kills --out docs/faults.md
+
+sick-server: install $(TEST_REPOSITORY)/.exported ## send requests to a sick server and a healthy one, into docs/sick_server.md; 3 minutes
+	$(SERVE)/python -m verification.faults.sick_server $(basename $(notdir $(firstword $(CHECKPOINTS)))) \
+		--repository $(TEST_REPOSITORY) --out docs/sick_server.md
 
 soak: MINUTES ?= 20
 soak: install $(TEST_REPOSITORY)/.exported ## load three servers while faults happen, into docs/soak.md (MINUTES=20)

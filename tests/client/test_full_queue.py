@@ -13,7 +13,6 @@ from typing import Any
 
 import grpc
 import pytest
-from faulty_server import faulty_server
 from servers import Triton
 
 from nemo_triton.audio import Samples
@@ -21,6 +20,7 @@ from nemo_triton.errors import QueueFullError, UnavailableError
 from nemo_triton.recognizer import AsyncRecognizer, Recognizer
 from nemo_triton.transcript import Transcript
 from server.process import Server, running_server
+from verification.faults.faulty_server import faulty_server
 
 SMALL = "max_queue_size: 1"
 IMPATIENT = "default_timeout_microseconds: 1 timeout_action: REJECT"

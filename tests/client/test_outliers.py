@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from typing import Any
 
 import grpc
 import pytest
-from faulty_server import Fault, FaultyServer, faulty_server
 from servers import Triton
 from several_servers import Loop
 from waiting import wait_until_async
@@ -23,6 +21,8 @@ from nemo_triton.errors import DeadlineExceededError, RecognitionError, Unavaila
 from nemo_triton.outliers import OutlierPolicy
 from nemo_triton.recognizer import AsyncRecognizer, Recognizer
 from nemo_triton.transcript import Transcript
+from verification.faults.faulty_server import Fault, FaultyServer, faulty_server
+from verification.faults.sick_servers import fail_after, half, hang, unavailable, wrong_status
 
 REQUESTS = 200
 MAX_SICK_REQUESTS = 30
@@ -31,32 +31,8 @@ QUICK = OutlierPolicy(ejection_seconds=0.5, silent_seconds=1.0, silent_seconds_p
 """Shorter times than by default, so that the tests don't wait for them."""
 
 
-def wrong_status(number: int, context: Any) -> None:
-    context.abort(grpc.StatusCode.INTERNAL, "in ensemble 'coffee_ctc', broken")
-
-
 def dead_process(number: int, context: Any) -> None:
     context.abort(grpc.StatusCode.INTERNAL, "in ensemble 'coffee_ctc', Stub process 'x_0_0' is not healthy.")
-
-
-def unavailable(number: int, context: Any) -> None:
-    context.abort(grpc.StatusCode.UNAVAILABLE, "out of order")
-
-
-def half(number: int, context: Any) -> None:
-    if number % 2:
-        wrong_status(number, context)
-
-
-def slow_error(number: int, context: Any) -> None:
-    threading.Event().wait(1.5)
-    wrong_status(number, context)
-
-
-def hang(number: int, context: Any) -> None:
-    ended = threading.Event()
-    context.add_callback(ended.set)
-    ended.wait(60)
 
 
 @contextmanager
@@ -69,7 +45,7 @@ def urls(*servers: FaultyServer) -> list[str]:
     return [server.grpc for server in servers]
 
 
-@pytest.mark.parametrize("fault", [wrong_status, dead_process, unavailable, half, slow_error, hang])
+@pytest.mark.parametrize("fault", [wrong_status, dead_process, unavailable, half, fail_after(1.5), hang])
 async def test_no_request_is_lost_and_the_sick_server_gets_few(
     triton: Triton,
     recordings: list[Samples],

@@ -64,6 +64,23 @@ def run_undisturbed(bench: Bench, folder: Path, requests: int) -> tuple[Requests
     return count_requests(read_responses(rows), figures, sent=requests, texts=texts), texts
 
 
+def run_disturbed(bench: Bench, folder: Path, requests: int, texts: Mapping[str, str]) -> Requests:
+    """Run bench.py while its servers have faults.
+
+    Args:
+        bench: The recognizer and the addresses of its servers.
+        folder: Folder for bench.py's files.
+        requests: Number of requests.
+        texts: Text of each audio file in the undisturbed run.
+
+    Raises:
+        ResultsError: bench.py wrote no results.
+    """
+    rows = folder / "disturbed.rows.jsonl"
+    figures = _run(bench, rows, requests)
+    return count_requests(read_responses(rows), figures, sent=requests, texts=texts)
+
+
 def kill_stage(
     bench: Bench,
     victim: RestartingServer,
