@@ -63,8 +63,8 @@ NOT_RUN = {
     r"sudo .*": "changes the system",
     r"make (install|benchmark-gpu) SERVER=server-gpu|make benchmark-gpu": "needs a GPU",
     r"make install TORCH=.*": "needs PyTorch's index of CPU builds",
-    r"make (attack|server-enders|stage-kills|sick-server|soak|fuzz|verify-\w+|report|models-\w+|benchmark-\w+|image-proof"
-    r"|gpu-pack|perf-analyzer).*": ("takes from some minutes to two hours; its programs have tests"),
+    r"make (attack|server-enders|stage-kills|sick-server|soak|fuzz|verify-\w+|report|models-\w+|benchmark-\w+"
+    r"|image-proof|gpu-pack|perf-analyzer).*": ("takes from some minutes to two hours; its programs have tests"),
     r"make pod-memory.*": "needs root and the exports of `make models-memory`; its program has a test",
     r"tar .*|export NEMO_PYTHON=.*|bash benchmark/studies/gpu/measure\.sh .*|.*build/gpu_pack/portable.*": (
         "is for a GPU machine without a network"
