@@ -36,7 +36,10 @@ def test_each_model_has_closed_and_open_loops_up_to_its_capacity(measured: Measu
         {"concurrency": int(number)} for number in CONCURRENCIES.split(",")
     ]
     for load in (*closed["loads"], *opened["loads"]):
-        assert load["answered"] and load["answered"] % 22 == 0, "each utterance equally often"
+        # Bursts of an open loop may overfill the encoder's queue.
+        sent = load["answered"] + load["refused"]
+        assert load["answered"] and sent % 22 == 0, "each utterance equally often"
+        assert not load["refused"] or "rate" in load["load"]
     capacity = max(load["requests_per_second"] for load in closed["loads"])
     rates = [load["load"]["rate"] for load in opened["loads"]]
     assert rates == pytest.approx([fraction * capacity for fraction in RATES_OF_CAPACITY], rel=0.01)

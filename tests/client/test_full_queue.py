@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -36,11 +35,8 @@ def serve_queue(repository: Path, triton: Triton, tmp_path_factory: pytest.TempP
             shutil.copytree(repository, models)
             config = models / "audio" / "config.pbtxt"
             text = config.read_text()
-            text, count = re.subn(
-                r"default_queue_policy \{.*?\}", f"default_queue_policy {{ {policy} }}", text, flags=re.S
-            )
-            assert count == 1
-            config.write_text(text)
+            assert "dynamic_batching" not in text
+            config.write_text(f"{text}\ndynamic_batching {{ default_queue_policy {{ {policy} }} }}\n")
             only = ["--model-control-mode=explicit", f"--load-model={triton.model}"]
             return stack.enter_context(running_server(models, only))
 
