@@ -172,7 +172,7 @@ server-enders: install $(TEST_REPOSITORY)/.exported ## try requests that end Tri
 	$(SERVE)/python -m verification.attack.server_enders $(basename $(notdir $(firstword $(CHECKPOINTS)))) \
 		--repository $(TEST_REPOSITORY) --page docs/security_server.md
 
-stage-kills: install $(TEST_REPOSITORY)/.exported ## kill each stage's process 10 times under load, into docs/faults.md; an hour, resumable
+stage-kills: install $(TEST_REPOSITORY)/.exported ## kill each stage's process 10 times under load, into docs/faults.md; 20 minutes, resumable
 	$(SERVE)/python -m verification.faults.kill_stages $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY) \
 		--folder build/stage_kills --out docs/faults.md
 
