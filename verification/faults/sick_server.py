@@ -9,7 +9,7 @@ other server is a stand-in without faults. Exit code 1 if a request is lost or a
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -93,7 +93,7 @@ def measure(bench: Bench, name: str, fault: Fault, texts: dict[str, str], folder
         ResultsError: bench.py wrote no results.
     """
     with faulty_server(bench.url, fault) as sick, faulty_server(bench.url) as healthy:
-        both = Bench(model=bench.model, url=f"{sick.grpc},{healthy.grpc}", manifest=bench.manifest, flags=bench.flags)
+        both = replace(bench, url=f"{sick.grpc},{healthy.grpc}")
         counted = run_disturbed(both, folder, requests, texts)
         return Sick(fault=name, requests=counted, recognitions=sick.recognitions)
 
