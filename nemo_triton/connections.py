@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 from nemo_triton.addresses import Address, is_loopback, split_url
 from nemo_triton.calls import Answer
 from nemo_triton.endpoint import Concurrently, EndpointCall, EndpointCalls, Pause, Step
-from nemo_triton.endpoints import CHECK_INTERVAL_SECONDS, CHECK_SECONDS
+from nemo_triton.endpoint_checks import CHECK_INTERVAL_SECONDS, CHECK_SECONDS
 from nemo_triton.tls import Tls
 
 Client = TypeVar("Client")

@@ -23,8 +23,9 @@ from nemo_triton.calls import Answer, Calls
 from nemo_triton.connections import connector, run_calls, run_calls_async
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.endpoint import Endpoint, endpoint_calls
+from nemo_triton.endpoint_checks import CHECK_INTERVAL_SECONDS
 from nemo_triton.endpoint_errors import connection_error, diagnosed
-from nemo_triton.endpoints import CHECK_INTERVAL_SECONDS, Endpoints
+from nemo_triton.endpoints import Endpoints
 from nemo_triton.errors import RecognizerError, ServerUnavailableError
 from nemo_triton.protocol import SharedSamples, read_response, request
 from nemo_triton.served_model import ServedModel, find_recognizers
@@ -241,7 +242,7 @@ class AsyncRecognizer:
     @property
     def endpoints(self) -> list[Endpoint]:
         """The servers behind this connection, sorted by name. Servers that are `usable` get requests."""
-        return self._endpoints.all
+        return self._endpoints.pool.all
 
     async def call(self, endpoint: Endpoint, calls: Calls[Answer]) -> Answer:
         """Make calls other than recognitions to one server.

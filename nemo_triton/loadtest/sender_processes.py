@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
 
-from nemo_triton import endpoints
+from nemo_triton.endpoint_pool import OUTLIER_LOG_NAME
 from nemo_triton.errors import ClientError
 from nemo_triton.loadtest.recording import Response
 from nemo_triton.loadtest.schedule import Plan
@@ -22,7 +22,7 @@ from nemo_triton.loadtest.shared_audio import Block, SharedAudio
 from nemo_triton.recognizer import AsyncRecognizer
 from nemo_triton.tls import Tls
 
-_outlier_log = logging.getLogger(f"{endpoints.__name__}.outliers")
+_outlier_log = logging.getLogger(OUTLIER_LOG_NAME)
 _LEAD_SECONDS = 0.05
 """Delay between handing out a plan and its start, so that all processes start together."""
 

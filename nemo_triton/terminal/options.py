@@ -16,8 +16,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from nemo_triton import endpoints
 from nemo_triton.addresses import DEFAULT_URL
+from nemo_triton.endpoint_pool import LOG_NAME
 from nemo_triton.recognizer import DEFAULT_TIMEOUT
 from nemo_triton.terminal.exit_codes import run_and_exit
 from nemo_triton.tls import Tls
@@ -39,7 +39,7 @@ def run(command: click.Command) -> NoReturn:
         logging.lastResort.setFormatter(_Line())
         logging.lastResort.setLevel(logging.INFO)
     # A user who saw that a server went down wants to see that it is back.
-    logging.getLogger(endpoints.__name__).setLevel(logging.INFO)
+    logging.getLogger(LOG_NAME).setLevel(logging.INFO)
     # Schedulers end a job with SIGTERM; keep the results so far, as with Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     run_and_exit(command)

@@ -11,13 +11,15 @@ from tritonclient.utils import InferenceServerException
 from nemo_triton.addresses import Address
 from nemo_triton.connections import run_calls_async
 from nemo_triton.endpoint import Endpoint, EndpointCall, EndpointCalls
-from nemo_triton.endpoints import Endpoints
+from nemo_triton.endpoint_checks import EndpointChecks, Export
+from nemo_triton.endpoint_pool import EndpointPool
 from nemo_triton.served_model import ServedModel
 
 pytestmark = pytest.mark.fast
 
 ADDRESS = Address(url="server:8001", host_port="server:8001")
 MODEL = ServedModel(name="model", frame_seconds=0.04, steps=(), log_probs_name=None)
+EXPORT = Export(MODEL, ADDRESS.host_port)
 
 
 class HangingConnection:
@@ -58,21 +60,19 @@ async def test_requests_that_fail_together_share_one_check() -> None:
         opened.append(HangingConnection(0.05))
         return opened[-1]
 
-    endpoints = Endpoints((ADDRESS.url,), None, connect)
-    endpoints.model = MODEL
+    checks = EndpointChecks(EndpointPool(), connect, EXPORT)
     endpoint = Endpoint(ADDRESS, connect(ADDRESS), up=True)
-    await asyncio.gather(*(run_calls_async(endpoints._check(endpoint)) for _ in range(16)))
+    await asyncio.gather(*(run_calls_async(checks.check(endpoint)) for _ in range(16)))
     assert (opened[0].calls, endpoint.late_checks, endpoint.up, endpoint.checking) == (1, 1, True, False)
-    await run_calls_async(endpoints._check(endpoint))
+    await run_calls_async(checks.check(endpoint))
     assert (endpoint.late_checks, endpoint.up, len(opened)) == (2, False, 1)
 
 
 async def test_an_abandoned_check_does_not_block_the_next() -> None:
     connection = HangingConnection(60)
-    endpoints = Endpoints((ADDRESS.url,), None, lambda _: connection)
-    endpoints.model = MODEL
+    checks = EndpointChecks(EndpointPool(), lambda _: connection, EXPORT)
     endpoint = Endpoint(ADDRESS, connection, up=True)
-    check = asyncio.ensure_future(run_calls_async(endpoints._check(endpoint)))
+    check = asyncio.ensure_future(run_calls_async(checks.check(endpoint)))
     await asyncio.sleep(0)
     assert endpoint.checking
     check.cancel()

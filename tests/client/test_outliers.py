@@ -57,7 +57,7 @@ async def test_no_request_is_lost_and_the_sick_server_gets_few(
     with one_sick_of_two(triton, fault) as (sick, healthy):
         async with AsyncRecognizer(triton.model, urls(sick, healthy)) as recognizer:
             # An ejection outlasts the test.
-            recognizer._endpoints.policy = replace(QUICK, ejection_seconds=300.0)
+            recognizer._endpoints.pool.policy = replace(QUICK, ejection_seconds=300.0)
             loop = Loop(recognizer, recordings, concurrency=16)
             await loop.until(lambda: loop.sent >= REQUESTS)
             await loop.stop()
@@ -74,7 +74,7 @@ async def test_probes_bring_an_ejected_server_back(
     caplog.set_level(logging.INFO)
     with one_sick_of_two(triton, wrong_status) as (sick, healthy):
         async with AsyncRecognizer(triton.model, urls(sick, healthy)) as recognizer:
-            recognizer._endpoints.policy = QUICK
+            recognizer._endpoints.pool.policy = QUICK
             (endpoint,) = (endpoint for endpoint in recognizer.endpoints if endpoint.name == sick.grpc)
             loop = Loop(recognizer, recordings)
             await loop.until(lambda: endpoint.ejections >= 2)
@@ -98,7 +98,7 @@ def test_threads_lose_nothing_to_a_server_that_hangs(
         Recognizer(triton.model, urls(sick, healthy)) as recognizer,
         ThreadPoolExecutor(8) as threads,
     ):
-        recognizer._endpoints.policy = QUICK
+        recognizer._endpoints.pool.policy = QUICK
         transcripts = list(threads.map(recognizer.transcribe, recordings * 4))
     assert [transcript.text for transcript in transcripts] == served_texts * 4
     assert {transcript.endpoint for transcript in transcripts} == {healthy.grpc}
@@ -153,7 +153,7 @@ async def test_a_deadline_counts_against_a_server_that_hangs(
 ) -> None:
     with one_sick_of_two(triton, hang) as (sick, healthy):
         async with AsyncRecognizer(triton.model, urls(sick, healthy), timeout=0.7) as recognizer:
-            recognizer._endpoints.policy = replace(QUICK, silent_seconds=60.0, ejection_seconds=300.0)
+            recognizer._endpoints.pool.policy = replace(QUICK, silent_seconds=60.0, ejection_seconds=300.0)
 
             async def send_some() -> bool:
                 results = await asyncio.gather(*map(recognizer.transcribe, recordings[:8]), return_exceptions=True)
@@ -167,7 +167,7 @@ async def test_a_deadline_counts_against_a_server_that_hangs(
 async def test_the_last_usable_server_is_not_ejected(triton: Triton, recordings: list[Samples]) -> None:
     with one_sick_of_two(triton, unavailable) as (sick, other):
         async with AsyncRecognizer(triton.model, urls(sick, other)) as recognizer:
-            recognizer._endpoints.policy = replace(QUICK, ejection_seconds=300.0)
+            recognizer._endpoints.pool.policy = replace(QUICK, ejection_seconds=300.0)
             loop = Loop(recognizer, recordings)
             ejected = recognizer.endpoints[0] if recognizer.endpoints[0].name == sick.grpc else recognizer.endpoints[1]
             await loop.until(lambda: not ejected.usable)

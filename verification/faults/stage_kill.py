@@ -76,9 +76,7 @@ def run_disturbed(bench: Bench, folder: Path, requests: int, texts: Mapping[str,
     Raises:
         ResultsError: bench.py wrote no results.
     """
-    rows = folder / "disturbed.rows.jsonl"
-    figures = _run(bench, rows, requests)
-    return count_requests(read_responses(rows), figures, sent=requests, texts=texts)
+    return _run_and_count(bench, folder / "disturbed.rows.jsonl", requests, texts)
 
 
 def kill_stage(
@@ -111,7 +109,7 @@ def kill_stage(
     killer = _Killer(stages_of(victim.pid)[stage][0], rows, after)
     killer.start()
     try:
-        figures = _run(bench, rows, requests)
+        counted = _run_and_count(bench, rows, requests, texts)
     finally:
         killer.stop()
     if killer.killed is None:
@@ -127,8 +125,13 @@ def kill_stage(
         ready_again=ready,
         code=outage.code,
         line=outage.line,
-        requests=count_requests(read_responses(rows), figures, sent=requests, texts=texts),
+        requests=counted,
     )
+
+
+def _run_and_count(bench: Bench, rows: Path, requests: int, texts: Mapping[str, str]) -> Requests:
+    figures = _run(bench, rows, requests)
+    return count_requests(read_responses(rows), figures, sent=requests, texts=texts)
 
 
 def _wait_for_restart(victim: RestartingServer, killed: float) -> Outage:
