@@ -156,7 +156,8 @@ models-memory: install ## measure the memory of long audio of all 22, into docs/
 	code=0; $(SERVE)/python -m benchmark.studies.models_table.run --folder $(MODELS_TABLE) --export-python $(EXPORT)/python \
 		--export-only || code=$$?; \
 		$(SERVE)/python -m benchmark.studies.models_table.long_audio --folder $(MODELS_TABLE) --speech $(MANIFEST) \
-		|| code=$$?; $(SERVE)/python -m benchmark.studies.models_table.write --folder $(MODELS_TABLE) && exit $$code
+		|| code=$$?; $(SERVE)/python -m benchmark.studies.models_table.write --folder $(MODELS_TABLE) --memory-only \
+		&& exit $$code
 
 POD_MODELS ?= stt_en_conformer_ctc_large stt_en_conformer_transducer_large stt_en_jasper10x5dr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,13 +68,16 @@ class Exports:
     refusal: str = ""
 
 
-def make_exports(name: str, folder: Folder, export_python: Path) -> Exports:
+def make_exports(
+    name: str, folder: Folder, export_python: Path, *, precisions: Sequence[PrecisionName] = (FULL, INT8)
+) -> Exports:
     """Write the checkpoint and its exports, unless they exist.
 
     Args:
         name: Name of an architecture; any name if the folder has its checkpoint.
         folder: Folder to write to.
         export_python: Python with NeMo.
+        precisions: Precisions to export, fp32 first.
 
     Raises:
         CheckpointError: The checkpoint can't be made.
@@ -82,7 +86,7 @@ def make_exports(name: str, folder: Folder, export_python: Path) -> Exports:
     checkpoint = folder.checkpoint(name)
     if not checkpoint.exists():
         make_checkpoint(name, checkpoint, export_python)
-    models, refused = export_all(checkpoint, folder.repository, export_python, precisions=(FULL, INT8))
+    models, refused = export_all(checkpoint, folder.repository, export_python, precisions=precisions)
     return Exports(models[FULL], models.get(INT8), refused.get(INT8, ""))
 
 

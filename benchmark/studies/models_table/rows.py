@@ -29,6 +29,7 @@ def all_rows(
     catalogue: Iterable[Model] = CATALOGUE,
     architectures: Architectures = ARCHITECTURES,
     later: Architectures = LATER,
+    earlier: Json | None = None,
 ) -> Json:
     """Collect the table.
 
@@ -37,6 +38,7 @@ def all_rows(
         catalogue: Models of the catalogue, one row each.
         architectures: Known architectures of the catalogue's models.
         later: Architectures outside the catalogue, one row each.
+        earlier: An earlier table. Its memory of long audio is kept for models without a result.
 
     Raises:
         ResultsError: A result can't be read.
@@ -58,8 +60,20 @@ def all_rows(
         "versions": distinct({**result["versions"], "nemo": result["nemo"]["version"]} for result in measured),
         "models": rows,
         "later_architectures": others,
-        "long_audio": [long_audio_row(result) for result in read_results(folder.long_audio, [*names, *known]).values()],
+        "long_audio": long_audio_rows(folder, (earlier or {}).get("long_audio", [])),
     }
+
+
+def long_audio_rows(folder: Folder, earlier: Iterable[Json]) -> list[Json]:
+    """The rows of the models whose memory was measured now or earlier, in the order of the catalogue.
+
+    Raises:
+        ResultsError: A result can't be read.
+    """
+    names = [*(model.served_as for model in CATALOGUE), *LATER]
+    rows = {row["name"]: row for row in earlier}
+    rows |= {name: long_audio_row(result) for name, result in read_results(folder.long_audio, names).items()}
+    return sorted(rows.values(), key=lambda row: names.index(row["name"]))
 
 
 def read_results(file_of: Callable[[str], Path], names: Iterable[str]) -> dict[str, Json]:

@@ -17,6 +17,7 @@ import click
 from benchmark.baselines.errors import NotRun
 from benchmark.core.constants import EXPORT_PYTHON
 from benchmark.core.results_folder import is_measured, write_json
+from benchmark.studies.exports import FULL
 from benchmark.studies.models_table.exports import Folder, make_exports, smallest_first
 from benchmark.studies.models_table.measure import REQUESTS, SECONDS, conditions, measure_model
 from benchmark.studies.models_table.speech import Speech, cut_recordings
@@ -45,7 +46,7 @@ from nemo_triton.terminal import exit_codes, options
     type=click.IntRange(1),
     help="Passes over the recordings.  [default: 5 for the server and NeMo, 3 for int8; fewer for slow models]",
 )
-@click.option("--export-only", is_flag=True, help="Make checkpoints and exports now, measure later.")
+@click.option("--export-only", is_flag=True, help="Make checkpoints and exports in fp32 now, measure later.")
 def main(
     names: tuple[str, ...], folder: Path, speech: Path, export_python: Path, rounds: int | None, export_only: bool
 ) -> int:
@@ -74,11 +75,13 @@ def process(
     def say(line: str) -> None:
         click.echo(f"{name}: {line}", err=True)
 
+    if export_only:
+        make_exports(name, folder, export_python, precisions=[FULL])
+        say("exported")
+        return
     exports = make_exports(name, folder, export_python)
     result = folder.result(name)
-    if export_only:
-        say("exported")
-    elif is_measured(result, conditions(exports, speech, rounds)):
+    if is_measured(result, conditions(exports, speech, rounds)):
         say("already measured")
     else:
         started = time.monotonic()

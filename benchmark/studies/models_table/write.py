@@ -2,8 +2,9 @@
 
     python -m benchmark.studies.models_table.write --folder build/models_table --docs docs --readme README.md
 
-Reads the results that benchmark.studies.models_table.run left in the folder. A model without a result gets a row that
-says so.
+Reads the results that models_table.run and models_table.long_audio left in the folder. A model without a result gets a
+row that says so. The memory of long audio is kept from the earlier models.json for models without a result of it; with
+--memory-only, so is everything else.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from pathlib import Path
 
 import click
 
-from benchmark.core.results_folder import write_json, write_text
+from benchmark.core.results_folder import read_json, write_json, write_text
 from benchmark.studies.models_table.chart import THEMES, draw
 from benchmark.studies.models_table.choice import candidates
 from benchmark.studies.models_table.exports import Folder
 from benchmark.studies.models_table.page import page, processor_text, replace_table, short_table
-from benchmark.studies.models_table.rows import all_rows
+from benchmark.studies.models_table.rows import all_rows, long_audio_rows
 from nemo_triton.terminal import exit_codes, options
 
 
@@ -37,9 +38,17 @@ from nemo_triton.terminal import exit_codes, options
     show_default=True,
     help="README with the markers of the short table.",
 )
-def main(folder: Path, docs: Path, readme: Path) -> int:
-    table = all_rows(Folder(folder))
-    write_json(docs / "models.json", table)
+@click.option("--memory-only", is_flag=True, help="Update the memory of long audio in models.json and models.md only.")
+def main(folder: Path, docs: Path, readme: Path, memory_only: bool) -> int:
+    file = docs / "models.json"
+    earlier = read_json(file) if file.exists() else None
+    if memory_only and earlier:
+        table = {**earlier, "long_audio": long_audio_rows(Folder(folder), earlier["long_audio"])}
+        write_json(file, table)
+        write_text(docs / "models.md", page(table))
+        return exit_codes.EXIT_OK
+    table = all_rows(Folder(folder), earlier=earlier)
+    write_json(file, table)
     write_text(docs / "models.md", page(table))
     points = candidates(table["models"])
     for theme in THEMES if points else ():
