@@ -41,6 +41,9 @@ _QUEUE_REFUSALS = ("Exceeds maximum queue size", "Request timeout expired")
 """Messages of Triton for max_queue_size and default_timeout_microseconds, both with status UNAVAILABLE."""
 _DEAD_PROCESS = "Stub process"
 """Triton's Python backend, status INTERNAL: "Stub process 'NAME' is not healthy"."""
+_STAGE_FAILED = "in ensemble "
+"""How Triton's errors of a stage begin. Its inputs come from other stages, so the client is not at fault if they are
+invalid: Triton 2.51 can lose a tensor while it ends."""
 _MODEL_REFUSALS = (TOO_LONG, TOO_MANY_TOKENS)
 """What stages `audio` and the RNNT decoder refuse, with status INTERNAL: Triton gives a model no other."""
 
@@ -60,4 +63,4 @@ def fault_of(error: InferenceServerException) -> Fault:
         return Fault.DEADLINE
     if any(refusal in message for refusal in _MODEL_REFUSALS):
         return Fault.REQUEST
-    return Fault.SERVER if status in _SERVER_FAILURES else Fault.REQUEST
+    return Fault.SERVER if status in _SERVER_FAILURES or message.startswith(_STAGE_FAILED) else Fault.REQUEST

@@ -39,6 +39,9 @@ WILDCARD = -1
 THREADS_PARAMETER = "intra_op_thread_count"
 SHRINK_PARAMETER = "shrink_arena_from_bytes"
 """Parameter of this project's onnxruntime backend; Triton's C++ backend ignores it."""
+PATTERN_PARAMETER = "enable_mem_pattern"
+"""Parameter of both onnxruntime backends. onnxruntime keeps a pattern for each shape of the inputs for ever, and most
+batches have a new one."""
 NICE_PARAMETER, ENCODER_NICE = "nice", 5
 """Parameter of this project's onnxruntime backend: how far a model's process steps back for others on a busy CPU."""
 
@@ -153,6 +156,7 @@ def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:
     if stage.encodes and serving.target == "cpu":
         # All others are short of work and short: a request is refused, or begins, while a batch runs.
         config.parameters[NICE_PARAMETER].string_value = str(ENCODER_NICE)
+    config.parameters[PATTERN_PARAMETER].string_value = "0"
     config.parameters[SHRINK_PARAMETER].string_value = str(SHRINK_FROM_BYTES)
     if stage.device == "any":
         # By default PyTorch uses TF32 in convolutions too, but not in its FFT or an LSTM's products.

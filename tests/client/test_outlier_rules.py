@@ -83,6 +83,11 @@ def test_a_retry_costs_as_much_as_five_answers_earn() -> None:
         ("INVALID_ARGUMENT", "unexpected shape", Fault.REQUEST),
         ("RESOURCE_EXHAUSTED", "Received message larger than max", Fault.REQUEST),
         ("DEADLINE_EXCEEDED", "Deadline Exceeded", Fault.DEADLINE),
+        (
+            "INVALID_ARGUMENT",
+            "in ensemble 'm', [request id: <id_unknown>] expected 2 inputs but got 1 inputs for model 'm_encoder'.",
+            Fault.SERVER,
+        ),
     ],
 )
 def test_the_fault_of_a_failed_request(status: str, message: str, fault: Fault) -> None:

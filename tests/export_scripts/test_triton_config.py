@@ -9,6 +9,7 @@ from export_scripts.operators.tuning import Target
 from export_scripts.repository.config import (
     ENCODER_NICE,
     NICE_PARAMETER,
+    PATTERN_PARAMETER,
     THREADS_PARAMETER,
     Serving,
     Stage,
@@ -78,3 +79,9 @@ def test_an_encoder_steps_back_for_the_other_stages_of_a_cpu() -> None:
     assert stage_config(encoder, Serving()).parameters[NICE_PARAMETER].string_value == str(ENCODER_NICE)
     assert NICE_PARAMETER not in stage_config(encoder, Serving.of("gpu")).parameters
     assert NICE_PARAMETER not in stage_config(decoder, Serving()).parameters
+
+
+@pytest.mark.parametrize("encodes", [False, True])
+def test_no_stage_keeps_a_memory_pattern_for_each_shape(encodes: bool) -> None:
+    stage = Stage(name="stage", graph=audio_graph(16000), device="any", encodes=encodes)
+    assert stage_config(stage, Serving()).parameters[PATTERN_PARAMETER].string_value == "0"

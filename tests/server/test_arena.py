@@ -66,6 +66,20 @@ def test_memory_after_a_large_batch(graph: Path, parameters: dict[str, str], kee
     run(1)
 
 
+def test_one_batch_of_each_minute_gives_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    import arena
+
+    now = 1000.0
+    monkeypatch.setattr(arena.time, "monotonic", lambda: now)
+    options = arena.RunOptions({FROM_BYTES: "1000"})
+    usual = options.of({"X": np.zeros(1)})
+    shrinks = []
+    for now, numbers in ((1059, 1), (1060, 1), (1061, 1), (1080, 1000), (1130, 1), (1140, 1), (1141, 1)):
+        if options.of({"X": np.zeros(numbers)}) is not usual:
+            shrinks.append(now)
+    assert shrinks == [1060, 1080, 1140]
+
+
 def test_the_setting_of_the_c_backend_holds_for_every_batch() -> None:
     from arena import SHRINK, RunOptions
 

@@ -98,6 +98,17 @@ def test_the_backend_reads_the_variables_that_the_server_sets(variable: str, rea
 
 
 @pytest.mark.fast
+def test_settings_of_malloc_can_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in launch.MALLOC:
+        monkeypatch.delenv(name, raising=False)
+    assert launch.environment(Path("triton"), None).items() >= launch.MALLOC.items()
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "16")
+    environment = launch.environment(Path("triton"), None)
+    assert environment["MALLOC_ARENA_MAX"] == "16"
+    assert environment["MALLOC_MMAP_THRESHOLD_"] == launch.MALLOC["MALLOC_MMAP_THRESHOLD_"]
+
+
+@pytest.mark.fast
 def test_another_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     with pytest.raises(LaunchError, match="runs on Linux x86_64 only, this is linux aarch64"):
