@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def test_one_batch_of_each_minute_gives_memory_back(monkeypatch: pytest.MonkeyPa
     import arena
 
     now = 1000.0
-    monkeypatch.setattr(arena.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     options = arena.RunOptions({FROM_BYTES: "1000"})
     usual = options.of({"X": np.zeros(1)})
     shrinks = []
