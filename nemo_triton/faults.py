@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum, auto
 
 from tritonclient.utils import InferenceServerException
@@ -44,8 +45,14 @@ _DEAD_PROCESS = "Stub process"
 _STAGE_FAILED = "in ensemble "
 """How Triton's errors of a stage begin. Its inputs come from other stages, so the client is not at fault if they are
 invalid: Triton 2.51 can lose a tensor while it ends."""
-_MODEL_REFUSALS = (TOO_LONG, TOO_MANY_TOKENS)
+_MODEL_REFUSALS = re.compile(rf"Name:'([^']*(?:{TOO_LONG}|{TOO_MANY_TOKENS})[^']*)'")
 """What stages `audio` and the RNNT decoder refuse, with status INTERNAL: Triton gives a model no other."""
+
+
+def model_refusal(message: str) -> str | None:
+    """Return why a model refused a request, without onnxruntime's text around it; None if the model did not refuse."""
+    match = _MODEL_REFUSALS.search(message)
+    return match[1] if match else None
 
 
 def fault_of(error: InferenceServerException) -> Fault:
@@ -61,6 +68,6 @@ def fault_of(error: InferenceServerException) -> Fault:
         return Fault.OUTAGE
     if status == "StatusCode.DEADLINE_EXCEEDED":
         return Fault.DEADLINE
-    if any(refusal in message for refusal in _MODEL_REFUSALS):
+    if model_refusal(message):
         return Fault.REQUEST
     return Fault.SERVER if status in _SERVER_FAILURES or message.startswith(_STAGE_FAILED) else Fault.REQUEST

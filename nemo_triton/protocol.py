@@ -13,7 +13,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from nemo_triton.audio import Samples
-from nemo_triton.contract import AUDIO, FRAMES, LABELS, LOG_PROBS, TEXT, TOKENS, TRANSCRIPT, Part
+from nemo_triton.contract import AUDIO, FRAMES, LABELS, LOG_PROBS, TEXT, TOKENS, TOO_LONG, TRANSCRIPT, Part
 from nemo_triton.errors import (
     DeadlineExceededError,
     QueueFullError,
@@ -23,11 +23,12 @@ from nemo_triton.errors import (
     UnavailableError,
     one_line,
 )
-from nemo_triton.faults import Fault, fault_of
+from nemo_triton.faults import Fault, fault_of, model_refusal
 from nemo_triton.served_model import ServedModel
 from nemo_triton.transcript import Transcript
 
 _TIMEOUTS = ("timed out", "ping timeout")
+_SPLIT = "split it, or export the model with a larger --max-audio-seconds"
 """Messages of gRPC, with status UNAVAILABLE, for a connection that died without being closed."""
 
 
@@ -161,5 +162,9 @@ def explain_request(error: InferenceServerException, model: ServedModel, url: st
         return UnavailableError(
             f"{model.name} at {url}: the server hangs or can't be reached ({reason}); restart it, or check the network"
         )
+    refusal = model_refusal(reason)
+    if refusal:
+        advice = f"{refusal}; {_SPLIT}" if TOO_LONG in refusal else refusal
+        return RecognitionError(f"{model.name} at {url}: {advice}")
     kind = UnavailableError if fault_of(error) is Fault.OUTAGE else RecognitionError
     return kind(f"{model.name} at {url}: {reason}")

@@ -49,8 +49,9 @@ _DECODER_QUEUES = 4
 """Queue of a decoder behind an encoder on a GPU, in queues of that encoder: refusing there wastes the encoder's work.
 
 On a CPU, decoders are faster than encoders. They have no limit, because any limit makes Triton start batches later."""
-_SHARED_QUEUES = 16
-"""Queue of a shared stage, in largest batches. It is short of work as long as an encoder is the bottleneck."""
+_SHARED_QUEUES = 4
+"""Queue of a shared stage, in largest batches. It fills only if features cost more than the encoder, as those of the
+smallest models do, or if many recognizers share it."""
 MAX_BATCH_SIZES: dict[Target, int] = {"cpu": 16, "gpu": 64}
 """Default largest batch of a stage, in requests (docs/gpu.md)."""
 
