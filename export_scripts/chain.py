@@ -32,7 +32,7 @@ def write_recognizer(
     precision: Precision = FP32,
     *,
     prepare: Conversion = unchanged,
-) -> None:
+) -> Description:
     """Write a recognizer's stages and ensembles into `folder`.
 
     A CTC model gets another ensemble with log-probs. Triton computes every output of an ensemble, requested or not, so
@@ -44,6 +44,9 @@ def write_recognizer(
         serving: Settings of how Triton runs the stages.
         precision: Precision of the encoder.
         prepare: Change of the traced encoder, before its conversion to the precision.
+
+    Returns:
+        What the recognizer's configuration says about it.
     """
     configs = []
     footprint = _footprint(checkpoint, serving.encoders)
@@ -58,12 +61,14 @@ def write_recognizer(
     description = replace(
         _description(checkpoint, precision, serving.target),
         max_audio_seconds=max_seconds,
+        memory_bytes=footprint.memory(max_seconds),
         shared_memory_bytes=footprint.shared_memory(max_seconds),
     )
     parameters = description.as_parameters()
     for name, outputs in ensembles(checkpoint).items():
         names = [tensor.name for tensor in outputs]
         write_model(folder, ensemble_config(name, configs, names, parameters), graph=None)
+    return description
 
 
 def ensembles(checkpoint: Checkpoint) -> dict[str, tuple[Tensor, ...]]:

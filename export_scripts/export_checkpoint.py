@@ -10,12 +10,13 @@ from export_scripts.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from export_scripts.checkpoints.families import decoder_class
 from export_scripts.errors import ExportError
 from export_scripts.precision.choice import FP32, Precision
+from export_scripts.repository.audio_limit import REQUESTS
 from export_scripts.repository.config import Serving
 from export_scripts.repository.existing import Existing, find_existing
 from export_scripts.repository.publish import check_size, publishing
 from export_scripts.repository.validate import check_repository
 from export_scripts.verify.probes import Probes
-from nemo_triton.contract import Part
+from nemo_triton.contract import Description, Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ def export_checkpoint(source: str, settings: ExportSettings, report: Callable[[s
         report: Function that is called with the name of each step when it begins.
 
     Returns:
-        One line: the comparison with NeMo, and the model that was replaced.
+        One line: the comparison with NeMo, the longest audio and its memory, and the model that was replaced.
 
     Raises:
         ExportError: The checkpoint can't be exported.
@@ -64,19 +65,28 @@ def export_checkpoint(source: str, settings: ExportSettings, report: Callable[[s
         from export_scripts.verify.parity import verify
 
         report("writing the stages")
-        write_recognizer(folder, checkpoint, settings.serving, settings.precision)
+        description = write_recognizer(folder, checkpoint, settings.serving, settings.precision)
         _check_fits(source, repository, folder)
         report("comparing with NeMo")
         parity = verify(checkpoint, folder, settings.probes, settings.precision)
         for ensemble in ensembles(checkpoint):
             parity.publish(folder / ensemble)
-        line = parity.summary()
+        line = f"{parity.summary()}; {_needs(description)}"
         if existing:
             line += f"; replaced {existing.describe(parity.checkpoint_sha256)}"
         text = Part.TEXT.of(checkpoint.name)
         if (repository / text).exists() and not (folder / text).exists():
             line += f"; {text} is left from an earlier export and can be deleted"
         return line
+
+
+def _needs(description: Description) -> str:
+    """The longest audio that a recognizer takes, and the memory for it."""
+    return (
+        f"takes audio of up to {description.max_audio_seconds} s; {REQUESTS} concurrent requests of it need "
+        f"{description.memory_bytes / 1e9:.1f} GB of memory, {description.shared_memory_bytes / 1e9:.1f} GB of it in "
+        "/dev/shm"
+    )
 
 
 def _check_replaceable(source: str, checkpoint: Checkpoint, existing: Existing | None) -> None:

@@ -132,7 +132,9 @@ class Description:
         sample_rate: Samples per second of AUDIO.
         frame_seconds: Seconds from one encoder frame to the next.
         max_audio_seconds: Longest accepted audio.
-        shared_memory_bytes: Shared memory that a server needs for 16 concurrent requests of the longest audio.
+        memory_bytes: Memory of a server with this model alone for 16 concurrent requests of the longest audio, /dev/shm
+            included.
+        shared_memory_bytes: Part of it in /dev/shm.
         nemo_class: NeMo class of the checkpoint.
         nemo_version: NeMo version that wrote the checkpoint.
         parameters: Number of weights.
@@ -148,6 +150,7 @@ class Description:
     sample_rate: int = 0
     frame_seconds: float = 0.0
     max_audio_seconds: int = 0
+    memory_bytes: int = 0
     shared_memory_bytes: int = 0
     nemo_class: str = ""
     nemo_version: str = ""
@@ -193,6 +196,7 @@ class Description:
             sample_rate=integer("sample_rate"),
             frame_seconds=number("frame_seconds"),
             max_audio_seconds=integer("max_audio_seconds"),
+            memory_bytes=_count(parameters.get("memory_bytes", "")),
             shared_memory_bytes=_count(parameters.get("shared_memory_bytes", "")),
             nemo_class=parameters.get("nemo_class", ""),
             nemo_version=parameters.get("nemo_version", ""),

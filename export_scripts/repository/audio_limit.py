@@ -69,6 +69,10 @@ class Footprint:
         """Bytes per second of audio of REQUESTS concurrent requests."""
         return self.encoder_per_second + REQUESTS * COPIES_OF_TENSORS * self.tensors
 
+    def memory(self, seconds: int) -> int:
+        """Bytes of a server with REQUESTS concurrent requests of this length."""
+        return round(self.fixed + seconds * self.per_second)
+
     def shared_memory(self, seconds: int) -> int:
         """Bytes in /dev/shm of REQUESTS concurrent requests of this length."""
         return round(COPIES_IN_SHARED_MEMORY * REQUESTS * seconds * self.tensors)

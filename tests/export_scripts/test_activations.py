@@ -45,5 +45,7 @@ def test_the_limit_is_a_stage_and_a_parameter(
     for name in (opened.name, Part.LOG_PROBS.of(opened.name)):
         config = read_config(tmp_path / name)
         parameters = {key: value.string_value for key, value in config.parameters.items()}
-        assert Description.of(parameters).max_audio_seconds == (chosen or 1200)
+        description = Description.of(parameters)
+        assert description.max_audio_seconds == (chosen or 1200)
+        assert 5e8 < description.shared_memory_bytes + 5e8 < description.memory_bytes < 8 * 2**30
         assert config.ensemble_scheduling.step[0].model_name == stage

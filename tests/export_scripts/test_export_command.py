@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -99,6 +100,8 @@ def test_a_bad_checkpoint_does_not_stop_the_next(
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 2
     assert result.stdout.startswith(f"{good.stem}: 39/39 texts equal NeMo's")
+    needs = r"takes audio of up to 1200 s; 16 concurrent requests of it need \d\.\d GB of memory, \d\.\d GB of it in "
+    assert re.search(rf"; {needs}/dev/shm\n", result.stdout)
     assert check_repository(tmp_path / "repository") == []
 
 
