@@ -132,7 +132,7 @@ class Description:
         sample_rate: Samples per second of AUDIO.
         frame_seconds: Seconds from one encoder frame to the next.
         max_audio_seconds: Longest accepted audio.
-        memory_bytes: Memory of a server with this model alone for 16 concurrent requests of the longest audio, /dev/shm
+        memory_bytes: Memory of a server with only this model for 16 concurrent requests of the longest audio, /dev/shm
             included.
         shared_memory_bytes: Part of it in /dev/shm.
         nemo_class: NeMo class of the checkpoint.
