@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="control groups and mo
 
 
 def in_a_pod(repository: Path, *options: str) -> tuple[int, dict[str, object]]:
-    """Exit code and result of 16 concurrent requests of 20 seconds."""
+    """Exit code and result of 16 concurrent requests of 20 seconds by default."""
     command = [sys.executable, "-m", "verification.pod.longest_audio", "coffee_ctc", "--repository", str(repository)]
     done = subprocess.run([*command, "--seconds", "20", *options], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout, done.stderr
@@ -31,7 +31,7 @@ def test_enough_memory(repository: Path) -> None:
 
 @pytest.mark.parametrize(("option", "killed"), [(("--memory", "0.35"), True), (("--shared-memory", "0.015"), False)])
 def test_too_little_memory(repository: Path, option: tuple[str, str], killed: bool) -> None:
-    code, result = in_a_pod(repository, *option)
+    code, result = in_a_pod(repository, "--seconds", "60", *option)
     assert code == 1
     assert result["errors"]
     assert (result["killed"] != 0) == killed
