@@ -97,8 +97,7 @@ def test_latencies_fit_the_wall_clock(benched: Any) -> None:
 def test_latency_agrees_with_the_servers_statistics(benched: Any) -> None:
     (figures,) = benched[1]["loads"]
     in_server = figures["recognizer"]["request_ms"]
-    # A wrong unit or a missing part of the way would differ by more. Other work on the machine adds up to half.
-    assert in_server < figures["latency_ms"]["mean"] < 2 * in_server + 20
+    assert in_server < figures["latency_ms"]["mean"] < 1.25 * in_server + 20
     assert figures["recognizer"]["inferences"] == figures["answered"]
 
 

@@ -183,8 +183,9 @@ def test_a_server_that_dies_fails_only_the_requests_in_flight(
     urls = sorted((short_lived.grpc, another.grpc))
     assert (figures["url"], figures["flags"]["url"]) == (",".join(urls), another.grpc)
     assert f"{figures['model']} at {','.join(urls)} " in done.stdout
-    # A slow machine refuses some requests, and no server answered those.
-    assert {row["target"] for row in answers(rows)} - {""} == {*urls}
+    # A slow machine refuses some requests of the open loop, and no server answered those.
+    assert {row["target"] for row in answers(rows) if not row["refused"]} == {*urls}
+    assert {row["target"] for row in answers(rows) if row["refused"]} <= {""}
 
 
 def test_retries_outlast_a_restart(
