@@ -28,8 +28,8 @@ from nemo_triton.served_model import ServedModel
 from nemo_triton.transcript import Transcript
 
 _TIMEOUTS = ("timed out", "ping timeout")
-_SPLIT = "split it, or export the model with a larger --max-audio-seconds"
 """Messages of gRPC, with status UNAVAILABLE, for a connection that died without being closed."""
+_SPLIT = "split it, or export the model with a larger --max-audio-seconds"
 
 
 @dataclass(frozen=True, kw_only=True)

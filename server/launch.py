@@ -28,8 +28,6 @@ ASSEMBLE_ONLY = "--assemble-only"
 _SUPERVISE = "import sys; sys.path.insert(0, sys.argv.pop(1)); from server.supervisor import main; main()"
 CPUS_VARIABLE = "NEMO_TRITON_CPUS"
 """Environment variable with the CPU cores of an encoder that has no `--encoder-threads`."""
-
-
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(128 * 1024), "MALLOC_ARENA_MAX": "2"}
 """Settings of glibc's malloc that give tensors' memory back when they are freed.
 
