@@ -19,7 +19,8 @@ from rich.progress import Progress
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError, one_line
 from nemo_triton.loadtest.csv_rows import COLUMNS, csv_rows
-from nemo_triton.loadtest.figures import CLOCK, Results, as_json, build_results
+from nemo_triton.loadtest.figures import CLOCK, Results, build_results
+from nemo_triton.loadtest.figures_json import as_json
 from nemo_triton.loadtest.run import Advance, BenchRun, RunSettings
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop
 from nemo_triton.loadtest.slo import EXAMPLE, Objective

@@ -1,8 +1,7 @@
-"""Figures of a load test, and the JSON that holds them with all that is needed to repeat the run."""
+"""Figures of a load test."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from nemo_triton.loadtest.json_keys import to_json
 from nemo_triton.loadtest.measure import LoadRun, failures
 from nemo_triton.loadtest.recording import PERCENTILES, Recording, Response
 from nemo_triton.loadtest.schedule import OpenLoop
 from nemo_triton.loadtest.server_counters import StepStatistics, summary, total
 from nemo_triton.loadtest.server_metrics import Usage
 from nemo_triton.loadtest.slo import Search
-from nemo_triton.loadtest.wer import NORMALIZATIONS, Pair, Score, alignment, score
+from nemo_triton.loadtest.wer import Pair, Score, score
 
 SATURATED = 0.95
 """A concurrency saturates the server if it reaches this fraction of the highest throughput of the sweep."""
@@ -269,71 +267,6 @@ def worst_utterances(results: Results, limit: int) -> list[Scored]:
     """Select at most `limit` utterances, those with the most wrong words."""
     wrong = [scored for scored in results.scored if scored.pair.words.errors]
     return sorted(wrong, key=lambda scored: (-scored.pair.words.errors, scored.audio))[:limit]
-
-
-def as_json(results: Results, worst_limit: int) -> dict[str, Any]:
-    """Convert the results to JSON values.
-
-    Args:
-        results: Figures of a run.
-        worst_limit: Number of utterances to include, those with the most wrong words.
-    """
-    scores = results.score
-    return {
-        **results.setting,
-        "normalization_statement": NORMALIZATIONS[results.setting["normalization"]].statement,
-        "complete": results.complete,
-        "utterances": results.utterances,
-        "wer": scores.wer.value,
-        "wer_interval": scores.wer.interval,
-        "cer": scores.cer.value,
-        "cer_interval": scores.cer.interval,
-        "words": {**dataclasses.asdict(scores.words), "total": scores.words.total},
-        "characters": {**dataclasses.asdict(scores.characters), "total": scores.characters.total},
-        "changed_texts": list(results.changed_texts),
-        "loads": [_load_json(load) for load in results.loads],
-        "saturation": results.saturation.name if results.saturation else None,
-        "knee": results.knee,
-        "slo": _search_json(results) if results.search else None,
-        "worst": [
-            {
-                "audio": scored.audio,
-                "errors": scored.pair.words.errors,
-                "alignment": alignment(scored.pair),
-            }
-            for scored in worst_utterances(results, worst_limit)
-        ],
-        "failures": list(results.failures),
-        "notes": list(results.notes),
-    }
-
-
-def _search_json(results: Results) -> dict[str, Any]:
-    search, best = results.search, results.best
-    assert search is not None
-    return {
-        "objective": search.objective.name,
-        "percentile": search.objective.key,
-        "limit_ms": search.objective.limit_ms,
-        "rate": best.load["rate"] if best else None,
-        "rtfx": best.rtfx if best else None,
-        "latency_ms": best.latency_ms if best else None,
-        "lowest_missed_rate": search.missed_rate,
-        "finished": search.finished,
-        "trials": [
-            {"name": trial.load.name, "kept": trial.kept, "missed_because": trial.miss or None}
-            for trial in search.trials
-        ],
-    }
-
-
-def _load_json(load: LoadFigures) -> dict[str, Any]:
-    return {
-        **to_json(load),
-        "rtfx": load.rtfx,
-        "requests_per_second": load.requests_per_second,
-        "mean_batch_size": load.mean_batch_size,
-    }
 
 
 def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
