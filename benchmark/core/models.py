@@ -36,6 +36,7 @@ class Model:
         words_compared: Words of NeMo's transcripts of the export's test recordings.
         words_changed: Word edits between those transcripts and the export's.
         max_audio_seconds: Longest audio that it takes.
+        memory_bytes: Computed memory of a server with 16 concurrent requests of that length.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Model:
     words_compared: int | None = None
     words_changed: int | None = None
     max_audio_seconds: int | None = None
+    memory_bytes: int | None = None
 
 
 def read_models(repository: Path) -> list[Model]:
@@ -101,6 +103,7 @@ def _read(folder: Path) -> Iterator[Model]:
         words_compared=description.words_compared or None,
         words_changed=description.words_changed if description.words_compared else None,
         max_audio_seconds=description.max_audio_seconds or None,
+        memory_bytes=description.memory_bytes or None,
     )
 
 

@@ -155,7 +155,8 @@ def long_audio_result(name: str, limit: int, *cases: tuple[int, int, float, floa
         }
         for requests, seconds, encoder, server in cases
     }
-    return {"name": name, "conditions": {"max_audio_seconds": limit}, "cases": measured}
+    conditions = {"max_audio_seconds": limit}
+    return {"name": name, "conditions": conditions, "computed_bytes": 8.1e9, "cases": measured}
 
 
 @pytest.mark.fast
@@ -165,12 +166,12 @@ def test_the_table_of_long_audio(complete: Folder) -> None:
     cases = [(1, 60, 1.0, 1.5), (1, 300, 1.8, 2.3), (16, 60, 2.0, 3.0), (16, 300, 2.0, 6.5)]
     write_json(complete.long_audio(name), long_audio_result(name, 300, *cases))
     *_, cells = table_rows(page(all_rows(complete)), name)
-    assert cells[1:] == ["300", "200", "1.00 / 1.50", "1.80 / 2.30", "(4.80)", "3.00", "6.50", "0.50"]
+    assert cells[1:] == ["300", "200", "1.00 / 1.50", "1.80 / 2.30", "(4.80)", "3.00", "6.50", "8.10", "0.50"]
 
     write_json(complete.long_audio(name), long_audio_result(name, 300, *cases, failed="16 x 300 s"))
     text = page(all_rows(complete))
     *_, cells = table_rows(text, name)
-    assert cells[-2:] == ["not measured yet"] * 2
+    assert cells[-3:] == ["not measured yet", "8.10", "not measured yet"]
     assert f"- `{name}`, 16 x 300 s: the server is down\n" in text
 
 
@@ -207,6 +208,11 @@ def test_measures_the_memory_of_long_audio(run_module: RunModule, repository: Pa
     arguments = ("studies.models_table.long_audio", "coffee_ctc", "--folder", tmp_path)
     unknown = run_module(*arguments, "nothing")
     assert unknown.returncode == 2 and "error: nothing: matches no model" in unknown.stderr
+    done = run_module(*arguments, "--limits-only")
+    assert done.returncode == 0, done.stderr
+    limits = json.loads(folder.long_audio("coffee_ctc").read_text())
+    assert not limits["cases"]
+    assert limits["computed_bytes"] == int(config.parameters["memory_bytes"].string_value)
     done = run_module(*arguments)
     assert done.returncode == 0, done.stderr
     cases = json.loads(folder.long_audio("coffee_ctc").read_text())["cases"]

@@ -138,7 +138,7 @@ def encoder_and_server(row: Json, seconds: int) -> str:
         return f"{peak(row, 1, seconds, 'encoder_bytes')} / {peak(row, 1, seconds)}"
     if row["encoder_bytes_per_minute"] is None or seconds <= row["max_audio_seconds"]:
         return NOT_MEASURED
-    longest = max((int(case.partition(" x ")[2]) for case in row["peaks"] if case.startswith("1 x ")), default=0)
+    longest = single_lengths(row)[-1]
     known = row["peaks"][f"1 x {longest}"]["encoder_bytes"]
     return f"({(known + (seconds - longest) / 60 * row['encoder_bytes_per_minute']) / GB:.2f})"
 
@@ -149,6 +149,17 @@ def encoder_per_minute(row: Json) -> str:
     return NOT_MEASURED if value is None else f"{value / MB:.0f}"
 
 
+def computed(row: Json) -> str:
+    """Memory in GB that the export computes for concurrent requests of the longest audio."""
+    value = row.get("computed_bytes")
+    return NONE if value is None else f"{value / GB:.2f}"
+
+
+def single_lengths(row: Json) -> list[int]:
+    """Measured lengths of single requests, in seconds."""
+    return sorted(int(seconds) for requests, seconds in (case.split(" x ") for case in row["peaks"]) if requests == "1")
+
+
 LONG_AUDIO = (
     NAME,
     Column("longest audio s", lambda row: str(row["max_audio_seconds"])),
@@ -156,6 +167,7 @@ LONG_AUDIO = (
     *(Column(f"1 x {seconds // 60} min", partial(encoder_and_server, seconds=seconds)) for seconds in (60, 300, 1200)),
     Column(f"{CONCURRENT} x 1 min", lambda row: peak(row, CONCURRENT, 60)),
     Column(f"{CONCURRENT} x longest", lambda row: peak(row, CONCURRENT, row["max_audio_seconds"])),
+    Column("computed", computed),
     Column("after it", lambda row: peak(row, CONCURRENT, row["max_audio_seconds"], "after_bytes")),
 )
 

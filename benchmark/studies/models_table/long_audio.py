@@ -3,8 +3,9 @@
     python -m benchmark.studies.models_table.long_audio --folder build/models_table
 
 Each model has a server of its own. Requests of 1, 5 and 20 minutes are sent one at a time, and 16 of one minute and of
-the longest audio concurrently. The peak memory of the encoder and of the whole server is sampled. Lengths beyond a
-model's limit are skipped. So is a length that was measured before: the command resumes after an interruption.
+the longest audio concurrently. The peak memory of the encoder and of the whole server is sampled. A length beyond a
+model's limit is replaced by the limit. A length that was measured before is skipped: the command resumes after an
+interruption.
 
 If a server ends, that length is recorded as failed, and the next model is measured. Run it in the serving environment.
 """
@@ -77,7 +78,8 @@ CASES = (Case(1, 60), Case(1, 300), Case(CONCURRENT, 60), Case(1, 1200))
     help="Manifest of speech that the requests are cut from.  [default: the demo's speech]",
 )
 @click.option("--at-limit/--not-at-limit", default=True, help="Whether to send 16 requests of the longest audio.")
-def main(names: tuple[str, ...], folder: Path, speech: Path, at_limit: bool) -> int:
+@click.option("--limits-only", is_flag=True, help="Record the longest audio of each export, and measure nothing.")
+def main(names: tuple[str, ...], folder: Path, speech: Path, at_limit: bool, limits_only: bool) -> int:
     place = Folder(folder)
     samples = np.concatenate([recording.samples for recording in read_recordings(speech)])
     exported = {model.name: model for model in read_models(place.repository)}
@@ -86,14 +88,14 @@ def main(names: tuple[str, ...], folder: Path, speech: Path, at_limit: bool) -> 
     code = exit_codes.EXIT_OK
     for name in chosen:
         try:
-            process(exported[name], place, samples, at_limit=at_limit)
+            process(exported[name], place, samples, at_limit=at_limit, limits_only=limits_only)
         except (ClientError, OSError) as error:
             click.echo(f"error: {name}: {one_line(error)}", err=True)
             code = exit_codes.EXIT_PROBLEM
     return code
 
 
-def process(model: Model, folder: Folder, speech: Samples, *, at_limit: bool) -> None:
+def process(model: Model, folder: Folder, speech: Samples, *, at_limit: bool, limits_only: bool = False) -> None:
     """Measure the lengths of one model that have no result yet, each as soon as it is measured.
 
     Raises:
@@ -105,7 +107,11 @@ def process(model: Model, folder: Folder, speech: Samples, *, at_limit: bool) ->
     conditions = {"version": 1, "parity_id": model.parity_id, "max_audio_seconds": limit}
     if result.get("conditions") != conditions:
         result = {"conditions": conditions, "name": model.name, "measure": MEASURE, "cases": {}}
-    cases = [case for case in CASES if case.seconds <= limit]
+    result |= {"computed_bytes": model.memory_bytes, "machine": machine(), "versions": versions()}
+    if limits_only:
+        write_json(file, result)
+        return
+    cases = [Case(case.requests, min(case.seconds, limit)) for case in CASES]
     cases += [Case(CONCURRENT, limit)] if at_limit else []
     missing = [case for case in dict.fromkeys(cases) if case.key not in result["cases"]]
     if not missing:
@@ -128,7 +134,7 @@ def process(model: Model, folder: Folder, speech: Samples, *, at_limit: bool) ->
                 "wall_seconds": time.monotonic() - started,
                 "error": error,
             }
-            write_json(file, {**result, "machine": machine(), "versions": versions()})
+            write_json(file, result)
             click.echo(
                 f"{model.name}: {case.key}: peak {memory.peak / 1e9:.2f} GB, encoder {memory.model_peak / 1e9:.2f} GB"
                 + (f", failed: {error}" if error else ""),

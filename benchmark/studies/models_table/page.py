@@ -238,7 +238,8 @@ def _long_audio(table: Json) -> list[str]:
         "```",
         "",
         "Peak memory in GB, by length of the audio. One request: of the encoder / of the server. 16 concurrent "
-        'requests: of the server. "After it" is the server\'s memory when the last of them is answered.',
+        'requests: of the server. "Computed" is what the export computes for 16 x longest. "After it" is the server\'s '
+        "memory when the last of them is answered.",
         "",
         *table_lines(columns.LONG_AUDIO, rows),
         "",

@@ -10,6 +10,7 @@ row that says so. The memory of long audio is kept from the earlier models.json 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,6 +21,8 @@ from benchmark.studies.models_table.exports import Folder
 from benchmark.studies.models_table.page import page, processor_text, replace_table, short_table
 from benchmark.studies.models_table.rows import all_rows, long_audio_rows
 from nemo_triton.terminal import exit_codes, options
+
+Json = dict[str, Any]
 
 
 @click.command(help=__doc__)
@@ -44,12 +47,16 @@ def main(folder: Path, docs: Path, readme: Path, memory_only: bool) -> int:
     earlier = read_json(file) if file.exists() else None
     if memory_only and earlier:
         table = {**earlier, "long_audio": long_audio_rows(Folder(folder), earlier["long_audio"])}
-        write_json(file, table)
-        write_text(docs / "models.md", page(table))
-        return exit_codes.EXIT_OK
-    table = all_rows(Folder(folder), earlier=earlier)
+    else:
+        table = all_rows(Folder(folder), earlier=earlier)
     write_json(file, table)
     write_text(docs / "models.md", page(table))
+    if not memory_only:
+        _write_charts_and_readme(table, docs, readme)
+    return exit_codes.EXIT_OK
+
+
+def _write_charts_and_readme(table: Json, docs: Path, readme: Path) -> None:
     points = candidates(table["models"])
     for theme in THEMES if points else ():
         write_text(docs / f"models_{theme.name}.svg", draw(points, processor_text(table), theme))
@@ -60,7 +67,6 @@ def main(folder: Path, docs: Path, readme: Path, memory_only: bool) -> int:
         write_text(readme, text)
     measured = sum(row["measured"] is not None for row in table["models"])
     click.echo(f"{docs / 'models.md'}: {measured} of {len(table['models'])} models measured", err=True)
-    return exit_codes.EXIT_OK
 
 
 if __name__ == "__main__":
