@@ -76,7 +76,7 @@ PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvid
 
 # Concurrent measurements would disturb each other.
 .NOTPARALLEL:
-.PHONY: models-table models-memory pod-memory report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack server-enders stage-kills sick-server soak fuzz benchmark-batching benchmark-gpu benchmark-overload benchmark-precision gpu-pack verify-full verify-all clean
+.PHONY: models-table models-memory pod-memory report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack server-enders stage-kills sick-server soak fuzz benchmark-batching benchmark-gpu benchmark-malloc benchmark-overload benchmark-precision gpu-pack verify-full verify-all clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21
@@ -205,6 +205,9 @@ $(PRECISION)/.begun: $(EXPORT_CODE)
 	rm -rf $(@D)
 	mkdir -p $(@D)
 	touch $@
+
+benchmark-malloc: install $(TEST_REPOSITORY)/.exported ## compare settings of malloc: CPU time and memory of a server; 5 minutes
+	$(SERVE)/python -m benchmark.studies.malloc_settings $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY)
 
 benchmark-overload: install $(REPORT)/repository/.exported ## compare queues at three times the capacity, into docs/overload.md; 10 minutes
 	$(SERVE)/python -m benchmark.studies.overload.run $(REPORT_LOADED) --repository $(REPORT)/repository \

@@ -128,10 +128,10 @@ def environment(triton: Path, python_library: Path | None) -> dict[str, str]:
     bundled = triton.parent.parent / "nvidia_pytriton.libs"
     folders = [*filter(None, [python_library]), bundled, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
     hidden_gpus = {} if onnxruntime_uses_gpus() else {"CUDA_VISIBLE_DEVICES": "-1"}
+    given = {**cpu_share(), **MALLOC, **os.environ}
     return {
-        **cpu_share(),
-        **MALLOC,
-        **os.environ,
+        # Without empty settings of malloc, which it would take as 0 instead of its default.
+        **{name: value for name, value in given.items() if value or name not in MALLOC},
         **hidden_gpus,
         "LD_LIBRARY_PATH": os.pathsep.join(map(str, folders)),
         "PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", "")]),

@@ -106,6 +106,8 @@ def test_settings_of_malloc_can_be_replaced(monkeypatch: pytest.MonkeyPatch) -> 
     environment = launch.environment(Path("triton"), None)
     assert environment["MALLOC_ARENA_MAX"] == "16"
     assert environment["MALLOC_MMAP_THRESHOLD_"] == launch.MALLOC["MALLOC_MMAP_THRESHOLD_"]
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "")
+    assert "MALLOC_ARENA_MAX" not in launch.environment(Path("triton"), None), "malloc's default"
 
 
 @pytest.mark.fast

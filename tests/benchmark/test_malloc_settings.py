@@ -1,0 +1,40 @@
+"""The comparison of malloc's settings."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from rich.console import Console
+
+from benchmark.studies.malloc_settings import MIB, SETTINGS, Measured, cpu_times, environment, table
+
+pytestmark = pytest.mark.fast
+
+
+def test_ratios_are_taken_within_each_round() -> None:
+    first, second, third = SETTINGS
+    rounds = [
+        {first: Measured(0.03, 0.01, 400 * MIB), second: Measured(0.04, 0.01, 200 * MIB), third: Measured(0, 0.01, 0)},
+        {first: Measured(0.05, 0.03, 400 * MIB), second: Measured(0.04, 0.02, 300 * MIB), third: Measured(0, 0.04, 0)},
+    ]
+    console = Console(width=200, record=True)
+    console.print(table(rounds))
+    (row,) = [line for line in console.export_text().splitlines() if second in line]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells[1:] == ["55.0", "15.0", "1.00 (0.75 to 1.25)", "250", "0.62 (0.50 to 0.75)"]
+
+
+def test_the_environment_is_set_for_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "3")
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    with environment({"MALLOC_ARENA_MAX": "", "MALLOC_TRIM_THRESHOLD_": "1"}):
+        assert (os.environ["MALLOC_ARENA_MAX"], os.environ["MALLOC_TRIM_THRESHOLD_"]) == ("", "1")
+    assert os.environ["MALLOC_ARENA_MAX"] == "3" and "MALLOC_TRIM_THRESHOLD_" not in os.environ
+
+
+def test_cpu_times_are_of_the_process() -> None:
+    before = cpu_times(os.getpid())
+    while cpu_times(os.getpid()) == before:
+        sum(range(10_000))
+    assert sum(cpu_times(os.getpid())) > sum(before)
