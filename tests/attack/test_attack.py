@@ -82,6 +82,6 @@ def test_a_server_that_dies_is_counted(repository: Path) -> None:
 
 def test_the_committed_page_has_the_words_of_the_program() -> None:
     attack = Attack(models={"coffee_ctc": True, "coffee_rnnt": False}, cases=CASES, requests=1, concurrency=32)
-    footprints = [(0, Footprint(frozenset(), 1)), (1, Footprint(frozenset(), 1))]
+    footprints = [(0, Footprint({1: 1})), (1, Footprint({1: 1}))]
     page = markdown(attack, Outcome(footprints=footprints))
     assert words_of(page) <= words_of((ROOT / "docs" / "attack.md").read_text())

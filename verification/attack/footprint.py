@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import psutil
@@ -12,12 +13,20 @@ class Footprint:
     """Processes and memory of a server at one moment.
 
     Attributes:
-        processes: Ids of the server and of its models' processes.
-        memory: Bytes of all these processes; shared memory is counted once.
+        memory_of: Bytes by id of a process: the server and its models. Their sum counts shared memory once.
     """
 
-    processes: frozenset[int]
-    memory: int
+    memory_of: Mapping[int, int]
+
+    @property
+    def processes(self) -> frozenset[int]:
+        """Ids of the processes."""
+        return frozenset(self.memory_of)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of all processes."""
+        return sum(self.memory_of.values())
 
 
 def footprint(server: int) -> Footprint:
@@ -26,7 +35,7 @@ def footprint(server: int) -> Footprint:
         root = psutil.Process(server)
         family = [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
-        return Footprint(frozenset(), 0)
+        return Footprint({})
     memory = {}
     for process in family:
         try:
@@ -35,4 +44,4 @@ def footprint(server: int) -> Footprint:
                 memory[process.pid] = process.memory_full_info().pss
         except psutil.NoSuchProcess:
             continue
-    return Footprint(frozenset(memory), sum(memory.values()))
+    return Footprint(memory)

@@ -36,20 +36,10 @@ class PeakMemory(Sampling):
         super().__init__(self._note_peaks, INTERVAL_SECONDS)
 
     def _note_peaks(self) -> None:
-        self.peak = max(self.peak, footprint(self._server).memory)
+        # Once per sample: to read the memory of a process of some gigabytes takes tens of milliseconds of the CPU.
+        memory_of = footprint(self._server).memory_of
+        self.peak = max(self.peak, sum(memory_of.values()))
         if self._model is not None:
-            self.model_peak = max(self.model_peak, model_memory(self._server, self._model))
-
-
-def model_memory(server: int, model: str) -> int:
-    """Memory (PSS) of the processes that serve a model, in bytes; 0 if the server has ended.
-
-    Args:
-        server: Process id of the server's supervisor.
-        model: Name of the model.
-    """
-    total = 0
-    with suppress(psutil.NoSuchProcess):
-        for process in stages_of(server).get(model, ()):
-            total += psutil.Process(process).memory_full_info().pss
-    return total
+            with suppress(psutil.NoSuchProcess):
+                of_model = stages_of(self._server).get(self._model, ())
+                self.model_peak = max(self.model_peak, sum(memory_of.get(process, 0) for process in of_model))
