@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
 Self = TypeVar("Self", bound="Sampling")
+
+SHARE = 0.2
+"""Largest part of the time that the function runs, so that it doesn't slow down what it measures."""
 
 
 class Sampling:
@@ -15,7 +19,7 @@ class Sampling:
 
     Args:
         sample: The function.
-        interval: Seconds between two calls.
+        interval: Seconds between two calls; more if the function takes long.
     """
 
     def __init__(self, sample: Callable[[], None], interval: float) -> None:
@@ -35,5 +39,8 @@ class Sampling:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._interval):
+        pause = self._interval
+        while not self._stop.wait(pause):
+            started = time.monotonic()
             self._sample()
+            pause = max(self._interval, (1 / SHARE - 1) * (time.monotonic() - started))

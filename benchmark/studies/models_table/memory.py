@@ -10,7 +10,7 @@ from verification.attack.footprint import footprint
 from verification.sampling import Sampling
 from verification.server_processes import stages_of
 
-MEASURE = "PSS of tritonserver and all its child processes, sampled every 0.1 s"
+MEASURE = "PSS of tritonserver and all its child processes, sampled at most every 0.1 s"
 """PSS counts memory that processes share once."""
 INTERVAL_SECONDS = 0.1
 
