@@ -107,10 +107,17 @@ class ModelProcesses:
         if process.unloaded or not process.instance:
             return None
         self._left_behind.append(process)
-        how = describe_status(_exit_status(process.process))
+        how = self.describe_end(_exit_status(process.process))
+        return f"the process of model instance {process.instance} (process {process.process}) {how}"
+
+    def describe_end(self, status: int) -> str:
+        """How a process of the server ended just now, in words, and whether memory ran out.
+
+        Args:
+            status: Exit status as `wait` returns it.
+        """
         before, self._oom_kills = self._oom_kills, oom_kills()
-        memory = "; out of memory" if self._oom_kills > before else ""
-        return f"the process of model instance {process.instance} (process {process.process}) {how}{memory}"
+        return describe_status(status) + ("; out of memory" if self._oom_kills > before else "")
 
     def free_shared_memory(self) -> None:
         """Remove the shared memory of all processes that did not end as planned, after the server's end."""

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from server.model_processes import ModelProcesses, describe_status
+from server.model_processes import ModelProcesses
 from server.orphans import end_stubs, start_watcher
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -98,7 +98,7 @@ class _Loop:
                 self.server.wait()
                 return 1
             if self.server.poll() is not None:
-                return _exit_code(self.server.returncode)
+                return self.exit_code(self.server.returncode)
             self.watch()
 
     def read(self, connection: socket.socket) -> str | None:
@@ -124,12 +124,12 @@ class _Loop:
         if os.getpid() != _CONTAINER_INIT and (self.watcher is None or self.watcher.poll() is not None):
             self.watcher = start_watcher(self.server.pid)
 
-
-def _exit_code(code: int) -> int:
-    if code >= 0:
-        return code
-    _print(f"error: tritonserver {describe_status(-code)}")
-    return _SIGNAL_CODE - code
+    def exit_code(self, code: int) -> int:
+        """The supervisor's exit code after Triton's own end; prints a line if a signal ended it."""
+        if code >= 0:
+            return code
+        _print(f"error: tritonserver {self.processes.describe_end(-code)}")
+        return _SIGNAL_CODE - code
 
 
 def _print(line: str) -> None:

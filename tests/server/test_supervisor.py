@@ -19,7 +19,8 @@ from waiting import wait_until
 from nemo_triton.audio import load_audio
 from nemo_triton.errors import UnavailableError
 from nemo_triton.recognizer import AsyncRecognizer
-from server.model_processes import describe_status
+from server.cgroup import oom_kills
+from server.model_processes import ModelProcesses, describe_status
 from server.orphans import shared_memory_of
 from server.process import Server, running_server
 
@@ -99,6 +100,16 @@ def test_a_stopped_server_ends_with_code_0(number: signal.Signals, server: Serve
     os.killpg(server.process.pid, number)
     assert server.process.wait(30) == 0
     assert "error: " not in server.log.read_text()
+
+
+@pytest.mark.fast
+def test_a_process_that_the_kernel_killed_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = oom_kills()
+    processes = ModelProcesses()
+    counts = iter([before, before + 1, before + 1])
+    monkeypatch.setattr("server.model_processes.oom_kills", lambda: next(counts))
+    ends = [processes.describe_end(signal.SIGKILL) for _ in range(3)]
+    assert ends == ["was killed by SIGKILL", "was killed by SIGKILL; out of memory", "was killed by SIGKILL"]
 
 
 @pytest.mark.fast
