@@ -166,5 +166,8 @@ def explain_request(error: InferenceServerException, model: ServedModel, url: st
     if refusal:
         advice = f"{refusal}; {_SPLIT}" if TOO_LONG in refusal else refusal
         return RecognitionError(f"{model.name} at {url}: {advice}")
-    kind = UnavailableError if fault_of(error) is Fault.OUTAGE else RecognitionError
-    return kind(f"{model.name} at {url}: {reason}")
+    if fault_of(error) is Fault.OUTAGE:
+        return UnavailableError(
+            f"{model.name} at {url}: the server went down ({reason}); see its log, start it again, or add servers"
+        )
+    return RecognitionError(f"{model.name} at {url}: {reason}")

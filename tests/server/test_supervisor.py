@@ -62,6 +62,7 @@ async def test_a_server_whose_model_process_dies_ends(stage: str, server: Server
         server.log.read_text()
     )
     assert all(isinstance(result, UnavailableError) for result in results), results
+    assert all("the server went down" in str(result) for result in results)
     wait_until(lambda: not psutil.pid_exists(victim))
     assert not any(region and region.exists() for region in regions)
 

@@ -101,7 +101,7 @@ def short_table(table: Json) -> str:
     note = (
         "WER: published by NVIDIA on LibriSpeech test-clean / test-other (\\*: dev-clean / dev-other). "
         "RTFx: seconds of audio per second, 16 concurrent requests of 10 s. p50: latency of a single 10 s request. "
-        f"Memory: peak of the server. {conditions(table)}"
+        f"Memory: peak of the server with those 16 requests. {conditions(table)}"
     )
     return wrapped([*table_lines(columns.SHORT, best_first(table["models"])), "", note])
 
