@@ -29,6 +29,10 @@ from nemo_triton.transcript import Transcript
 
 _TIMEOUTS = ("timed out", "ping timeout")
 """Messages of gRPC, with status UNAVAILABLE, for a connection that died without being closed."""
+_LIVE_OUTAGES = ("StatusCode.NOT_FOUND", "StatusCode.CANCELLED")
+"""Outages of servers that still answer: a model was unloaded, or the server is shutting down."""
+_RESTRICTED = "protocol is restricted"
+"""Triton's message, with status UNAVAILABLE, for a request without the header that it names."""
 _SPLIT = "split it, or export the model with a larger --max-audio-seconds"
 
 
@@ -166,8 +170,10 @@ def explain_request(error: InferenceServerException, model: ServedModel, url: st
     if refusal:
         advice = f"{refusal}; {_SPLIT}" if TOO_LONG in refusal else refusal
         return RecognitionError(f"{model.name} at {url}: {advice}")
-    if fault_of(error) is Fault.OUTAGE:
-        return UnavailableError(
-            f"{model.name} at {url}: the server went down ({reason}); see its log, start it again, or add servers"
-        )
-    return RecognitionError(f"{model.name} at {url}: {reason}")
+    if fault_of(error) is not Fault.OUTAGE:
+        return RecognitionError(f"{model.name} at {url}: {reason}")
+    if error.status() in _LIVE_OUTAGES or _RESTRICTED in reason:
+        return UnavailableError(f"{model.name} at {url}: {reason}")
+    return UnavailableError(
+        f"{model.name} at {url}: the server went down ({reason}); see its log, start it again, or add servers"
+    )

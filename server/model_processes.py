@@ -60,7 +60,7 @@ class ModelProcesses:
     _name: str = field(default_factory=lambda: f"nemo-triton-{os.getpid()}-{secrets.token_hex(8)}", init=False)
     _processes: dict[socket.socket, ModelProcess] = field(default_factory=dict, init=False)
     _left_behind: list[ModelProcess] = field(default_factory=list, init=False)
-    _oom_kills: int = field(default_factory=oom_kills, init=False)
+    _oom_kills_before: int = field(default_factory=oom_kills, init=False)
 
     def __post_init__(self) -> None:
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -111,13 +111,12 @@ class ModelProcesses:
         return f"the process of model instance {process.instance} (process {process.process}) {how}"
 
     def describe_end(self, status: int) -> str:
-        """How a process of the server ended just now, in words, and whether memory ran out.
+        """How a process of the server ended, in words, and whether memory has run out since the server's start.
 
         Args:
             status: Exit status as `wait` returns it.
         """
-        before, self._oom_kills = self._oom_kills, oom_kills()
-        return describe_status(status) + ("; out of memory" if self._oom_kills > before else "")
+        return describe_status(status) + ("; out of memory" if oom_kills() > self._oom_kills_before else "")
 
     def free_shared_memory(self) -> None:
         """Remove the shared memory of all processes that did not end as planned, after the server's end."""

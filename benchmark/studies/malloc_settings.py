@@ -43,7 +43,7 @@ MIB = 2**20
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "glibc's own": dict.fromkeys(MALLOC, ""),
     "the launcher's": {},
-    "1 MiB, trimmed": {"MALLOC_MMAP_THRESHOLD_": str(MIB), "MALLOC_TRIM_THRESHOLD_": str(16 * MIB)},
+    "blocks from 1 MiB": {"MALLOC_MMAP_THRESHOLD_": str(MIB), "MALLOC_TRIM_THRESHOLD_": str(16 * MIB)},
 }
 """Environment of each server; the launcher adds its own settings unless a variable is set, and drops empty ones."""
 
@@ -123,8 +123,10 @@ def cpu_times(server: int) -> tuple[float, float]:
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the block."""
+    """Set malloc's environment variables for the block, and no others of malloc."""
     before = dict(os.environ)
+    for name in [name for name in before if name.startswith("MALLOC_")]:
+        del os.environ[name]
     os.environ.update(variables)
     try:
         yield

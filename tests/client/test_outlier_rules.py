@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from nemo_triton.errors import UnavailableError
 from nemo_triton.faults import Fault, fault_of
 from nemo_triton.outliers import Answer, AnswerHistory, Outcome, OutlierPolicy, outlier_reason
+from nemo_triton.protocol import explain_request
 from nemo_triton.retry_budget import TOKENS, RetryBudget
+from nemo_triton.served_model import ServedModel
 
 pytestmark = pytest.mark.fast
 
@@ -92,3 +95,20 @@ def test_a_retry_costs_as_much_as_five_answers_earn() -> None:
 )
 def test_the_fault_of_a_failed_request(status: str, message: str, fault: Fault) -> None:
     assert fault_of(InferenceServerException(message, f"StatusCode.{status}")) is fault
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "went_down"),
+    [
+        ("UNAVAILABLE", "Stream removed (Socket closed)", True),
+        ("INTERNAL", "in ensemble 'x', Stub process 'audio_0_0' is not healthy.", True),
+        ("NOT_FOUND", "Request for unknown model: 'x' is not found", False),
+        ("CANCELLED", "Cancelled on server side", False),
+        ("UNAVAILABLE", "This protocol is restricted, expecting header 'triton-grpc-protocol-key'", False),
+    ],
+)
+def test_only_a_server_that_does_not_answer_went_down(status: str, message: str, went_down: bool) -> None:
+    model = ServedModel(name="x", frame_seconds=0.04, steps=(), log_probs_name=None)
+    error = explain_request(InferenceServerException(message, f"StatusCode.{status}"), model, "localhost:8001", 1.0)
+    assert isinstance(error, UnavailableError) and message in str(error)
+    assert ("the server went down" in str(error)) is went_down

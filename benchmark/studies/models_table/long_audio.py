@@ -78,7 +78,7 @@ CASES = (Case(1, 60), Case(1, 300), Case(CONCURRENT, 60), Case(1, 1200))
     help="Manifest of speech that the requests are cut from.  [default: the demo's speech]",
 )
 @click.option("--at-limit/--not-at-limit", default=True, help="Whether to send 16 requests of the longest audio.")
-@click.option("--limits-only", is_flag=True, help="Record the longest audio of each export, and measure nothing.")
+@click.option("--limits-only", is_flag=True, help="Record longest audio and computed memory, measure nothing.")
 def main(names: tuple[str, ...], folder: Path, speech: Path, at_limit: bool, limits_only: bool) -> int:
     place = Folder(folder)
     samples = np.concatenate([recording.samples for recording in read_recordings(speech)])
@@ -106,10 +106,10 @@ def process(model: Model, folder: Folder, speech: Samples, *, at_limit: bool, li
     limit = model.max_audio_seconds or MAX_AUDIO_SECONDS
     conditions = {"version": 1, "parity_id": model.parity_id, "max_audio_seconds": limit}
     if result.get("conditions") != conditions:
-        result = {"conditions": conditions, "name": model.name, "measure": MEASURE, "cases": {}}
-    result |= {"computed_bytes": model.memory_bytes, "machine": machine(), "versions": versions()}
+        result = {"conditions": conditions, "name": model.name, "cases": {}}
+    result["computed_bytes"] = model.memory_bytes
+    write_json(file, result)
     if limits_only:
-        write_json(file, result)
         return
     cases = [Case(case.requests, min(case.seconds, limit)) for case in CASES]
     cases += [Case(CONCURRENT, limit)] if at_limit else []
@@ -134,6 +134,7 @@ def process(model: Model, folder: Folder, speech: Samples, *, at_limit: bool, li
                 "wall_seconds": time.monotonic() - started,
                 "error": error,
             }
+            result |= {"measure": MEASURE, "machine": machine(), "versions": versions()}
             write_json(file, result)
             click.echo(
                 f"{model.name}: {case.key}: peak {memory.peak / 1e9:.2f} GB, encoder {memory.model_peak / 1e9:.2f} GB"

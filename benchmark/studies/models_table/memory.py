@@ -37,9 +37,9 @@ class PeakMemory(Sampling):
 
     def _note_peaks(self) -> None:
         # Once per sample: to read the memory of a process of some gigabytes takes tens of milliseconds of the CPU.
-        memory_of = footprint(self._server).memory_of
-        self.peak = max(self.peak, sum(memory_of.values()))
+        now = footprint(self._server)
+        self.peak = max(self.peak, now.memory)
         if self._model is not None:
             with suppress(psutil.NoSuchProcess):
                 of_model = stages_of(self._server).get(self._model, ())
-                self.model_peak = max(self.model_peak, sum(memory_of.get(process, 0) for process in of_model))
+                self.model_peak = max(self.model_peak, sum(now.memory_of.get(process, 0) for process in of_model))

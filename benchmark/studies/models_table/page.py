@@ -9,7 +9,7 @@ from typing import Any
 from benchmark.studies.models_table import columns
 from benchmark.studies.models_table.choice import balanced, candidates, other_rate, pareto_front
 from benchmark.studies.models_table.columns import NOT_MEASURED
-from benchmark.studies.models_table.memory import MEASURE
+from benchmark.studies.models_table.rows import distinct
 from benchmark.studies.models_table.text_table import Column, table_lines
 from export_scripts.checkpoints.catalogue import SCORES
 
@@ -246,7 +246,9 @@ def _long_audio(table: Json) -> list[str]:
         "",
         f"The longest audio is what lets {columns.CONCURRENT} concurrent requests fit 8 GiB, in whole minutes and at "
         "most 20; [serve.md](serve.md#memory) has the rule. It is set at export (`--max-audio-seconds`). In brackets: "
-        f"computed for the encoder, since the model refuses audio of that length. Measured as {MEASURE}.",
+        "computed for the encoder, since the model refuses audio of that length. Measured as "
+        + "; or ".join(distinct(row["measure"] for row in rows if row.get("measure")))
+        + ".",
         *(["", *failed] if failed else []),
         "",
     ]

@@ -171,6 +171,7 @@ def long_audio_row(result: Json) -> Json:
         "name": result["name"],
         "max_audio_seconds": limit,
         "computed_bytes": result.get("computed_bytes"),
+        "measure": result.get("measure"),
         "encoder_bytes_per_minute": per_minute(single),
         "peaks": {
             f"{case['requests']} x {case['seconds']}": {

@@ -4,7 +4,7 @@
 
 Reads the results that models_table.run and models_table.long_audio left in the folder. A model without a result gets a
 row that says so. The memory of long audio is kept from the earlier models.json for models without a result of it; with
---memory-only, so is everything else.
+--memory-only, so is everything else, if there is an earlier one.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def main(folder: Path, docs: Path, readme: Path, memory_only: bool) -> int:
     if memory_only and earlier:
         table = {**earlier, "long_audio": long_audio_rows(Folder(folder), earlier["long_audio"])}
     else:
+        memory_only = False
         table = all_rows(Folder(folder), earlier=earlier)
     write_json(file, table)
     write_text(docs / "models.md", page(table))
