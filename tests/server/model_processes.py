@@ -13,11 +13,10 @@ def tritonserver_of(server: Server) -> int:
     return processes.tritonserver_of(server.process.pid)
 
 
-def watcher_of(server: Server) -> int:
-    """Process id of the watcher, the supervisor's other child."""
+def watchers_of(server: Server) -> list[int]:
+    """Process ids of the supervisor's other children: the watcher, or none while it is replaced."""
     children = psutil.Process(server.process.pid).children()
-    (process,) = [child.pid for child in children if child.name() != "tritonserver"]
-    return int(process)
+    return [int(child.pid) for child in children if child.name() != "tritonserver"]
 
 
 def stubs_of(server: Server) -> dict[int, list[str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from model_processes import stub_of, stubs_of, tritonserver_of, watcher_of
+from model_processes import stub_of, stubs_of, tritonserver_of, watchers_of
 from tritonclient.grpc import InferenceServerClient
 from waiting import wait_until
 
@@ -81,9 +81,9 @@ def test_an_unloaded_model_does_not_end_the_server(server: Server) -> None:
 
 
 def test_a_killed_watcher_is_replaced(server: Server) -> None:
-    first = watcher_of(server)
+    (first,) = watchers_of(server)
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: psutil.Process(server.process.pid).children() and watcher_of(server) != first)
+    wait_until(lambda: [watcher for watcher in watchers_of(server) if watcher != first])
     stub = stub_of(server, "coffee_ctc_encoder")
     server.process.kill()
     wait_until(lambda: not psutil.pid_exists(stub))
