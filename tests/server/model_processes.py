@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import psutil
 
 from server.process import Server
@@ -15,8 +17,12 @@ def tritonserver_of(server: Server) -> int:
 
 def watchers_of(server: Server) -> list[int]:
     """Process ids of the supervisor's other children: the watcher, or none while it is replaced."""
-    children = psutil.Process(server.process.pid).children()
-    return [int(child.pid) for child in children if child.name() != "tritonserver"]
+    watchers = []
+    for child in psutil.Process(server.process.pid).children():
+        with suppress(psutil.NoSuchProcess):
+            if child.name() != "tritonserver":
+                watchers.append(int(child.pid))
+    return watchers
 
 
 def stubs_of(server: Server) -> dict[int, list[str]]:
