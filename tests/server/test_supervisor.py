@@ -83,7 +83,7 @@ def test_an_unloaded_model_does_not_end_the_server(server: Server) -> None:
 def test_a_killed_watcher_is_replaced(server: Server) -> None:
     (first,) = watchers_of(server)
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: [watcher for watcher in watchers_of(server) if watcher != first])
+    wait_until(lambda: any(watcher != first for watcher in watchers_of(server)))
     stub = stub_of(server, "coffee_ctc_encoder")
     server.process.kill()
     wait_until(lambda: not psutil.pid_exists(stub))
