@@ -59,7 +59,7 @@ class ModelProcesses:
     listener: socket.socket = field(init=False)
     _name: str = field(default_factory=lambda: f"nemo-triton-{os.getpid()}-{secrets.token_hex(8)}", init=False)
     _processes: dict[socket.socket, ModelProcess] = field(default_factory=dict, init=False)
-    _left_behind: list[ModelProcess] = field(default_factory=list, init=False)
+    _ended: list[ModelProcess] = field(default_factory=list, init=False)
     _oom_kills_before: int = field(default_factory=oom_kills, init=False)
 
     def __post_init__(self) -> None:
@@ -104,9 +104,9 @@ class ModelProcesses:
     def death(self, connection: socket.socket) -> str | None:
         """Forget a process that has ended, and say how it died; None if it ended as planned."""
         process = self._processes.pop(connection)
+        self._ended.append(process)
         if process.unloaded or not process.instance:
             return None
-        self._left_behind.append(process)
         how = self.describe_end(_exit_status(process.process))
         return f"the process of model instance {process.instance} (process {process.process}) {how}"
 
@@ -119,8 +119,12 @@ class ModelProcesses:
         return describe_status(status) + ("; out of memory" if oom_kills() > self._oom_kills_before else "")
 
     def free_shared_memory(self) -> None:
-        """Remove the shared memory of all processes that did not end as planned, after the server's end."""
-        for process in (*self._left_behind, *self._processes.values()):
+        """Remove the shared memory of all processes, after the server's end.
+
+        Triton removes that of an unloaded model. But a process also unloads its model, as planned, because Triton was
+        killed.
+        """
+        for process in (*self._ended, *self._processes.values()):
             if process.shared_memory:
                 process.shared_memory.unlink(missing_ok=True)
 

@@ -19,8 +19,9 @@ from waiting import wait_until
 from nemo_triton.audio import load_audio
 from nemo_triton.errors import UnavailableError
 from nemo_triton.recognizer import AsyncRecognizer
+from server.backends.onnxruntime.supervision import Supervision
 from server.cgroup import oom_kills
-from server.model_processes import ModelProcesses, describe_status
+from server.model_processes import SUPERVISOR_VARIABLE, ModelProcesses, describe_status
 from server.orphans import shared_memory_of
 from server.process import Server, running_server
 
@@ -111,6 +112,25 @@ def test_a_process_that_the_kernel_killed_for_memory(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("server.model_processes.oom_kills", lambda: next(counts))
     ends = [processes.describe_end(signal.SIGKILL) for _ in range(2)]
     assert ends == ["was killed by SIGKILL", "was killed by SIGKILL; out of memory"]
+
+
+@pytest.mark.fast
+def test_shared_memory_of_a_process_that_unloaded_its_model_is_freed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    region = tmp_path / "region"
+    region.touch()
+    monkeypatch.setattr("server.model_processes.shared_memory_of", lambda process: region)
+    processes = ModelProcesses()
+    monkeypatch.setenv(SUPERVISOR_VARIABLE, processes.environment[SUPERVISOR_VARIABLE])
+    supervision = Supervision("coffee_ctc_encoder_0_0")
+    connection = processes.accept()
+    assert connection and processes.receive(connection)
+    supervision.end()
+    assert processes.receive(connection) and not processes.receive(connection)
+    assert processes.death(connection) is None, "it ended as planned"
+    processes.free_shared_memory()
+    assert not region.exists()
 
 
 @pytest.mark.fast
