@@ -171,7 +171,7 @@ def test_the_table_of_long_audio(complete: Folder) -> None:
     write_json(complete.long_audio(name), long_audio_result(name, 300, *cases, failed="16 x 300 s"))
     text = page(all_rows(complete))
     *_, cells = table_rows(text, name)
-    assert cells[-3:] == ["not measured yet", "8.10", "not measured yet"]
+    assert cells[-3:] == ["-", "8.10", "-"]
     assert f"- `{name}`, 16 x 300 s: the server is down\n" in text
 
 
@@ -191,6 +191,11 @@ def test_the_memory_of_long_audio_is_updated_without_the_rest(
     assert [row["name"] for row in after["long_audio"]] == ["stt_en_jasper10x5dr", "stt_en_citrinet_256"]
     assert {**after, "long_audio": before["long_audio"]} == before
     assert "3.00 / 4.00" in (tmp_path / "models.md").read_text()
+    write_json(added.long_audio("stt_en_citrinet_256"), long_audio_result("stt_en_citrinet_256", 300))
+    write_json(added.long_audio("stt_en_citrinet_512"), long_audio_result("stt_en_citrinet_512", 240))
+    limits = {row["name"]: row for row in all_rows(added, earlier=after)["long_audio"]}
+    assert limits["stt_en_citrinet_256"]["peaks"], "not replaced by a result without cases"
+    assert limits["stt_en_citrinet_512"]["max_audio_seconds"] == 240
     again = all_rows(complete, earlier=after)
     assert again["long_audio"] == after["long_audio"], "kept without a result in the folder"
 

@@ -14,6 +14,8 @@ Json = dict[str, Any]
 
 NOT_MEASURED = "not measured yet"
 NONE = ""
+DASH = "-"
+"""A length that is not measured yet, in the table with many of them."""
 GB = 1e9
 NGC = "https://ngc.nvidia.com/catalog/models/nvidia:nemo:"
 """Beginning of a model's address, as in NeMo's list_available_models."""
@@ -129,7 +131,7 @@ CONCURRENT = 16
 def peak(row: Json, requests: int, seconds: int, key: str = "server_bytes") -> str:
     """Peak memory in GB with requests of one length."""
     measured = row["peaks"].get(f"{requests} x {seconds}")
-    return f"{measured[key] / GB:.2f}" if measured else NOT_MEASURED
+    return f"{measured[key] / GB:.2f}" if measured else DASH
 
 
 def encoder_and_server(row: Json, seconds: int) -> str:
@@ -137,7 +139,7 @@ def encoder_and_server(row: Json, seconds: int) -> str:
     if f"1 x {seconds}" in row["peaks"]:
         return f"{peak(row, 1, seconds, 'encoder_bytes')} / {peak(row, 1, seconds)}"
     if row["encoder_bytes_per_minute"] is None or seconds <= row["max_audio_seconds"]:
-        return NOT_MEASURED
+        return DASH
     longest = single_lengths(row)[-1]
     known = row["peaks"][f"1 x {longest}"]["encoder_bytes"]
     return f"({(known + (seconds - longest) / 60 * row['encoder_bytes_per_minute']) / GB:.2f})"
@@ -146,13 +148,13 @@ def encoder_and_server(row: Json, seconds: int) -> str:
 def encoder_per_minute(row: Json) -> str:
     """Megabytes that a minute of audio adds to the encoder's memory."""
     value = row["encoder_bytes_per_minute"]
-    return NOT_MEASURED if value is None else f"{value / MB:.0f}"
+    return DASH if value is None else f"{value / MB:.0f}"
 
 
 def computed(row: Json) -> str:
     """Memory in GB that the export computes for concurrent requests of the longest audio."""
     value = row.get("computed_bytes")
-    return NONE if value is None else f"{value / GB:.2f}"
+    return DASH if value is None else f"{value / GB:.2f}"
 
 
 def single_lengths(row: Json) -> list[int]:

@@ -246,7 +246,7 @@ def _long_audio(table: Json) -> list[str]:
         "",
         f"The longest audio is what lets {columns.CONCURRENT} concurrent requests fit 8 GiB, in whole minutes and at "
         "most 20; [serve.md](serve.md#memory) has the rule. It is set at export (`--max-audio-seconds`). In brackets: "
-        "computed for the encoder, since the model refuses audio of that length. Measured as "
+        "computed for the encoder, since the model refuses audio of that length. A dash: not measured yet. Measured as "
         + "; or ".join(distinct(row["measure"] for row in rows if row.get("measure")))
         + ".",
         *(["", *failed] if failed else []),

@@ -72,7 +72,10 @@ def long_audio_rows(folder: Folder, earlier: Iterable[Json]) -> list[Json]:
     """
     names = [*(model.served_as for model in CATALOGUE), *LATER]
     rows = {row["name"]: row for row in earlier}
-    rows |= {name: long_audio_row(result) for name, result in read_results(folder.long_audio, names).items()}
+    for name, result in read_results(folder.long_audio, names).items():
+        # A result that has only the limit doesn't replace a measurement.
+        if result["cases"] or name not in rows:
+            rows[name] = long_audio_row(result)
     return sorted(rows.values(), key=lambda row: names.index(row["name"]))
 
 
