@@ -24,6 +24,7 @@ from rich.table import Table
 
 from benchmark.core.model_control import EXPLICIT
 from benchmark.core.serving import serving
+from benchmark.core.tables import spread
 from nemo_triton.audio import Samples
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import RecognizerError
@@ -148,15 +149,11 @@ def table(rounds: Sequence[Mapping[str, Measured]]) -> Table:
             name,
             f"{1e3 * statistics.median(run.cpu for run in runs):.1f}",
             f"{1e3 * statistics.median(run.system for run in runs):.1f}",
-            _spread([run.cpu / first.cpu for run, first in zip(runs, bases, strict=True)]),
+            spread([run.cpu / first.cpu for run, first in zip(runs, bases, strict=True)], 2),
             f"{statistics.median(run.memory for run in runs) / MIB:.0f}",
-            _spread([run.memory / first.memory for run, first in zip(runs, bases, strict=True)]),
+            spread([run.memory / first.memory for run, first in zip(runs, bases, strict=True)], 2),
         )
     return shown
-
-
-def _spread(ratios: Sequence[float]) -> str:
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 if __name__ == "__main__":

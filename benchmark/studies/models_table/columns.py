@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from benchmark.core.tables import MB
+from benchmark.core.tables import NONE as DASH
 from benchmark.studies.models_table.choice import FAMILY_TITLES
 from benchmark.studies.models_table.text_table import Column
 from export_scripts.checkpoints.catalogue import SCORES, UNREAD
@@ -14,8 +15,6 @@ Json = dict[str, Any]
 
 NOT_MEASURED = "not measured yet"
 NONE = ""
-DASH = "-"
-"""A length that is not measured yet, in the table with many of them."""
 GB = 1e9
 NGC = "https://ngc.nvidia.com/catalog/models/nvidia:nemo:"
 """Beginning of a model's address, as in NeMo's list_available_models."""
