@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from nemo_triton.addresses import Address, is_loopback, split_url
 from nemo_triton.calls import Answer
-from nemo_triton.endpoint import Concurrently, EndpointCall, EndpointCalls, Pause, Step
+from nemo_triton.endpoint import Concurrently, EndpointCall, EndpointCalls, Pause, Step, Turn
 from nemo_triton.endpoint_checks import CHECK_INTERVAL_SECONDS, CHECK_SECONDS
 from nemo_triton.tls import Tls
 
@@ -77,6 +77,8 @@ def _resume(calls: EndpointCalls[Answer], outcome: Any) -> Step:
 def _outcome(step: Step) -> Any:
     if isinstance(step, Pause):
         return time.sleep(step.seconds)
+    if isinstance(step, Turn):
+        return wait([step.future], step.seconds)
     if isinstance(step, Concurrently):
         with ThreadPoolExecutor(min(len(step.calls), _MAX_THREADS)) as threads:
             return list(threads.map(run_calls, step.calls))
@@ -97,6 +99,8 @@ def _outcome(step: Step) -> Any:
 async def _outcome_async(step: Step) -> Any:
     if isinstance(step, Pause):
         return await asyncio.sleep(step.seconds)
+    if isinstance(step, Turn):
+        return await asyncio.wait([asyncio.wrap_future(step.future)], timeout=step.seconds)
     if isinstance(step, Concurrently):
         return await asyncio.gather(*map(run_calls_async, step.calls))
     if not isinstance(step, EndpointCall):

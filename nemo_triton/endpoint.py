@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -14,6 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from nemo_triton.addresses import Address
 from nemo_triton.calls import Answer, Calls
+from nemo_triton.concurrency_limit import ConcurrencyLimit
 from nemo_triton.outliers import AnswerHistory
 from nemo_triton.protocol import explain
 
@@ -53,6 +55,7 @@ class Endpoint:
         readmitted: When the last ejection ended, on the monotonic clock.
         last_answer: When the last answer arrived, on the monotonic clock.
         full_until: Until when other endpoints are preferred because a queue was full, on the monotonic clock.
+        limit: Most pending requests, learnt from full queues.
     """
 
     address: Address
@@ -69,6 +72,7 @@ class Endpoint:
     readmitted: float = float("-inf")
     last_answer: float = 0.0
     full_until: float = 0.0
+    limit: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
 
     @property
     def name(self) -> str:
@@ -103,13 +107,21 @@ class Pause:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """A wait until `future` is done, but no longer than `seconds`."""
+
+    future: Future[None]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Concurrently:
     """Several generators of steps that run concurrently. The step ends when all have ended."""
 
     calls: Sequence[EndpointCalls[None]]
 
 
-Step: TypeAlias = EndpointCall | Pause | Concurrently | Callable[[], Any]
+Step: TypeAlias = EndpointCall | Pause | Turn | Concurrently | Callable[[], Any]
 """A call to an endpoint, a wait, several generators, or a blocking function."""
 EndpointCalls: TypeAlias = Generator[Step, Any, Answer]
 """A generator of steps that receives the result of each."""

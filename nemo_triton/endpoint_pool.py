@@ -9,16 +9,19 @@ while others' succeed is ejected for a time (outliers.py).
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import RLock
 
-from nemo_triton.endpoint import Endpoint, Pending
+from nemo_triton.concurrency_limit import ConcurrencyLimit
+from nemo_triton.endpoint import Endpoint, Pending, Turn
 from nemo_triton.faults import Fault
 from nemo_triton.outliers import Answer, Outcome, OutlierPolicy, outlier_reason
 from nemo_triton.retry_budget import RetryBudget
+from nemo_triton.waiting_line import Waiting, WaitingLine
 
 MAX_ATTEMPTS_PER_ENDPOINT = 2
 """Failed attempts of one request per endpoint. The limit matters if the request itself crashes the server."""
@@ -45,8 +48,7 @@ class Attempts:
         exhausted: Endpoints that don't get the request again.
         suspects: Answers that count as failures of their endpoints once another endpoint succeeds.
         refusals: Attempts that a full queue refused.
-        full: Endpoints that refused since the last wait.
-        waits: Number of waits.
+        waiting: Its place in the line for a server with room; None if it is not in the line.
     """
 
     deadline: float
@@ -55,8 +57,7 @@ class Attempts:
     exhausted: set[Endpoint] = field(default_factory=set)
     suspects: list[tuple[Endpoint, Answer]] = field(default_factory=list)
     refusals: int = 0
-    full: set[Endpoint] = field(default_factory=set)
-    waits: int = 0
+    waiting: Waiting | None = None
 
 
 @dataclass
@@ -74,6 +75,7 @@ class EndpointPool:
     """Ordered by last use, least recent first."""
     _leaving: list[Endpoint] = field(default_factory=list, init=False)
     _budget: RetryBudget = field(default_factory=RetryBudget, init=False)
+    _line: WaitingLine = field(default_factory=WaitingLine, init=False)
 
     @property
     def all(self) -> list[Endpoint]:
@@ -106,8 +108,17 @@ class EndpointPool:
             self._leaving = [endpoint for endpoint in self._leaving if endpoint not in idle]
             return idle
 
-    def take(self, attempts: Attempts, audio_seconds: float) -> tuple[Endpoint, Pending]:
-        """Choose the endpoint of the next attempt, and count the request as pending there."""
+    def take(self, attempts: Attempts, audio_seconds: float, *, wait_for_room: bool) -> tuple[Endpoint, Pending] | Turn:
+        """Choose the endpoint of the next attempt, and count the request as pending there.
+
+        Args:
+            attempts: The attempts of the request so far.
+            audio_seconds: Length of its audio.
+            wait_for_room: Don't send what full queues would refuse, and let earlier requests go first.
+
+        Returns:
+            The endpoint; or what to wait for, before the next call. `leave_line` must follow.
+        """
         with self.lock:
             remaining = [endpoint for endpoint in self._endpoints if endpoint not in attempts.exhausted]
             # If no endpoint is up, try one anyway: it may have recovered since the last check.
@@ -117,11 +128,14 @@ class EndpointPool:
                 or self._endpoints
             )
             now = time.monotonic()
+            if wait_for_room and candidates[0].usable:
+                if self._room(candidates, now) <= self._line.position(attempts.waiting):
+                    return self._turn(attempts, candidates, now)
+                candidates = [endpoint for endpoint in candidates if endpoint.limit.room(endpoint.in_flight, now)]
             endpoint = min(
                 candidates,
                 key=lambda endpoint: (
                     attempts.failures[endpoint],
-                    endpoint in attempts.full,
                     now < endpoint.full_until,
                     self._load(endpoint, now),
                 ),
@@ -132,6 +146,32 @@ class EndpointPool:
             endpoint.pending.add(pending)
             attempts.total += 1
             return endpoint, pending
+
+    def _turn(self, attempts: Attempts, candidates: Sequence[Endpoint], now: float) -> Turn:
+        if attempts.waiting:
+            # Without waking others: two requests that can't use the server with room would wake each other for ever.
+            self._line.leave(attempts.waiting)
+        attempts.waiting = Waiting(attempts.deadline)
+        self._line.join(attempts.waiting)
+        blocked = min(endpoint.limit.blocked_seconds(now) for endpoint in candidates)
+        return Turn(attempts.waiting.turn, max(min(blocked, attempts.deadline - now), 0))
+
+    def leave_line(self, attempts: Attempts) -> None:
+        """Let the requests behind this one move up."""
+        with self.lock:
+            if attempts.waiting:
+                self._line.leave(attempts.waiting)
+                attempts.waiting = None
+                self.wake()
+
+    def wake(self) -> None:
+        """Wake as many requests as there is room for, or all if no endpoint is usable: they find out why."""
+        with self.lock:
+            usable = [endpoint for endpoint in self._endpoints if endpoint.usable]
+            self._line.wake(self._room(usable, time.monotonic()) if usable else math.inf)
+
+    def _room(self, endpoints: Sequence[Endpoint], now: float) -> float:
+        return sum(endpoint.limit.room(endpoint.in_flight, now) for endpoint in endpoints)
 
     def _load(self, endpoint: Endpoint, now: float) -> float:
         """Pending requests, the next included, times a penalty for recent failures."""
@@ -145,12 +185,14 @@ class EndpointPool:
         """Count a request as answered."""
         with self.lock:
             endpoint.pending.discard(pending)
+            self.wake()
 
     def note_success(self, endpoint: Endpoint, attempts: Attempts) -> None:
         """Note that an endpoint answered."""
         with self.lock:
             now = endpoint.last_answer = time.monotonic()
             endpoint.history.add(Answer(now, Outcome.SUCCESS))
+            endpoint.limit.note_answer()
             self._budget.deposit()
             for _, answer in attempts.suspects:
                 answer.outcome = Outcome.FAILURE
@@ -159,13 +201,14 @@ class EndpointPool:
                 if other is not endpoint and other.history.last_failure > now - self.policy.window_seconds:
                     self._eject_outlier(other, now)
 
-    def note_refusal(self, endpoint: Endpoint, attempts: Attempts) -> None:
-        """Note that a queue was full: the server is busy and not sick."""
+    def note_refusal(self, endpoint: Endpoint, attempts: Attempts, pending: Pending) -> None:
+        """Note that a queue was full: the server is busy and not sick. The request must have been released."""
         with self.lock:
             # A refusal is no sign of life of the model: a server whose encoder hangs refuses, too.
-            endpoint.full_until = time.monotonic() + _FULL_SECONDS
+            now = time.monotonic()
+            endpoint.full_until = now + _FULL_SECONDS
+            endpoint.limit.note_refusal(sent=pending.sent, in_flight=endpoint.in_flight, now=now)
             attempts.refusals += 1
-            attempts.full.add(endpoint)
 
     def note_late(self, endpoint: Endpoint, pending: Pending) -> None:
         """Note that a deadline passed. The endpoint is at fault only if it sent no answer since, but others did."""
@@ -207,6 +250,7 @@ class EndpointPool:
         with self.lock:
             is_new = endpoint.problem is None
             endpoint.up = True
+            endpoint.limit = ConcurrencyLimit()
             endpoint.times_joined += 1
             if endpoint.ejected_until is not None:
                 # The server was restarted. Probe it immediately.

@@ -21,19 +21,17 @@ from typing import Any
 from tritonclient.utils import InferenceServerException
 
 from nemo_triton.addresses import Address, resolve
-from nemo_triton.endpoint import Endpoint, EndpointCall, EndpointCalls, Pause, Pending, endpoint_calls
+from nemo_triton.endpoint import Endpoint, EndpointCall, EndpointCalls, Pending, Turn, endpoint_calls
 from nemo_triton.endpoint_checks import EndpointChecks, Export
 from nemo_triton.endpoint_errors import connection_error, diagnosed, reason_of
 from nemo_triton.endpoint_pool import Attempts, EndpointPool
-from nemo_triton.errors import RecognizerError, one_line
-from nemo_triton.faults import Fault, fault_of
+from nemo_triton.errors import RecognitionError, RecognizerError, one_line
+from nemo_triton.faults import NO_ROOM, Fault, fault_of
 from nemo_triton.protocol import ServerResponse, explain_request
 from nemo_triton.served_model import ServedModel, find_recognizer
 from nemo_triton.tls import Tls
 
 _HANGS = "health checks timed out"
-_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 0.1, 2.0
-"""Limits of the random wait after the queues of all servers were full; the first doubles with each round."""
 _LAST_MOMENT_SECONDS = 0.01
 """Too little time before a deadline for another attempt."""
 
@@ -124,8 +122,14 @@ class Endpoints:
         """
         attempts = Attempts(time.monotonic() + seconds)
         refusal: InferenceServerException | None = None
+        name = ",".join(self.urls)
         while True:
-            endpoint, pending = self.pool.take(attempts, audio_seconds)
+            choice = yield from self._take(attempts, audio_seconds, wait_for_room=retry_full_queue)
+            if not choice:
+                no_room = refusal or InferenceServerException(NO_ROOM, "StatusCode.UNAVAILABLE")
+                raise _explained(no_room, model, name, seconds, attempts) from no_room
+            endpoint, pending = choice
+            name = endpoint.name
             connection = endpoint.connection
             try:
                 remaining = max(attempts.deadline - time.monotonic(), 0.001)
@@ -143,41 +147,41 @@ class Endpoints:
                 self.pool.release(endpoint, pending)
             if fault_of(failure) is Fault.QUEUE:
                 refusal = failure
-                self.pool.note_refusal(endpoint, attempts)
-                may_retry = retry_full_queue and (yield from self._wait_for_queue(attempts))
+                self.pool.note_refusal(endpoint, attempts, pending)
+                may_retry = retry_full_queue
             else:
                 may_retry = yield from self._may_retry(endpoint, failure, attempts, pending)
             if not may_retry:
                 if refusal and fault_of(failure) is Fault.DEADLINE and attempts.refusals == attempts.total - 1:
                     # The time for the last attempt was what the waits had left.
                     failure = refusal
-                explained = explain_request(failure, model, endpoint.name, seconds)
-                explained.attempts, explained.refusals = attempts.total, attempts.refusals
-                raise explained from failure
+                raise _explained(failure, model, name, seconds, attempts) from failure
 
     def check(self) -> EndpointCalls[None]:
         """Find endpoints that are new, that went down or hang, and that recovered."""
         addresses = yield partial(resolve, self.urls)
         yield from self.checks.check_all(addresses)
+        self.pool.wake()
 
     def close(self) -> EndpointCalls[None]:
         """Close all connections."""
         for endpoint in (*self.pool.all, *self.pool.leaving):
             yield EndpointCall(endpoint, "close", {})
 
-    def _wait_for_queue(self, attempts: Attempts) -> EndpointCalls[bool]:
-        """Wait before the next attempt if all queues are full; returns whether there is time for one."""
-        if any(endpoint not in attempts.full | attempts.exhausted for endpoint in self.pool.usable):
-            return True
-        remaining = attempts.deadline - time.monotonic()
-        if remaining < _LAST_MOMENT_SECONDS:
-            return False
-        # Full jitter: clients that were refused together don't come back together.
-        longest = min(_FIRST_BACKOFF_SECONDS * 2.0**attempts.waits, _LONGEST_BACKOFF_SECONDS, remaining)
-        yield Pause(random.uniform(0, longest))
-        attempts.waits += 1
-        attempts.full.clear()
-        return True
+    def _take(
+        self, attempts: Attempts, audio_seconds: float, *, wait_for_room: bool
+    ) -> EndpointCalls[tuple[Endpoint, Pending] | None]:
+        """Wait until a server has room, and count the request as pending there; None if the time is over."""
+        try:
+            while True:
+                choice = self.pool.take(attempts, audio_seconds, wait_for_room=wait_for_room)
+                if not isinstance(choice, Turn):
+                    return choice
+                if attempts.deadline - time.monotonic() < _LAST_MOMENT_SECONDS:
+                    return None
+                yield choice
+        finally:
+            self.pool.leave_line(attempts)
 
     def _may_retry(
         self, endpoint: Endpoint, failure: InferenceServerException, attempts: Attempts, pending: Pending
@@ -192,3 +196,11 @@ class Endpoints:
         if fault is Fault.OUTAGE and endpoint.usable:
             yield from self.checks.check(endpoint)
         return self.pool.note_failure(endpoint, fault, reason, attempts)
+
+
+def _explained(
+    failure: InferenceServerException, model: ServedModel, name: str, seconds: float, attempts: Attempts
+) -> RecognitionError:
+    explained = explain_request(failure, model, name, seconds)
+    explained.attempts, explained.refusals = attempts.total, attempts.refusals
+    return explained

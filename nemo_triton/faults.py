@@ -28,7 +28,9 @@ class Fault(Enum):
     SERVER = auto()
 
 
-OUTAGES = ("StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED")
+LIVE_OUTAGES = ("StatusCode.NOT_FOUND", "StatusCode.CANCELLED")
+"""Outages of servers that still answer: a model was unloaded, or the server is shutting down."""
+OUTAGES = ("StatusCode.UNAVAILABLE", *LIVE_OUTAGES)
 """The server is down, shutting down (Triton unloads its models first), or hangs."""
 
 _SERVER_FAILURES = (
@@ -38,8 +40,10 @@ _SERVER_FAILURES = (
     "StatusCode.DATA_LOSS",
     "StatusCode.FAILED_PRECONDITION",
 )
-_QUEUE_REFUSALS = ("Exceeds maximum queue size", "Request timeout expired")
-"""Messages of Triton for max_queue_size and default_timeout_microseconds, both with status UNAVAILABLE."""
+NO_ROOM = "no room before the deadline"
+"""Message of this client, with status UNAVAILABLE, for a request that it did not send: earlier ones were refused."""
+_QUEUE_REFUSALS = ("Exceeds maximum queue size", "Request timeout expired", NO_ROOM)
+"""The first two are Triton's for max_queue_size and default_timeout_microseconds, both with status UNAVAILABLE."""
 _DEAD_PROCESS = "Stub process"
 """Triton's Python backend, status INTERNAL: "Stub process 'NAME' is not healthy"."""
 _STAGE_FAILED = "in ensemble "

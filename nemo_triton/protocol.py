@@ -23,14 +23,12 @@ from nemo_triton.errors import (
     UnavailableError,
     one_line,
 )
-from nemo_triton.faults import Fault, fault_of, model_refusal
+from nemo_triton.faults import LIVE_OUTAGES, Fault, fault_of, model_refusal
 from nemo_triton.served_model import ServedModel
 from nemo_triton.transcript import Transcript
 
 _TIMEOUTS = ("timed out", "ping timeout")
 """Messages of gRPC, with status UNAVAILABLE, for a connection that died without being closed."""
-_LIVE_OUTAGES = ("StatusCode.NOT_FOUND", "StatusCode.CANCELLED")
-"""Outages of servers that still answer: a model was unloaded, or the server is shutting down."""
 _RESTRICTED = "protocol is restricted"
 """Triton's message, with status UNAVAILABLE, for a request without the header that it names."""
 _SPLIT = "split it, or export the model with a larger --max-audio-seconds"
@@ -172,7 +170,7 @@ def explain_request(error: InferenceServerException, model: ServedModel, url: st
         return RecognitionError(f"{model.name} at {url}: {advice}")
     if fault_of(error) is not Fault.OUTAGE:
         return RecognitionError(f"{model.name} at {url}: {reason}")
-    if error.status() in _LIVE_OUTAGES or _RESTRICTED in reason:
+    if error.status() in LIVE_OUTAGES or _RESTRICTED in reason:
         return UnavailableError(f"{model.name} at {url}: {reason}")
     return UnavailableError(
         f"{model.name} at {url}: the server went down ({reason}); see its log, start it again, or add servers"

@@ -286,7 +286,7 @@ def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
         refused=len(refused),
         refusals=sum(response.refusals for response in run.responses),
         refusal_ms=_latencies([1000 * response.latency for response in refused]),
-        retries=sum(response.attempts - 1 for response in run.responses),
+        retries=sum(max(response.attempts - 1, 0) for response in run.responses),
         audio_seconds=sum(recordings[response.recording].duration for response in answered),
         wall_seconds=run.wall_seconds,
         latency_ms=_latencies([1000 * response.latency for response in answered]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -60,6 +61,59 @@ async def test_requests_are_retried_until_the_queue_has_room(
     assert [transcript.text for transcript in transcripts] == served_texts * 4
     assert sum(transcript.refusals for transcript in transcripts) > 0
     assert all(transcript.attempts == transcript.refusals + 1 for transcript in transcripts)
+
+
+async def test_requests_that_wait_are_sent_in_their_order_and_seldom_refused_again(
+    small: Server, triton: Triton, recordings: list[Samples]
+) -> None:
+    answered: list[int] = []
+
+    async def transcribe(number: int) -> Transcript:
+        transcript = await recognizer.transcribe(recordings[number % len(recordings)])
+        answered.append(number)
+        return transcript
+
+    async with AsyncRecognizer(triton.model, small.grpc) as recognizer:
+        transcripts = await asyncio.gather(*map(transcribe, range(100)))
+    waited = [number for number in answered if transcripts[number].refusals]
+    assert len(waited) > 80
+    assert max(abs(place - sorted(waited).index(number)) for place, number in enumerate(waited)) <= 10
+    # The first time, all are sent.
+    assert sum(transcript.refusals for transcript in transcripts) < 2 * len(waited)
+
+
+async def test_a_request_without_room_is_not_sent(triton: Triton, recordings: list[Samples]) -> None:
+    release = threading.Event()
+
+    def refuse_the_second(number: int, context: Any) -> None:
+        if number == 1:
+            full(number, context)
+        release.wait()
+
+    with faulty_server(triton.url, refuse_the_second) as server:
+        try:
+            async with AsyncRecognizer(triton.model, server.grpc) as recognizer:
+                others = []
+                for count in (1, 2):
+                    others.append(asyncio.ensure_future(recognizer.transcribe(recordings[0])))
+                    while server.recognitions < count:
+                        await asyncio.sleep(0.01)
+                endpoint = recognizer.endpoints[0]
+                while not endpoint.full_until:
+                    await asyncio.sleep(0.01)
+                assert endpoint.in_flight == 1
+                recognizer.timeout = 0.2
+                with pytest.raises(
+                    QueueFullError, match=r"the queue is full \(no room before the deadline\)"
+                ) as caught:
+                    await recognizer.transcribe(recordings[0])
+                release.set()
+                transcripts = await asyncio.gather(*others)
+        finally:
+            release.set()
+    assert (caught.value.attempts, caught.value.refusals) == (0, 0)
+    assert [transcript.attempts for transcript in transcripts] == [1, 2]
+    assert server.recognitions == 3
 
 
 @pytest.mark.parametrize("policy", [SMALL, IMPATIENT])

@@ -1,0 +1,143 @@
+"""The limit of pending requests that a client learns from refusals, and the line of those that wait."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+
+from nemo_triton.addresses import Address
+from nemo_triton.concurrency_limit import ConcurrencyLimit
+from nemo_triton.endpoint import Endpoint, Pending, Turn
+from nemo_triton.endpoint_pool import Attempts, EndpointPool
+from nemo_triton.waiting_line import Waiting, WaitingLine
+
+pytestmark = pytest.mark.fast
+
+
+def refused_burst(sent: int, room: int, now: float = 0.0) -> ConcurrencyLimit:
+    """The limit after a burst of requests to a server that had room for some of them."""
+    limit = ConcurrencyLimit()
+    for in_flight in reversed(range(room, sent)):
+        limit.note_refusal(sent=now - 1, in_flight=in_flight, now=now)
+    return limit
+
+
+def test_a_client_is_unlimited_until_a_refusal() -> None:
+    limit = ConcurrencyLimit()
+    assert limit.room(10_000, now=0) == math.inf
+    limit.note_answer()
+    assert limit.room(10_000, now=0) == math.inf
+
+
+@pytest.mark.parametrize(("sent", "room"), [(64, 32), (33, 32), (1000, 1)])
+def test_a_burst_shows_how_many_requests_fit(sent: int, room: int) -> None:
+    limit = refused_burst(sent, room)
+    fitting = sum(1 for in_flight in range(sent) if limit.room(in_flight, now=0))
+    assert 0.9 * room - 1 < fitting <= room
+
+
+def test_the_limit_grows_by_one_for_as_many_answers() -> None:
+    limit = refused_burst(64, 32)
+    answers = 0
+    while not limit.room(39, now=0):
+        limit.note_answer()
+        answers += 1
+    # 32 + 33 + ... + 39 answers, less rounding.
+    assert 32 * 8 - 8 <= answers <= 39 * 8
+
+
+def test_refusals_of_later_rounds_lower_the_limit_by_a_tenth() -> None:
+    limit = refused_burst(64, 32)
+    limit.note_refusal(sent=1, in_flight=30, now=2)
+    assert limit.room(26, now=2) >= 1 and not limit.room(27, now=2)
+
+
+def test_the_limit_is_forgotten_some_time_after_the_last_refusal() -> None:
+    limit = refused_burst(64, 32)
+    assert not limit.room(32, now=9.9)
+    assert limit.room(32, now=10.1) == math.inf
+
+
+def test_a_server_that_others_fill_is_tried_again_after_growing_random_waits() -> None:
+    def wait(refusals: int) -> float:
+        limit = ConcurrencyLimit()
+        for _ in range(refusals):
+            limit.note_refusal(sent=0, in_flight=0, now=1)
+        seconds = limit.blocked_seconds(1)
+        assert not limit.room(0, now=1 + 0.99 * seconds)
+        assert limit.room(0, now=1.001 + seconds) == 1
+        return seconds
+
+    for refusals, longest in ((1, 0.1), (2, 0.2), (4, 0.8), (10, 2.0)):
+        seconds = [wait(refusals) for _ in range(200)]
+        assert 0.5 * longest < max(seconds) <= longest
+        assert min(seconds) < 0.5 * longest
+
+
+def test_an_answer_ends_the_wait() -> None:
+    limit = ConcurrencyLimit()
+    limit.note_refusal(sent=0, in_flight=0, now=0)
+    limit.note_answer()
+    assert limit.blocked_seconds(0) == math.inf and limit.room(0, now=0) == 2
+
+
+def test_the_earliest_deadline_is_first_in_the_line() -> None:
+    line = WaitingLine()
+    late, early, same = Waiting(deadline=3), Waiting(deadline=1), Waiting(deadline=3)
+    for waiting in (late, early, same):
+        line.join(waiting)
+    assert [line.position(waiting) for waiting in (early, late, same, None)] == [0, 1, 2, 3]
+    line.wake(1)
+    assert [waiting.turn.done() for waiting in (early, late, same)] == [True, False, False]
+    line.leave(early)
+    line.wake(1)
+    line.wake(1)
+    assert [waiting.turn.done() for waiting in (late, same)] == [True, False]
+    line.wake(math.inf)
+    assert same.turn.done()
+
+
+def full_and_free() -> tuple[EndpointPool, Endpoint, Endpoint]:
+    """A pool with one endpoint that has a full queue and one that has room."""
+    pool = EndpointPool()
+    full, free = (Endpoint(Address(url=name, host_port=name), None, up=True) for name in ("full:1", "free:1"))
+    pool.add([full, free])
+    full.pending.add(Pending(1.0))
+    full.limit.note_refusal(sent=0, in_flight=1, now=time.monotonic())
+    return pool, full, free
+
+
+def test_requests_that_wait_for_the_same_server_do_not_wake_each_other() -> None:
+    pool, full, free = full_and_free()
+    first, second = (Attempts(time.monotonic() + 60, exhausted={free}) for _ in range(2))
+    turns = [pool.take(attempts, 1.0, wait_for_room=True) for attempts in (first, second)]
+    again = pool.take(first, 1.0, wait_for_room=True)
+    assert isinstance(turns[1], Turn) and not turns[1].future.done()
+    assert isinstance(again, Turn) and not again.future.done()
+    pool.release(full, next(iter(full.pending)))
+    assert again.future.done()
+    assert pool.take(first, 1.0, wait_for_room=True) != again
+
+
+def test_a_new_request_goes_where_there_is_room() -> None:
+    pool, _, free = full_and_free()
+    for _ in range(3):
+        choice = pool.take(Attempts(time.monotonic() + 60), 1.0, wait_for_room=True)
+        assert not isinstance(choice, Turn) and choice[0] is free
+
+
+def test_a_request_that_leaves_the_line_lets_the_next_one_move_up() -> None:
+    pool, full, free = full_and_free()
+    pool.remove([free])
+    first, second = (Attempts(time.monotonic() + 60) for _ in range(2))
+    for attempts in (first, second):
+        assert isinstance(pool.take(attempts, 1.0, wait_for_room=True), Turn)
+    assert second.waiting
+    turn = second.waiting.turn
+    full.pending.clear()
+    pool.leave_line(first)
+    assert turn.done()
+    choice = pool.take(second, 1.0, wait_for_room=True)
+    assert not isinstance(choice, Turn) and choice[0] is full
