@@ -104,7 +104,7 @@ LONGEST_AUDIO_SECONDS = 24 * 3600
     "--max-queue-size",
     type=click.IntRange(0),
     help="Requests that may wait for the encoder; more are refused as UNAVAILABLE, and this project's client retries "
-    "them. Lower it for a shorter latency under overload. 0: unlimited.  [default: one full batch per encoder]",
+    "them. Lower it for a shorter latency under overload. 0: unlimited.  [default: cpu two batches, gpu one]",
 )
 @click.option(
     "--queue-seconds",

@@ -49,11 +49,13 @@ _DECODER_QUEUES = 4
 """Queue of a decoder behind an encoder on a GPU, in queues of that encoder: refusing there wastes the encoder's work.
 
 On a CPU, decoders are faster than encoders. They have no limit, because any limit makes Triton start batches later."""
-_SHARED_QUEUES = 4
+MAX_BATCH_SIZES: dict[Target, int] = {"cpu": 8, "gpu": 64}
+"""Default largest batch of a stage, in requests (docs/overload.md and docs/gpu.md)."""
+_ENCODER_QUEUES: dict[Target, int] = {"cpu": 2, "gpu": 1}
+"""Default queue of an encoder, in largest batches of each instance. 16 concurrent requests are never refused."""
+_SHARED_QUEUES: dict[Target, int] = {"cpu": 8, "gpu": 4}
 """Queue of a shared stage, in largest batches. It fills only if features cost more than the encoder, as those of the
 smallest models do, or if many recognizers share it."""
-MAX_BATCH_SIZES: dict[Target, int] = {"cpu": 16, "gpu": 64}
-"""Default largest batch of a stage, in requests (docs/gpu.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ class Serving:
     Attributes:
         max_batch_size: Largest batch of encoder and decoder, in requests.
         queue_delay_us: Longest wait for a fuller batch, in microseconds.
-        max_queue_size: Longest queue of the encoder, in requests; 0 is unlimited and None one full batch per instance.
+        max_queue_size: Longest queue of the encoder, in requests; 0 is unlimited and None the target's default.
         queue_seconds: Longest time in the encoder's queue; 0 is unlimited. With several instances of a model, a GPU
             each for example, a limit makes Triton use fewer and fewer of them. Source: issue 8870 of
             triton-inference-server/server, mended in July 2026.
@@ -76,7 +78,7 @@ class Serving:
         max_audio_seconds: Longest accepted audio; None takes what the model's memory allows, see `default_limit`.
     """
 
-    max_batch_size: int = 16
+    max_batch_size: int = MAX_BATCH_SIZES["cpu"]
     queue_delay_us: int = 0
     max_queue_size: int | None = None
     queue_seconds: int = 0
@@ -95,8 +97,10 @@ class Serving:
 
     @property
     def encoder_queue(self) -> int:
-        """Longest queue of the encoder: by default, the next batch of each instance is full and nothing else waits."""
-        return self.max_batch_size * self.encoders if self.max_queue_size is None else self.max_queue_size
+        """Longest queue of the encoder, in requests; 0 is unlimited."""
+        if self.max_queue_size is not None:
+            return self.max_queue_size
+        return _ENCODER_QUEUES[self.target] * self.max_batch_size * self.encoders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +184,7 @@ def _batching(stage: Stage, serving: Serving) -> triton.ModelDynamicBatching:
 
 def _queue_size(stage: Stage, serving: Serving) -> int:
     if stage.shared:
-        return _SHARED_QUEUES * serving.max_batch_size
+        return _SHARED_QUEUES[serving.target] * serving.max_batch_size
     if stage.encodes:
         return serving.encoder_queue
     return _DECODER_QUEUES * serving.encoder_queue if serving.target == "gpu" else 0

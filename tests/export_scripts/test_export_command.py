@@ -35,10 +35,10 @@ def test_models_for_cpu_and_gpu_serve_together(demo_checkpoint: Path, tmp_path: 
     assert check_repository(tmp_path) == []
     name = demo_checkpoint.stem
     sizes = {path.name: read_config(path).max_batch_size for path in tmp_path.iterdir()}
-    assert (sizes[Part.ENCODER.of(name)], sizes[Part.ENCODER.of(f"{name}_on_gpu")]) == (16, 64)
+    assert (sizes[Part.ENCODER.of(name)], sizes[Part.ENCODER.of(f"{name}_on_gpu")]) == (8, 64)
     # The shared audio stage has the same configuration in both; features are tuned for the target.
-    assert sizes[AUDIO_STAGE] == 16
-    assert sorted(size for stage, size in sizes.items() if stage.startswith("mel_")) == [16, 64]
+    assert sizes[AUDIO_STAGE] == 8
+    assert sorted(size for stage, size in sizes.items() if stage.startswith("mel_")) == [8, 64]
 
 
 @pytest.mark.parametrize("kind", ["none", "empty", "text"])

@@ -29,9 +29,10 @@ def waiting_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -
     shutil.copytree(repository, copy)
     for file in copy.glob("*/config.pbtxt"):
         config = text_format.Parse(file.read_text(), triton_config.ModelConfig())
+        config.max_batch_size = 16
         if any(tensor.allow_ragged_batch for tensor in config.input):
             config.dynamic_batching.max_queue_delay_microseconds = QUEUE_DELAY_US
-            file.write_text(text_format.MessageToString(config))
+        file.write_text(text_format.MessageToString(config))
     with running_server(copy) as server:
         yield server.grpc
 
