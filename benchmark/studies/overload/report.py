@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from benchmark.core.tables import NONE, markdown_rows, percentage, spread
 from benchmark.studies.overload.measure import Measured, Overload
 
 MEANINGS = {
-    "queue": "the first row is what export.py writes by default.",
+    "setting": "the first row is what export.py writes by default.",
+    "batch, queue": "most requests in the encoder's batches, and in its queue.",
     "capacity": "requests per second of a closed loop, mean of one before and one after the overload.",
     "useful": "requests answered in time per second under overload, divided by the capacity of the round.",
     "p95 of answers": "95th percentile of the latency of answered requests, in seconds.",
@@ -22,8 +24,25 @@ MEANINGS = {
 """Meaning of each column, by heading."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What fits an encoder.
+
+    Attributes:
+        batch: Most requests in the running batches.
+        queue: Most requests in the queue; 0 is unlimited.
+    """
+
+    batch: int
+    queue: int
+
+
 def markdown(
-    model: str, note: str, overload: Overload, rounds: Sequence[Mapping[str, Measured]], accepted: Mapping[str, int]
+    model: str,
+    note: str,
+    overload: Overload,
+    rounds: Sequence[Mapping[str, Measured]],
+    limits: Mapping[str, Limits],
 ) -> str:
     """The Markdown page.
 
@@ -31,10 +50,10 @@ def markdown(
         model: Name of the recognizer.
         note: A sentence about the model.
         overload: The loads.
-        rounds: Measurements by queue, of each round.
-        accepted: Most requests in the encoder and its queue, by queue; 0 is unlimited.
+        rounds: Measurements by setting, of each round.
+        limits: What fits the encoder, by setting.
     """
-    rows = [_cells(name, [measured[name] for measured in rounds], accepted[name]) for name in rounds[0]]
+    rows = [_cells(name, [measured[name] for measured in rounds], limits[name]) for name in rounds[0]]
     lines = [
         "# What happens under overload?",
         "",
@@ -57,7 +76,7 @@ def markdown(
     return "\n".join(lines)
 
 
-def _cells(name: str, measured: Sequence[Measured], accepted: int) -> list[str]:
+def _cells(name: str, measured: Sequence[Measured], limits: Limits) -> list[str]:
     sent = sum(run.sent for run in measured)
 
     def seconds(values: Sequence[float | None], digits: int, factor: float = 1) -> str:
@@ -65,12 +84,14 @@ def _cells(name: str, measured: Sequence[Measured], accepted: int) -> list[str]:
         return spread(known, digits) if known else NONE
 
     longer = [run.afterwards - run.normal for run in measured]
+    accepted = limits.batch + limits.queue
     return [
         name,
+        f"{limits.batch}, {limits.queue or 'unlimited'}",
         spread([run.capacity for run in measured], 1),
         spread([run.useful for run in measured], 2),
         seconds([run.accepted_p95 for run in measured], 2),
-        spread([accepted / run.capacity for run in measured], 2) if accepted else NONE,
+        spread([accepted / run.capacity for run in measured], 2) if limits.queue else NONE,
         percentage(sum(run.refused for run in measured) / sent, 0),
         seconds([run.refusal_p95 for run in measured], 0, 1000),
         percentage(sum(run.lost for run in measured) / sent, 0),

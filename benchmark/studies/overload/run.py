@@ -1,8 +1,8 @@
-"""Compare bounded with unlimited queues under overload.
+"""Compare batches and queues of different sizes under overload.
 
     python -m benchmark.studies.overload.run MODEL --repository R --manifest manifest.jsonl --out overload.md
 
-Each round starts a server with each queue, in turn: single requests, then the capacity in a closed loop, then an open
+Each round starts a server with each setting, in turn: single requests, then the capacity in a closed loop, then an open
 loop at several times the capacity whose requests have a deadline, then one request and the closed loop again.
 """
 
@@ -19,7 +19,7 @@ from benchmark.core.model_control import EXPLICIT
 from benchmark.core.options import concurrency_option
 from benchmark.core.run_bench import Bench
 from benchmark.studies.overload.measure import Measured, Overload, measure
-from benchmark.studies.overload.report import markdown
+from benchmark.studies.overload.report import Limits, markdown
 from benchmark.studies.variants import Change, Step, each_step, read_variant, write_variant
 from nemo_triton.audio import load_audio
 from nemo_triton.contract import Part
@@ -28,7 +28,7 @@ from nemo_triton.manifest import read_manifest
 from nemo_triton.terminal import options
 from server.process import running_server
 
-AS_EXPORTED, UNLIMITED = "as exported", "unlimited"
+AS_EXPORTED, LARGER, UNLIMITED = "as exported", "batches twice as large", "unlimited queue"
 
 
 @click.command(help=__doc__)
@@ -37,11 +37,11 @@ AS_EXPORTED, UNLIMITED = "as exported", "unlimited"
     "--repository", type=click.Path(exists=True, path_type=Path), required=True, help="Repository with MODEL."
 )
 @click.option("--manifest", type=click.Path(exists=True, path_type=Path), required=True, help="Recordings to send.")
-@click.option("--factor", type=float, default=3.0, show_default=True, help="Rate of the overload, in capacities.")
+@click.option("--factor", type=float, default=3.0, show_default=True, help="Rate of the overload, in limits.")
 @click.option("--deadline", type=float, default=5.0, show_default=True, help="Deadline of each request, in seconds.")
 @click.option("--seconds", type=float, default=20.0, show_default=True, help="Duration of each load.")
 @concurrency_option(24, "Concurrent requests that find the capacity.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds of all queues.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds of all settings.")
 @click.option("--note", default="", metavar="TEXT", help="A sentence about the model, for the page.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Markdown file to write.")
 def main(
@@ -61,38 +61,48 @@ def main(
         clip = load_audio(read_manifest(manifest).utterances[0].audio)
     except ClientError as error:
         raise click.ClickException(str(error)) from error
-    queues: dict[str, Change] = {AS_EXPORTED: each_step(lambda step: None), UNLIMITED: each_step(_unlimited)}
+    encoder = Part.ENCODER.of(model)
+    settings: dict[str, Change] = {
+        AS_EXPORTED: each_step(lambda step: None),
+        LARGER: each_step(lambda step: _double_batches(step) if step.config.name == encoder else None),
+        UNLIMITED: each_step(_remove_limits),
+    }
     measured: list[dict[str, Measured]] = []
-    accepted = {AS_EXPORTED: _accepted(repository, model), UNLIMITED: 0}
     with tempfile.TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as progress:
-        variants = {name: Path(folder) / f"queue_{number}" for number, name in enumerate(queues)}
-        for name, change in queues.items():
+        variants = {name: Path(folder) / f"queue_{number}" for number, name in enumerate(settings)}
+        for name, change in settings.items():
             write_variant(repository, model, variants[name], change)
-        task = progress.add_task("overload", total=rounds * len(queues))
+        limits = {name: _limits(variant, model) for name, variant in variants.items()}
+        task = progress.add_task("overload", total=rounds * len(settings))
         for _ in range(rounds):
             measured.append({})
-            for name in queues:
+            for name in settings:
                 with running_server(variants[name], [EXPLICIT, f"--load-model={model}"]) as server:
                     metrics = f"http://{server.metrics}/metrics"
                     bench = Bench(model=model, url=server.grpc, manifest=manifest, metrics_url=metrics)
                     measured[-1][name] = measure(bench, overload, clip, Path(folder))
                 progress.advance(task)
-    page = markdown(model, note, overload, measured, accepted)
+    page = markdown(model, note, overload, measured, limits)
     out.write_text(page)
     click.echo(page)
 
 
-def _unlimited(step: Step) -> None:
+def _double_batches(step: Step) -> None:
+    step.config.max_batch_size *= 2
+
+
+def _remove_limits(step: Step) -> None:
     step.config.dynamic_batching.ClearField("default_queue_policy")
 
 
-def _accepted(repository: Path, model: str) -> int:
-    """Most requests in the encoder's running batch and its queue; 0 is unlimited."""
+def _limits(repository: Path, model: str) -> Limits:
     (encoder,) = [
         step.config for step in read_variant(repository, model).steps if step.config.name == Part.ENCODER.of(model)
     ]
-    queue = int(encoder.dynamic_batching.default_queue_policy.max_queue_size)
-    return queue + encoder.max_batch_size * encoder.instance_group[0].count if queue else 0
+    return Limits(
+        batch=encoder.max_batch_size * encoder.instance_group[0].count,
+        queue=int(encoder.dynamic_batching.default_queue_policy.max_queue_size),
+    )
 
 
 if __name__ == "__main__":
