@@ -1,4 +1,4 @@
-"""How many requests a client keeps at one server, learnt from the refusals of its full queue."""
+"""How many requests a client keeps at one server, learnt from refusals by its full queue and from late answers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 _DECREASE = 0.9
 """Factor of the limit after a refusal. A server with a full queue and a tenth of it less is as busy."""
 _REMEMBERED_SECONDS = 10.0
-"""How long a limit lasts after the last refusal."""
+"""How long a limit lasts after it was lowered."""
 _FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 0.1, 2.0
 """Limits of the random wait for a server that others fill; the first doubles with each refusal."""
 
 
 @dataclass
 class ConcurrencyLimit:
-    """The most requests that a client sends to a server before one is answered; unlimited until a refusal.
+    """The most requests that a client sends to a server before one is answered; unlimited at first.
 
     Not safe for threads: the caller holds a lock. Times are seconds on the monotonic clock.
 
@@ -26,7 +26,6 @@ class ConcurrencyLimit:
 
     _limit: float = field(default=math.inf, init=False)
     _lowered: float = field(default=-math.inf, init=False)
-    _refused: float = field(default=-math.inf, init=False)
     _blocked_until: float = field(default=-math.inf, init=False)
     _refusals_of_one: int = field(default=0, init=False)
 
@@ -39,7 +38,7 @@ class ConcurrencyLimit:
         """
         if now < self._blocked_until:
             return 0
-        if now > self._refused + _REMEMBERED_SECONDS:
+        if now > self._lowered + _REMEMBERED_SECONDS:
             self._limit = math.inf
         room = self._limit - in_flight
         return room if room >= 1 else 0
@@ -48,18 +47,22 @@ class ConcurrencyLimit:
         """Seconds until the server may be tried again; infinite if an answer tells when."""
         return self._blocked_until - now if now < self._blocked_until else math.inf
 
-    def note_refusal(self, *, sent: float, in_flight: int, now: float) -> None:
-        """Lower the limit.
+    def lower(self, *, sent: float, in_flight: int, now: float) -> None:
+        """Lower the limit because of a request that was refused, or answered too late.
 
         Args:
-            sent: When the refused request was sent.
-            in_flight: Pending requests of this client, without the refused one.
+            sent: When the request was sent.
+            in_flight: Pending requests of this client, without this one.
             now: The time.
         """
         # All refusals of a burst together lower the limit by the factor once.
         fits = in_flight if sent < self._lowered else _DECREASE * in_flight
         self._limit = max(min(self._limit, fits), 1)
-        self._lowered = self._refused = now
+        self._lowered = now
+
+    def note_refusal(self, *, sent: float, in_flight: int, now: float) -> None:
+        """Lower the limit, and wait if others fill the server. Arguments as of `lower`."""
+        self.lower(sent=sent, in_flight=in_flight, now=now)
         if in_flight:
             return
         # Others fill the queue, and no answer will tell when it has room. Full jitter: clients that were refused

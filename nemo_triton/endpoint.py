@@ -16,6 +16,7 @@ from tritonclient.utils import InferenceServerException
 from nemo_triton.addresses import Address
 from nemo_triton.calls import Answer, Calls
 from nemo_triton.concurrency_limit import ConcurrencyLimit
+from nemo_triton.latency_estimate import LatencyEstimate
 from nemo_triton.outliers import AnswerHistory
 from nemo_triton.protocol import explain
 
@@ -56,6 +57,7 @@ class Endpoint:
         last_answer: When the last answer arrived, on the monotonic clock.
         full_until: Until when other endpoints are preferred because a queue was full, on the monotonic clock.
         limit: Most pending requests, learnt from full queues.
+        latency: Time until answers.
     """
 
     address: Address
@@ -73,6 +75,7 @@ class Endpoint:
     last_answer: float = 0.0
     full_until: float = 0.0
     limit: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
+    latency: LatencyEstimate = field(default_factory=LatencyEstimate)
 
     @property
     def name(self) -> str:

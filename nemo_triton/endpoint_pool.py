@@ -43,6 +43,7 @@ class Attempts:
 
     Attributes:
         deadline: Deadline of the request on the monotonic clock, in seconds.
+        seconds: Time from its start to the deadline.
         total: Number of attempts.
         failures: Failed attempts of each endpoint; refusals by a full queue don't count.
         exhausted: Endpoints that don't get the request again.
@@ -52,6 +53,7 @@ class Attempts:
     """
 
     deadline: float
+    seconds: float
     total: int = 0
     failures: Counter[Endpoint] = field(default_factory=Counter)
     exhausted: set[Endpoint] = field(default_factory=set)
@@ -108,7 +110,9 @@ class EndpointPool:
             self._leaving = [endpoint for endpoint in self._leaving if endpoint not in idle]
             return idle
 
-    def take(self, attempts: Attempts, audio_seconds: float, *, wait_for_room: bool) -> tuple[Endpoint, Pending] | Turn:
+    def take(
+        self, attempts: Attempts, audio_seconds: float, *, wait_for_room: bool
+    ) -> tuple[Endpoint, Pending] | Turn | None:
         """Choose the endpoint of the next attempt, and count the request as pending there.
 
         Args:
@@ -117,7 +121,8 @@ class EndpointPool:
             wait_for_room: Don't send what full queues would refuse, and let earlier requests go first.
 
         Returns:
-            The endpoint; or what to wait for, before the next call. `leave_line` must follow.
+            The endpoint; or what to wait for, before the next call; or None if the request waited and no answer is
+            likely before its deadline. `leave_line` must follow.
         """
         with self.lock:
             remaining = [endpoint for endpoint in self._endpoints if endpoint not in attempts.exhausted]
@@ -129,6 +134,8 @@ class EndpointPool:
             )
             now = time.monotonic()
             if wait_for_room and candidates[0].usable:
+                if attempts.waiting and self._likely_seconds(candidates) > attempts.deadline - now:
+                    return None
                 if self._room(candidates, now) <= self._line.position(attempts.waiting):
                     return self._turn(attempts, candidates, now)
                 candidates = [endpoint for endpoint in candidates if endpoint.limit.room(endpoint.in_flight, now)]
@@ -154,7 +161,8 @@ class EndpointPool:
         attempts.waiting = Waiting(attempts.deadline)
         self._line.join(attempts.waiting)
         blocked = min(endpoint.limit.blocked_seconds(now) for endpoint in candidates)
-        return Turn(attempts.waiting.turn, max(min(blocked, attempts.deadline - now), 0))
+        seconds = min(blocked, attempts.deadline - now - self._likely_seconds(candidates))
+        return Turn(attempts.waiting.turn, max(seconds, 0))
 
     def leave_line(self, attempts: Attempts) -> None:
         """Let the requests behind this one move up."""
@@ -169,6 +177,10 @@ class EndpointPool:
         with self.lock:
             usable = [endpoint for endpoint in self._endpoints if endpoint.usable]
             self._line.wake(self._room(usable, time.monotonic()) if usable else math.inf)
+
+    def _likely_seconds(self, endpoints: Sequence[Endpoint]) -> float:
+        """Seconds that an answer may take; 0 if a server has no pending request, so that a request finds out."""
+        return min(endpoint.latency.high if endpoint.in_flight else 0 for endpoint in endpoints)
 
     def _room(self, endpoints: Sequence[Endpoint], now: float) -> float:
         return sum(endpoint.limit.room(endpoint.in_flight, now) for endpoint in endpoints)
@@ -187,10 +199,11 @@ class EndpointPool:
             endpoint.pending.discard(pending)
             self.wake()
 
-    def note_success(self, endpoint: Endpoint, attempts: Attempts) -> None:
+    def note_success(self, endpoint: Endpoint, attempts: Attempts, pending: Pending) -> None:
         """Note that an endpoint answered."""
         with self.lock:
             now = endpoint.last_answer = time.monotonic()
+            endpoint.latency.note(now - pending.sent)
             endpoint.history.add(Answer(now, Outcome.SUCCESS))
             endpoint.limit.note_answer()
             self._budget.deposit()
@@ -210,12 +223,17 @@ class EndpointPool:
             endpoint.limit.note_refusal(sent=pending.sent, in_flight=endpoint.in_flight, now=now)
             attempts.refusals += 1
 
-    def note_late(self, endpoint: Endpoint, pending: Pending) -> None:
-        """Note that a deadline passed. The endpoint is at fault only if it sent no answer since, but others did."""
+    def note_late(self, endpoint: Endpoint, attempts: Attempts, pending: Pending) -> None:
+        """Note that a deadline passed, of a request that was released.
+
+        The endpoint is at fault only if it sent no answer since, but others did.
+        """
         with self.lock:
-            silent = endpoint.last_answer < pending.sent
+            silent, now = endpoint.last_answer < pending.sent, time.monotonic()
+            if not silent and now - pending.sent > attempts.seconds / 2:
+                # It answers others, so it has more requests than it can answer in time.
+                endpoint.limit.lower(sent=pending.sent, in_flight=endpoint.in_flight, now=now)
             if silent and any(other.last_answer > pending.sent for other in self._endpoints):
-                now = time.monotonic()
                 endpoint.history.add(Answer(now, Outcome.FAILURE, "no answer before the deadline"))
                 self._eject_outlier(endpoint, now)
 

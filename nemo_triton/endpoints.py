@@ -120,7 +120,7 @@ class Endpoints:
         Raises:
             RecognitionError: No attempt succeeded.
         """
-        attempts = Attempts(time.monotonic() + seconds)
+        attempts = Attempts(time.monotonic() + seconds, seconds)
         refusal: InferenceServerException | None = None
         name = ",".join(self.urls)
         while True:
@@ -139,7 +139,7 @@ class Endpoints:
                 hangs = endpoint.connection is not connection and error.status() == "StatusCode.CANCELLED"
                 failure = InferenceServerException(_HANGS, "StatusCode.UNAVAILABLE") if hangs else error
             else:
-                self.pool.note_success(endpoint, attempts)
+                self.pool.note_success(endpoint, attempts, pending)
                 return ServerResponse(
                     result=result, endpoint=endpoint.name, attempts=attempts.total, refusals=attempts.refusals
                 )
@@ -190,7 +190,7 @@ class Endpoints:
         fault = fault_of(failure)
         reason = one_line(failure.message())
         if fault is Fault.DEADLINE:
-            self.pool.note_late(endpoint, pending)
+            self.pool.note_late(endpoint, attempts, pending)
         if fault in (Fault.REQUEST, Fault.DEADLINE) or self.pool.all == [endpoint]:
             return False
         if fault is Fault.OUTAGE and endpoint.usable:

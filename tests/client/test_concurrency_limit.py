@@ -1,4 +1,4 @@
-"""The limit of pending requests that a client learns from refusals, and the line of those that wait."""
+"""What a client learns from refusals and answers, and the line of requests that wait for room."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nemo_triton.addresses import Address
 from nemo_triton.concurrency_limit import ConcurrencyLimit
 from nemo_triton.endpoint import Endpoint, Pending, Turn
 from nemo_triton.endpoint_pool import Attempts, EndpointPool
+from nemo_triton.latency_estimate import LatencyEstimate
 from nemo_triton.waiting_line import Waiting, WaitingLine
 
 pytestmark = pytest.mark.fast
@@ -111,7 +112,7 @@ def full_and_free() -> tuple[EndpointPool, Endpoint, Endpoint]:
 
 def test_requests_that_wait_for_the_same_server_do_not_wake_each_other() -> None:
     pool, full, free = full_and_free()
-    first, second = (Attempts(time.monotonic() + 60, exhausted={free}) for _ in range(2))
+    first, second = (Attempts(time.monotonic() + 60, 60, exhausted={free}) for _ in range(2))
     turns = [pool.take(attempts, 1.0, wait_for_room=True) for attempts in (first, second)]
     again = pool.take(first, 1.0, wait_for_room=True)
     assert isinstance(turns[1], Turn) and not turns[1].future.done()
@@ -124,14 +125,14 @@ def test_requests_that_wait_for_the_same_server_do_not_wake_each_other() -> None
 def test_a_new_request_goes_where_there_is_room() -> None:
     pool, _, free = full_and_free()
     for _ in range(3):
-        choice = pool.take(Attempts(time.monotonic() + 60), 1.0, wait_for_room=True)
-        assert not isinstance(choice, Turn) and choice[0] is free
+        choice = pool.take(Attempts(time.monotonic() + 60, 60), 1.0, wait_for_room=True)
+        assert choice and not isinstance(choice, Turn) and choice[0] is free
 
 
 def test_a_request_that_leaves_the_line_lets_the_next_one_move_up() -> None:
     pool, full, free = full_and_free()
     pool.remove([free])
-    first, second = (Attempts(time.monotonic() + 60) for _ in range(2))
+    first, second = (Attempts(time.monotonic() + 60, 60) for _ in range(2))
     for attempts in (first, second):
         assert isinstance(pool.take(attempts, 1.0, wait_for_room=True), Turn)
     assert second.waiting
@@ -140,4 +141,56 @@ def test_a_request_that_leaves_the_line_lets_the_next_one_move_up() -> None:
     pool.leave_line(first)
     assert turn.done()
     choice = pool.take(second, 1.0, wait_for_room=True)
-    assert not isinstance(choice, Turn) and choice[0] is full
+    assert choice and not isinstance(choice, Turn) and choice[0] is full
+
+
+def test_the_estimate_follows_the_latency() -> None:
+    estimate = LatencyEstimate()
+    assert estimate.high == 0
+    estimate.note(2.0)
+    assert estimate.high == 6.0
+    for _ in range(100):
+        estimate.note(0.5)
+    assert estimate.high == pytest.approx(0.5, abs=0.01)
+    seconds = [0.4, 0.6] * 100
+    for each in seconds:
+        estimate.note(each)
+    assert 0.8 < estimate.high < 1.0
+
+
+def test_a_request_that_waited_is_given_up_when_answers_take_longer_than_is_left() -> None:
+    pool, full, free = full_and_free()
+    pool.remove([free])
+    full.latency.note(0.1)
+    short, long = (Attempts(time.monotonic() + seconds, seconds) for seconds in (0.2, 60))
+    for attempts in (short, long):
+        turn = pool.take(attempts, 1.0, wait_for_room=True)
+        assert isinstance(turn, Turn)
+        # 0.3 s for an answer.
+        assert turn.seconds == pytest.approx(max(attempts.seconds - 0.3, 0), abs=0.1)
+    assert pool.take(short, 1.0, wait_for_room=True) is None
+    assert isinstance(pool.take(long, 1.0, wait_for_room=True), Turn)
+
+
+def test_without_pending_requests_one_finds_out_how_long_answers_take() -> None:
+    pool, full, free = full_and_free()
+    pool.remove([free])
+    full.latency.note(100)
+    attempts = Attempts(time.monotonic() + 60, 60)
+    assert isinstance(pool.take(attempts, 1.0, wait_for_room=True), Turn)
+    full.pending.clear()
+    choice = pool.take(attempts, 1.0, wait_for_room=True)
+    assert choice and not isinstance(choice, Turn)
+
+
+@pytest.mark.parametrize(
+    ("waited", "answered", "lowered"), [(0.6, True, True), (0.4, True, False), (0.6, False, False)]
+)
+def test_late_answers_of_a_busy_server_lower_the_limit(waited: float, answered: bool, lowered: bool) -> None:
+    pool, _, server = full_and_free()
+    now = time.monotonic()
+    late = Pending(1.0, sent=now - waited)
+    server.pending.update(Pending(1.0) for _ in range(10))
+    server.last_answer = now if answered else late.sent - 1
+    pool.note_late(server, Attempts(now, 1.0), late)
+    assert bool(server.limit.room(10, now)) is not lowered
