@@ -76,7 +76,7 @@ async def test_requests_that_wait_are_sent_in_their_order_and_seldom_refused_aga
     async with AsyncRecognizer(triton.model, small.grpc) as recognizer:
         transcripts = await asyncio.gather(*map(transcribe, range(100)))
     waited = [number for number in answered if transcripts[number].refusals]
-    assert len(waited) > 80
+    assert len(waited) > 50
     assert max(abs(place - sorted(waited).index(number)) for place, number in enumerate(waited)) <= 10
     # The first time, all are sent.
     assert sum(transcript.refusals for transcript in transcripts) < 2 * len(waited)
