@@ -209,7 +209,7 @@ $(PRECISION)/.begun: $(EXPORT_CODE)
 benchmark-malloc: install $(TEST_REPOSITORY)/.exported ## compare settings of malloc: CPU time and memory of a server; 5 minutes
 	$(SERVE)/python -m benchmark.studies.malloc_settings $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY)
 
-benchmark-overload: install $(REPORT)/repository/.exported ## compare queues at three times the capacity, into docs/overload.md; 10 minutes
+benchmark-overload: install $(REPORT)/repository/.exported ## compare queues at three times the capacity, into docs/overload.md; 25 minutes
 	$(SERVE)/python -m benchmark.studies.overload.run $(REPORT_LOADED) --repository $(REPORT)/repository \
 		--manifest $(MANIFEST) --note "$(BATCHING_NOTE)" --out docs/overload.md
 

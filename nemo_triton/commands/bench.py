@@ -33,7 +33,7 @@ DEFAULT_CONCURRENCY = 16
 
 _SECTIONS = {
     "Recognizer and recordings": ("model", "manifest", "url"),
-    "Load": ("concurrency", "rate", "objective", "duration", "requests"),
+    "Load": ("concurrency", "rate", "wait_for_room", "objective", "duration", "requests"),
     "Results": ("json_path", "csv_path", "rows", "resume", "worst_utterances", "normalization"),
     "Client": ("processes", "shared_memory", "warmup", "timeout", "retries", "order", "seed"),
     "Server": ("metrics_urls", "tls", "ca", "certificate", "key"),
@@ -113,6 +113,12 @@ def _output_option(
     metavar="R[,R...]",
     help="Requests per second at random times (open loop), to find the latency under load. A comma-separated list runs "
     "a sweep.",
+)
+@click.option(
+    "--wait-for-room",
+    is_flag=True,
+    help="With --rate: requests wait in the client if queues are full, like those of nemo_triton.Recognizer. They "
+    "count as refused if --timeout is too short.",
 )
 @click.option(
     "--slo",
@@ -212,6 +218,7 @@ def bench(
     manifest: str,
     concurrency: tuple[int, ...],
     rate: tuple[float, ...],
+    wait_for_room: bool,
     objective: Objective | None,
     requests: int | None,
     duration: float | None,
@@ -231,13 +238,15 @@ def bench(
     """
     if resume and rows is None:
         raise click.UsageError("--resume needs --rows, the file of the run to continue")
+    if wait_for_room and not rate:
+        raise click.UsageError("--wait-for-room needs --rate; closed loops always wait")
     if objective and (concurrency or rate):
         raise click.UsageError("--slo chooses the loads itself; leave out --concurrency and --rate")
     if objective and resume:
         raise click.UsageError("--slo can't be resumed; leave out --resume and name a new file for --rows")
     normalization = settings.pop("normalization")
     listed = read_manifest(manifest, text_required=True)
-    loads: list[Load] = [*map(ClosedLoop, concurrency), *map(OpenLoop, rate)]
+    loads: list[Load] = [*map(ClosedLoop, concurrency), *(OpenLoop(each, wait_for_room) for each in rate)]
     if not loads and not objective:
         loads = [ClosedLoop(DEFAULT_CONCURRENCY)]
     in_flight = loads[0].concurrency if loads and isinstance(loads[0], ClosedLoop) else DEFAULT_CONCURRENCY

@@ -34,14 +34,19 @@ class OpenLoop:
 
     The number of arrivals is fixed and their times are uniform: a Poisson process given its count. So the offered
     rate is exactly `rate`. With one seed, all rates have the same pattern, stretched in time.
+
+    Attributes:
+        rate: Requests per second.
+        waits: Whether requests wait for room if queues are full, instead of counting as refused.
     """
 
     rate: float
+    waits: bool = False
 
     @property
     def name(self) -> str:
         """Name in tables and files."""
-        return f"{self.rate:g} per second"
+        return f"{self.rate:g} per second{', waiting for room' if self.waits else ''}"
 
 
 Load: TypeAlias = ClosedLoop | OpenLoop

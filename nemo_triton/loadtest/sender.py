@@ -13,7 +13,7 @@ import numpy as np
 from nemo_triton.audio import Samples
 from nemo_triton.errors import DeadlineExceededError, QueueFullError, RecognitionError, UnavailableError
 from nemo_triton.loadtest.recording import Response
-from nemo_triton.loadtest.schedule import ClosedLoop, Plan, Request
+from nemo_triton.loadtest.schedule import ClosedLoop, OpenLoop, Plan, Request
 from nemo_triton.loadtest.servers import Servers
 from nemo_triton.protocol import SharedSamples
 from nemo_triton.recognizer import AsyncRecognizer
@@ -91,6 +91,7 @@ class PlanPart:
         start: Start time on the machine's monotonic clock, the same for all processes.
         on_response: Function that is called with each response as it arrives.
         server_gone: Whether the last server went down.
+        refusals_are_failures: Whether a request for which queues had no room failed, instead of being refused.
     """
 
     recognizer: AsyncRecognizer
@@ -99,12 +100,15 @@ class PlanPart:
     start: float
     on_response: OnResponse
     server_gone: bool = field(default=False, init=False)
+    refusals_are_failures: bool = field(default=True, init=False)
 
     async def send(self, plan: Plan, *, number: int, parts: int) -> Effort:
         """Send the requests of part `number` of `parts`; stop early if the last server goes down."""
         requests = plan.part(number, of=parts)
-        # The users of an open loop don't wait: a retry would hide that the server refused one.
-        self.recognizer.retry_full_queue = isinstance(plan.load, ClosedLoop)
+        load = plan.load
+        # By default the users of an open loop don't wait: a retry would hide that the server refused one.
+        self.recognizer.retry_full_queue = load.waits if isinstance(load, OpenLoop) else True
+        self.refusals_are_failures = isinstance(load, ClosedLoop)
         await self._until(0.0)
         cpu = time.process_time()
         lags: list[float] = []
@@ -167,7 +171,7 @@ class PlanPart:
                         await asyncio.sleep(_FIRST_RETRY_SECONDS * 2 ** (tries - 1))
                         continue
                     self.server_gone = self.server_gone or not await Servers(self.recognizer).is_live()
-                error, refused = str(failure), is_full and not self.recognizer.retry_full_queue
+                error, refused = str(failure), is_full and not self.refusals_are_failures
                 deadline_exceeded = isinstance(failure, DeadlineExceededError)
             break
         self.on_response(

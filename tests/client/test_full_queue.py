@@ -181,6 +181,16 @@ def test_bench_reports_refused_requests_of_an_open_loop(small: Server, run_comma
     assert ",refused,refusals,refusal_p95_ms," in table.read_text()
 
 
+def test_requests_of_an_open_loop_can_wait_for_room(small: Server, run_command: Any, tmp_path: Path) -> None:
+    output = tmp_path / "out.json"
+    rate = ("--rate", 200, "--wait-for-room", "--requests", 100, "--json", output)
+    done = run_command("bench", *server_options(small), *rate)
+    assert (done.returncode, done.stderr) == (0, "")
+    (load,) = json.loads(output.read_text())["loads"]
+    assert (load["answered"], load["failed"], load["refused"]) == (100, 0, 0)
+    assert load["refusals"] == load["retries"] > 0
+
+
 def test_bench_retries_refused_requests_of_a_closed_loop(small: Server, run_command: Any, tmp_path: Path) -> None:
     output = tmp_path / "out.json"
     done = run_command("bench", *server_options(small), "--concurrency", 32, "--requests", 100, "--json", output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class Measured:
         capacity: Requests per second of the closed loop, mean of one before and one after the overload.
         sent: Requests under overload.
         answered: Requests answered within their deadline.
-        refused: Requests that a full queue refused.
+        refused: Requests that a full queue refused, or that found no room before their deadline.
         lost: Requests without an answer within their deadline.
         useful: Requests answered in time per second, divided by the capacity.
         accepted_p95: 95th percentile of the latency of answered requests, in seconds; None without any.
@@ -62,12 +63,13 @@ class Measured:
     afterwards: float
 
 
-def measure(bench: Bench, overload: Overload, clip: Samples, folder: Path) -> Measured:
+def measure(bench: Bench, overload: Overload, options: Sequence[str], clip: Samples, folder: Path) -> Measured:
     """Measure one server.
 
     Args:
         bench: The server, its recognizer and the recordings.
         overload: The loads.
+        options: Further options of bench.py for the overload.
         clip: Recording for single requests.
         folder: Folder for temporary files.
 
@@ -87,8 +89,9 @@ def measure(bench: Bench, overload: Overload, clip: Samples, folder: Path) -> Me
 
         before = capacity_now()
         rate = f"{overload.factor * before:.3f}"
+        timeout = f"{overload.deadline:g}"
         open_loop, _ = run_bench(
-            bench, ["--rate", rate, *duration, "--timeout", f"{overload.deadline:g}", "--warmup", "0"], figures
+            bench, ["--rate", rate, *duration, "--timeout", timeout, "--warmup", "0", *options], figures
         )
         afterwards = _seconds(recognizer, clip)
         # The machine's speed drifts, so the capacity is measured on both sides of the overload.

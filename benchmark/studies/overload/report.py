@@ -10,13 +10,15 @@ from benchmark.core.tables import NONE, markdown_rows, percentage, spread
 from benchmark.studies.overload.measure import Measured, Overload
 
 MEANINGS = {
-    "setting": "the first row is what export.py writes by default.",
+    "setting": "the first row is what export.py writes by default. Requests are not sent again if they are refused, "
+    "except by clients that wait (`bench.py --wait-for-room`, `nemo_triton.Recognizer`). Two encoders have half of the "
+    "cores each.",
     "batch, queue": "most requests in the encoder's batches, and in its queue.",
     "capacity": "requests per second of a closed loop, mean of one before and one after the overload.",
     "useful": "requests answered in time per second under overload, divided by the capacity of the round.",
     "p95 of answers": "95th percentile of the latency of answered requests, in seconds.",
     "bound": "seconds for the batch that runs and a full queue, at capacity. Batches of long recordings take longer.",
-    "refused": "requests that the full queue refused.",
+    "refused": "requests that the full queue refused, or that found no room before their deadline.",
     "p95 of refusals": "95th percentile of the time to a refusal, in milliseconds.",
     "lost": "requests without an answer at their deadline.",
     "first request afterwards": "seconds, and how much longer than a single request before the load.",
@@ -64,9 +66,9 @@ def markdown(
         f"{model}. {note}".strip(),
         "",
         f"Requests arrive at random times at {overload.factor:g} times the capacity for {overload.seconds:g} s, each "
-        f"with a deadline of {overload.deadline:g} s; a request that is refused is not sent again. "
-        f"{len(os.sched_getaffinity(0))} CPU cores, shared by server and clients; {len(rounds)} rounds, each of which "
-        "runs all rows in turn. Cells are medians (lowest to highest).",
+        f"with a deadline of {overload.deadline:g} s. {len(os.sched_getaffinity(0))} CPU cores, shared by "
+        f"server and clients; {len(rounds)} rounds, each of which runs all rows in turn. Cells are medians "
+        "(lowest to highest).",
         "",
         *(f"- **{heading}**: {meaning}" for heading, meaning in MEANINGS.items()),
         "",

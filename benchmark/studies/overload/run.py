@@ -8,6 +8,7 @@ loop at several times the capacity whose requests have a deadline, then one requ
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -21,14 +22,16 @@ from benchmark.core.run_bench import Bench
 from benchmark.studies.overload.measure import Measured, Overload, measure
 from benchmark.studies.overload.report import Limits, markdown
 from benchmark.studies.variants import Change, Step, each_step, read_variant, write_variant
+from export_scripts.repository.config import THREADS_PARAMETER
 from nemo_triton.audio import load_audio
 from nemo_triton.contract import Part
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import read_manifest
-from nemo_triton.terminal import options
+from nemo_triton.terminal import options as terminal_options
 from server.process import running_server
 
-AS_EXPORTED, LARGER, UNLIMITED = "as exported", "batches twice as large", "unlimited queue"
+AS_EXPORTED, LARGER, TWO_ENCODERS = "as exported", "batches twice as large", "two encoders"
+WAITING, UNLIMITED = "as exported, clients wait", "unlimited queue"
 
 
 @click.command(help=__doc__)
@@ -64,7 +67,9 @@ def main(
     encoder = Part.ENCODER.of(model)
     settings: dict[str, Change] = {
         AS_EXPORTED: each_step(lambda step: None),
+        WAITING: each_step(lambda step: None),
         LARGER: each_step(lambda step: _double_batches(step) if step.config.name == encoder else None),
+        TWO_ENCODERS: each_step(lambda step: _two_instances(step) if step.config.name == encoder else None),
         UNLIMITED: each_step(_remove_limits),
     }
     measured: list[dict[str, Measured]] = []
@@ -77,10 +82,11 @@ def main(
         for _ in range(rounds):
             measured.append({})
             for name in settings:
+                options = ["--wait-for-room"] if name == WAITING else []
                 with running_server(variants[name], [EXPLICIT, f"--load-model={model}"]) as server:
                     metrics = f"http://{server.metrics}/metrics"
                     bench = Bench(model=model, url=server.grpc, manifest=manifest, metrics_url=metrics)
-                    measured[-1][name] = measure(bench, overload, clip, Path(folder))
+                    measured[-1][name] = measure(bench, overload, options, clip, Path(folder))
                 progress.advance(task)
     page = markdown(model, note, overload, measured, limits)
     out.write_text(page)
@@ -89,6 +95,11 @@ def main(
 
 def _double_batches(step: Step) -> None:
     step.config.max_batch_size *= 2
+
+
+def _two_instances(step: Step) -> None:
+    step.config.instance_group[0].count = 2
+    step.config.parameters[THREADS_PARAMETER].string_value = str(max(len(os.sched_getaffinity(0)) // 2, 1))
 
 
 def _remove_limits(step: Step) -> None:
@@ -106,4 +117,4 @@ def _limits(repository: Path, model: str) -> Limits:
 
 
 if __name__ == "__main__":
-    options.run(main)
+    terminal_options.run(main)
