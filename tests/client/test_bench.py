@@ -83,15 +83,23 @@ def test_rtfx_is_audio_seconds_over_wall_seconds(benched: Any, spoken: Spoken) -
     assert figures["rtfx"] == pytest.approx(seconds / figures["wall_seconds"], rel=1e-3)
 
 
-def test_latencies_fit_the_wall_clock(benched: Any) -> None:
+def test_percentiles_are_those_of_the_rows(benched: Any) -> None:
     (figures,), rows = benched[1]["loads"], benched[2]
     latencies = [1000 * (row["answered"] - row["due"]) for row in rows]
     percentiles = figures["latency_ms"]
     assert percentiles["p50"] <= percentiles["p95"] <= percentiles["p99"] <= max(latencies)
     assert percentiles["p50"] == pytest.approx(np.median(latencies))
+
+
+def test_latencies_fit_the_wall_clock(triton: Any, run_command: Any, tmp_path: Path) -> None:
+    files = ("--json", tmp_path / "out.json", "--rows", tmp_path / "rows.jsonl")
+    # Fewer requests end before Triton starts the last batch, up to 0.5 s late (docs/design.md).
+    run_command("bench", "--model", triton.model, "--url", triton.url, "--concurrency", 8, "--requests", 200, *files)
+    (figures,) = json.loads((tmp_path / "out.json").read_text())["loads"]
+    seconds = [row["answered"] - row["due"] for row in answers(tmp_path / "rows.jsonl")]
+    assert len(seconds) == 200
     # Eight are in flight, so that the latencies add up to at most eight times the wall clock, and to nearly that.
-    busy = sum(latencies) / 1000 / figures["wall_seconds"]
-    assert 4 < busy <= 8.001
+    assert 6 < sum(seconds) / figures["wall_seconds"] <= 8.001
 
 
 def test_latency_agrees_with_the_servers_statistics(benched: Any) -> None:
