@@ -41,7 +41,7 @@ _SERVER_FAILURES = (
     "StatusCode.FAILED_PRECONDITION",
 )
 NO_ROOM = "no room before the deadline"
-"""Message of this client, with status UNAVAILABLE, for a request that it did not send: earlier ones were refused."""
+"""Message of this client, with status UNAVAILABLE, for a request that it gave up without sending it."""
 _QUEUE_REFUSALS = ("Exceeds maximum queue size", "Request timeout expired", NO_ROOM)
 """The first two are Triton's for max_queue_size and default_timeout_microseconds, both with status UNAVAILABLE."""
 _DEAD_PROCESS = "Stub process"

@@ -109,8 +109,8 @@ class Recognizer:
                 sequence, share the requests. So do all IP addresses of a host name.
             timeout: Seconds per recognition, including retries and time in the server's queue.
             tls: Certificates for servers with TLS; None connects without TLS.
-            retry_full_queue: Retry requests that a full queue refuses, on another server or after a random wait, until
-                `timeout`. False raises QueueFullError immediately.
+            retry_full_queue: Retry requests that a full queue refuses, once a server has room, until `timeout`. False
+                raises QueueFullError immediately.
 
         Raises:
             ServerUnavailableError: No server answers.
@@ -224,8 +224,8 @@ class AsyncRecognizer:
                 sequence, share the requests. So do all IP addresses of a host name.
             timeout: Seconds per recognition, including retries and time in the server's queue.
             tls: Certificates for servers with TLS; None connects without TLS.
-            retry_full_queue: Retry requests that a full queue refuses, on another server or after a random wait, until
-                `timeout`. False raises QueueFullError immediately.
+            retry_full_queue: Retry requests that a full queue refuses, once a server has room, until `timeout`. False
+                raises QueueFullError immediately.
 
         Raises:
             RecognizerError: `url` is not host:port.
