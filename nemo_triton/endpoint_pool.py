@@ -32,6 +32,8 @@ OUTLIER_LOG_NAME = f"{LOG_NAME}.outliers"
 
 _FULL_SECONDS = 0.5
 """How long other endpoints are preferred to one with a full queue."""
+_LAST_MOMENT_SECONDS = 0.01
+"""Too little time before a deadline for another attempt."""
 
 _log = logging.getLogger(LOG_NAME)
 _outlier_log = logging.getLogger(OUTLIER_LOG_NAME)
@@ -134,7 +136,8 @@ class EndpointPool:
             )
             now = time.monotonic()
             if wait_for_room and candidates[0].usable:
-                if attempts.waiting and self._likely_seconds(candidates) > attempts.deadline - now:
+                likely = max(self._likely_seconds(candidates), _LAST_MOMENT_SECONDS)
+                if attempts.waiting and attempts.deadline - now < likely:
                     return None
                 if self._room(candidates, now) <= self._line.position(attempts.waiting):
                     return self._turn(attempts, candidates, now)

@@ -32,8 +32,6 @@ from nemo_triton.served_model import ServedModel, find_recognizer
 from nemo_triton.tls import Tls
 
 _HANGS = "health checks timed out"
-_LAST_MOMENT_SECONDS = 0.01
-"""Too little time before a deadline for another attempt."""
 
 
 @dataclass
@@ -177,8 +175,6 @@ class Endpoints:
                 choice = self.pool.take(attempts, audio_seconds, wait_for_room=wait_for_room)
                 if not isinstance(choice, Turn):
                     return choice
-                if attempts.deadline - time.monotonic() < _LAST_MOMENT_SECONDS:
-                    return None
                 yield choice
         finally:
             self.pool.leave_line(attempts)

@@ -27,7 +27,7 @@ from nemo_triton.audio import load_audio
 from nemo_triton.contract import Part
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import read_manifest
-from nemo_triton.terminal import options as terminal_options
+from nemo_triton.terminal import options
 from server.process import running_server
 
 AS_EXPORTED, LARGER, TWO_ENCODERS = "as exported", "batches twice as large", "two encoders"
@@ -82,11 +82,11 @@ def main(
         for _ in range(rounds):
             measured.append({})
             for name in settings:
-                options = ["--wait-for-room"] if name == WAITING else []
+                flags = ["--wait-for-room"] if name == WAITING else []
                 with running_server(variants[name], [EXPLICIT, f"--load-model={model}"]) as server:
                     metrics = f"http://{server.metrics}/metrics"
                     bench = Bench(model=model, url=server.grpc, manifest=manifest, metrics_url=metrics)
-                    measured[-1][name] = measure(bench, overload, options, clip, Path(folder))
+                    measured[-1][name] = measure(bench, overload, flags, clip, Path(folder))
                 progress.advance(task)
     page = markdown(model, note, overload, measured, limits)
     out.write_text(page)
@@ -117,4 +117,4 @@ def _limits(repository: Path, model: str) -> Limits:
 
 
 if __name__ == "__main__":
-    terminal_options.run(main)
+    options.run(main)
