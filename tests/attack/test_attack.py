@@ -19,7 +19,7 @@ from verification.attack.summary import markdown
 from verification.attack.wire import Answer
 
 REQUESTS = 500
-CASES = make_cases(np.arange(-8000, 8000, dtype=np.int16), 0)
+CASES = make_cases(np.arange(-8000, 8000, dtype=np.int16), largest_batch=8, seed=0)
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import click
 import grpc
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TaskID
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from nemo_triton.audio import load_audio
 from nemo_triton.contract import Part
@@ -219,6 +221,23 @@ def larger(first: float, second: float) -> float:
     return float(np.maximum(first, second))
 
 
+def _largest_batch(server: Server, models: Sequence[str]) -> int:
+    """Most recordings that one request may have.
+
+    Raises:
+        click.UsageError: The models differ in it.
+    """
+    with grpc.insecure_channel(server.grpc) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        sizes = {
+            name: stub.ModelConfig(service_pb2.ModelConfigRequest(name=name), timeout=30).config.max_batch_size
+            for name in models
+        }
+    if len(set(sizes.values())) > 1:
+        raise click.UsageError(f"these models were not exported with the same --max-batch-size: {sizes}")
+    return next(iter(sizes.values()))
+
+
 def assault(
     repository: Path, models: Sequence[str], *, requests: int, concurrency: int, manifest: Path
 ) -> tuple[Attack, Outcome]:
@@ -233,10 +252,11 @@ def assault(
     """
     speech = np.concatenate([load_audio(utterance.audio) for utterance in read_manifest(manifest).utterances])
     with_log_probs = {model: (repository / Part.LOG_PROBS.of(model)).exists() for model in models}
-    attack = Attack(models=with_log_probs, cases=make_cases(speech, SEED), requests=requests, concurrency=concurrency)
     names = [*models, *(Part.LOG_PROBS.of(model) for model, has in with_log_probs.items() if has)]
     only = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in names)]
     with running_server(repository, only) as server, Progress(console=Console(stderr=True)) as progress:
+        cases = make_cases(speech, largest_batch=_largest_batch(server, models), seed=SEED)
+        attack = Attack(models=with_log_probs, cases=cases, requests=requests, concurrency=concurrency)
         run = _Assault(attack, server)
         asyncio.run(run.run(progress))
     return attack, run.outcome

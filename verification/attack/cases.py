@@ -24,7 +24,6 @@ leaves empty is likely.
 PAIRS = 6
 TEN_MINUTES = 600 * SAMPLE_RATE
 LONGEST_ACCEPTED = 1200 * SAMPLE_RATE
-LARGEST_BATCH = 16
 
 Fate = Literal["answered", "refused"]
 
@@ -58,18 +57,19 @@ class Case:
     tolerance: float = 1e-3
 
 
-def make_cases(speech: Samples, seed: int) -> list[Case]:
+def make_cases(speech: Samples, *, largest_batch: int, seed: int) -> list[Case]:
     """Make the requests of an attack.
 
     Args:
         speech: int16 [T] at 16 kHz that recordings are cut from; repeated if it is short.
+        largest_batch: Most recordings that a request may have.
         seed: Seed of the cuts.
     """
     rng = np.random.default_rng(seed)
-    return [*_speech(speech, rng), *_extremes(speech, rng), *_refused(speech)]
+    return [*_speech(speech, largest_batch, rng), *_extremes(speech, rng), *_refused(speech, largest_batch)]
 
 
-def _speech(speech: Samples, rng: np.random.Generator) -> list[Case]:
+def _speech(speech: Samples, largest_batch: int, rng: np.random.Generator) -> list[Case]:
     lengths = np.geomspace(SHORTEST, LONGEST, SPEECH_CLIPS) * SAMPLE_RATE
     cases = [
         Case("speech of 0.1 to 35 s", clip(speech, rng, int(length))[None], 70 / SPEECH_CLIPS) for length in lengths
@@ -77,8 +77,8 @@ def _speech(speech: Samples, rng: np.random.Generator) -> list[Case]:
     for length in rng.integers(SAMPLE_RATE // 2, 8 * SAMPLE_RATE, PAIRS):
         pair = np.stack([clip(speech, rng, int(length)) for _ in range(2)])
         cases.append(Case("two recordings of one length in a request", pair, 3 / PAIRS))
-    full = np.stack([clip(speech, rng, SAMPLE_RATE) for _ in range(LARGEST_BATCH)])
-    cases.append(Case(f"{LARGEST_BATCH} recordings in a request", full, 0.5))
+    full = np.stack([clip(speech, rng, SAMPLE_RATE) for _ in range(largest_batch)])
+    cases.append(Case("as many recordings in a request as fit a batch", full, 0.5))
     cases.append(Case("ten minutes of speech", np.resize(speech, TEN_MINUTES)[None], 0.1))
     return cases
 
@@ -100,9 +100,10 @@ def _extremes(speech: Samples, rng: np.random.Generator) -> list[Case]:
     ]
 
 
-def _refused(speech: Samples) -> list[Case]:
+def _refused(speech: Samples, largest_batch: int) -> list[Case]:
     second = np.resize(speech, SAMPLE_RATE)
     long = np.resize(speech, LONGEST_ACCEPTED + 1)
+    batch_limit = f"batch-size must be <= {largest_batch} "
 
     def refused(kind: str, audio: NDArray[np.generic], complaint: str, weight: float = 1) -> Case:
         return Case(kind, audio, weight, "refused", complaint)
@@ -110,9 +111,9 @@ def _refused(speech: Samples) -> list[Case]:
     return [
         refused("more than 20 minutes", long[None], "audio is longer than 1200 seconds", 0.05),
         replace(refused("float samples", second[None].astype(np.float32), "data-type|datatype"), data_type="FP32"),
-        refused("no batch dimension", second, "batch-size must be <= 16"),
+        refused("no batch dimension", second, batch_limit),
         refused("a channel dimension", second[None, :, None], "unexpected shape"),
-        refused("too many recordings", np.resize(second[:1600], (LARGEST_BATCH + 1, 1600)), "batch-size must be <= 16"),
+        refused("too many recordings", np.resize(second[:1600], (largest_batch + 1, 1600)), batch_limit),
         replace(refused("fewer bytes than its shape says", second[None], "expected .* bytes|byte size"), cut_bytes=100),
         replace(refused("another input", second[None], "unexpected inference input"), input_name="SOUND"),
         replace(refused("another output", second[None], "unexpected inference output"), output_name="WORDS"),

@@ -203,7 +203,8 @@ def _step(command: list[str]) -> tuple[float, int]:
     """
     started = time.monotonic()
     process = subprocess.Popen(command)
-    # wait4 reports this child only. RUSAGE_CHILDREN would report the largest child so far.
+    # wait4 reports this child only. RUSAGE_CHILDREN would report the largest child so far. Linux counts the memory that
+    # this process had at the start of the child too, which is small beside any step's.
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

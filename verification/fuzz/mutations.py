@@ -172,7 +172,7 @@ def wrapped_shape(request: Any, rng: random.Random, context: Context) -> None:
 
 def more_items(request: Any, rng: random.Random, context: Context) -> None:
     """Send several items in the request, each tensor with the bytes of its shape."""
-    count = rng.choice((0, 2, 16, 17))
+    count = rng.choice((0, 2, 8, 9, 16, 17))
     for number, tensor in enumerate(request.inputs[: len(request.raw_input_contents)]):
         if tensor.shape:
             tensor.shape[0] = count
