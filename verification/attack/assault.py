@@ -235,7 +235,7 @@ def _largest_batch(server: Server, models: Sequence[str]) -> int:
         }
     if len(set(sizes.values())) > 1:
         raise click.UsageError(f"these models were not exported with the same --max-batch-size: {sizes}")
-    return next(iter(sizes.values()))
+    return int(next(iter(sizes.values())))
 
 
 def assault(
