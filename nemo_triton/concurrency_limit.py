@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 _DECREASE = 0.9
 """Factor of the limit after a refusal. A server with a full queue and a tenth of it less is as busy."""
 _REMEMBERED_SECONDS = 10.0
-"""How long a limit lasts after it was lowered."""
+"""How long a limit lasts after it was lowered, or kept a request waiting."""
 _FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 0.1, 2.0
 """Limits of the random wait for a server that others fill; the first doubles with each refusal."""
 
@@ -26,11 +26,12 @@ class ConcurrencyLimit:
 
     _limit: float = field(default=math.inf, init=False)
     _lowered: float = field(default=-math.inf, init=False)
+    _reached: float = field(default=-math.inf, init=False)
     _blocked_until: float = field(default=-math.inf, init=False)
     _refusals_of_one: int = field(default=0, init=False)
 
     def room(self, in_flight: int, now: float) -> float:
-        """Number of further requests that may be sent.
+        """Number of further requests that may be sent, whole or infinite.
 
         Args:
             in_flight: Pending requests of this client.
@@ -38,31 +39,44 @@ class ConcurrencyLimit:
         """
         if now < self._blocked_until:
             return 0
-        if now > self._lowered + _REMEMBERED_SECONDS:
+        # A limit that keeps requests waiting only grows. Forgotten, it would send them all together.
+        if now > max(self._lowered, self._reached) + _REMEMBERED_SECONDS:
             self._limit = math.inf
         room = self._limit - in_flight
-        return room if room >= 1 else 0
+        if room < 1:
+            self._reached = now
+            return 0
+        return room if room == math.inf else math.floor(room)
 
     def blocked_seconds(self, now: float) -> float:
         """Seconds until the server may be tried again; infinite if an answer tells when."""
         return self._blocked_until - now if now < self._blocked_until else math.inf
 
-    def lower(self, *, sent: float, in_flight: int, now: float) -> None:
-        """Lower the limit because of a request that was refused, or answered too late.
+    def note_late(self, *, sent: float, in_flight: int, now: float) -> None:
+        """Lower the limit because a request was not answered in time.
 
         Args:
             sent: When the request was sent.
-            in_flight: Pending requests of this client, without this one.
+            in_flight: Pending requests of this client, this one included.
+            now: The time.
+        """
+        # Of requests that are late together, the first lowers it; how many others are pending says nothing then.
+        if sent >= self._lowered:
+            self._limit = max(_DECREASE * min(self._limit, in_flight), 1)
+            self._lowered = now
+
+    def note_refusal(self, *, sent: float, in_flight: int, now: float) -> None:
+        """Lower the limit because of a refusal, and wait if others fill the server.
+
+        Args:
+            sent: When the request was sent.
+            in_flight: Pending requests of this client, without this one: those that fit.
             now: The time.
         """
         # All refusals of a burst together lower the limit by the factor once.
         fits = in_flight if sent < self._lowered else _DECREASE * in_flight
         self._limit = max(min(self._limit, fits), 1)
         self._lowered = now
-
-    def note_refusal(self, *, sent: float, in_flight: int, now: float) -> None:
-        """Lower the limit, and wait if others fill the server. Arguments as of `lower`."""
-        self.lower(sent=sent, in_flight=in_flight, now=now)
         if in_flight:
             return
         # Others fill the queue, and no answer will tell when it has room. Full jitter: clients that were refused

@@ -56,7 +56,7 @@ class Endpoint:
         readmitted: When the last ejection ended, on the monotonic clock.
         last_answer: When the last answer arrived, on the monotonic clock.
         full_until: Until when other endpoints are preferred because a queue was full, on the monotonic clock.
-        limit: Most pending requests, learnt from full queues.
+        limit: Most pending requests, learnt from refusals and late answers.
         latency: Time until answers.
     """
 

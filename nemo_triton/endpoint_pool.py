@@ -19,6 +19,7 @@ from threading import RLock
 from nemo_triton.concurrency_limit import ConcurrencyLimit
 from nemo_triton.endpoint import Endpoint, Pending, Turn
 from nemo_triton.faults import Fault
+from nemo_triton.latency_estimate import LatencyEstimate
 from nemo_triton.outliers import Answer, Outcome, OutlierPolicy, outlier_reason
 from nemo_triton.retry_budget import RetryBudget
 from nemo_triton.waiting_line import Waiting, WaitingLine
@@ -33,7 +34,7 @@ OUTLIER_LOG_NAME = f"{LOG_NAME}.outliers"
 _FULL_SECONDS = 0.5
 """How long other endpoints are preferred to one with a full queue."""
 _LAST_MOMENT_SECONDS = 0.01
-"""Too little time before a deadline for another attempt."""
+"""Too little time before a deadline for a request that waited or was refused."""
 
 _log = logging.getLogger(LOG_NAME)
 _outlier_log = logging.getLogger(OUTLIER_LOG_NAME)
@@ -62,6 +63,15 @@ class Attempts:
     suspects: list[tuple[Endpoint, Answer]] = field(default_factory=list)
     refusals: int = 0
     waiting: Waiting | None = None
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether it waited in the line or was refused, so that less than its whole time is left."""
+        return bool(self.waiting or self.refusals)
+
+    def had_time(self, pending: Pending) -> bool:
+        """Whether an attempt had at least half of the request's time."""
+        return self.deadline - pending.sent >= self.seconds / 2
 
 
 @dataclass
@@ -123,25 +133,28 @@ class EndpointPool:
             wait_for_room: Don't send what full queues would refuse, and let earlier requests go first.
 
         Returns:
-            The endpoint; or what to wait for, before the next call; or None if the request waited and no answer is
-            likely before its deadline. `leave_line` must follow.
+            The endpoint; or what to wait for, before the next call; or None if the request was delayed so long that
+            no answer is likely before its deadline. `leave_line` must follow.
         """
         with self.lock:
-            remaining = [endpoint for endpoint in self._endpoints if endpoint not in attempts.exhausted]
-            # If no endpoint is up, try one anyway: it may have recovered since the last check.
-            candidates = (
-                [endpoint for endpoint in remaining if endpoint.usable]
-                or [endpoint for endpoint in remaining if endpoint.up]
-                or self._endpoints
-            )
             now = time.monotonic()
-            if wait_for_room and candidates[0].usable:
-                likely = max(self._likely_seconds(candidates), _LAST_MOMENT_SECONDS)
-                if attempts.waiting and attempts.deadline - now < likely:
+            if attempts.is_delayed and attempts.deadline - now < _LAST_MOMENT_SECONDS:
+                return None
+            remaining = [endpoint for endpoint in self._endpoints if endpoint not in attempts.exhausted]
+            usable = [endpoint for endpoint in remaining if endpoint.usable]
+            # If no endpoint is up, try one anyway: it may have recovered since the last check.
+            candidates = usable or [endpoint for endpoint in remaining if endpoint.up] or remaining or self._endpoints
+            if wait_for_room and usable:
+                room = self._room(usable, now)
+                is_turn = sum(room.values()) > self._line.position(attempts.waiting, usable)
+                candidates = [endpoint for endpoint in usable if room[endpoint]] if is_turn else usable
+                if attempts.is_delayed:
+                    left = attempts.deadline - now
+                    candidates = [endpoint for endpoint in candidates if self._likely_seconds(endpoint) <= left]
+                if not candidates:
                     return None
-                if self._room(candidates, now) <= self._line.position(attempts.waiting):
+                if not is_turn:
                     return self._turn(attempts, candidates, now)
-                candidates = [endpoint for endpoint in candidates if endpoint.limit.room(endpoint.in_flight, now)]
             endpoint = min(
                 candidates,
                 key=lambda endpoint: (
@@ -161,10 +174,10 @@ class EndpointPool:
         if attempts.waiting:
             # Without waking others: two requests that can't use the server with room would wake each other for ever.
             self._line.leave(attempts.waiting)
-        attempts.waiting = Waiting(attempts.deadline)
+        attempts.waiting = Waiting(attempts.deadline, attempts.exhausted)
         self._line.join(attempts.waiting)
         blocked = min(endpoint.limit.blocked_seconds(now) for endpoint in candidates)
-        seconds = min(blocked, attempts.deadline - now - self._likely_seconds(candidates))
+        seconds = min(blocked, attempts.deadline - now - min(map(self._likely_seconds, candidates)))
         return Turn(attempts.waiting.turn, max(seconds, 0))
 
     def leave_line(self, attempts: Attempts) -> None:
@@ -178,15 +191,22 @@ class EndpointPool:
     def wake(self) -> None:
         """Wake as many requests as there is room for, or all if no endpoint is usable: they find out why."""
         with self.lock:
+            now = time.monotonic()
             usable = [endpoint for endpoint in self._endpoints if endpoint.usable]
-            self._line.wake(self._room(usable, time.monotonic()) if usable else math.inf)
+            if not usable:
+                self._line.wake_all()
+                return
+            self._line.wake(self._room(usable, now))
+            if any(endpoint.limit.blocked_seconds(now) < math.inf for endpoint in usable):
+                # No answer will come from there: the first in the line waits for the end of the block.
+                self._line.wake_first()
 
-    def _likely_seconds(self, endpoints: Sequence[Endpoint]) -> float:
-        """Seconds that an answer may take; 0 if a server has no pending request, so that a request finds out."""
-        return min(endpoint.latency.high if endpoint.in_flight else 0 for endpoint in endpoints)
+    def _likely_seconds(self, endpoint: Endpoint) -> float:
+        """Seconds that an answer may take; 0 if the server has no pending request, so that a request finds out."""
+        return endpoint.latency.high if endpoint.in_flight else 0
 
-    def _room(self, endpoints: Sequence[Endpoint], now: float) -> float:
-        return sum(endpoint.limit.room(endpoint.in_flight, now) for endpoint in endpoints)
+    def _room(self, endpoints: Sequence[Endpoint], now: float) -> dict[Endpoint, float]:
+        return {endpoint: endpoint.limit.room(endpoint.in_flight, now) for endpoint in endpoints}
 
     def _load(self, endpoint: Endpoint, now: float) -> float:
         """Pending requests, the next included, times a penalty for recent failures."""
@@ -218,8 +238,9 @@ class EndpointPool:
                     self._eject_outlier(other, now)
 
     def note_refusal(self, endpoint: Endpoint, attempts: Attempts, pending: Pending) -> None:
-        """Note that a queue was full: the server is busy and not sick. The request must have been released."""
+        """Note that a queue was full: the server is busy and not sick. The request is no longer pending."""
         with self.lock:
+            endpoint.pending.discard(pending)
             # A refusal is no sign of life of the model: a server whose encoder hangs refuses, too.
             now = time.monotonic()
             endpoint.full_until = now + _FULL_SECONDS
@@ -229,14 +250,18 @@ class EndpointPool:
     def note_late(self, endpoint: Endpoint, attempts: Attempts, pending: Pending) -> None:
         """Note that a deadline passed, of a request that was released.
 
-        The endpoint is at fault only if it sent no answer since, but others did.
+        The endpoint is at fault only if it sent no answer since, but others did. An attempt that had little time says
+        nothing about it.
         """
+        if not attempts.had_time(pending):
+            return
         with self.lock:
-            silent, now = endpoint.last_answer < pending.sent, time.monotonic()
-            if not silent and now - pending.sent > attempts.seconds / 2:
+            now = time.monotonic()
+            if endpoint.last_answer >= pending.sent:
                 # It answers others, so it has more requests than it can answer in time.
-                endpoint.limit.lower(sent=pending.sent, in_flight=endpoint.in_flight, now=now)
-            if silent and any(other.last_answer > pending.sent for other in self._endpoints):
+                endpoint.limit.note_late(sent=pending.sent, in_flight=endpoint.in_flight + 1, now=now)
+                endpoint.latency.note(now - pending.sent)
+            elif any(other.last_answer > pending.sent for other in self._endpoints):
                 endpoint.history.add(Answer(now, Outcome.FAILURE, "no answer before the deadline"))
                 self._eject_outlier(endpoint, now)
 
@@ -271,7 +296,7 @@ class EndpointPool:
         with self.lock:
             is_new = endpoint.problem is None
             endpoint.up = True
-            endpoint.limit = ConcurrencyLimit()
+            endpoint.limit, endpoint.latency, endpoint.full_until = ConcurrencyLimit(), LatencyEstimate(), 0.0
             endpoint.times_joined += 1
             if endpoint.ejected_until is not None:
                 # The server was restarted. Probe it immediately.

@@ -136,6 +136,9 @@ class Endpoints:
                 # A check closes the connection to a server that hangs, which cancels its requests.
                 hangs = endpoint.connection is not connection and error.status() == "StatusCode.CANCELLED"
                 failure = InferenceServerException(_HANGS, "StatusCode.UNAVAILABLE") if hangs else error
+                if fault_of(failure) is Fault.QUEUE:
+                    # Before the release wakes others, who may have no room either.
+                    self.pool.note_refusal(endpoint, attempts, pending)
             else:
                 self.pool.note_success(endpoint, attempts, pending)
                 return ServerResponse(
@@ -145,21 +148,22 @@ class Endpoints:
                 self.pool.release(endpoint, pending)
             if fault_of(failure) is Fault.QUEUE:
                 refusal = failure
-                self.pool.note_refusal(endpoint, attempts, pending)
                 may_retry = retry_full_queue
             else:
                 may_retry = yield from self._may_retry(endpoint, failure, attempts, pending)
             if not may_retry:
-                if refusal and fault_of(failure) is Fault.DEADLINE and attempts.refusals == attempts.total - 1:
+                if refusal and fault_of(failure) is Fault.DEADLINE and not attempts.had_time(pending):
                     # The time for the last attempt was what the waits had left.
                     failure = refusal
                 raise _explained(failure, model, name, seconds, attempts) from failure
 
     def check(self) -> EndpointCalls[None]:
         """Find endpoints that are new, that went down or hang, and that recovered."""
-        addresses = yield partial(resolve, self.urls)
-        yield from self.checks.check_all(addresses)
-        self.pool.wake()
+        try:
+            addresses = yield partial(resolve, self.urls)
+            yield from self.checks.check_all(addresses)
+        finally:
+            self.pool.wake()
 
     def close(self) -> EndpointCalls[None]:
         """Close all connections."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 _MEAN_WEIGHT, _DEVIATION_WEIGHT = 1 / 8, 1 / 4
-_DEVIATIONS = 4
+_DEVIATIONS = 2
+"""About a twentieth of normally distributed answers is later."""
 
 
 @dataclass
@@ -14,7 +15,8 @@ class LatencyEstimate:
 
     Not safe for threads: the caller holds a lock.
 
-    Source: TCP's estimate of the round-trip time and its timeout, RFC 6298, with the same constants.
+    Source: TCP's estimate of the round-trip time, RFC 6298, with its weights. TCP waits for four deviations and begins
+    with a large one, because it may send again later. A request that is given up too early is lost.
     """
 
     _mean: float | None = field(default=None, init=False)
@@ -23,12 +25,12 @@ class LatencyEstimate:
     def note(self, seconds: float) -> None:
         """Note the latency of an answer."""
         if self._mean is None:
-            self._mean, self._deviation = seconds, seconds / 2
+            self._mean = seconds
             return
         self._deviation += _DEVIATION_WEIGHT * (abs(seconds - self._mean) - self._deviation)
         self._mean += _MEAN_WEIGHT * (seconds - self._mean)
 
     @property
     def high(self) -> float:
-        """Seconds that few answers exceed; 0 before the first answer."""
+        """Seconds that about a twentieth of the answers exceeds; 0 before the first answer."""
         return 0.0 if self._mean is None else self._mean + _DEVIATIONS * self._deviation

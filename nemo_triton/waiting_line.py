@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Collection, Hashable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+Server = TypeVar("Server", bound=Hashable)
 
 
 @dataclass(eq=False)
@@ -13,10 +17,12 @@ class Waiting:
 
     Attributes:
         deadline: Deadline of the request on the monotonic clock, in seconds.
+        excluded: Servers that don't get it.
         turn: Done once it may be the request's turn.
     """
 
     deadline: float
+    excluded: Collection[Hashable] = ()
     turn: Future[None] = field(default_factory=Future)
 
 
@@ -38,12 +44,40 @@ class WaitingLine:
         """Remove a request."""
         self._line.remove(waiting)
 
-    def position(self, waiting: Waiting | None) -> int:
-        """Number of requests before this one; None is a new request, behind all."""
-        return len(self._line) if waiting is None else self._line.index(waiting)
+    def position(self, waiting: Waiting | None, servers: Collection[Hashable]) -> int:
+        """Number of earlier requests that may go to one of the servers; None is a new request, behind all."""
+        end = len(self._line) if waiting is None else self._line.index(waiting)
+        return sum(_can_use(earlier, servers) for earlier in self._line[:end])
 
-    def wake(self, count: float) -> None:
-        """Wake the first requests, as many as there is room for."""
-        for waiting in self._line[: int(min(count, len(self._line)))]:
-            if not waiting.turn.done():
-                waiting.turn.set_result(None)
+    def wake(self, room: Mapping[Server, float]) -> None:
+        """Wake the first requests, as many as there is room for at servers that they can use.
+
+        Args:
+            room: Number of further requests by server.
+        """
+        servers, total = [server for server, count in room.items() if count], sum(room.values())
+        for waiting in self._line:
+            if total < 1:
+                break
+            if _can_use(waiting, servers):
+                total -= 1
+                _wake(waiting)
+
+    def wake_first(self) -> None:
+        """Wake the first request."""
+        for waiting in self._line[:1]:
+            _wake(waiting)
+
+    def wake_all(self) -> None:
+        """Wake all requests."""
+        for waiting in self._line:
+            _wake(waiting)
+
+
+def _can_use(waiting: Waiting, servers: Collection[Hashable]) -> bool:
+    return any(server not in waiting.excluded for server in servers)
+
+
+def _wake(waiting: Waiting) -> None:
+    if not waiting.turn.done():
+        waiting.turn.set_result(None)

@@ -63,9 +63,10 @@ class LoadFigures:
         answered: Number of requests with a text.
         failed: Number of failed requests.
         deadlines_exceeded: Number of requests that failed because their deadline passed.
-        refused: Number of requests of an open loop that a full queue refused. They are not failed.
+        refused: Number of requests of an open loop that a full queue refused, or kept waiting until too little time was
+            left. They are not failed.
         refusals: Attempts that a full queue refused, those that were retried included.
-        refusal_ms: Time to the refusal of refused requests, as in `latency_ms`; None without any.
+        refusal_ms: Time to the end of refused requests, as in `latency_ms`; None without any.
         retries: Attempts beyond the first of each request.
         audio_seconds: Seconds of audio in the answered requests.
         wall_seconds: Seconds from the first request to the last response.

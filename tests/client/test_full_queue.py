@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from servers import Triton
 
 from nemo_triton.audio import Samples
-from nemo_triton.errors import QueueFullError, UnavailableError
+from nemo_triton.errors import DeadlineExceededError, QueueFullError, UnavailableError
 from nemo_triton.recognizer import AsyncRecognizer, Recognizer
 from nemo_triton.transcript import Transcript
 from server.process import Server, running_server
@@ -148,6 +149,66 @@ def test_the_deadline_ends_retries(triton: Triton, recordings: list[Samples]) ->
     ):
         recognizer.transcribe(recordings[0])
     assert caught.value.refusals == caught.value.attempts == server.recognitions > 2
+
+
+def test_a_request_that_was_accepted_and_lost_is_not_said_to_be_refused(
+    triton: Triton, recordings: list[Samples]
+) -> None:
+    release = threading.Event()
+
+    def refuse_then_hang(number: int, context: Any) -> None:
+        if number == 0:
+            full(number, context)
+        release.wait()
+
+    with faulty_server(triton.url, refuse_then_hang) as server:
+        try:
+            with (
+                Recognizer(triton.model, server.grpc, timeout=2) as recognizer,
+                pytest.raises(DeadlineExceededError, match="within 2 s") as caught,
+            ):
+                recognizer.transcribe(recordings[0])
+        finally:
+            release.set()
+    assert (caught.value.attempts, caught.value.refusals) == (2, 1)
+
+
+def test_threads_wait_in_the_same_line(
+    small: Server, triton: Triton, recordings: list[Samples], served_texts: list[str]
+) -> None:
+    with Recognizer(triton.model, small.grpc) as recognizer, ThreadPoolExecutor(32) as threads:
+        transcripts = list(threads.map(recognizer.transcribe, recordings * 4))
+    assert [transcript.text for transcript in transcripts] == served_texts * 4
+    assert sum(transcript.refusals for transcript in transcripts) > 0
+
+
+async def test_a_cancelled_request_leaves_the_line(triton: Triton, recordings: list[Samples]) -> None:
+    release = threading.Event()
+
+    def refuse_the_second(number: int, context: Any) -> None:
+        if number == 1:
+            full(number, context)
+        release.wait()
+
+    with faulty_server(triton.url, refuse_the_second) as server:
+        try:
+            async with AsyncRecognizer(triton.model, server.grpc) as recognizer:
+                requests = [asyncio.ensure_future(recognizer.transcribe(recordings[0])) for _ in range(2)]
+                endpoint = recognizer.endpoints[0]
+                while not endpoint.full_until:
+                    await asyncio.sleep(0.01)
+                requests += [asyncio.ensure_future(recognizer.transcribe(recordings[0])) for _ in range(2)]
+                await asyncio.sleep(0)
+                for request in requests[2:]:
+                    assert not request.done()
+                requests[2].cancel()
+                release.set()
+                results = await asyncio.gather(*requests, return_exceptions=True)
+        finally:
+            release.set()
+    assert isinstance(results[2], asyncio.CancelledError)
+    assert all(isinstance(results[number], Transcript) for number in (0, 1, 3))
+    assert server.recognitions == 4
 
 
 async def test_a_full_server_is_avoided_but_not_ejected(
