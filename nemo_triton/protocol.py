@@ -152,7 +152,7 @@ def explain_request(error: InferenceServerException, model: ServedModel, url: st
     """
     if error.status() == "StatusCode.DEADLINE_EXCEEDED":
         return DeadlineExceededError(
-            f"no response from {model.name} at {url} within {timeout:g} s; set a longer timeout"
+            f"no response from {model.name} at {url} within {timeout:g} s; set a longer timeout, or lower the load"
         )
     reason = one_line(error.message())
     if fault_of(error) is Fault.QUEUE:

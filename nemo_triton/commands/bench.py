@@ -112,13 +112,13 @@ def _output_option(
     default="",
     metavar="R[,R...]",
     help="Requests per second at random times (open loop), to find the latency under load. A comma-separated list runs "
-    "a sweep.",
+    "a sweep. With --concurrency, both run, one after the other.",
 )
 @click.option(
     "--wait-for-room",
     is_flag=True,
-    help="With --rate: requests wait in the client if queues are full, like those of nemo_triton.Recognizer. They "
-    "count as refused if --timeout is too short.",
+    help="With --rate: requests wait in the client if queues are full, like those of nemo_triton.Recognizer. Those "
+    "that find no room within --timeout count as refused.",
 )
 @click.option(
     "--slo",
@@ -239,7 +239,7 @@ def bench(
     if resume and rows is None:
         raise click.UsageError("--resume needs --rows, the file of the run to continue")
     if wait_for_room and not rate:
-        raise click.UsageError("--wait-for-room needs --rate; closed loops always wait")
+        raise click.UsageError("--wait-for-room needs --rate; closed loops always wait, and --slo never")
     if objective and (concurrency or rate):
         raise click.UsageError("--slo chooses the loads itself; leave out --concurrency and --rate")
     if objective and resume:

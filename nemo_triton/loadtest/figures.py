@@ -66,6 +66,7 @@ class LoadFigures:
         refused: Number of requests of an open loop that a full queue refused, or kept waiting until too little time was
             left. They are not failed.
         refusals: Attempts that a full queue refused, those that were retried included.
+        waits: Whether requests waited for room.
         refusal_ms: Time to the end of refused requests, as in `latency_ms`; None without any.
         retries: Attempts beyond the first of each request.
         audio_seconds: Seconds of audio in the answered requests.
@@ -90,6 +91,7 @@ class LoadFigures:
     deadlines_exceeded: int
     refused: int
     refusals: int
+    waits: bool
     refusal_ms: Mapping[str, float] | None
     retries: int
     audio_seconds: float
@@ -286,6 +288,7 @@ def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
         deadlines_exceeded=sum(response.deadline_exceeded for response in failed),
         refused=len(refused),
         refusals=sum(response.refusals for response in run.responses),
+        waits=not isinstance(run.load, OpenLoop) or run.load.waits,
         refusal_ms=_latencies([1000 * response.latency for response in refused]),
         retries=sum(max(response.attempts - 1, 0) for response in run.responses),
         audio_seconds=sum(recordings[response.recording].duration for response in answered),

@@ -19,6 +19,7 @@ from nemo_triton.loadtest.measure import LoadRun, measure, warm_up
 from nemo_triton.loadtest.metrics_discovery import MetricsFinder, missing_metrics
 from nemo_triton.loadtest.provenance import machine, versions
 from nemo_triton.loadtest.recording import Recording, Response, digest
+from nemo_triton.loadtest.repeated import RepeatedErrors
 from nemo_triton.loadtest.run_log import RunLog
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, Order, Plan, ordered
 from nemo_triton.loadtest.sender import LocalSenders, Senders
@@ -290,19 +291,21 @@ class BenchRun:
         if plan.remaining == 0 or (plan.seconds is not None and plan.seconds <= 0):
             return True
         advance = self.reporter.begin_task(load.name, total=plan.remaining)
+        errors = RepeatedErrors(self.reporter.problem)
 
         def note(response: Response) -> None:
             advance()
             if run_log:
                 run_log.answer(load, response)
             if response.error is not None and not response.refused:
-                self.reporter.problem(failure_line(self.recordings, response))
+                errors.add(failure_line(self.recordings, response), response.error)
 
         sessions = len(run.sessions)
         monitors = await self._find_monitors()
         try:
             await measure(self.recognizer, senders, plan, run, on_response=note, monitors=monitors)
         finally:
+            errors.end()
             self._warn_of_missing_metrics(self._finder.drop_foreign())
             if run_log and len(run.sessions) > sessions:
                 run_log.session(load, run.sessions[-1])
@@ -344,7 +347,7 @@ class BenchRun:
     def _note_unsent(self, run: LoadRun) -> None:
         unsent = self._plan(run).remaining
         count = f"{unsent} requests were" if unsent else "the remaining requests were"
-        self.note(f"the server at {self.settings.url} went down; {count} not sent under {run.load.name}")
+        self.note(f"the server at {self.settings.url} went down; {count} not sent ({run.load.name})")
 
     def setting(self) -> dict[str, Any]:
         """Model, server, machine and data set of the run, as JSON values."""

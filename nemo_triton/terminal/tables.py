@@ -100,7 +100,10 @@ def _refused(load: LoadFigures) -> dict[str, str]:
         return {}
     if load.refusal_ms is None:
         return {"refused": f"0 ({load.refusals} refusals by a full queue, retried)"}
-    return {"refused": f"{load.refused} by a full queue, {_latency_text(load.refusal_ms)}"}
+    latency = _latency_text(load.refusal_ms)
+    if load.waits:
+        return {"refused": f"{load.refused} without room in time, {latency} ({load.refusals} refusals by a full queue)"}
+    return {"refused": f"{load.refused} by a full queue, {latency}"}
 
 
 def _rates(results: Results) -> dict[str, str]:

@@ -252,6 +252,21 @@ def test_requests_of_an_open_loop_can_wait_for_room(small: Server, run_command: 
     assert load["refusals"] == load["retries"] > 0
 
 
+def test_requests_without_room_in_time_and_late_ones_are_told_apart(
+    small: Server, run_command: Any, tmp_path: Path
+) -> None:
+    output, rows = tmp_path / "out.json", tmp_path / "rows.jsonl"
+    rate = ("--rate", 300, "--wait-for-room", "--requests", 300, "--timeout", 1, "--json", output, "--rows", rows)
+    done = run_command("bench", *server_options(small), *rate)
+    (load,) = json.loads(output.read_text())["loads"]
+    responses = [json.loads(line) for line in rows.read_text().splitlines() if '"number"' in line]
+    assert load["answered"] + load["failed"] + load["refused"] == len(responses) == 300
+    assert load["refused"] == sum(row["refused"] for row in responses) > 0
+    assert f"{load['refused']} without room in time, p50" in done.stdout
+    assert f"({load['refusals']} refusals by a full queue)" in done.stdout
+    assert done.returncode == (2 if load["failed"] else 0)
+
+
 def test_bench_retries_refused_requests_of_a_closed_loop(small: Server, run_command: Any, tmp_path: Path) -> None:
     output = tmp_path / "out.json"
     done = run_command("bench", *server_options(small), "--concurrency", 32, "--requests", 100, "--json", output)
