@@ -8,7 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,23 @@ def small(serve_queue: Callable[[str], Server]) -> Server:
     return serve_queue(SMALL)
 
 
+@contextmanager
+def holding_server(url: str, *, refused: int) -> Iterator[tuple[Any, threading.Event]]:
+    """A server that refuses the request of this number, and holds all others until the event is set."""
+    release = threading.Event()
+
+    def hold(number: int, context: Any) -> None:
+        if number == refused:
+            full(number, context)
+        release.wait()
+
+    with faulty_server(url, hold) as server:
+        try:
+            yield server, release
+        finally:
+            release.set()
+
+
 async def results_of(recognizer: AsyncRecognizer, recordings: list[Samples]) -> list[Transcript | BaseException]:
     return await asyncio.gather(*map(recognizer.transcribe, recordings), return_exceptions=True)
 
@@ -84,34 +101,22 @@ async def test_requests_that_wait_are_sent_in_their_order_and_seldom_refused_aga
 
 
 async def test_a_request_without_room_is_not_sent(triton: Triton, recordings: list[Samples]) -> None:
-    release = threading.Event()
-
-    def refuse_the_second(number: int, context: Any) -> None:
-        if number == 1:
-            full(number, context)
-        release.wait()
-
-    with faulty_server(triton.url, refuse_the_second) as server:
-        try:
-            async with AsyncRecognizer(triton.model, server.grpc) as recognizer:
-                others = []
-                for count in (1, 2):
-                    others.append(asyncio.ensure_future(recognizer.transcribe(recordings[0])))
-                    while server.recognitions < count:
-                        await asyncio.sleep(0.01)
-                endpoint = recognizer.endpoints[0]
-                while not endpoint.full_until:
+    with holding_server(triton.url, refused=1) as (server, release):
+        async with AsyncRecognizer(triton.model, server.grpc) as recognizer:
+            others = []
+            for count in (1, 2):
+                others.append(asyncio.ensure_future(recognizer.transcribe(recordings[0])))
+                while server.recognitions < count:
                     await asyncio.sleep(0.01)
-                assert endpoint.in_flight == 1
-                recognizer.timeout = 0.2
-                with pytest.raises(
-                    QueueFullError, match=r"the queue is full \(no room before the deadline\)"
-                ) as caught:
-                    await recognizer.transcribe(recordings[0])
-                release.set()
-                transcripts = await asyncio.gather(*others)
-        finally:
+            endpoint = recognizer.endpoints[0]
+            while not endpoint.full_until:
+                await asyncio.sleep(0.01)
+            assert endpoint.in_flight == 1
+            recognizer.timeout = 0.2
+            with pytest.raises(QueueFullError, match=r"the queue is full \(no room before the deadline\)") as caught:
+                await recognizer.transcribe(recordings[0])
             release.set()
+            transcripts = await asyncio.gather(*others)
     assert (caught.value.attempts, caught.value.refusals) == (0, 0)
     assert [transcript.attempts for transcript in transcripts] == [1, 2]
     assert server.recognitions == 3
@@ -154,22 +159,12 @@ def test_the_deadline_ends_retries(triton: Triton, recordings: list[Samples]) ->
 def test_a_request_that_was_accepted_and_lost_is_not_said_to_be_refused(
     triton: Triton, recordings: list[Samples]
 ) -> None:
-    release = threading.Event()
-
-    def refuse_then_hang(number: int, context: Any) -> None:
-        if number == 0:
-            full(number, context)
-        release.wait()
-
-    with faulty_server(triton.url, refuse_then_hang) as server:
-        try:
-            with (
-                Recognizer(triton.model, server.grpc, timeout=2) as recognizer,
-                pytest.raises(DeadlineExceededError, match="within 2 s") as caught,
-            ):
-                recognizer.transcribe(recordings[0])
-        finally:
-            release.set()
+    with (
+        holding_server(triton.url, refused=0) as (server, _),
+        Recognizer(triton.model, server.grpc, timeout=2) as recognizer,
+        pytest.raises(DeadlineExceededError, match="within 2 s") as caught,
+    ):
+        recognizer.transcribe(recordings[0])
     assert (caught.value.attempts, caught.value.refusals) == (2, 1)
 
 
@@ -183,29 +178,19 @@ def test_threads_wait_in_the_same_line(
 
 
 async def test_a_cancelled_request_leaves_the_line(triton: Triton, recordings: list[Samples]) -> None:
-    release = threading.Event()
-
-    def refuse_the_second(number: int, context: Any) -> None:
-        if number == 1:
-            full(number, context)
-        release.wait()
-
-    with faulty_server(triton.url, refuse_the_second) as server:
-        try:
-            async with AsyncRecognizer(triton.model, server.grpc) as recognizer:
-                requests = [asyncio.ensure_future(recognizer.transcribe(recordings[0])) for _ in range(2)]
-                endpoint = recognizer.endpoints[0]
-                while not endpoint.full_until:
-                    await asyncio.sleep(0.01)
-                requests += [asyncio.ensure_future(recognizer.transcribe(recordings[0])) for _ in range(2)]
-                await asyncio.sleep(0)
-                for request in requests[2:]:
-                    assert not request.done()
-                requests[2].cancel()
-                release.set()
-                results = await asyncio.gather(*requests, return_exceptions=True)
-        finally:
+    with holding_server(triton.url, refused=1) as (server, release):
+        async with AsyncRecognizer(triton.model, server.grpc) as recognizer:
+            requests = [asyncio.ensure_future(recognizer.transcribe(recordings[0])) for _ in range(2)]
+            endpoint = recognizer.endpoints[0]
+            while not endpoint.full_until:
+                await asyncio.sleep(0.01)
+            requests += [asyncio.ensure_future(recognizer.transcribe(recordings[0])) for _ in range(2)]
+            await asyncio.sleep(0)
+            for request in requests[2:]:
+                assert not request.done()
+            requests[2].cancel()
             release.set()
+            results = await asyncio.gather(*requests, return_exceptions=True)
     assert isinstance(results[2], asyncio.CancelledError)
     assert all(isinstance(results[number], Transcript) for number in (0, 1, 3))
     assert server.recognitions == 4
