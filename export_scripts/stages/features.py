@@ -1,7 +1,8 @@
 """Feature stage: from samples to the normalized log-mel spectrogram that a checkpoint was trained on.
 
 The result is that of NeMo's FilterbankFeatures for an unbatched utterance, whatever else is in the batch. The windowed
-DFT is a convolution: onnxruntime's STFT operator is several times slower, less exact, and has no CUDA kernel.
+DFT is a convolution, or a matrix product on a GPU: onnxruntime's STFT operator is several times slower, less exact, and
+has no CUDA kernel.
 
 Source: nemo/collections/asr/parts/preprocessing/features.py.
 """
@@ -9,6 +10,7 @@ Source: nemo/collections/asr/parts/preprocessing/features.py.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -16,7 +18,7 @@ import numpy as np
 import onnx
 
 from export_scripts.operators.bucketing import in_buckets, side_by_side
-from export_scripts.operators.builder import Graph, Value
+from export_scripts.operators.builder import Graph, Value, ints
 from export_scripts.operators.ragged import Padded, give_length, ragged_input
 from export_scripts.operators.tuning import CPU, Target, Tuning
 from nemo_triton.contract import FEATURES, FEATURES_STAGE, INT16_FULL_SCALE, SAMPLES, TARGET_SUFFIXES
@@ -96,7 +98,7 @@ def features_graph(front_end: FrontEnd, tuning: Tuning = CPU) -> onnx.ModelProto
     samples = ragged_input(g, SAMPLES)
 
     def network(bucket: Graph, batch: Padded) -> tuple[Value, Value]:
-        return _features(bucket, batch, front_end)
+        return _features(bucket, batch, front_end, tuning)
 
     features = in_buckets(g, samples, network, width=front_end.mels, step_rate=front_end.sample_rate, tuning=tuning)
     g.give(FEATURES, side_by_side(g, features), mels=front_end.mels)
@@ -104,15 +106,15 @@ def features_graph(front_end: FrontEnd, tuning: Tuning = CPU) -> onnx.ModelProto
     return g.model()
 
 
-def _features(g: Graph, samples: Padded, front_end: FrontEnd) -> tuple[Value, Value]:
+def _features(g: Graph, samples: Padded, front_end: FrontEnd, tuning: Tuning) -> tuple[Value, Value]:
     """Features float32 [B, longest, mels], and the frames of each item, int64 [B]."""
     signal = _preemphasis(g, samples, front_end)
-    power = _power_spectrum(g, _with_edges(g, signal, samples.length, front_end), front_end)
-    mel = (front_end.mel @ power).transpose(0, 2, 1)
+    signal = _with_edges(g, signal, samples.length, front_end)
+    mel = (_mel_by_conv if tuning.convolutions else _mel_by_product)(g, signal, front_end)
     frames = samples.length // front_end.hop_length
     if front_end.edges == "reflect":
         frames = frames + (samples.length > 0).astype(np.int64)
-    # The convolution may give one frame too many; the mask of `_normalize` zeroes it.
+    # There may be frames too many; the mask of `_normalize` zeroes them.
     return _normalize(g, _log(g, mel, front_end) if front_end.log else mel, frames, front_end), frames
 
 
@@ -144,16 +146,43 @@ def _samples_before_frame(front_end: FrontEnd) -> int:
     return front_end.n_fft // 2 - (front_end.n_fft - len(front_end.window)) // 2
 
 
-def _power_spectrum(g: Graph, signal: Value, front_end: FrontEnd) -> Value:
-    """Power spectrum [B, n_fft // 2 + 1, frames] of a signal [B, samples]."""
+def _mel_by_conv(g: Graph, signal: Value, front_end: FrontEnd) -> Value:
+    """Mel spectrum [B, frames, mels] of a signal [B, samples]."""
+    dft = _dft(front_end).T[:, None]
+    spectrum = g.Conv(signal[:, None], np.ascontiguousarray(dft), strides=[front_end.hop_length])
+    return (front_end.mel @ _power(g, spectrum, front_end, axis=1)).transpose(0, 2, 1)
+
+
+def _mel_by_product(g: Graph, signal: Value, front_end: FrontEnd) -> Value:
+    """The same without a Conv, which cuDNN would plan again for each new number of samples.
+
+    The signal is cut into hops. A window reads a few whole hops, beyond its own length times zero.
+    """
+    hop = front_end.hop_length
+    window = math.ceil(len(front_end.window) / hop)
+    samples = signal.size(1)
+    hops = (samples + (hop - 1)) // ints(hop)
+    missing = g.Concat(ints(0, 0, 0), hops * ints(hop) - samples, axis=0)
+    cut = g.Pad(signal, missing).reshape(0, -1, hop)
+    frames = hops - (window - 1)
+    windows = g.Concat(*(g.Slice(cut, ints(first), frames + first, ints(1)) for first in range(window)), axis=2)
+    dft = np.pad(_dft(front_end), ((0, window * hop - len(front_end.window)), (0, 0)))
+    return _power(g, windows @ dft, front_end, axis=2) @ np.ascontiguousarray(front_end.mel.T)
+
+
+def _dft(front_end: FrontEnd) -> np.ndarray:
+    """The windowed DFT, float32 [window length, 2 * bins]: real parts, then imaginary parts."""
     bins = front_end.n_fft // 2 + 1
     start = (front_end.n_fft - len(front_end.window)) // 2
     sample = np.arange(start, start + len(front_end.window))
-    angle = 2 * np.pi * np.outer(np.arange(bins), sample) / front_end.n_fft
-    window = front_end.window.astype(np.float64)
-    kernel = np.concatenate([np.cos(angle) * window, -np.sin(angle) * window])[:, None, :].astype(np.float32)
-    spectrum = g.Conv(signal[:, None], kernel, strides=[front_end.hop_length])
-    real, imaginary = g.add("Split", [spectrum * spectrum], 2, axis=1, num_outputs=2)
+    angle = 2 * np.pi * np.outer(sample, np.arange(bins)) / front_end.n_fft
+    window = front_end.window.astype(np.float64)[:, None]
+    return np.concatenate([np.cos(angle) * window, -np.sin(angle) * window], axis=1).astype(np.float32)
+
+
+def _power(g: Graph, spectrum: Value, front_end: FrontEnd, axis: int) -> Value:
+    """Power, or magnitude, of a spectrum with real and imaginary parts along `axis`."""
+    real, imaginary = g.add("Split", [spectrum * spectrum], 2, axis=axis, num_outputs=2)
     power = real + imaginary
     return power if front_end.magnitude_power == 2 else power ** (front_end.magnitude_power / 2)
 

@@ -17,6 +17,7 @@ from locations import DEMO_MANIFEST, SHARED, SPEECH
 from nemo.collections.asr.parts.preprocessing.features import FilterbankFeatures
 
 from export_scripts.checkpoints.nemo_reference import older_front_end
+from export_scripts.operators.tuning import TUNINGS, Target
 from export_scripts.stages.features import Edges, FrontEnd, features_graph
 from nemo_triton.contract import SAMPLES
 
@@ -47,8 +48,8 @@ def front_end_of(nemo: FilterbankFeatures, edges: Edges) -> FrontEnd:
     )
 
 
-def session(front_end: FrontEnd) -> ort.InferenceSession:
-    return open_graph(features_graph(front_end))
+def session(front_end: FrontEnd, target: Target = "cpu") -> ort.InferenceSession:
+    return open_graph(features_graph(front_end, TUNINGS[target]))
 
 
 def run(graph: ort.InferenceSession, batch: Sequence[Samples]) -> list[npt.NDArray[np.float32]]:
@@ -91,9 +92,12 @@ def signals() -> list[Samples]:
     ],
     ids=str,
 )
-def test_equals_nemo_in_ragged_batches(settings: dict[str, Any], edges: Edges, signals: list[Samples]) -> None:
+@pytest.mark.parametrize("target", TUNINGS)
+def test_equals_nemo_in_ragged_batches(
+    settings: dict[str, Any], target: Target, edges: Edges, signals: list[Samples]
+) -> None:
     nemo = nemo_front_end(**settings)
-    exported = run(session(front_end_of(nemo, edges)), signals)
+    exported = run(session(front_end_of(nemo, edges), target), signals)
     for samples, features in zip(signals, exported, strict=True):
         expected = by_nemo(nemo, samples, edges)
         assert features.shape == expected.shape
@@ -101,10 +105,11 @@ def test_equals_nemo_in_ragged_batches(settings: dict[str, Any], edges: Edges, s
         np.testing.assert_allclose(features, expected, atol=TOLERANCE * scale, rtol=0)
 
 
+@pytest.mark.parametrize("target", TUNINGS)
 @pytest.mark.parametrize("edges", ["zero", "reflect"])
-def test_features_are_the_same_in_a_batch(edges: Edges, signals: list[Samples]) -> None:
+def test_features_are_the_same_in_a_batch(edges: Edges, target: Target, signals: list[Samples]) -> None:
     silence = np.zeros(16_000, np.int16)
-    graph = session(front_end_of(nemo_front_end(), edges))
+    graph = session(front_end_of(nemo_front_end(), edges), target)
     batch = [*signals, silence, np.zeros(0, np.int16), np.full(1, 99, np.int16)]
     batched = run(graph, batch)
     for samples, features in zip(batch, batched, strict=True):
@@ -113,9 +118,10 @@ def test_features_are_the_same_in_a_batch(edges: Edges, signals: list[Samples]) 
     assert not batched[len(signals)].any(), "features of digital silence are zero"
 
 
+@pytest.mark.parametrize("target", TUNINGS)
 @pytest.mark.parametrize(("edges", "of_one_sample"), [("zero", 0), ("reflect", 1)])
-def test_very_short_audio(edges: Edges, of_one_sample: int) -> None:
-    graph = session(front_end_of(nemo_front_end(), edges))
+def test_very_short_audio(edges: Edges, of_one_sample: int, target: Target) -> None:
+    graph = session(front_end_of(nemo_front_end(), edges), target)
     nothing, sample, hop = run(graph, [np.zeros(0, np.int16), np.ones(1, np.int16), np.ones(160, np.int16)])
     assert len(nothing) == 0
     assert len(sample) == of_one_sample
