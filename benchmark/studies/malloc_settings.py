@@ -1,6 +1,6 @@
 """Compare settings of glibc's malloc: CPU time and memory of a server under audio of mixed lengths.
 
-    python -m benchmark.studies.malloc_settings MODEL... --repository R
+    python -m benchmark.studies.malloc_settings MODEL... --repository R [--hollow]
 
 Each round starts a server with each setting, in turn, and sends it the same recordings: once without timing, then
 REPEATS times. Prints medians, and their ratios to the setting that is first within the same round.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,12 +26,14 @@ from rich.table import Table
 from benchmark.core.model_control import EXPLICIT
 from benchmark.core.serving import serving
 from benchmark.core.tables import spread
+from benchmark.studies.hollow import hollow
+from benchmark.studies.variants import write_variant
 from nemo_triton.audio import Samples
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import RecognizerError
 from nemo_triton.loadtest.recording import read_recordings
 from nemo_triton.terminal import options
-from server.launch import MALLOC
+from server.launch import MALLOC, MALLOC_ON_GPUS
 from verification.attack.footprint import footprint
 from verification.concurrent_requests import send_concurrently
 from verification.faults.clips import make_clips
@@ -42,11 +45,11 @@ REQUEST_SECONDS = 600.0
 MIB = 2**20
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
-    "glibc's own": dict.fromkeys(MALLOC, ""),
-    "the launcher's": {},
-    "blocks from 1 MiB": {"MALLOC_MMAP_THRESHOLD_": str(MIB), "MALLOC_TRIM_THRESHOLD_": str(16 * MIB)},
+    "glibc's own": dict.fromkeys(MALLOC_ON_GPUS, ""),
+    "for CPUs": MALLOC,
+    "for GPUs": MALLOC_ON_GPUS,
 }
-"""Environment of each server; the launcher adds its own settings unless a variable is set, and drops empty ones."""
+"""Environment of each server. The launcher drops empty settings, and adds its own for variables that are not set."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,29 @@ class Measured:
     "--repository", type=click.Path(exists=True, path_type=Path), required=True, help="Repository with the models."
 )
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds of all settings.")
-def main(models: tuple[str, ...], repository: Path, rounds: int) -> None:
+@click.option(
+    "--hollow",
+    "is_hollow",
+    is_flag=True,
+    help="Serve MODEL, a CTC recognizer, without its networks, to see the server's own cost, as on a fast GPU.",
+)
+def main(models: tuple[str, ...], repository: Path, rounds: int, is_hollow: bool) -> None:
+    if is_hollow and len(models) > 1:
+        raise click.BadParameter("name one MODEL with --hollow")
+    with tempfile.TemporaryDirectory() as folder:
+        if is_hollow:
+            write_variant(repository, models[0], Path(folder) / "hollow", hollow)
+            repository = Path(folder) / "hollow"
+        compare(repository, models, rounds)
+
+
+def compare(repository: Path, models: Sequence[str], rounds: int) -> None:
+    """Measure all settings and print the table.
+
+    Raises:
+        ServerUnavailableError: The server does not start.
+        RecognizerError: A request failed.
+    """
     speech = np.concatenate([recording.samples for recording in read_recordings(DEMO_MANIFEST)])
     clips = make_clips(speech, 0, count=CLIPS, longest=LONGEST_SECONDS)
     measured: list[dict[str, Measured]] = []

@@ -98,14 +98,19 @@ def test_the_backend_reads_the_variables_that_the_server_sets(variable: str, rea
 
 
 @pytest.mark.fast
-def test_settings_of_malloc_can_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in launch.MALLOC:
+@pytest.mark.parametrize(("on_gpus", "malloc"), [(False, launch.MALLOC), (True, launch.MALLOC_ON_GPUS)])
+def test_settings_of_malloc_can_be_replaced(
+    monkeypatch: pytest.MonkeyPatch, on_gpus: bool, malloc: dict[str, str]
+) -> None:
+    monkeypatch.setattr(launch, "onnxruntime_uses_gpus", lambda: on_gpus)
+    for name in launch.MALLOC_ON_GPUS:
         monkeypatch.delenv(name, raising=False)
-    assert launch.environment(Path("triton"), None).items() >= launch.MALLOC.items()
+    environment = launch.environment(Path("triton"), None)
+    assert {name: value for name, value in environment.items() if name.startswith("MALLOC_")} == malloc
     monkeypatch.setenv("MALLOC_ARENA_MAX", "16")
     environment = launch.environment(Path("triton"), None)
     assert environment["MALLOC_ARENA_MAX"] == "16"
-    assert environment["MALLOC_MMAP_THRESHOLD_"] == launch.MALLOC["MALLOC_MMAP_THRESHOLD_"]
+    assert environment["MALLOC_MMAP_THRESHOLD_"] == malloc["MALLOC_MMAP_THRESHOLD_"]
     monkeypatch.setenv("MALLOC_ARENA_MAX", "")
     assert "MALLOC_ARENA_MAX" not in launch.environment(Path("triton"), None), "malloc's default"
 

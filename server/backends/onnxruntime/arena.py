@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 import onnxruntime as ort
-from batch import Array
+from joining import Array
 from checks import ConfigError
 
 SHRINK = "memory.enable_memory_arena_shrinkage"

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from checks import dims_of, is_ragged
+from joining import Array, Joiner
 
-Array = npt.NDArray[Any]
 NUMPY_TYPES = {"TYPE_INT32": np.int32, "TYPE_FP32": np.float32}
 
 
@@ -17,12 +16,13 @@ class BatchError(Exception):
     """The requests can't be batched, or the graph's results can't be split by request."""
 
 
-def feeds(config: Mapping[str, Any], requests: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+def feeds(config: Mapping[str, Any], requests: Sequence[Mapping[str, Array]], joiner: Joiner) -> dict[str, Array]:
     """Build the graph's inputs from those of the requests.
 
     Args:
         config: The model's configuration as JSON.
         requests: The inputs of each request by name; shape [items, ...] if the model batches.
+        joiner: Memory for joined inputs. The result is valid until the next call with the same joiner.
 
     Returns:
         The graph's inputs by name. Ragged inputs are concatenated into one flat tensor, and the configuration's
@@ -33,9 +33,9 @@ def feeds(config: Mapping[str, Any], requests: Sequence[Mapping[str, Array]]) ->
     for entry in config.get("input", ()):
         arrays = [request[entry["name"]] for request in requests]
         if is_ragged(entry):
-            joined = np.concatenate([array.ravel() for array in arrays])
+            joined = joiner.join(entry["name"], [array.ravel() for array in arrays])
         elif batching:
-            joined = np.concatenate([_reshape(array, entry) for array in arrays])
+            joined = joiner.join(entry["name"], [_reshape(array, entry) for array in arrays])
         else:
             joined = arrays[0].reshape(dims_of(entry)) if entry.get("reshape") else arrays[0]
         result[entry["name"]] = _as_text(joined) if entry["data_type"] == "TYPE_STRING" else joined

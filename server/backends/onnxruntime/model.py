@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from audio_metric import AudioMetric
-from batch import Array, feeds, invalid_input, split
+from batch import feeds, invalid_input, split
 from checks import WILDCARD, ConfigError, TensorInfo, check
+from joining import Array, Joiner
 from session import model_file, open_session
 from supervision import Supervision
 
@@ -72,6 +73,7 @@ class TritonPythonModel:
         check(self.config, inputs, outputs)
         self.batching = int(self.config.get("max_batch_size", 0)) > 0
         self.audio_metric = AudioMetric(self.config)
+        self.joiner = Joiner()
         self.reshaped = {
             entry["name"]: [int(dim) for dim in entry["dims"]]
             for entry in self.config.get("output", ())
@@ -118,7 +120,7 @@ class TritonPythonModel:
         names = sorted({name for request_names in requested for name in request_names})
         first_input = self.config["input"][0]["name"]
         items = [request[first_input].shape[0] if self.batching else 1 for request in inputs]
-        joined = feeds(self.config, inputs)
+        joined = feeds(self.config, inputs, self.joiner)
         outputs = self.session.run(names, joined, self.run_options.of(joined))
         rows = {
             name: split(output, name, items) if self.batching else [output]
