@@ -25,7 +25,7 @@ from export_scripts.repository.config import read_config
 from export_scripts.repository.gpu import Lengths, TensorRt
 from export_scripts.repository.validate import check_repository
 from export_scripts.verify.local_ensemble import LocalEnsemble
-from nemo_triton.contract import AUDIO_STAGE, SAMPLE_RATE, TEXT, Part
+from nemo_triton.contract import AUDIO_STAGE, SAMPLE_RATE, SAMPLES, TEXT, Part
 from nemo_triton.recognizer import Recognizer
 from server.process import running_server
 
@@ -123,8 +123,9 @@ def test_a_variant_links_the_graphs_and_has_the_same_text(
     assert check_repository(changed) == []
     for graph in changed.rglob("model.onnx"):
         exported = source / graph.relative_to(changed)
-        is_split = variant.splits_text and graph.parent.parent.name in (Part.DECODER.of(model), Part.TEXT.of(model))
-        assert is_split or graph.samefile(exported)
+        changes = (Part.DECODER, Part.TEXT) if variant.splits_text else (Part.ENCODER,) if variant.fuses_features else ()
+        is_new = graph.parent.parent.name in [part.of(model) for part in changes]
+        assert is_new or graph.samefile(exported)
     exported_ensemble, changed_ensemble = LocalEnsemble(source, model), LocalEnsemble(changed, model)
     for recording in shuffled_recordings(DEMO_MANIFEST)[:3]:
         (expected,) = exported_ensemble.run([recording.samples])
@@ -150,6 +151,17 @@ def test_changes_of_the_variants(repository: Path, tmp_path: Path) -> None:
     assert options(base[ENCODER])["cuda"]["use_tf32"] == "1" and not options(base[DECODER])
     assert {config.max_batch_size for config in configs["unbatched"].values()} == {1}
     assert {config.max_batch_size for config in configs["wide"].values()} == {256}
+    for name, count, parts in (("two_encoders", 2, {ENCODER}), ("many_decoders", 8, {DECODER})):
+        changed = {stage: config for stage, config in configs[name].items() if config != base[stage]}
+        assert changed.keys() == parts
+        assert all(config.instance_group[0].count == count for config in changed.values())
+    assert {config.instance_group[0].count for config in configs["two_of_each"].values() if config.instance_group} == {2}
+    fused = configs["fused_features"]
+    assert base.keys() - fused.keys() == {stage for stage in base if stage.startswith("mel_")}
+    assert {tensor.name for tensor in fused[ENCODER].input} == {SAMPLES.name, SAMPLES.length.name}
+    assert options(fused[ENCODER])["cuda"]["use_tf32"] == "0"
+    assert fused[ENCODER].max_batch_size == base[ENCODER].max_batch_size
+    assert configs["two_fused_encoders"][ENCODER].instance_group[0].count == 2
     assert options(configs["no_tf32"][ENCODER])["cuda"]["use_tf32"] == "0"
     assert options(configs["gpu_decoder"][DECODER])["cuda"]["use_tf32"] == "0"
     assert configs["gpu_decoder"][DECODER].instance_group[0].kind == triton.ModelInstanceGroup.KIND_AUTO

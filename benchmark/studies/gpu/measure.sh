@@ -15,7 +15,7 @@ code=0
 remaining() { echo $((seconds > SECONDS ? seconds - SECONDS : 0)); }
 step() { "$@" || { local failed=$?; [ $code -ne 0 ] || code=$failed; }; }
 unpack() {
-  local patterns=(--model audio --model 'mel_*')
+  local patterns=(--model 'audio*' --model 'mel_*')
   for name in "$@"; do patterns+=(--model "$name" --model "${name}_*coder*" --model "${name}_log_probs"); done
   step "$python" -m benchmark.studies.gpu.unpack "$packed" --out "$models" "${patterns[@]}"
 }

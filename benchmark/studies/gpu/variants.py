@@ -10,6 +10,7 @@ import onnx
 from tritonclient.grpc import model_config_pb2 as triton
 
 from benchmark.studies.gpu.cuts import FRAME_RATE
+from benchmark.studies.gpu.fused import fuse
 from benchmark.studies.variants import Change, RecognizerVariant, Step
 from export_scripts.errors import ExportError
 from export_scripts.repository.config import Serving, Stage, ensemble_config, stage_config
@@ -18,6 +19,7 @@ from export_scripts.stages.text import split_text
 from nemo_triton.contract import Part
 
 WIDE = 256
+DECODERS = 8
 
 CPU, AUTO = triton.ModelInstanceGroup.KIND_CPU, triton.ModelInstanceGroup.KIND_AUTO
 ChangeConfig = Callable[[triton.ModelConfig], None]
@@ -34,6 +36,7 @@ class Variant:
         on_gpus: Whether it differs from the baseline only on a GPU.
         tensorrt: Whether TensorRT runs the encoder.
         splits_text: Whether a separate stage makes the text, as in an export with --decoder-device gpu.
+        fuses_features: Whether the encoder's graph computes the features too, without TF32.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Variant:
     on_gpus: bool = False
     tensorrt: bool = False
     splits_text: bool = False
+    fuses_features: bool = False
 
     def change_for(self, tensorrt: TensorRt) -> Change:
         """The change for `write_variant`, with these settings of TensorRT.
@@ -61,6 +65,24 @@ def _one_at_a_time(config: triton.ModelConfig) -> None:
 
 def _wide(config: triton.ModelConfig) -> None:
     config.max_batch_size = WIDE
+    queue = config.dynamic_batching.default_queue_policy
+    if queue.max_queue_size:
+        queue.max_queue_size = max(queue.max_queue_size, WIDE)
+
+
+def _two_encoders(config: triton.ModelConfig) -> None:
+    if config.name.endswith(Part.ENCODER.value):
+        config.instance_group[0].count = 2
+
+
+def _two_of_each_stage(config: triton.ModelConfig) -> None:
+    if config.instance_group:
+        config.instance_group[0].count = 2
+
+
+def _many_decoders(config: triton.ModelConfig) -> None:
+    if config.name.endswith(Part.DECODER.value):
+        config.instance_group[0].count = DECODERS
 
 
 def _exact_products(config: triton.ModelConfig) -> None:
@@ -85,6 +107,23 @@ VARIANTS = (
     ),
     Variant(UNBATCHED, "one request at a time in every stage", _one_at_a_time),
     Variant("wide", f"up to {WIDE} requests per batch", _wide, on_gpus=True),
+    Variant("two_encoders", "two instances of the encoder", _two_encoders, on_gpus=True),
+    Variant("two_of_each", "two instances of each stage", _two_of_each_stage, on_gpus=True),
+    Variant("many_decoders", f"{DECODERS} instances of the decoder on the CPU", _many_decoders, on_gpus=True),
+    Variant(
+        "fused_features",
+        "the encoder's graph computes the features too, so that one process uses the GPU; without TF32",
+        _unchanged,
+        on_gpus=True,
+        fuses_features=True,
+    ),
+    Variant(
+        "two_fused_encoders",
+        "two instances of an encoder that computes the features too",
+        _two_encoders,
+        on_gpus=True,
+        fuses_features=True,
+    ),
     Variant(EXACT_PRODUCTS, "float32 products without TF32", _exact_products, on_gpus=True),
     Variant(
         "gpu_decoder",
@@ -103,17 +142,38 @@ def _change(variant: Variant, tensorrt: TensorRt, recognizer: RecognizerVariant)
     last_step = recognizer.steps[-1]
     if variant.splits_text and last_step.config.name.endswith(Part.DECODER.value):
         recognizer.steps[-1:] = _split_text(last_step)
-        ensemble = recognizer.ensemble.config
-        recognizer.ensemble.config = ensemble_config(
-            ensemble.name,
-            [step.config for step in recognizer.steps],
-            [output.name for output in ensemble.output],
-            {key: value.string_value for key, value in ensemble.parameters.items()},
-        )
+        _wire(recognizer)
+    if variant.fuses_features:
+        _fuse_features(recognizer)
+        _wire(recognizer)
     for step in recognizer.steps:
         _set_up(step, variant, tensorrt)
         variant.change(step.config)
     variant.change(recognizer.ensemble.config)
+
+
+def _wire(recognizer: RecognizerVariant) -> None:
+    """Write the ensemble anew for the recognizer's steps."""
+    ensemble = recognizer.ensemble.config
+    recognizer.ensemble.config = ensemble_config(
+        ensemble.name,
+        [step.config for step in recognizer.steps],
+        [output.name for output in ensemble.output],
+        {key: value.string_value for key, value in ensemble.parameters.items()},
+    )
+
+
+def _fuse_features(recognizer: RecognizerVariant) -> None:
+    """Replace the features' stage and the encoder's by one."""
+    features, encoder = recognizer.steps[1:3]
+    graph = fuse(onnx.load(features.graph_file), onnx.load(encoder.graph_file))
+    exported = encoder.config
+    config = stage_config(Stage(name=exported.name, graph=graph, device="any", encodes=True), Serving())
+    config.max_batch_size = exported.max_batch_size
+    config.dynamic_batching.CopyFrom(exported.dynamic_batching)
+    for key, value in exported.parameters.items():
+        config.parameters[key].CopyFrom(value)
+    recognizer.steps[1:3] = [Step(config, graph=graph)]
 
 
 def _split_text(decoder: Step) -> list[Step]:
@@ -144,7 +204,8 @@ def _set_up(step: Step, variant: Variant, tensorrt: TensorRt) -> None:
     del config.model_warmup[:]
     if config.instance_group[0].kind == CPU:
         return
-    use_cuda(config, tf32=encodes)
+    # TF32 is too inexact for a DFT.
+    use_cuda(config, tf32=encodes and not variant.fuses_features)
     if encodes and variant.tensorrt:
         use_tensorrt(config, tensorrt, fp16=computes_in_fp16(onnx.load(step.graph_file)))
         step.files = warm_up(config, tensorrt.lengths, FRAME_RATE)
