@@ -206,8 +206,9 @@ $(PRECISION)/.begun: $(EXPORT_CODE)
 	mkdir -p $(@D)
 	touch $@
 
-benchmark-malloc: install $(TEST_REPOSITORY)/.exported ## compare settings of malloc: CPU time and memory of a server; 5 minutes
+benchmark-malloc: install $(TEST_REPOSITORY)/.exported ## compare settings of malloc: CPU time and memory of a server; 7 minutes
 	$(SERVE)/python -m benchmark.studies.malloc_settings $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY)
+	$(SERVE)/python -m benchmark.studies.malloc_settings coffee_ctc --hollow --repository $(TEST_REPOSITORY)
 
 benchmark-overload: install $(REPORT)/repository/.exported ## compare queues at three times the capacity, into docs/overload.md; 25 minutes
 	$(SERVE)/python -m benchmark.studies.overload.run $(REPORT_LOADED) --repository $(REPORT)/repository \

@@ -35,8 +35,8 @@ By default malloc raises the threshold to the size of the largest freed block, u
 fragments, in up to 8 arenas per core. With audio of mixed lengths, the memory of a server then grows for a long time.
 """
 MALLOC_ON_GPUS = {**MALLOC, "MALLOC_MMAP_THRESHOLD_": str(2**20), "MALLOC_TRIM_THRESHOLD_": str(16 * 2**20)}
-"""The same for GPU servers, which keep the tensors of single requests. To map each anew costs little beside an encoder on a
-CPU, but a quarter of the throughput of one on an H200 (docs/gpu.md)."""
+"""The same for GPU servers, which keep the tensors of single requests. To map each anew costs little beside an encoder
+on a CPU, but a quarter of the throughput of one on an H200 (docs/gpu.md)."""
 
 
 def main() -> NoReturn:

@@ -150,7 +150,8 @@ def _mel_by_conv(g: Graph, signal: Value, front_end: FrontEnd) -> Value:
     """Mel spectrum [B, frames, mels] of a signal [B, samples]."""
     dft = _dft(front_end).T[:, None]
     spectrum = g.Conv(signal[:, None], np.ascontiguousarray(dft), strides=[front_end.hop_length])
-    return (front_end.mel @ _power(g, spectrum, front_end, axis=1)).transpose(0, 2, 1)
+    mel: Value = front_end.mel @ _power(g, spectrum, front_end, axis=1)
+    return mel.transpose(0, 2, 1)
 
 
 def _mel_by_product(g: Graph, signal: Value, front_end: FrontEnd) -> Value:
@@ -167,7 +168,8 @@ def _mel_by_product(g: Graph, signal: Value, front_end: FrontEnd) -> Value:
     frames = hops - (window - 1)
     windows = g.Concat(*(g.Slice(cut, ints(first), frames + first, ints(1)) for first in range(window)), axis=2)
     dft = np.pad(_dft(front_end), ((0, window * hop - len(front_end.window)), (0, 0)))
-    return _power(g, windows @ dft, front_end, axis=2) @ np.ascontiguousarray(front_end.mel.T)
+    mel: Value = _power(g, windows @ dft, front_end, axis=2) @ np.ascontiguousarray(front_end.mel.T)
+    return mel
 
 
 def _dft(front_end: FrontEnd) -> np.ndarray:

@@ -51,8 +51,8 @@ def test_what_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     import joining
 
     joiner = joining.Joiner()
-    one = np.ones(5, np.int16)
-    assert joiner.join("X", [one]) is one, "a single request is not copied"
+    row = np.ones(5, np.int16)
+    assert joiner.join("X", [row]) is row, "a single request is not copied"
     monkeypatch.setattr(joining, "KEPT_BYTES", 16)
-    large = joiner.join("X", [one, one])
-    assert not np.shares_memory(large, joiner.join("X", [one, one]))
+    large = joiner.join("X", [row, row])
+    assert not np.shares_memory(large, joiner.join("X", [row, row]))

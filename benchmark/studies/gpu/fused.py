@@ -1,7 +1,7 @@
 """One graph from samples to labels, so that only one process uses the GPU.
 
-Processes take turns on a GPU. Served on an H200, features of 5 requests took 11 ms beside an encoder in another process;
-in one process, features of 32 take 4 ms (docs/gpu.md).
+Processes take turns on a GPU. Served on an H200, features of 5 requests took 11 ms beside an encoder in another
+process; in one process, features of 32 take 4 ms (docs/gpu.md).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def fuse(features: onnx.ModelProto, encoder: onnx.ModelProto) -> onnx.ModelProto
     g = Graph("encoder")
     g.metadata = {entry.key: entry.value for entry in features.metadata_props}
     g.inputs.extend(features.graph.input)
-    made = g.append(features, {value.name: value.name for value in features.graph.input})
-    values, length = made[FEATURES.name], made[FEATURES.length.name]
+    computed = g.append(features, {value.name: value.name for value in features.graph.input})
+    values, length = computed[FEATURES.name], computed[FEATURES.length.name]
     one_item = values.shape[1:][None].astype(np.int32)
     fed = {
         FEATURES.name: values.reshape(-1),

@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 
 import onnxruntime as ort
-from joining import Array
 from checks import ConfigError
+from joining import Array
 
 SHRINK = "memory.enable_memory_arena_shrinkage"
 """onnxruntime's setting of a run, and the parameter of Triton's C++ backend: gives memory back after every batch."""
