@@ -20,6 +20,8 @@ PRECISION_REPOSITORY := build/precision_repository
 RECORDINGS := $(wildcard nemo_triton/demo_speech/manifest.jsonl ../shared/speech/*/*.jsonl)
 EXPORT_CODE := $(shell find export_scripts -name '*.py') nemo_triton/contract.py nemo_triton/audio.py nemo_triton/manifest.py
 SERVE_CHECKED := nemo_triton client server demo verification/*.py verification/attack verification/faults verification/fuzz verification/pod tests/attack tests/client tests/docker tests/docs tests/faults tests/packaging tests/server tests/served tests/*.py
+SERVE_TESTS := tests/server tests/client tests/served tests/attack tests/faults tests/benchmark tests/full_size tests/docker \
+	tests/packaging tests/docs tests/test_layers.py tests/test_words.py
 EXPORT_CHECKED := export_scripts training benchmark verification/full_size tests/benchmark tests/export_scripts tests/training tests/full_size
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -109,11 +111,12 @@ demo: install ## export two small checkpoints, serve them, transcribe and measur
 	$(SERVE)/python demo/run.py
 
 check: lint ## lint, types and the tests without server and NeMo; 2 minutes
-	$(SERVE)/python -m pytest -m fast tests
+	$(SERVE)/python -m pytest -m fast -n auto tests
 
 test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISION_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(BASELINES_READY) $(PERF_ANALYZER)/.installed $(DEPLOYMENT)/.installed sclite ## all tests, with tritonserver and NeMo; 28 minutes
 	$(EXPORT)/python -m pytest tests/export_scripts tests/training
-	$(SERVE)/python -m pytest tests/server tests/client tests/served tests/attack tests/faults tests/benchmark tests/full_size tests/docker tests/packaging tests/docs tests/test_layers.py tests/test_words.py
+	$(SERVE)/python -m pytest -m fast -n auto tests
+	$(SERVE)/python -m pytest -m 'not fast' $(SERVE_TESTS)
 
 $(TEST_REPOSITORY)/.exported: $(CHECKPOINTS) $(EXPORT_CODE) | install
 	rm -rf $(@D)

@@ -24,16 +24,24 @@ stages() {
     --cut 'pass 150 s' --cut 'pass 300 s' --cut 'one bucket' "$@"
 }
 
+sweep() {
+  step "$python" -m benchmark.studies.gpu.sweep --repository "$models" --out "$models/served" --seconds 2 \
+    --bench '--processes 8 --shared-memory' --budget $(($(remaining) / 2)) "$@"
+}
+
 trained=(coffee_ctc coffee_rnnt coffee_ctc_fp16 coffee_rnnt_fp16)
 first=(stt_en_conformer_ctc_small stt_en_conformer_ctc_large_fp16 stt_en_citrinet_1024_fp16 stt_en_conformer_transducer_small)
 later=(parakeet_ctc_0.6b_fp16 stt_en_conformer_ctc_large stt_en_conformer_ctc_small_fp16 stt_en_citrinet_1024)
 
 unpack "${trained[@]}" "${first[@]}"
 step "$python" -m benchmark.studies.gpu.texts "${trained[@]}" --repository "$models" --out "$results/texts.json"
-stages "${first[@]}" --budget $(($(remaining) / 3))
-step "$python" -m benchmark.studies.gpu.sweep stt_en_conformer_ctc_small stt_en_conformer_ctc_large_fp16 --repository "$models" \
-  --out "$models/served" --concurrency 16,64,256 --seconds 2.5 --budget $(($(remaining) / 3))
+sweep stt_en_conformer_ctc_small --concurrency 256,512 --variant ragged --variant two_encoders
+sweep stt_en_conformer_ctc_large_fp16 --concurrency 256,512 --variant fused_features --variant two_fused_encoders
+sweep stt_en_conformer_transducer_small --concurrency 256 --variant many_decoders --variant gpu_decoder
+sweep stt_en_citrinet_1024_fp16 --concurrency 256
+sweep stt_en_conformer_ctc_small --concurrency 64 --variant unbatched
 mkdir -p "$results/served" && cp "$models"/served/*.json "$results/served/"
+stages "${first[@]}" --budget $(($(remaining) / 2))
 if [ -n "${NEMO_PYTHON:-}" ]; then
   step "$NEMO_PYTHON" -m benchmark.studies.gpu.pytorch_encoder stt_en_conformer_ctc_large stt_en_conformer_ctc_small \
     parakeet_ctc_0.6b stt_en_citrinet_1024 --out "$results/pytorch.json" --batches 3 --seconds 0.3 --budget $(($(remaining) / 2))
