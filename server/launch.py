@@ -35,8 +35,8 @@ By default malloc raises the threshold to the size of the largest freed block, u
 fragments, in up to 8 arenas per core. With audio of mixed lengths, the memory of a server then grows for a long time.
 """
 MALLOC_ON_GPUS = {**MALLOC, "MALLOC_MMAP_THRESHOLD_": str(2**20), "MALLOC_TRIM_THRESHOLD_": str(16 * 2**20)}
-"""The same for GPU servers, which keep the tensors of single requests. To map each anew costs little beside an encoder
-on a CPU, but a quarter of the throughput of one on an H200 (docs/gpu.md)."""
+"""The same for GPU servers, which keep tensors up to 1 MiB. To map them anew costs little beside an encoder on a CPU,
+but a fast GPU waits: with MALLOC, an H200 had 0.78 times the throughput of glibc's own settings (docs/gpu.md)."""
 
 
 def main() -> NoReturn:
@@ -134,7 +134,7 @@ def environment(triton: Path, python_library: Path | None) -> dict[str, str]:
     given = {**cpu_share(), **malloc, **os.environ}
     return {
         # Without empty settings of malloc, which it would take as 0 instead of its default.
-        **{name: value for name, value in given.items() if value or name not in malloc},
+        **{name: value for name, value in given.items() if value or name not in MALLOC_ON_GPUS},
         **hidden_gpus,
         "LD_LIBRARY_PATH": os.pathsep.join(map(str, folders)),
         "PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", "")]),

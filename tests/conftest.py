@@ -16,6 +16,7 @@ from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, TEST_REPOSITORY
 from servers import Triton
 
 from nemo_triton.contract import Part
+from server.launch import BACKENDS
 from server.process import running_server
 
 # A shell starts background jobs with interrupts ignored. Some tests send interrupts.
@@ -51,6 +52,12 @@ def triton_of_all(repository: Path) -> Iterator[str]:
     """The gRPC address of a server with all models."""
     with running_server(repository) as server:
         yield server.grpc
+
+
+@pytest.fixture
+def backend_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The onnxruntime backend's files import each other from their folder, as in Triton."""
+    monkeypatch.syspath_prepend(BACKENDS / "onnxruntime")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Recognizers without their networks, for benchmark.studies.variants.write_variant: what is left is the server's cost.
 
-Features are zeros, and labels don't depend on them; all tensors keep their shapes.
+Features are zeros, and labels don't depend on them. Tensors have the shapes of a model with 100 frames of features and
+25 labels per second.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from nemo_triton.contract import FEATURES, LABELS, LOG_PROBS, SAMPLES
 
 SAMPLES_PER_FRAME = 160
 FRAMES_PER_LABEL = 4
-LONGEST = 2**16
-"""Frames with labels of their own; later ones repeat the last."""
-RUN = 4
+LABELLED_FRAMES = 2**16
+"""Later frames repeat the last label."""
+FRAMES_PER_TOKEN = 4
 """Frames of a token, and of the blank after it."""
 
 
@@ -30,9 +31,9 @@ def hollow(recognizer: RecognizerVariant) -> None:
     """
     features, encoder = recognizer.steps[1:3]
     widths = {output.name: output.dims[-1] for output in encoder.config.output}
-    if LOG_PROBS.name not in widths or FEATURES.name not in [output.name for output in features.config.output]:
-        name = recognizer.ensemble.config.name
-        raise ExportError(f"{name}: not a CTC recognizer with a feature stage; choose another")
+    served = [output.name for output in recognizer.ensemble.config.output]
+    if LOG_PROBS.name not in widths or LOG_PROBS.name in served:
+        raise ExportError(f"{recognizer.ensemble.config.name}: not a CTC recognizer without log-probs; choose another")
     _replace(features, _features(mels=features.config.output[0].dims[-1]))
     _replace(encoder, _labels(mels=encoder.config.input[0].dims[-1], blank=widths[LOG_PROBS.name] - 1))
 
@@ -63,9 +64,9 @@ def _labels(mels: int, blank: int) -> onnx.ModelProto:
     features = ragged_input(g, FEATURES, mels=mels)
     length = features.length // FRAMES_PER_LABEL
     time, valid = time_mask(g, length)
-    frame = np.arange(LONGEST)
-    table = g.constant(np.where(frame // RUN % 2, blank, frame // RUN % blank), "labels")
-    labels = g.Gather(table, g.Min(time, LONGEST - 1), axis=0)[None] + _unused(features)
+    token = np.arange(LABELLED_FRAMES) // FRAMES_PER_TOKEN
+    table = g.constant(np.where(token % 2, blank, token % blank), "labels")
+    labels = g.Gather(table, g.Min(time, LABELLED_FRAMES - 1), axis=0)[None] + _unused(features)
     g.give(LABELS, g.Where(valid, labels, 0).astype(np.int32))
     give_length(g, LABELS, length)
     return g.model()

@@ -28,6 +28,7 @@ from benchmark.core.serving import serving
 from benchmark.core.tables import spread
 from benchmark.studies.hollow import hollow
 from benchmark.studies.variants import write_variant
+from export_scripts.errors import ExportError
 from nemo_triton.audio import Samples
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import RecognizerError
@@ -44,12 +45,14 @@ REPEATS = 4
 REQUEST_SECONDS = 600.0
 MIB = 2**20
 
+NONE = dict.fromkeys(MALLOC_ON_GPUS, "")
+"""The launcher drops empty settings, and adds its own for variables that are not set."""
 SETTINGS: Mapping[str, Mapping[str, str]] = {
-    "glibc's own": dict.fromkeys(MALLOC_ON_GPUS, ""),
-    "for CPUs": MALLOC,
+    "glibc's own": NONE,
+    "for CPUs": {**NONE, **MALLOC},
     "for GPUs": MALLOC_ON_GPUS,
 }
-"""Environment of each server. The launcher drops empty settings, and adds its own for variables that are not set."""
+"""Environment of each server."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,10 @@ def main(models: tuple[str, ...], repository: Path, rounds: int, is_hollow: bool
         raise click.BadParameter("name one MODEL with --hollow")
     with tempfile.TemporaryDirectory() as folder:
         if is_hollow:
-            write_variant(repository, models[0], Path(folder) / "hollow", hollow)
+            try:
+                write_variant(repository, models[0], Path(folder) / "hollow", hollow)
+            except ExportError as error:
+                raise click.BadParameter(str(error)) from error
             repository = Path(folder) / "hollow"
         compare(repository, models, rounds)
 

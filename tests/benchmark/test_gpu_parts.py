@@ -159,7 +159,8 @@ def test_changes_of_the_variants(repository: Path, tmp_path: Path) -> None:
     assert base.keys() - fused.keys() == {stage for stage in base if stage.startswith("mel_")}
     assert {tensor.name for tensor in fused[ENCODER].input} == {SAMPLES.name, SAMPLES.length.name}
     assert options(fused[ENCODER])["cuda"]["use_tf32"] == "0"
-    assert fused[ENCODER].max_batch_size == base[ENCODER].max_batch_size
+    for part in ("max_batch_size", "dynamic_batching", "instance_group", "parameters"):
+        assert getattr(fused[ENCODER], part) == getattr(base[ENCODER], part)
     assert configs["two_fused_encoders"][ENCODER].instance_group[0].count == 2
     assert options(configs["no_tf32"][ENCODER])["cuda"]["use_tf32"] == "0"
     assert options(configs["gpu_decoder"][DECODER])["cuda"]["use_tf32"] == "0"

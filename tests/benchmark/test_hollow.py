@@ -14,7 +14,7 @@ from benchmark.studies.variants import write_variant
 from export_scripts.errors import ExportError
 from export_scripts.repository.validate import check_repository
 from export_scripts.verify.local_ensemble import LocalEnsemble
-from nemo_triton.contract import TEXT, TOKENS
+from nemo_triton.contract import TEXT, TOKENS, Part
 
 
 def test_it_has_the_same_interface_and_texts_of_the_audios_length(repository: Path, tmp_path: Path) -> None:
@@ -29,6 +29,7 @@ def test_it_has_the_same_interface_and_texts_of_the_audios_length(repository: Pa
     assert len({answer[TEXT.name].item() for answer in answers}) > 1
 
 
-def test_transducers_are_refused(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=rf"{RNNT_CHECKPOINT.stem}: not a CTC recognizer"):
-        write_variant(repository, RNNT_CHECKPOINT.stem, tmp_path, hollow)
+@pytest.mark.parametrize("name", [RNNT_CHECKPOINT.stem, Part.LOG_PROBS.of(DEMO_CHECKPOINT.stem)])
+def test_others_are_refused(repository: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ExportError, match=f"{name}: not a CTC recognizer"):
+        write_variant(repository, name, tmp_path, hollow)

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import small_models as small
-from locations import ROOT
 from onnx import TensorProto, helper
 
-pytestmark = pytest.mark.fast
+pytestmark = [pytest.mark.fast, pytest.mark.usefixtures("backend_modules")]
 
-BACKEND = ROOT / "server" / "backends" / "onnxruntime"
 FROM_BYTES = "shrink_arena_from_bytes"
-
-
-@pytest.fixture(autouse=True)
-def backend_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The backend's files import each other from their folder, as in Triton."""
-    monkeypatch.syspath_prepend(BACKEND)
-    yield
 
 
 @pytest.fixture

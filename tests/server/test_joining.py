@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-from locations import ROOT
 
-pytestmark = pytest.mark.fast
-
-
-@pytest.fixture(autouse=True)
-def backend_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The backend's files import each other from their folder, as in Triton."""
-    monkeypatch.syspath_prepend(ROOT / "server" / "backends" / "onnxruntime")
-    yield
+pytestmark = [pytest.mark.fast, pytest.mark.usefixtures("backend_modules")]
 
 
 def test_memory_is_kept_between_batches() -> None:

@@ -111,8 +111,10 @@ def test_settings_of_malloc_can_be_replaced(
     environment = launch.environment(Path("triton"), None)
     assert environment["MALLOC_ARENA_MAX"] == "16"
     assert environment["MALLOC_MMAP_THRESHOLD_"] == malloc["MALLOC_MMAP_THRESHOLD_"]
-    monkeypatch.setenv("MALLOC_ARENA_MAX", "")
-    assert "MALLOC_ARENA_MAX" not in launch.environment(Path("triton"), None), "malloc's default"
+    for name in launch.MALLOC_ON_GPUS:
+        monkeypatch.setenv(name, "")
+    environment = launch.environment(Path("triton"), None)
+    assert not [name for name in environment if name.startswith("MALLOC_")], "malloc's defaults"
 
 
 @pytest.mark.fast

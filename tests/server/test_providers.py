@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 import pytest
 import small_models as small
-from locations import ROOT
 
 from benchmark.studies.gpu import stage
 from export_scripts.repository import gpu as accelerators
 
-pytestmark = pytest.mark.fast
+pytestmark = [pytest.mark.fast, pytest.mark.usefixtures("backend_modules")]
 
-BACKEND = ROOT / "server" / "backends" / "onnxruntime"
 CUDA_ONLY = ["CUDAExecutionProvider", "CPUExecutionProvider"]
 ALL = ["TensorrtExecutionProvider", *CUDA_ONLY]
-
-
-@pytest.fixture(autouse=True)
-def backend_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The backend's files import each other from their folder, as in Triton."""
-    monkeypatch.syspath_prepend(BACKEND)
-    yield
 
 
 def providers(

@@ -19,7 +19,6 @@ from waiting import wait_until
 from nemo_triton.audio import load_audio
 from nemo_triton.errors import UnavailableError
 from nemo_triton.recognizer import AsyncRecognizer
-from server import launch
 from server.cgroup import oom_kills
 from server.model_processes import SUPERVISOR_VARIABLE, ModelProcesses, describe_status
 from server.orphans import shared_memory_of
@@ -115,6 +114,7 @@ def test_a_process_that_the_kernel_killed_for_memory(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.fast
+@pytest.mark.usefixtures("backend_modules")
 def test_shared_memory_of_a_process_that_unloaded_its_model_is_freed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -123,7 +123,6 @@ def test_shared_memory_of_a_process_that_unloaded_its_model_is_freed(
     monkeypatch.setattr("server.model_processes.shared_memory_of", lambda process: region)
     processes = ModelProcesses()
     monkeypatch.setenv(SUPERVISOR_VARIABLE, processes.environment[SUPERVISOR_VARIABLE])
-    monkeypatch.syspath_prepend(launch.BACKENDS / "onnxruntime")
     from supervision import Supervision
 
     supervision = Supervision("coffee_ctc_encoder_0_0")

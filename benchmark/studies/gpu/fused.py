@@ -1,7 +1,7 @@
 """One graph from samples to labels, so that only one process uses the GPU.
 
-Processes take turns on a GPU. Served on an H200, features of 5 requests took 11 ms beside an encoder in another
-process; in one process, features of 32 take 4 ms (docs/gpu.md).
+Served on an H200, features of 5 requests took 7 ms; in one process, those of 32 take 3.4 ms (docs/gpu.md). The server's
+processes take turns on the GPU and pass tensors through the CPU's memory. This variant shows what that costs.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Variant:
         name: Name in options and results.
         description: Difference from the other variants.
         change: Function that changes the configuration of each stage and of the ensemble.
-        on_gpus: Whether it differs from the baseline only on a GPU.
+        on_gpus: Whether it is measured only on a GPU.
         tensorrt: Whether TensorRT runs the encoder.
         splits_text: Whether a separate stage makes the text, as in an export with --decoder-device gpu.
         fuses_features: Whether the encoder's graph computes the features too, without TF32.
@@ -171,6 +171,8 @@ def _fuse_features(recognizer: RecognizerVariant) -> None:
     config = stage_config(Stage(name=exported.name, graph=graph, device="any", encodes=True), Serving())
     config.max_batch_size = exported.max_batch_size
     config.dynamic_batching.CopyFrom(exported.dynamic_batching)
+    config.instance_group[0].CopyFrom(exported.instance_group[0])
+    config.ClearField("parameters")
     for key, value in exported.parameters.items():
         config.parameters[key].CopyFrom(value)
     recognizer.steps[1:3] = [Step(config, graph=graph)]

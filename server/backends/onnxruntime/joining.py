@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-KEPT_BYTES = 32 << 20
-"""Largest kept memory of one input. Larger batches get new memory and give it back."""
+KEPT_BYTES = 16 << 20
+"""Largest kept memory of one input, enough for features of 500 s. Larger batches get new memory and give it back."""
 
 
 class Joiner:
@@ -41,5 +41,7 @@ class Joiner:
             return np.concatenate(arrays)
         kept = self._kept.get(name)
         if kept is None or kept.dtype != first.dtype or kept.size < count:
+            self._kept.pop(name, None)
+            kept = None  # Free it before the larger one is allocated.
             kept = self._kept[name] = np.empty(count, first.dtype)
         return np.concatenate(arrays, out=kept[:count].reshape(shape))
