@@ -6,11 +6,10 @@ processes take turns on the GPU and pass tensors through the CPU's memory. This 
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 
-from export_scripts.operators.builder import Graph, ints
-from nemo_triton.contract import FEATURES
+from benchmark.studies.dense import dense
+from export_scripts.operators.builder import Graph
 
 
 def fuse(features: onnx.ModelProto, encoder: onnx.ModelProto) -> onnx.ModelProto:
@@ -24,14 +23,7 @@ def fuse(features: onnx.ModelProto, encoder: onnx.ModelProto) -> onnx.ModelProto
     g.metadata = {entry.key: entry.value for entry in features.metadata_props}
     g.inputs.extend(features.graph.input)
     computed = g.append(features, {value.name: value.name for value in features.graph.input})
-    values, length = computed[FEATURES.name], computed[FEATURES.length.name]
-    one_item = values.shape[1:][None].astype(np.int32)
-    fed = {
-        FEATURES.name: values.reshape(-1),
-        FEATURES.shape.name: g.Expand(one_item, g.Concat(values.size(0), ints(2), axis=0)),
-        FEATURES.length.name: length,
-    }
-    results = g.append(encoder, fed)
+    results = g.append(dense(encoder), computed)
     for output in encoder.graph.output:
         g.nodes.append(onnx.helper.make_node("Identity", [results[output.name].name], [output.name]))
         g.outputs.append(output)

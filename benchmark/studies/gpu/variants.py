@@ -70,19 +70,14 @@ def _wide(config: triton.ModelConfig) -> None:
         queue.max_queue_size = max(queue.max_queue_size, WIDE)
 
 
-def _two_encoders(config: triton.ModelConfig) -> None:
-    if config.name.endswith(Part.ENCODER.value):
-        config.instance_group[0].count = 2
+def _instances(count: int, part: str = "") -> ChangeConfig:
+    """Set the number of instances of the stages whose names end with `part`."""
 
+    def change(config: triton.ModelConfig) -> None:
+        if config.instance_group and config.name.endswith(part):
+            config.instance_group[0].count = count
 
-def _two_of_each_stage(config: triton.ModelConfig) -> None:
-    if config.instance_group:
-        config.instance_group[0].count = 2
-
-
-def _many_decoders(config: triton.ModelConfig) -> None:
-    if config.name.endswith(Part.DECODER.value):
-        config.instance_group[0].count = DECODERS
+    return change
 
 
 def _exact_products(config: triton.ModelConfig) -> None:
@@ -107,9 +102,14 @@ VARIANTS = (
     ),
     Variant(UNBATCHED, "one request at a time in every stage", _one_at_a_time),
     Variant("wide", f"up to {WIDE} requests per batch", _wide, on_gpus=True),
-    Variant("two_encoders", "two instances of the encoder", _two_encoders, on_gpus=True),
-    Variant("two_of_each", "two instances of each stage", _two_of_each_stage, on_gpus=True),
-    Variant("many_decoders", f"{DECODERS} instances of the decoder on the CPU", _many_decoders, on_gpus=True),
+    Variant("two_encoders", "two instances of the encoder", _instances(2, Part.ENCODER.value), on_gpus=True),
+    Variant("two_of_each", "two instances of each stage", _instances(2), on_gpus=True),
+    Variant(
+        "many_decoders",
+        f"{DECODERS} instances of the decoder on the CPU",
+        _instances(DECODERS, Part.DECODER.value),
+        on_gpus=True,
+    ),
     Variant(
         "fused_features",
         "the encoder's graph computes the features too, so that one process uses the GPU; without TF32",
@@ -120,7 +120,7 @@ VARIANTS = (
     Variant(
         "two_fused_encoders",
         "two instances of an encoder that computes the features too",
-        _two_encoders,
+        _instances(2, Part.ENCODER.value),
         on_gpus=True,
         fuses_features=True,
     ),
