@@ -168,7 +168,7 @@ pod-memory: install ## show that a pod of 8 GiB survives 16 of the longest reque
 	for model in $(POD_MODELS); do $(SERVE)/python -m verification.pod.longest_audio $$model \
 		--repository $(MODELS_TABLE)/repository || exit; done
 
-attack: install $(TEST_REPOSITORY)/.exported ## send 10,000 valid and invalid requests, into docs/attack.md; some minutes
+attack: install $(TEST_REPOSITORY)/.exported ## send 20,000 valid and invalid requests, into docs/attack.md; some minutes
 	$(SERVE)/python -m verification.attack.attack $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY) \
 		--out docs/attack.md
 

@@ -82,6 +82,19 @@ def test_a_server_that_dies_is_counted(repository: Path) -> None:
 
 def test_the_committed_page_has_the_words_of_the_program() -> None:
     attack = Attack(models={"coffee_ctc": True, "coffee_rnnt": False}, cases=CASES, requests=1, concurrency=32)
-    footprints = [(0, Footprint({1: 1})), (1, Footprint({1: 1}))]
-    page = markdown(attack, Outcome(footprints=footprints))
+    page = markdown(attack, _memory_of([1, 1, 1, 1]))
     assert words_of(page) <= words_of((ROOT / "docs" / "attack.md").read_text())
+
+
+def test_memory_is_compared_after_the_first_quarter() -> None:
+    attack = Attack(models={"coffee_ctc": True}, cases=CASES, requests=1, concurrency=32)
+    page = markdown(attack, _memory_of([7, 7, 7, 1, 1, 2, 4, 3, 100, 3, 9]))
+    assert "| 2 | 2 | 3 | 4 |" in page
+    assert "| 3 | 3 | 52 | 100 |" in page
+    assert "last: +50.0%" in page
+    assert "last: not measured" in markdown(attack, _memory_of([1, 2, 3]))
+    assert "last: not measured" in markdown(attack, _memory_of([0, 0, 0, 0]))
+
+
+def _memory_of(sizes: list[int]) -> Outcome:
+    return Outcome(footprints=[(number, Footprint({1: size * 2**20})) for number, size in enumerate(sizes)])

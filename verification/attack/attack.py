@@ -1,6 +1,6 @@
 """Send a server thousands of valid and invalid concurrent requests, and check every response.
 
-    python -m verification.attack.attack NAME... --repository R --requests 10000 --out docs/attack.md
+    python -m verification.attack.attack NAME... --repository R --requests 20000 --out docs/attack.md
 
 Requests are drawn at random (cases.py). Each response is compared with that of the same request sent unbatched. Some
 clients cancel or time out. Exit code 1 if a response is wrong, a request hangs, or a process of the server dies.
@@ -25,7 +25,7 @@ from verification.attack.summary import markdown
 @click.option(
     "--repository", type=click.Path(exists=True, path_type=Path), required=True, help="Model repository to serve."
 )
-@click.option("--requests", type=click.IntRange(1), default=10_000, show_default=True, help="Requests to send.")
+@click.option("--requests", type=click.IntRange(1), default=20_000, show_default=True, help="Requests to send.")
 @concurrency_option(32, "Concurrent clients.")
 @click.option(
     "--manifest",

@@ -341,7 +341,7 @@ _REQUESTS: dict[tuple[Protocol, Access], dict[str, Callable[[Target], str]]] = {
     ("gRPC", "inference"): {
         "parameter `classification` on TEXT": _classification(TEXT.name, 1),
         "parameter `classification` on TOKENS, 2^31": _classification(TOKENS.name, 2**31),
-        "shape [16, 2^60], no data: its size in bytes overflows to 0": _shape(16, 2**60, content=b""),
+        "shape [2, 2^62], no data: its size in bytes overflows to 0": _shape(2, 2**62, content=b""),
         "shape [1, 2^62]": _shape(1, 2**62),
         "negative shape": _shape(-1, -1600),
         "one byte more than the shape": _content(lambda content: [content + b"x"]),

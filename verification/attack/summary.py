@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 from verification.attack.assault import (
     CANCELLED,
     CANCELLED_FRACTION,
     CANCELLED_WITHIN,
     CORRECT,
+    FOOTPRINT_EVERY,
     LOG_PROBS_FRACTION,
     Attack,
     Outcome,
 )
 from verification.attack.cases import SQUARE_WAVE_TOLERANCE
+from verification.quarters import growth_after_warm_up, quarters
 
 ABSENT = "-"
 MAX_LINES = 20
@@ -67,15 +71,24 @@ def markdown(attack: Attack, outcome: Outcome) -> str:
 
 
 def _memory(outcome: Outcome) -> list[str]:
-    """A table of the server's memory at the beginning, half way and at the end."""
-    half = min(outcome.footprints, key=lambda entry: abs(entry[0] - outcome.answered / 2))
-    moments = [outcome.footprints[0], half, outcome.footprints[-1]]
-    rows = [f"| {count:,} | {footprint.memory / 2**20:,.0f} |" for count, footprint in moments]
-    growth = moments[-1][1].memory / half[1].memory - 1 if half[1].memory else 0.0
+    """A table of the server's memory by quarter of the requests.
+
+    The lowest value of a quarter tells whether memory leaks: batches of long recordings keep theirs for some minutes.
+    """
+    sizes = [footprint.memory for _, footprint in outcome.footprints]
+    growth = growth_after_warm_up(sizes, min)
+    rows = [
+        f"| {number} | {min(part) / 2**20:,.0f} | {median(part) / 2**20:,.0f} | {max(part) / 2**20:,.0f} |"
+        for number, part in enumerate(quarters(sizes), start=1)
+    ]
     return [
-        "| requests completed | memory of all server processes, MiB |",
-        "| --- | --- |",
+        "Memory of all server processes in MiB, measured after every "
+        f"{FOOTPRINT_EVERY} requests. Batches of long recordings keep theirs for some minutes.",
+        "",
+        "| quarter of the requests | lowest | median | highest |",
+        "| ---: | ---: | ---: | ---: |",
         *rows,
         "",
-        f"Change in the second half: {growth:+.1%}.",
+        "Growth of the lowest from the second quarter to the last: "
+        + ("not measured." if growth is None else f"{growth:+.1%}."),
     ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from statistics import median
 
 import numpy as np
 
 from verification.faults.injection import ENDS_WITH, Injected
+from verification.quarters import growth_after_warm_up
 
 MAX_MEMORY_GROWTH = 0.02
 MAX_P95_GROWTH = 0.10
@@ -128,11 +128,7 @@ def memory_growth(samples: Sequence[Memory]) -> float | None:
     Returns:
         The growth as a fraction; None if there are too few samples.
     """
-    values = [sample.bytes for sample in samples if sample.server == STEADY]
-    quarter = len(values) // 4
-    if not quarter:
-        return None
-    return median(values[-quarter:]) / median(values[quarter : 2 * quarter]) - 1
+    return growth_after_warm_up([sample.bytes for sample in samples if sample.server == STEADY])
 
 
 def p95_change(soak: Soak) -> float | None:
