@@ -30,10 +30,11 @@ def check_weights(file: Path) -> None:
     """Refuse a file of torch.save that has anything but tensors.
 
     NeMo 2.7.3 reads weights with `weights_only=True`. This comes before it, says what it refuses, and holds for any
-    version of NeMo.
+    version of NeMo. PyTorch doesn't compare checksums when it reads, so NeMo itself would use damaged weights.
 
     Raises:
-        RefusedFileError: The file isn't PyTorch's zip archive, or its pickle names anything but tensors.
+        RefusedFileError: The file isn't PyTorch's zip archive, its pickle names anything but tensors, or a checksum is
+            wrong.
     """
     try:
         for opcode, argument, _ in pickletools.genops(_pickle_of(file)):
@@ -63,4 +64,10 @@ def _pickle_of(file: Path) -> bytes:
             raise RefusedFileError(f"{file.name} has no single data.pkl, as a file of torch.save has; {UNTRUSTED}")
         if pickles[0].file_size > MAX_PICKLE_BYTES:
             raise RefusedFileError(f"{file.name} has a pickle of more than {MAX_PICKLE_BYTES >> 20} MiB; {UNTRUSTED}")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise RefusedFileError(
+                f"{file.name} is damaged: {excerpt(damaged)} has another checksum than when it was saved; "
+                "get the file again"
+            )
         return archive.read(pickles[0])
