@@ -29,6 +29,7 @@ Not a preexec_fn: if gRPC is busy, about one in five forks crashes before the pr
 """
 STOP_SECONDS = 40
 """A little more than Triton's own limit for requests in flight."""
+_WATCHER_SECONDS = 5
 
 
 class ServerError(Exception):
@@ -144,9 +145,21 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    # A killed supervisor leaves the server behind for a moment.
+    if process.returncode < 0:
+        # A killed supervisor leaves the server behind until the watcher (server/orphans.py) has ended it. A process
+        # killed here leaves its shared memory.
+        deadline = time.monotonic() + _WATCHER_SECONDS
+        while _group_exists(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.02)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _group_exists(group: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.killpg(group, 0)
+        return True
+    return False
 
 
 def _free_ports(count: int) -> list[int]:

@@ -62,6 +62,14 @@ async def test_a_server_killed_under_load_leaves_no_process(victim: str, reposit
         assert not shared_memory(stubs)
 
 
+def test_a_block_that_ends_after_its_supervisor_was_killed_leaves_no_shared_memory(repository: Path) -> None:
+    with running_server(repository, ["--model-control-mode=explicit", "--load-model=coffee_ctc"]) as server:
+        stubs = stubs_of(server)
+        assert len(shared_memory(stubs)) == 4
+        server.process.kill()
+    assert not shared_memory(stubs)
+
+
 def test_a_process_with_undecodable_arguments_is_ignored() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()", b"\xff"], stdin=subprocess.PIPE) as other:
         end_stubs(other.pid)
