@@ -165,7 +165,7 @@ class Parity:
         return (
             f"{self.model}: {self.texts_equal}/{self.texts_compared} texts equal NeMo's"
             + (f", {self.texts_tied} more differ by near ties" if self.texts_tied else "")
-            + f" ({self.probes} probes, {self.probe_seconds:.0f} s in total, each unbatched and in two mixed batches)"
+            + f" ({self.probes} probes, {self.probe_seconds:.0f} s of audio, each unbatched and in two mixed batches)"
             + (words if self.reduced else "")
             + f"; largest differences: features {self.features_difference:.1e}, "
             f"{self.scores} {self.scores_difference:.1e}, "

@@ -35,7 +35,7 @@ def test_the_result_line_says_which_texts_and_words_count(among_probes: int) -> 
     )
     line = parity.summary()
     assert line.startswith(
-        "coffee: 27/30 texts equal NeMo's (10 probes, 24 s in total, each unbatched and in two mixed batches); "
+        "coffee: 27/30 texts equal NeMo's (10 probes, 24 s of audio, each unbatched and in two mixed batches); "
         "int8 changes 2 of 100 words (2.00%), counted on the unbatched probes"
     )
     assert ("also calibrated it" in line) == (among_probes > 0)

@@ -83,7 +83,8 @@ def _memory(outcome: Outcome) -> list[str]:
     ]
     return [
         "Memory of all server processes in MiB, measured after every "
-        f"{FOOTPRINT_EVERY} requests. Batches of long recordings keep theirs for some minutes.",
+        f"{FOOTPRINT_EVERY} requests. Batches of long recordings keep theirs for some minutes; "
+        "[soak.md](soak.md) has 20 minutes without them.",
         "",
         "| quarter of the requests | lowest | median | highest |",
         "| ---: | ---: | ---: | ---: |",

@@ -53,9 +53,9 @@ def markdown(settings: Settings, soak: Soak) -> str:
                 [[bound.name, bound.measured, bound.limit, "yes" if bound.holds else "no"] for bound in bounds(soak)],
             ),
             "",
-            f"Memory: server {STEADY}, whose processes live from begin to end; the median of the last quarter compared "
-            "with that of the second. Latency: requests in quiet times, without a fault, its recovery or the "
-            f"{SETTLE_SECONDS:g} s after it.",
+            f"Memory: server {STEADY}, whose processes live from begin to end; the median of the last quarter of its "
+            "measurements compared with that of the second. Latency: requests in quiet times, without a fault, its "
+            f"recovery or the {SETTLE_SECONDS:g} s after it.",
             "",
             *_wrong(soak),
             "## Latency and memory",
