@@ -1,4 +1,4 @@
-"""Check that a checkpoint's weights are tensors and nothing else, before PyTorch reads them."""
+"""Check that a checkpoint's weights are undamaged tensors and nothing else, before PyTorch reads them."""
 
 from __future__ import annotations
 
