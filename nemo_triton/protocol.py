@@ -33,6 +33,8 @@ _RESTRICTED = "protocol is restricted"
 """Triton's message, with status UNAVAILABLE, for a request without the header that it names."""
 _SPLIT = "split it, or export the model with a larger --max-audio-seconds"
 
+_INT16 = np.dtype(np.int16)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SharedSamples:
@@ -41,12 +43,19 @@ class SharedSamples:
     Attributes:
         region: Name under which the region is registered with the server.
         offset: First byte of the samples in the region.
-        count: Number of int16 samples at 16 kHz.
+        count: Number of samples at 16 kHz.
+        dtype: Type of the samples: int16, or float32 with full scale 1.0.
     """
 
     region: str
     offset: int
     count: int
+    dtype: np.dtype[Any] = _INT16
+
+    @property
+    def byte_size(self) -> int:
+        """Size of the samples in bytes."""
+        return self.count * self.dtype.itemsize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +100,7 @@ def request(model: ServedModel, samples: Samples | SharedSamples, log_probs: boo
 def _audio_input(samples: Samples | SharedSamples) -> Any:
     if isinstance(samples, SharedSamples):
         audio = triton.InferInput(AUDIO.name, [1, samples.count], AUDIO.dtype)
-        audio.set_shared_memory(samples.region, samples.count * np.int16().itemsize, samples.offset)
+        audio.set_shared_memory(samples.region, samples.byte_size, samples.offset)
         return audio
     if not isinstance(samples, np.ndarray) or samples.dtype != np.int16:
         actual = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nemo_triton.loadtest.measure import LoadRun, failures
-from nemo_triton.loadtest.recording import PERCENTILES, Recording, Response
+from nemo_triton.loadtest.recording import PERCENTILES, RecordingInfo, Response
 from nemo_triton.loadtest.schedule import OpenLoop
 from nemo_triton.loadtest.server_counters import StepStatistics, summary, total
 from nemo_triton.loadtest.server_metrics import Usage
@@ -212,7 +212,7 @@ def _p95(load: LoadFigures) -> float:
 def build_results(
     setting: Mapping[str, Any],
     runs: Sequence[LoadRun],
-    recordings: Sequence[Recording],
+    recordings: Sequence[RecordingInfo],
     *,
     problems: Sequence[str],
     complete: bool,
@@ -261,7 +261,7 @@ def build_results(
     )
 
 
-def failure_line(recordings: Sequence[Recording], response: Response) -> str:
+def failure_line(recordings: Sequence[RecordingInfo], response: Response) -> str:
     """One line about a failed request."""
     return f"{recordings[response.recording].utterance.name}: {response.error}"
 
@@ -272,7 +272,7 @@ def worst_utterances(results: Results, limit: int) -> list[Scored]:
     return sorted(wrong, key=lambda scored: (-scored.pair.words.errors, scored.audio))[:limit]
 
 
-def _figures(run: LoadRun, recordings: Sequence[Recording]) -> LoadFigures:
+def _figures(run: LoadRun, recordings: Sequence[RecordingInfo]) -> LoadFigures:
     answered = [response for response in run.responses if response.error is None]
     failed = failures(run.responses)
     refused = [response for response in run.responses if response.refused]

@@ -1,4 +1,4 @@
-"""Recordings in memory, and the responses to requests that send them."""
+"""Recordings in memory or in a spool, and the responses to requests that send them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,39 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
 
 from nemo_triton.audio import Samples, load_audio, seconds
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import ManifestError
+from nemo_triton.loadtest.spool import SpooledSamples, bytes_of
 from nemo_triton.manifest import Utterance, read_manifest
 
 PERCENTILES = (50, 90, 95, 99)
 """Percentiles of latency that results report."""
 
 
+class RecordingInfo(Protocol):
+    """What results need to know of a recording, wherever its samples are."""
+
+    @property
+    def utterance(self) -> Utterance:
+        """Entry of the manifest."""
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+
+
 @dataclass(frozen=True)
 class Recording:
-    """An utterance with its audio in memory.
+    """An utterance with its audio in memory, for studies of few recordings.
 
     Attributes:
         utterance: Entry of the manifest.
-        samples: int16 [T], 16 kHz, mono.
+        samples: int16 or float32 [T], 16 kHz, mono.
     """
 
     utterance: Utterance
@@ -31,6 +48,24 @@ class Recording:
     def duration(self) -> float:
         """Length in seconds."""
         return seconds(self.samples)
+
+
+@dataclass(frozen=True)
+class SpooledRecording:
+    """An utterance with its audio in a spool, for bench.py.
+
+    Attributes:
+        utterance: Entry of the manifest.
+        audio: The samples, which utterances of the same recording share.
+    """
+
+    utterance: Utterance
+    audio: SpooledSamples
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.audio.count / SAMPLE_RATE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +108,17 @@ class Response:
         return self.answered - self.due
 
 
+def load_utterance(utterance: Utterance) -> Samples:
+    """Read the samples [T] of an utterance.
+
+    Raises:
+        AudioError: The file can't be read as audio.
+    """
+    return load_audio(utterance.audio)
+
+
 def read_recordings(manifest: Path) -> list[Recording]:
-    """Read all recordings of a manifest, in its order.
+    """Read all recordings of a manifest into memory, in its order.
 
     Raises:
         ManifestError: A line of the manifest is not usable.
@@ -83,14 +127,41 @@ def read_recordings(manifest: Path) -> list[Recording]:
     listed = read_manifest(manifest)
     if listed.problems:
         raise ManifestError(listed.problems[0])
-    return [Recording(utterance, load_audio(utterance.audio)) for utterance in listed.utterances]
+    return [Recording(utterance, load_utterance(utterance)) for utterance in listed.utterances]
 
 
 def digest(recordings: Iterable[Recording]) -> str:
     """SHA-256 of all references and samples in order: equal for the same speech, whatever its file names."""
-    checksum = hashlib.sha256()
+    checksum = Checksum()
     for recording in recordings:
-        # JSON can hold half of a surrogate pair, which strict UTF-8 does not encode.
-        text = (recording.utterance.text or "").encode(errors="surrogatepass")
-        checksum.update(f"{len(text)} {len(recording.samples)}\n".encode() + text + recording.samples.tobytes())
+        samples = np.ascontiguousarray(recording.samples)
+        checksum.add(recording.utterance.text, samples.dtype, len(samples), [bytes_of(samples)])
     return checksum.hexdigest()
+
+
+class Checksum:
+    """Computes `digest` one recording after the other."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+
+    def add(self, text: str | None, dtype: np.dtype[Any], count: int, chunks: Iterable[memoryview]) -> None:
+        """Add a recording.
+
+        Args:
+            text: Its reference.
+            dtype: Type of the samples.
+            count: Number of samples.
+            chunks: Their bytes, in pieces.
+        """
+        # JSON can hold half of a surrogate pair, which strict UTF-8 does not encode.
+        reference = (text or "").encode(errors="surrogatepass")
+        # Results of earlier versions, which had only int16, have to stay comparable.
+        kind = "" if dtype == np.int16 else f" {dtype}"
+        self._sha256.update(f"{len(reference)} {count}{kind}\n".encode() + reference)
+        for chunk in chunks:
+            self._sha256.update(chunk)
+
+    def hexdigest(self) -> str:
+        """The digest of the recordings so far."""
+        return self._sha256.hexdigest()

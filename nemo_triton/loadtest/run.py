@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from nemo_triton.audio import load_audio
-from nemo_triton.concurrency import map_in_order
 from nemo_triton.contract import Description
-from nemo_triton.errors import AudioError
 from nemo_triton.loadtest.figures import failure_line
 from nemo_triton.loadtest.measure import LoadRun, measure, warm_up
 from nemo_triton.loadtest.metrics_discovery import MetricsFinder, missing_metrics
 from nemo_triton.loadtest.provenance import machine, versions
-from nemo_triton.loadtest.recording import Recording, Response, digest
+from nemo_triton.loadtest.reading import expected_bytes, read_into_spool
+from nemo_triton.loadtest.recording import Response, SpooledRecording
 from nemo_triton.loadtest.repeated import RepeatedErrors
 from nemo_triton.loadtest.run_log import RunLog
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, Order, Plan, ordered
-from nemo_triton.loadtest.sender import LocalSenders, Senders
+from nemo_triton.loadtest.sender import Audio, LocalSenders, Senders
 from nemo_triton.loadtest.sender_processes import Assignment, ProcessSenders
 from nemo_triton.loadtest.server_metrics import Monitor
 from nemo_triton.loadtest.servers import Servers
-from nemo_triton.loadtest.shared_audio import Block, SharedAudio
+from nemo_triton.loadtest.shared_audio import SharedAudio, in_region
 from nemo_triton.loadtest.slo import Objective, Search, Trial, judge
+from nemo_triton.loadtest.spool import Spool
 from nemo_triton.manifest import Utterance
 from nemo_triton.recognizer import AsyncRecognizer
 from nemo_triton.tls import Tls
 
-_CONCURRENT_FILE_READS = 4
 _WARM_UP_LOAD = ClosedLoop(16)
 """Warm-up before a search, whose first load has only one request at a time."""
 
@@ -121,7 +118,7 @@ class BenchRun:
 
     settings: RunSettings
     reporter: Reporter
-    recordings: list[Recording] = field(default_factory=list)
+    recordings: list[SpooledRecording] = field(default_factory=list)
     runs: list[LoadRun] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -163,14 +160,15 @@ class BenchRun:
         async with self.recognizer:
             self.server = await self.servers.version()
             self.description = await self.servers.description()
-            await self._read_all(utterances)
-            if not self.recordings:
-                return
             with ExitStack() as stack:
+                spool = stack.enter_context(Spool())
+                await self._read_all(utterances, spool)
+                if not self.recordings:
+                    return
                 run_log = self._open_run_log()
                 if run_log:
                     stack.callback(run_log.close)
-                async with self._senders() as senders:
+                async with self._senders(spool) as senders:
                     loads = self.settings.loads
                     first, count = loads[0] if loads else _WARM_UP_LOAD, len(self.recordings)
                     await warm_up(senders, first, recordings=count, requests=self.settings.warmup)
@@ -202,21 +200,13 @@ class BenchRun:
         if search.failure:
             self.note(search.failure)
 
-    async def _read_all(self, utterances: Sequence[Utterance]) -> None:
+    async def _read_all(self, utterances: Sequence[Utterance], spool: Spool) -> None:
+        lack = spool.lack_of_space(expected_bytes(utterances))
+        if lack:
+            # Only a warning, because a manifest may have wrong durations.
+            self.reporter.warning(lack)
         advance = self.reporter.begin_task("reading audio", total=len(utterances))
-        async with aclosing(map_in_order(self._read, utterances, _CONCURRENT_FILE_READS)) as results:
-            async for recording in results:
-                advance()
-                if recording is not None:
-                    self.recordings.append(recording)
-        self.dataset = digest(self.recordings)
-
-    async def _read(self, utterance: Utterance) -> Recording | None:
-        try:
-            return Recording(utterance, await asyncio.to_thread(load_audio, utterance.audio))
-        except AudioError as error:
-            self.fail(str(error))
-            return None
+        self.recordings, self.dataset = await read_into_spool(utterances, spool, on_problem=self.fail, advance=advance)
 
     def _open_run_log(self) -> RunLog | None:
         settings = self.settings
@@ -249,37 +239,38 @@ class BenchRun:
         }
 
     @asynccontextmanager
-    async def _senders(self) -> AsyncIterator[Senders]:
-        settings, samples = self.settings, [recording.samples for recording in self.recordings]
-        if settings.processes == 1 and not settings.shared_memory:
-            yield LocalSenders(self.recognizer, samples, retries=settings.retries)
+    async def _senders(self, spool: Spool) -> AsyncIterator[Senders]:
+        audio = [recording.audio for recording in self.recordings]
+        if not self.settings.shared_memory:
+            with self._senders_of(audio) as senders:
+                yield senders
             return
-        with SharedAudio.holding(samples) as audio:
+        with SharedAudio(spool) as shared:
             # Two runs of bench.py may share a server.
-            region = f"bench_{uuid.uuid4()}" if settings.shared_memory else None
-            if region:
-                await self.servers.share(region=region, key=audio.block.key, byte_size=audio.block.byte_size)
+            region = f"bench_{uuid.uuid4()}"
+            await self.servers.share(region=region, key=shared.key, byte_size=shared.byte_size)
             try:
-                if settings.processes == 1 and region:
-                    yield LocalSenders(self.recognizer, audio.block.regions(region), retries=settings.retries)
-                else:
-                    with ProcessSenders(self._assignment(audio.block, region), settings.processes) as senders:
-                        yield senders
+                with self._senders_of(in_region(region, audio)) as senders:
+                    yield senders
             finally:
-                if region:
-                    await self.servers.unshare(region)
+                await self.servers.unshare(region)
 
-    def _assignment(self, block: Block, region: str | None) -> Assignment:
+    @contextmanager
+    def _senders_of(self, audio: Sequence[Audio]) -> Iterator[Senders]:
         settings = self.settings
-        return Assignment(
+        if settings.processes == 1:
+            yield LocalSenders(self.recognizer, audio, retries=settings.retries)
+            return
+        assignment = Assignment(
             model=self.recognizer.model.name,
             url=settings.url,
             timeout=settings.timeout,
             tls=settings.tls,
-            block=block,
-            region=region,
+            audio=audio,
             retries=settings.retries,
         )
+        with ProcessSenders(assignment, settings.processes) as senders:
+            yield senders
 
     async def _run_load(self, load: Load, senders: Senders, run_log: RunLog | None) -> bool:
         """Run one load; returns False if the last server went down."""

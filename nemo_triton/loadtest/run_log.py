@@ -16,7 +16,7 @@ from typing import Any
 from nemo_triton.errors import ClientError
 from nemo_triton.loadtest.json_keys import from_json, to_json
 from nemo_triton.loadtest.measure import LoadRun, Session
-from nemo_triton.loadtest.recording import Recording, Response
+from nemo_triton.loadtest.recording import RecordingInfo, Response
 from nemo_triton.loadtest.schedule import Load
 from nemo_triton.loadtest.server_counters import Counters, Snapshot
 from nemo_triton.loadtest.server_metrics import GpuUsage, Level, Usage
@@ -33,13 +33,13 @@ class RunLogError(ClientError):
 class RunLog:
     """The log of one run, open for appending."""
 
-    def __init__(self, path: Path, recordings: Sequence[Recording]) -> None:
+    def __init__(self, path: Path, recordings: Sequence[RecordingInfo]) -> None:
         self._path = path
         self._recordings = recordings
         self._file = path.open("a", encoding="utf-8")
 
     @classmethod
-    def begin(cls, path: Path, header: Mapping[str, Any], recordings: Sequence[Recording]) -> RunLog:
+    def begin(cls, path: Path, header: Mapping[str, Any], recordings: Sequence[RecordingInfo]) -> RunLog:
         """Create the log of a new run.
 
         Args:
@@ -59,7 +59,7 @@ class RunLog:
 
     @classmethod
     def resume(
-        cls, path: Path, header: Mapping[str, Any], recordings: Sequence[Recording], loads: Sequence[Load]
+        cls, path: Path, header: Mapping[str, Any], recordings: Sequence[RecordingInfo], loads: Sequence[Load]
     ) -> tuple[RunLog, list[LoadRun]]:
         """Open the log of an earlier run with the same header.
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -15,10 +15,13 @@ from nemo_triton.errors import DeadlineExceededError, QueueFullError, Recognitio
 from nemo_triton.loadtest.recording import Response
 from nemo_triton.loadtest.schedule import ClosedLoop, OpenLoop, Plan, Request
 from nemo_triton.loadtest.servers import Servers
+from nemo_triton.loadtest.spool import SpooledSamples
 from nemo_triton.protocol import SharedSamples
 from nemo_triton.recognizer import AsyncRecognizer
 
 OnResponse = Callable[[Response], None]
+Audio: TypeAlias = Samples | SharedSamples | SpooledSamples
+"""Samples of a recording, or where they are."""
 
 _FIRST_RETRY_SECONDS = 0.1
 _LAG_INTERVAL_SECONDS = 0.02
@@ -52,12 +55,12 @@ class LocalSenders:
 
     Attributes:
         recognizer: A connected recognizer.
-        audio: Samples of each recording, or where they are in shared memory.
+        audio: Samples of each recording, or where they are.
         retries: Number of retries of a request if the server is down.
     """
 
     recognizer: AsyncRecognizer
-    audio: Sequence[Samples | SharedSamples]
+    audio: Sequence[Audio]
     retries: int = 0
 
     async def run(self, plan: Plan, on_response: OnResponse) -> Effort:
@@ -86,7 +89,7 @@ class PlanPart:
 
     Attributes:
         recognizer: A connected recognizer.
-        audio: Samples of each recording, or where they are in shared memory.
+        audio: Samples of each recording, or where they are.
         retries: Number of retries of a request if the server is down.
         start: Start time on the machine's monotonic clock, the same for all processes.
         on_response: Function that is called with each response as it arrives.
@@ -95,7 +98,7 @@ class PlanPart:
     """
 
     recognizer: AsyncRecognizer
-    audio: Sequence[Samples | SharedSamples]
+    audio: Sequence[Audio]
     retries: int
     start: float
     on_response: OnResponse
@@ -132,7 +135,8 @@ class PlanPart:
             request = next(requests, None)
             if request is None:
                 return
-            await self._send(request, self._now())
+            samples = await self._read(request)
+            await self._send(request, samples, self._now())
 
     async def _send_when_due(self, requests: Iterator[Request]) -> None:
         in_flight: list[asyncio.Future[None]] = []
@@ -144,23 +148,29 @@ class PlanPart:
 
         try:
             for request in requests:
+                samples = await self._read(request)
                 await self._until(request.due)
                 if self.server_gone or failed:
                     break
-                in_flight.append(asyncio.ensure_future(self._send(request, request.due)))
+                in_flight.append(asyncio.ensure_future(self._send(request, samples, request.due)))
                 in_flight[-1].add_done_callback(note)
             await asyncio.gather(*in_flight)
         finally:
             for sending in in_flight:
                 sending.cancel()
 
-    async def _send(self, request: Request, due: float) -> None:
+    async def _read(self, request: Request) -> Samples | SharedSamples:
+        """Read the samples before the request is due, so that reading is no part of its latency."""
+        audio = self.audio[request.recording]
+        return await audio.read() if isinstance(audio, SpooledSamples) else audio
+
+    async def _send(self, request: Request, samples: Samples | SharedSamples, due: float) -> None:
         sent, tries, attempts, refusals = self._now(), 0, 0, 0
         text, endpoint, error, deadline_exceeded, refused = "", "", None, False, False
         while True:
             tries += 1
             try:
-                transcript = await self.recognizer.transcribe(self.audio[request.recording])
+                transcript = await self.recognizer.transcribe(samples)
                 text, endpoint = transcript.text, transcript.endpoint
                 attempts, refusals = attempts + transcript.attempts, refusals + transcript.refusals
             except RecognitionError as failure:

@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import signal
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -17,8 +18,7 @@ from nemo_triton.endpoint_pool import OUTLIER_LOG_NAME
 from nemo_triton.errors import ClientError
 from nemo_triton.loadtest.recording import Response
 from nemo_triton.loadtest.schedule import Plan
-from nemo_triton.loadtest.sender import Effort, OnResponse, PlanPart
-from nemo_triton.loadtest.shared_audio import Block, SharedAudio
+from nemo_triton.loadtest.sender import Audio, Effort, OnResponse, PlanPart
 from nemo_triton.recognizer import AsyncRecognizer
 from nemo_triton.tls import Tls
 
@@ -36,8 +36,7 @@ class Assignment:
         url: Addresses of the servers as host:port, separated by commas.
         timeout: Deadline of one request in seconds.
         tls: TLS settings; None connects without TLS.
-        block: Shared memory that holds the recordings.
-        region: The server's name for the block; None sends the audio over the network.
+        audio: Where the samples of each recording are: in a spool or in shared memory.
         retries: Number of retries of a request if the server is down.
     """
 
@@ -45,8 +44,7 @@ class Assignment:
     url: str
     timeout: float
     tls: Tls | None
-    block: Block
-    region: str | None
+    audio: Sequence[Audio]
     retries: int
 
 
@@ -162,12 +160,10 @@ def _run_process(assignment: Assignment, connection: Connection) -> None:
     _outlier_log.setLevel(logging.INFO)
     _outlier_log.propagate = False
     _outlier_log.addHandler(_EventHandler(connection))
-    with SharedAudio.attached(assignment.block) as audio:
-        asyncio.run(_serve(assignment, audio, connection))
+    asyncio.run(_serve(assignment, connection))
 
 
-async def _serve(assignment: Assignment, audio: SharedAudio, connection: Connection) -> None:
-    recordings = assignment.block.regions(assignment.region) if assignment.region else list(audio.samples())
+async def _serve(assignment: Assignment, connection: Connection) -> None:
     async with AsyncRecognizer(assignment.model, assignment.url, assignment.timeout, assignment.tls) as recognizer:
         while True:
             connection.send(None)  # Ready for the next plan.
@@ -177,7 +173,7 @@ async def _serve(assignment: Assignment, audio: SharedAudio, connection: Connect
                 return
             part = PlanPart(
                 recognizer=recognizer,
-                audio=recordings,
+                audio=assignment.audio,
                 retries=assignment.retries,
                 start=task.start,
                 on_response=connection.send,

@@ -1,0 +1,90 @@
+"""Decode the recordings of a load test into a spool, each different recording once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import aclosing
+from dataclasses import fields
+
+import numpy as np
+
+from nemo_triton.concurrency import map_in_order
+from nemo_triton.contract import SAMPLE_RATE
+from nemo_triton.errors import AudioError
+from nemo_triton.loadtest.recording import Checksum, SpooledRecording, load_utterance
+from nemo_triton.loadtest.spool import Spool, SpooledSamples
+from nemo_triton.manifest import Utterance
+
+CONCURRENT_FILE_READS = 4
+"""Files that are decoded concurrently. Only these are in memory."""
+
+_OTHER_FIELDS = {"text", "line"}
+"""Fields of an utterance that do not change its audio."""
+
+
+async def read_into_spool(
+    utterances: Sequence[Utterance],
+    spool: Spool,
+    *,
+    on_problem: Callable[[str], None],
+    advance: Callable[[], None],
+) -> tuple[list[SpooledRecording], str]:
+    """Decode all utterances.
+
+    Args:
+        utterances: Entries of the manifest.
+        spool: The file that receives the samples.
+        on_problem: Function that is called with one line for each utterance that can't be read.
+        advance: Function that is called after each utterance.
+
+    Returns:
+        The readable recordings in the order of the utterances, and their digest (recording.digest).
+
+    Raises:
+        ClientError: The spool has too little free space.
+    """
+    reader, checksum, recordings = _Reader(spool), Checksum(), []
+    async with aclosing(map_in_order(reader.read, utterances, CONCURRENT_FILE_READS)) as results:
+        async for utterance, audio in results:
+            if isinstance(audio, AudioError):
+                on_problem(str(audio))
+            else:
+                # A thread computes the checksum, while others decode the next files.
+                await asyncio.to_thread(checksum.add, utterance.text, audio.dtype, audio.count, audio.chunks())
+                recordings.append(SpooledRecording(utterance, audio))
+            advance()
+    return recordings, checksum.hexdigest()
+
+
+def expected_bytes(utterances: Sequence[Utterance]) -> float:
+    """Size of the decoded audio by the manifest's durations. Recordings without a duration count as empty."""
+    durations = {_audio_key(utterance): utterance.duration or 0.0 for utterance in utterances}
+    return sum(durations.values()) * SAMPLE_RATE * np.dtype(np.int16).itemsize
+
+
+class _Reader:
+    """Decodes each different recording once, however many utterances name it."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        # An error is a value here, because each `raise` of one exception would lengthen its traceback.
+        self._results: dict[Hashable, asyncio.Future[SpooledSamples | AudioError]] = {}
+
+    async def read(self, utterance: Utterance) -> tuple[Utterance, SpooledSamples | AudioError]:
+        key = _audio_key(utterance)
+        if key not in self._results:
+            self._results[key] = asyncio.ensure_future(asyncio.to_thread(self._decode, utterance))
+        return utterance, await self._results[key]
+
+    def _decode(self, utterance: Utterance) -> SpooledSamples | AudioError:
+        try:
+            samples = load_utterance(utterance)
+        except AudioError as error:
+            return AudioError(str(error))
+        return self._spool.add(samples)
+
+
+def _audio_key(utterance: Utterance) -> Hashable:
+    """What is equal for two utterances with the same audio: file and segment."""
+    return tuple(getattr(utterance, field.name) for field in fields(utterance) if field.name not in _OTHER_FIELDS)
