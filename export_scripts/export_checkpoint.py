@@ -47,7 +47,8 @@ def export_checkpoint(source: str, settings: ExportSettings, report: Callable[[s
         report: Function that is called with the name of each step when it begins.
 
     Returns:
-        One line: the comparison with NeMo, the longest audio and its memory, and the model that was replaced.
+        One line: the comparison with NeMo, the longest audio and its memory, settings that were left out, and the model
+        that was replaced.
 
     Raises:
         ExportError: The checkpoint can't be exported.
@@ -72,6 +73,8 @@ def export_checkpoint(source: str, settings: ExportSettings, report: Callable[[s
         for ensemble in ensembles(checkpoint):
             parity.publish(folder / ensemble)
         line = f"{parity.summary()}; {_needs(description)}"
+        if checkpoint.unknown_settings:
+            line += f"; left out what this version of NeMo doesn't know ({', '.join(checkpoint.unknown_settings)})"
         if existing:
             line += f"; replaced {existing.describe(parity.checkpoint_sha256)}"
         text = Part.TEXT.of(checkpoint.name)

@@ -13,6 +13,7 @@ import numpy as np
 from export_scripts.checkpoints.families import Decoder, decoder_class, refusal
 from export_scripts.checkpoints.names import is_file, recognizer_name
 from export_scripts.checkpoints.restore import first_line, restore, unpacked
+from export_scripts.checkpoints.saved_decoding import unknown_settings
 from export_scripts.errors import ExportError
 from export_scripts.stages.features import Edges, FrontEnd, Normalization
 from export_scripts.stages.text import Pieces, read_pieces
@@ -42,6 +43,7 @@ class Checkpoint:
         front_end: Settings of the model's front end.
         pieces: Vocabulary of the model.
         decoder: Kind of the model, which decides its encoder and decoder stages.
+        unknown_settings: Settings of its decoding that are left out because this version of NeMo doesn't know them.
     """
 
     file: Path
@@ -53,6 +55,7 @@ class Checkpoint:
     front_end: FrontEnd
     pieces: Pieces
     decoder: Decoder
+    unknown_settings: tuple[str, ...] = ()
 
 
 def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
@@ -92,6 +95,7 @@ def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
             front_end=_front_end(model, edges_of(version)),
             pieces=_pieces(model, kind),
             decoder=kind(model),
+            unknown_settings=tuple(unknown_settings(config)),
         )
     except ValueError as error:
         raise ExportError(f"{file}: {error}") from error

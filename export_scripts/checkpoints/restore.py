@@ -7,6 +7,7 @@ docs/security.md lists what is refused.
 from __future__ import annotations
 
 import errno
+import importlib
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from export_scripts.checkpoints.archive import unpack
-from export_scripts.checkpoints.saved_config import read_saved_config, restorable_config, searches_beams
+from export_scripts.checkpoints.later_arguments import without_later_arguments
+from export_scripts.checkpoints.saved_config import read_saved_config, restorable_config
+from export_scripts.checkpoints.saved_decoding import searches_beams
 from export_scripts.checkpoints.saved_weights import check_weights
 from export_scripts.checkpoints.tokenizer_files import tokenizer_in
 from export_scripts.errors import ExportError, RefusedFileError
@@ -80,23 +83,30 @@ def restore(saved: SavedModel) -> ASRModel:
     """
     config = _checked_config(saved)
     # Imported late: NeMo takes half a minute, and a checkpoint that is refused should not wait for it.
-    from nemo.collections.asr.models import ASRModel
     from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
     from omegaconf import OmegaConf
 
-    OmegaConf.save(OmegaConf.create(config), saved.folder / CONFIG)
-    connector = SaveRestoreConnector()
-    connector.model_extracted_dir = str(saved.folder)
+    module, _, name = str(config["target"]).rpartition(".")
     try:
-        model: ASRModel = ASRModel.restore_from(str(saved.folder), map_location="cpu", save_restore_connector=connector)
+        # The class itself: its base class, ASRModel, hides why the class can't be built.
+        model_class: Any = getattr(importlib.import_module(module), name)
+        config = without_later_arguments(config)
+        OmegaConf.save(OmegaConf.create(config), saved.folder / CONFIG)
+        connector = SaveRestoreConnector()
+        connector.model_extracted_dir = str(saved.folder)
+        model: ASRModel = model_class.restore_from(
+            str(saved.folder), map_location="cpu", save_restore_connector=connector
+        )
         if searches_beams(saved.config):
             # Adds NeMo's defaults for greedy decoding, which a config for beam search may lack.
             model.change_decoding_strategy({**model.cfg.decoding}, verbose=False)
+    except RefusedFileError as error:
+        raise ExportError(f"{saved.file}: {error}") from error
     except Exception as error:
-        # Restoring builds the classes that the config names, which may raise any error.
+        # Restoring builds the classes that the config names, which may raise any error. Hydra's only names the class.
         raise ExportError(
-            f"{saved.file}: NeMo can't restore it ({first_line(error)}); download it again, or check that it fits this "
-            "version of NeMo"
+            f"{saved.file}: NeMo can't restore it ({first_line(error.__cause__ or error)}); download it again, or "
+            "check that it fits this version of NeMo"
         ) from error
     model.eval()
     model.freeze()
@@ -128,6 +138,6 @@ def _checked_config(saved: SavedModel) -> dict[str, Any]:
     return config
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its type if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(":")

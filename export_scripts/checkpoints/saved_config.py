@@ -19,6 +19,7 @@ import yaml
 
 from export_scripts.checkpoints.archive import UNTRUSTED
 from export_scripts.checkpoints.families import decoder_class, refusal
+from export_scripts.checkpoints.saved_decoding import BEAM_SEARCH, check_decoding, greedy_decoding
 from export_scripts.errors import RefusedFileError, excerpt
 
 MAX_CONFIG_BYTES = 4 * 2**20
@@ -29,8 +30,7 @@ _ALLOWED_CLASSES = re.compile(
     r"nemo\.collections\.asr\.modules\.(\w+\.)?("
     r"AudioToMelSpectrogramPreprocessor|AudioToMFCCPreprocessor"
     r"|(ConvASREncoder|ConformerEncoder|SqueezeformerEncoder)(Adapter)?|RNNEncoder"
-    r"|ConvASRDecoder|LSTMDecoder|RNNTDecoder|StatelessTransducerDecoder|RNNTJoint|SampledRNNTJoint|HATJoint"
-    r"|SpectrogramAugmentation|CropOrPadSpectrogramAugmentation|MaskedPatchAugmentation)"
+    r"|ConvASRDecoder|LSTMDecoder|RNNTDecoder|StatelessTransducerDecoder|RNNTJoint|SampledRNNTJoint|HATJoint)"
     r"|nemo\.collections\.common\.parts\.adapter_modules\.LinearAdapter"
     r"|nemo\.core\.classes\.mixins\.adapter_mixin_strategies\.\w+AdapterStrategy"
 )
@@ -44,11 +44,10 @@ _CLASS_KEYS = ("_target_", "target", "cls")
 _HYDRA_KEYS = ("_args_", "_partial_", "_recursive_", "_convert_")
 
 _SECTIONS = {"preprocessor", "encoder", "decoder", "joint", "decoding", "loss", "labels", "model_defaults"}
-_SECTIONS |= {"spec_augment", "adapters", "tokenizer", "validation_ds"}
+_SECTIONS |= {"adapters", "tokenizer", "validation_ds"}
 """Sections that restoring and transcribing read. Of the others only plain values stay."""
-_GREEDY = ("greedy", "greedy_batch")
-_BEAM_SEARCH = ("beam", "wfst")
-"""Sections of `decoding` that name language models. The export decodes greedily."""
+_LOSSES_WITH_DURATIONS = ("tdt", "multiblank_rnnt")
+"""Losses from which NeMo reads how many frames a label can skip. Others are for training only."""
 _FILE_KEY = re.compile(r"(.*_)?(path|paths|file|filepath|files|dir|folder|lm_model)")
 
 
@@ -121,10 +120,10 @@ def restorable_config(config: dict[str, Any]) -> dict[str, Any]:
         raise RefusedFileError(_names_code("target", target))
     kept = {name: value for name, value in config.items() if name in _SECTIONS or not isinstance(value, (dict, list))}
     del kept["target"]
+    if isinstance(loss := kept.get("loss"), dict) and loss.get("loss_name") not in _LOSSES_WITH_DURATIONS:
+        del kept["loss"]
     if isinstance(decoding := kept.get("decoding"), dict):
-        kept["decoding"] = {name: value for name, value in decoding.items() if name not in _BEAM_SEARCH}
-        if searches_beams(config):
-            kept["decoding"] = {"greedy": {}, **kept["decoding"], "strategy": "greedy_batch"}
+        kept["decoding"] = {name: value for name, value in decoding.items() if name not in BEAM_SEARCH}
     if isinstance(validation := kept.get("validation_ds"), dict):
         kept["validation_ds"] = {name: value for name, value in validation.items() if isinstance(value, (int, float))}
     for path, key, value in _values(kept):
@@ -137,13 +136,10 @@ def restorable_config(config: dict[str, Any]) -> dict[str, Any]:
                 f"{excerpt(path)} names the file {excerpt(value)}, which the export doesn't read; set it to "
                 "null in the config"
             )
+    if isinstance(decoding := kept.get("decoding"), dict):
+        check_decoding(decoding)
+        kept["decoding"] = greedy_decoding(decoding)
     return {**kept, "target": f"{decoder.module}.{model_class}"}
-
-
-def searches_beams(config: dict[str, Any]) -> bool:
-    """Whether a config as saved asks for another decoding than greedy."""
-    decoding = config.get("decoding")
-    return isinstance(decoding, dict) and decoding.get("strategy", _GREEDY[0]) not in _GREEDY
 
 
 def _names_code(path: str, value: object) -> str:

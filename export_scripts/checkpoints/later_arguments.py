@@ -1,0 +1,68 @@
+"""Leave out constructor arguments of later NeMo releases where their value means what this release does."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from export_scripts.errors import RefusedFileError, excerpt
+
+SECTIONS = ("preprocessor", "encoder", "decoder", "joint")
+"""Sections that name a class and its arguments, and that an exported model needs."""
+
+_LATER_DEFAULTS = {
+    ("ConformerEncoder", "att_chunk_context_size"): None,
+    ("ConformerEncoder", "conv_context_style"): "regular",
+    ("LSTMDecoder", "add_blank"): True,
+}
+"""Arguments that NeMo 3.0.0 has and 2.7.3 lacks, with the value for what 2.7.3 does."""
+
+
+def without_later_arguments(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config whose classes, as the installed NeMo has them, take all of its arguments.
+
+    Args:
+        config: A config whose class names are checked. Imports these classes.
+
+    Raises:
+        RefusedFileError: An argument that the installed NeMo doesn't know changes what the class computes, or may.
+    """
+    return {
+        name: _known_arguments(name, section) if name in SECTIONS and isinstance(section, dict) else section
+        for name, section in config.items()
+    }
+
+
+def _known_arguments(path: str, section: dict[str, Any]) -> dict[str, Any]:
+    target = str(section.get("_target_") or "")
+    if not target:
+        # Configs before Hydra 1.0 are older than this release of NeMo.
+        return section
+    module, _, name = target.rpartition(".")
+    known = _arguments(getattr(importlib.import_module(module), name))
+    if known is None:
+        return section
+    kept = {}
+    for argument, value in section.items():
+        if argument in known or argument == "_target_":
+            kept[argument] = value
+        # An argument that is null isn't set: whatever it is for is off.
+        elif value is not None and value != _LATER_DEFAULTS.get((name, argument)):
+            from nemo import __version__
+
+            raise RefusedFileError(
+                f"{excerpt(f'{path}.{argument}')} is {excerpt(value)}, which NeMo {__version__} doesn't know; choose a "
+                "checkpoint that this version of NeMo can restore"
+            )
+    return kept
+
+
+def _arguments(cls: type) -> set[str] | None:
+    """Names of a constructor's arguments; None if it takes any."""
+    parameters = inspect.signature(cls).parameters.values()
+    return (
+        None
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        else {p.name for p in parameters}
+    )
