@@ -18,7 +18,7 @@ TEST_REPOSITORY := build/test_repository
 FAMILY_REPOSITORY := build/family_repository
 PRECISION_REPOSITORY := build/precision_repository
 RECORDINGS := $(wildcard nemo_triton/demo_speech/manifest.jsonl ../shared/speech/*/*.jsonl)
-EXPORT_CODE := $(shell find export_scripts -name '*.py') nemo_triton/contract.py nemo_triton/audio.py nemo_triton/manifest.py
+EXPORT_CODE := $(shell find export_scripts -name '*.py') nemo_triton/contract.py nemo_triton/audio.py $(wildcard nemo_triton/manifest/*.py)
 SERVE_CHECKED := nemo_triton client server demo verification/*.py verification/attack verification/faults verification/fuzz verification/pod tests/attack tests/client tests/docker tests/docs tests/faults tests/packaging tests/server tests/served tests/*.py
 SERVE_TESTS := tests/server tests/client tests/served tests/attack tests/faults tests/benchmark tests/full_size tests/docker \
 	tests/packaging tests/docs tests/test_layers.py tests/test_words.py

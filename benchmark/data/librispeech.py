@@ -11,7 +11,9 @@ from pathlib import Path
 
 from benchmark.data.download import DownloadError, Report, download
 from nemo_triton.errors import one_line
-from nemo_triton.manifest import Manifest, Utterance
+from nemo_triton.manifest import Manifest
+from nemo_triton.manifest.folders import list_folder
+from nemo_triton.manifest.librispeech import read_librispeech
 
 MIRROR = "https://www.openslr.org/resources/12"
 LICENCE = "CC BY 4.0"
@@ -50,7 +52,8 @@ def fetch(name: str, folder: Path, mirror: str = MIRROR, report: Report = lambda
     archive = _archive(name, folder)
     download(archive_url(name, mirror), archive, SHA256[name], report)
     _unpack(archive, folder)
-    manifest = _read_transcripts(folder / "LibriSpeech" / name)
+    tree = folder / "LibriSpeech" / name
+    manifest = read_librispeech(tree, list_folder(tree), text_required=True)
     if not manifest.utterances:
         raise DownloadError(f"{archive}: no utterance in LibriSpeech/{name}; remove this file and run this again")
     return manifest
@@ -73,15 +76,3 @@ def _unpack(archive: Path, folder: Path) -> None:
         raise DownloadError(
             f"{archive}: cannot be unpacked ({one_line(error)}); remove this file and run this again"
         ) from error
-
-
-def _read_transcripts(folder: Path) -> Manifest:
-    manifest = Manifest()
-    for transcripts in sorted(folder.glob("*/*/*.trans.txt")):
-        for number, line in enumerate(transcripts.read_text(encoding="utf-8").splitlines(), start=1):
-            name, _, text = line.partition(" ")
-            if text.strip():
-                manifest.utterances.append(Utterance(transcripts.with_name(f"{name}.flac"), text.strip().lower()))
-            else:
-                manifest.problems.append(f"{transcripts}:{number}: no text after the name of the utterance; skipped")
-    return manifest

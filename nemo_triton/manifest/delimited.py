@@ -1,0 +1,148 @@
+"""Entries of CSV and TSV manifests. A bad line costs itself, and no other line."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from nemo_triton.manifest.entry import AUDIO_FIELDS, Entry
+from nemo_triton.manifest.suffixes import AUDIO_SUFFIXES
+
+_DELIMITERS = (",", ";", "\t")
+_LONGEST_RECORD = 100
+"""Lines of a record with line breaks between quotes. More are taken as a quote that was never closed."""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The form of a table, from its header.
+
+    Attributes:
+        names: Names of the columns.
+        delimiter: Character between fields.
+        audio: Index of the column with audio files.
+    """
+
+    names: Sequence[str]
+    delimiter: str
+    audio: int
+
+
+def delimited_entries(content: str) -> Iterator[Entry] | None:
+    """Entries of a CSV or TSV with a header.
+
+    Fields are separated by commas, semicolons or tabs, which is found out from the header.
+
+    Returns:
+        The entries; None if the first line names no column of audio files.
+    """
+    # newline="" keeps line ends, which belong to quoted texts; splitlines() would also split at U+2028 and others.
+    lines = list(io.StringIO(content, newline=""))
+    start = next((index for index, line in enumerate(lines) if line.strip()), len(lines))
+    table = _header(lines[start]) if start < len(lines) else None
+    return _rows(lines, start + 1, table) if table else None
+
+
+def _header(line: str) -> _Table | None:
+    tables = []
+    for delimiter in _DELIMITERS:
+        names = [name.strip() for name in _parse([line], delimiter) or ()]
+        known = [name for name in AUDIO_FIELDS if name in names]
+        if known:
+            tables.append(_Table(names, delimiter, names.index(known[0])))
+    return max(tables, key=lambda table: len(table.names), default=None)
+
+
+def _rows(lines: Sequence[str], start: int, table: _Table) -> Iterator[Entry]:
+    index = start
+    while index < len(lines):
+        line, used = lines[index], 1
+        if line.isspace():
+            index += 1
+            continue
+        fields: list[str] | ValueError
+        if table.delimiter == "\t":
+            fields = _tab_separated(line, table)
+        elif '"' in line:
+            fields, used = _quoted_record(lines, index, table)
+        else:
+            fields = [field.lstrip(" ") for field in line.rstrip("\r\n").split(table.delimiter)]
+        yield index + 1, fields if isinstance(fields, ValueError) else _named(fields, table)
+        index += used
+
+
+def _named(fields: list[str], table: _Table) -> dict[str, str] | ValueError:
+    # Empty fields at the end cut nothing; spreadsheets write them.
+    if any(fields[len(table.names) :]):
+        quotable = "a tab" if table.delimiter == "\t" else f"a {table.delimiter}"
+        return ValueError(
+            f"has {len(fields)} fields, the header has {len(table.names)}; "
+            f"put quotes around a text with {quotable} in it"
+        )
+    return dict(zip(table.names, fields, strict=False))
+
+
+def _parse(lines: Sequence[str], delimiter: str) -> list[str] | None:
+    """The only record of these lines; None if its quotes are wrong."""
+    try:
+        return next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True))
+    except (csv.Error, StopIteration):
+        return None
+
+
+def _quoted_record(lines: Sequence[str], index: int, table: _Table) -> tuple[list[str] | ValueError, int]:
+    """The record that starts at a line with a quote, and its number of lines."""
+    reader = csv.reader(
+        _record_lines(lines, index, table), delimiter=table.delimiter, skipinitialspace=True, strict=True
+    )
+    try:
+        fields = next(reader)
+    except csv.Error as error:
+        # In a later line, what is wrong is the quote that the first line opened.
+        reason = str(error) if reader.line_num == 1 else "a quote is never closed"
+        return _bad_quotes(reason), 1
+    if reader.line_num > 1 and len(fields) != len(table.names):
+        return _bad_quotes("a quote is never closed"), 1
+    return fields, reader.line_num
+
+
+def _bad_quotes(reason: str) -> ValueError:
+    return ValueError(f'not valid CSV ({reason}); close the quotes, and write a quote inside a text as ""')
+
+
+def _record_lines(lines: Sequence[str], index: int, table: _Table) -> Iterator[str]:
+    """Lines that may belong to the record that starts here, up to a line that is itself a row."""
+    yield lines[index]
+    for line in lines[index + 1 : index + _LONGEST_RECORD]:
+        if _names_audio(line, table):
+            return
+        yield line
+
+
+def _names_audio(line: str, table: _Table) -> bool:
+    fields = line.split(table.delimiter)
+    if len(fields) < len(table.names):
+        return False
+    return PurePath(fields[table.audio].strip('" \r\n')).suffix.lower() in AUDIO_SUFFIXES
+
+
+def _tab_separated(line: str, table: _Table) -> list[str]:
+    """Fields of a line of a TSV, where a quote is ordinary text unless a field is wholly quoted."""
+    fields = line.rstrip("\r\n").split("\t")
+    if '"' not in line:
+        return fields
+    if any(fields[len(table.names) :]):
+        quoted = _parse([line], "\t")
+        if quoted is not None and len(quoted) == len(table.names):
+            return quoted
+    return [_without_quotes(field) for field in fields]
+
+
+def _without_quotes(field: str) -> str:
+    inner = field[1:-1]
+    if len(field) >= 2 and field[0] == field[-1] == '"' and '"' not in inner.replace('""', ""):
+        return inner.replace('""', '"')
+    return field

@@ -1,0 +1,167 @@
+"""One entry of a manifest, whatever its format: fields become an utterance, or a problem that names the field."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from nemo_triton.errors import ManifestError, one_line, printable
+from nemo_triton.manifest.decoding import read_text
+from nemo_triton.manifest.lookup import Lookup
+from nemo_triton.manifest.utterance import Channel, Manifest, Utterance
+
+Entry: TypeAlias = tuple[int, Mapping[str, Any] | ValueError]
+"""Line number, and the line's fields or what is wrong with it."""
+
+# The first that an entry has is used. Error messages name the first if an entry has none.
+AUDIO_FIELDS = (
+    *("audio_filepath", "audio_filename", "audio_file"),  # NeMo, nemo/collections/common/parts/preprocessing
+    "filename",  # SpeechLoop
+    "path",  # Common Voice
+    "file_name",  # Hugging Face's audio folders
+    "wav_filename",  # DeepSpeech
+)
+TEXT_FIELDS = (
+    "text",  # NeMo
+    "transcript",  # SpeechLoop, DeepSpeech
+    "sentence",  # Common Voice
+    "transcription",  # Hugging Face
+    "normalized_text",  # NeMo
+)
+_TEXT_FILE_FIELD = "text_filepath"
+
+# NeMo writes this text where none is known (nemo/collections/asr/parts/utils/manifest_utils.py).
+_UNKNOWN_TEXT = "-"
+# NeMo cuts only if the duration is positive (nemo/collections/asr/parts/preprocessing/segment.py).
+_UNKNOWN_DURATIONS = (0, -1)
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_LARGEST_TEXT_FILE = 2**20
+
+
+def collect(path: Path, entries: Iterable[Entry], text_required: bool) -> Manifest:
+    """Check all entries of a manifest.
+
+    Args:
+        path: The manifest, for messages and for relative paths.
+        entries: The entries.
+        text_required: Report entries without text as problems.
+    """
+    manifest = Manifest()
+    files = Lookup(path.parent)
+    for line, entry in entries:
+        try:
+            manifest.utterances.append(_utterance(entry, files, text_required, line))
+        except (ValueError, OSError, RuntimeError) as error:
+            # pathlib raises OSError for names that are too long, RuntimeError for unknown users (~name).
+            manifest.problems.append(printable(f"{path}:{line}: {one_line(error)}"))
+    return manifest
+
+
+def _utterance(entry: Mapping[str, Any] | ValueError, files: Lookup, text_required: bool, line: int) -> Utterance:
+    """Check one entry. A ValueError names the field that is wrong."""
+    if isinstance(entry, ValueError):
+        raise entry
+    audio_field, audio = _string(entry, AUDIO_FIELDS)
+    # Names of files may hold bytes that are not UTF-8, which Python reads as half of a surrogate pair.
+    _check_unicode(audio or "", audio_field, "surrogateescape")
+    if not audio:
+        raise ValueError(f"no {audio_field}; add the path of the audio file")
+    text = _text(entry, files)
+    if text is None and text_required:
+        raise ValueError(f"no {TEXT_FIELDS[0]}; add the reference text of {audio}")
+    return Utterance(
+        files.find(audio),
+        text,
+        _seconds(entry, "duration", unknown=_UNKNOWN_DURATIONS),
+        line,
+        offset=_seconds(entry, "offset"),
+        channel=_channel(entry.get("channel")),
+    )
+
+
+def _string(entry: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, str | None]:
+    """The first of these fields that the entry has, and its value."""
+    for name in names:
+        value = entry.get(name)
+        if value is not None:
+            if not isinstance(value, str):
+                raise ValueError(f"{name} is {json.dumps(value)[:40]}; write it as a string")
+            return name, value
+    return names[0], None
+
+
+def _text(entry: Mapping[str, Any], files: Lookup) -> str | None:
+    name, text = _string(entry, TEXT_FIELDS)
+    if text is None and entry.get(_TEXT_FILE_FIELD) is not None:
+        name, text = _TEXT_FILE_FIELD, _text_of_file(entry, files)
+    if text is None or text.strip() == _UNKNOWN_TEXT:
+        return None
+    _check_unicode(text, name, "strict")
+    return text
+
+
+def _text_of_file(entry: Mapping[str, Any], files: Lookup) -> str | None:
+    name = _string(entry, (_TEXT_FILE_FIELD,))[1]
+    if not name:
+        return None
+    path = files.find(name)
+    if not path.is_file():
+        raise ValueError(f"{_TEXT_FILE_FIELD} {path}: no such file; check the path")
+    if path.stat().st_size > _LARGEST_TEXT_FILE:
+        raise ValueError(f"{_TEXT_FILE_FIELD} {path}: larger than 1 MiB; give the text of one recording")
+    try:
+        # NeMo removes line breaks, which joins the words next to them.
+        return " ".join(read_text(path).splitlines()).strip()
+    except ManifestError as error:
+        raise ValueError(f"{_TEXT_FILE_FIELD} {error}") from error
+
+
+def _seconds(entry: Mapping[str, Any], name: str, unknown: tuple[float, ...] = ()) -> float | None:
+    """A time in seconds, as a number or as text; None if it is missing, empty or one of `unknown`."""
+    value = entry.get(name)
+    if value is None or value == "":
+        return None
+    seconds = _number(value)
+    if seconds in unknown:
+        return None
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{name} is {json.dumps(value)[:40]}; write seconds, such as 3.5")
+    return seconds
+
+
+def _number(value: object) -> float:
+    """`value` as a number; NaN if it is none."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        return float(value)
+    # bool is a subclass of int.
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
+    return math.nan
+
+
+def _channel(value: object) -> Channel | None:
+    if value is None or value == "":
+        return None
+    if value == "left" or value == "right" or value == "average":
+        return value
+    number = _number(value)
+    if number >= 0 and number.is_integer():
+        return int(number)
+    hint = "write one line per channel" if value == "each" else "write 0, 1, ..., left, right or average"
+    raise ValueError(f"channel is {json.dumps(value)[:40]}; {hint}")
+
+
+def _check_unicode(value: str, name: str, errors: str) -> None:
+    """Refuse half of a surrogate pair, which JSON can hold and no file or terminal."""
+    try:
+        value.encode("utf-8", errors)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} has {value[error.start]!r}, which is not a character; write it as Unicode") from error

@@ -1,0 +1,70 @@
+"""Find the recordings in audio files, folders and manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nemo_triton.errors import ManifestError, printable
+from nemo_triton.manifest.folders import is_file, is_folder, list_folder, skipped_files
+from nemo_triton.manifest.kaldi import WAV_LIST
+from nemo_triton.manifest.librispeech import read_librispeech
+from nemo_triton.manifest.reading import read_manifest
+from nemo_triton.manifest.suffixes import MANIFEST_SUFFIXES
+from nemo_triton.manifest.utterance import Manifest, Utterance
+
+
+def find_audio(paths: Sequence[str | Path]) -> Manifest:
+    """List the recordings in audio files, folders and manifests. Audio files are not opened.
+
+    Args:
+        paths: Audio files, folders (searched recursively) and manifests (.json, .jsonl, .csv and .tsv, each also with
+            .gz, and Kaldi's wav.scp).
+
+    Returns:
+        The utterances in the order of `paths`. Those of a folder are sorted by path, except in a folder of Kaldi or
+        LibriSpeech, which is read as `read_manifest` reads it. A folder without audio and an unreadable manifest become
+        problems; other files in a folder are counted in a note.
+
+    Example:
+        >>> find_audio(["recordings", "order.wav"]).utterances[-1].name
+        'order.wav'
+    """
+    listed = Manifest()
+    for path in map(Path, paths):
+        try:
+            manifest = _find(path)
+        except ManifestError as error:
+            listed.problems.append(str(error))
+        else:
+            listed.utterances += manifest.utterances
+            listed.problems += manifest.problems
+            listed.notes += manifest.notes
+    return listed
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a path has the name of a manifest rather than of an audio file."""
+    return path.name.lower().endswith(MANIFEST_SUFFIXES)
+
+
+def _find(path: Path) -> Manifest:
+    if is_folder(path):
+        return _find_in_folder(path)
+    return read_manifest(path) if is_manifest(path) else Manifest([Utterance(path)])
+
+
+def _find_in_folder(folder: Path) -> Manifest:
+    if is_file(folder / WAV_LIST):
+        return read_manifest(folder)
+    contents = list_folder(folder)
+    if contents.transcripts:
+        return read_librispeech(folder, contents)
+    manifest = Manifest([Utterance(file) for file in contents.audio], contents.problems)
+    skipped = skipped_files(contents.skipped) if contents.skipped else ""
+    if not contents.audio:
+        where = f"{folder}: no audio file in this folder{f' ({skipped})' if skipped else ''}"
+        manifest.problems.append(printable(f"{where}; give a folder with e.g. .wav or .flac files"))
+    elif skipped:
+        manifest.notes.append(printable(f"{folder}: {skipped}"))
+    return manifest

@@ -1,0 +1,115 @@
+"""The files in a folder: recordings, LibriSpeech's transcripts, and what is skipped."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nemo_triton.errors import one_line, printable
+from nemo_triton.manifest.suffixes import AUDIO_SUFFIXES
+
+TRANSCRIPTS_SUFFIX = ".trans.txt"
+"""Of LibriSpeech's files with one line per utterance: its name and its text."""
+
+_LISTED_KINDS = 5
+_LONGEST_SUFFIX = 12
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; False if that can't be found out, for example because the path is too long."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False  # load_audio reports what is wrong with the path.
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path is a file; False if that can't be found out, for example in a folder without permissions."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+@dataclass
+class FolderContents:
+    """Files in a folder and all folders in it. Hidden files are left out.
+
+    Attributes:
+        audio: Recordings, by their suffix; sorted.
+        transcripts: LibriSpeech's transcripts; sorted.
+        skipped: Number of other files by kind. Those in hidden folders, such as .git, are not counted.
+        problems: One message for each folder that can't be read.
+    """
+
+    audio: list[Path] = field(default_factory=list)
+    transcripts: list[Path] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
+def list_folder(folder: Path) -> FolderContents:
+    """List the files in a folder and all folders in it, without opening them."""
+    contents = FolderContents()
+
+    def unreadable(error: OSError) -> None:
+        reason = error.strerror or one_line(error)
+        contents.problems.append(printable(f"{error.filename}: cannot be read ({reason}); check its permissions"))
+
+    # os.walk instead of rglob: it knows the kind of each file without a stat, and reports unreadable folders.
+    for parent, _, names in os.walk(folder, onerror=unreadable):
+        for name in names:
+            if not name.startswith("."):
+                _add(Path(parent, name), folder, contents)
+    contents.audio.sort()
+    contents.transcripts.sort()
+    return contents
+
+
+def _add(path: Path, folder: Path, contents: FolderContents) -> None:
+    if path.suffix.lower() in AUDIO_SUFFIXES:
+        # Not a broken link, nor a pipe, which would block the reader.
+        if is_file(path):
+            contents.audio.append(path)
+        else:
+            contents.skipped[f"{path.suffix.lower()} that is no file"] += 1
+    elif path.name.endswith(TRANSCRIPTS_SUFFIX):
+        contents.transcripts.append(path)
+    elif not any(part.startswith(".") for part in path.relative_to(folder).parts):
+        contents.skipped[_kind(path)] += 1
+
+
+def skipped_files(skipped: Counter[str]) -> str:
+    """How many files were skipped: `3 files skipped, not audio (2 .txt, 1 .pdf)`."""
+    return f"{_files(skipped.total())} skipped, not audio ({_kinds(skipped)})"
+
+
+def unlisted_audio(audio: Iterable[Path], listed: Iterable[Path], where: str) -> list[str]:
+    """Count the recordings of a folder that its list leaves out, as a list with one message or none.
+
+    Args:
+        audio: Recordings in the folder.
+        listed: Recordings in its list.
+        where: Name of the list.
+    """
+    known = {path.absolute() for path in listed}
+    unlisted = Counter(_kind(path) for path in audio if path.absolute() not in known)
+    return [f"{_files(unlisted.total())} skipped, not in {where} ({_kinds(unlisted)})"] if unlisted else []
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'}"
+
+
+def _kinds(kinds: Counter[str]) -> str:
+    """The most common kinds with their numbers."""
+    listed = kinds.most_common(_LISTED_KINDS)
+    others = kinds.total() - sum(number for _, number in listed)
+    return ", ".join([*(f"{number} {kind}" for kind, number in listed), *([f"{others} others"] if others else [])])
+
+
+def _kind(path: Path) -> str:
+    return path.suffix.lower()[:_LONGEST_SUFFIX] or "without suffix"

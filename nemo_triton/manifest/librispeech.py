@@ -1,0 +1,60 @@
+"""LibriSpeech's tree: folders with flac files and a transcript file with one line per utterance.
+
+Source: Panayotov et al., ICASSP 2015.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nemo_triton.errors import ManifestError, one_line, printable
+from nemo_triton.manifest.decoding import read_text
+from nemo_triton.manifest.folders import TRANSCRIPTS_SUFFIX, FolderContents, unlisted_audio
+from nemo_triton.manifest.utterance import Manifest, Utterance
+
+_AUDIO_SUFFIX = ".flac"
+
+
+def read_librispeech(folder: Path, contents: FolderContents, text_required: bool = False) -> Manifest:
+    """Read all transcripts in a folder of the tree and in the folders in it.
+
+    Args:
+        folder: The folder.
+        contents: Its contents, from `list_folder`.
+        text_required: Report utterances without text as problems.
+
+    Returns:
+        The utterances sorted by transcript file, texts in lower case as NeMo's script for LibriSpeech writes them.
+        Whether their audio exists is not checked. Without a transcript file there are no utterances.
+    """
+    # Recordings that were converted from flac to another format.
+    converted = {path.with_suffix(""): path for path in contents.audio if path.suffix != _AUDIO_SUFFIX}
+    manifest = Manifest(problems=list(contents.problems))
+    for file in contents.transcripts:
+        try:
+            lines = read_text(file).split("\n")
+        except ManifestError as error:
+            manifest.problems.append(str(error))
+            continue
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                manifest.utterances.append(_utterance(line, number, file, converted, text_required))
+            except (ValueError, OSError) as error:
+                manifest.problems.append(printable(f"{file}:{number}: {one_line(error)}"))
+    listed = (utterance.audio for utterance in manifest.utterances)
+    for note in unlisted_audio(contents.audio, listed, f"a *{TRANSCRIPTS_SUFFIX}"):
+        manifest.notes.append(printable(f"{folder}: {note}"))
+    return manifest
+
+
+def _utterance(line: str, number: int, file: Path, converted: dict[Path, Path], text_required: bool) -> Utterance:
+    name, *text = line.split(maxsplit=1)
+    if text_required and not text:
+        raise ValueError("no text after the name of the utterance; skipped")
+    # with_name raises ValueError for a name with a slash.
+    flac = file.with_name(f"{name}{_AUDIO_SUFFIX}")
+    other = converted.get(file.with_name(name))
+    audio = flac if other is None or flac.is_file() else other
+    return Utterance(audio, text[0].strip().lower() if text else None, line=number)

@@ -1,0 +1,91 @@
+"""Read a manifest: find out its format, and read all its entries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from nemo_triton.errors import ManifestError
+from nemo_triton.manifest.decoding import read_text
+from nemo_triton.manifest.delimited import delimited_entries
+from nemo_triton.manifest.entry import AUDIO_FIELDS, TEXT_FIELDS, Entry, collect
+from nemo_triton.manifest.folders import is_file, is_folder, list_folder
+from nemo_triton.manifest.json_entries import array_entries, line_entries
+from nemo_triton.manifest.kaldi import WAV_LIST, read_kaldi
+from nemo_triton.manifest.librispeech import read_librispeech
+from nemo_triton.manifest.suffixes import KALDI_SUFFIX
+from nemo_triton.manifest.utterance import Manifest
+
+_NOT_SPACE = re.compile(r"\S")
+
+
+def read_manifest(path: str | Path, text_required: bool = False) -> Manifest:
+    """Read a manifest, or a folder of Kaldi or LibriSpeech. The audio files are not opened and need not exist.
+
+    A manifest is a file with NeMo's JSON lines, a JSON array of objects, or a CSV or TSV with a header; each may be
+    compressed by gzip. Fields have the names of NeMo (audio_filepath, text, offset, duration), Common Voice (path,
+    sentence), Hugging Face (file_name, transcription) or DeepSpeech (wav_filename, transcript), or are filename and
+    transcript; a field channel selects a channel. A folder of Kaldi has a wav.scp (which can also be given itself), and
+    text and segments; one of LibriSpeech has *.trans.txt somewhere in it.
+
+    A relative audio path is looked up next to the manifest, then in the working directory, then in clips/ next to the
+    manifest. If none exists, leading folders are removed until a file next to the manifest matches, because data sets
+    are often moved after their manifest was written.
+
+    Args:
+        path: The manifest or folder.
+        text_required: Report lines without text as problems.
+
+    Returns:
+        The utterances, and a problem for each line that can't be used.
+
+    Raises:
+        ManifestError: The file or folder can't be read, is not a manifest, or none of its lines can be used.
+
+    Example:
+        >>> read_manifest("orders.jsonl").utterances[0].text
+        'two large coffees please'
+    """
+    path = Path(path)
+    manifest = _read_folder(path, text_required) if is_folder(path) else _read_file(path, text_required)
+    if not manifest.utterances:
+        first = manifest.problems[0] if manifest.problems else f"{path}: there is no line after the header"
+        raise ManifestError(f"{first} (no other line of this manifest can be used)")
+    return manifest
+
+
+def _read_folder(folder: Path, text_required: bool) -> Manifest:
+    if is_file(folder / WAV_LIST):
+        return read_kaldi(folder / WAV_LIST, text_required)
+    contents = list_folder(folder)
+    if not contents.transcripts:
+        raise ManifestError(
+            f"{folder}: is a folder; give a manifest, a .jsonl or .csv file that lists recordings, "
+            "or a folder with Kaldi's wav.scp or LibriSpeech's *.trans.txt"
+        )
+    return read_librispeech(folder, contents, text_required)
+
+
+def _read_file(path: Path, text_required: bool) -> Manifest:
+    if path.suffix.lower() == KALDI_SUFFIX:
+        return read_kaldi(path, text_required)
+    content = read_text(path)
+    first = _NOT_SPACE.search(content)
+    if first is None:
+        raise ManifestError(f"{path}: the manifest is empty; write one line per utterance")
+    return collect(path, _entries(content, first.group(), path), text_required)
+
+
+def _entries(content: str, first: str, path: Path) -> Iterator[Entry]:
+    if first == "{":
+        return line_entries(content)
+    if first == "[":
+        return array_entries(content)
+    entries = delimited_entries(content)
+    if entries is None:
+        raise ManifestError(
+            f"{path}: not a manifest; give JSON lines with {AUDIO_FIELDS[0]} and {TEXT_FIELDS[0]}, "
+            "or a CSV or TSV whose first line names its columns, such as filename,transcript"
+        )
+    return entries

@@ -1,0 +1,65 @@
+"""An utterance, and the list of them that a manifest or folder holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Channel = int | Literal["left", "right", "average"]
+"""A channel, counted from 0, or the average of all channels."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording or a segment of one, with its reference text if there is one.
+
+    Attributes:
+        audio: Path of the audio file.
+        text: Reference transcript; None if unknown.
+        duration: Seconds, from the manifest; None if unknown, for a segment up to the end of the file.
+        line: Line number in the manifest, starting at 1; 0 if the recording comes from no manifest.
+        offset: Start of the segment in seconds; None if the manifest has none.
+        channel: Channel of the recording; None if the manifest has none.
+    """
+
+    audio: Path
+    text: str | None = None
+    # Not compared: most manifests have durations only for information, rounded in different ways.
+    duration: float | None = field(default=None, compare=False, repr=False)
+    line: int = field(default=0, compare=False, repr=False)
+    offset: float | None = field(default=None, kw_only=True)
+    channel: Channel | None = field(default=None, kw_only=True)
+
+    @property
+    def name(self) -> str:
+        """The audio path as text, for output. A segment adds its seconds and channel: `call.wav [12.5-15 s, left]`."""
+        parts = [*self._seconds(), *self._channel()]
+        return f"{self.audio} [{', '.join(parts)}]" if parts else str(self.audio)
+
+    def _seconds(self) -> list[str]:
+        if self.offset is None or (self.offset == 0 and self.duration is None):
+            return []
+        # 15 digits hide rounding errors of the sum, such as 12.5 + 0.1 = 12.600000000000001.
+        end = "" if self.duration is None else f"{self.offset + self.duration:.15g}"
+        return [f"{self.offset:.15g}-{end} s"]
+
+    def _channel(self) -> list[str]:
+        if self.channel is None:
+            return []
+        return [f"channel {self.channel}" if isinstance(self.channel, int) else self.channel]
+
+
+@dataclass
+class Manifest:
+    """The contents of a manifest or folder.
+
+    Attributes:
+        utterances: The usable entries, in the manifest's order.
+        problems: One message (file:line and field) for each entry that can't be used.
+        notes: One message for each folder with files that were skipped, with their number.
+    """
+
+    utterances: list[Utterance] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
