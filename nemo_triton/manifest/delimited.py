@@ -15,6 +15,8 @@ _DELIMITERS = (",", ";", "\t")
 _LONGEST_RECORD = 100
 """Lines of a record with line breaks between quotes. More are taken as a quote that was never closed."""
 
+_NEVER_CLOSED = "a quote is never closed"
+
 
 @dataclass(frozen=True)
 class _Table:
@@ -102,10 +104,10 @@ def _quoted_record(lines: Sequence[str], index: int, table: _Table) -> tuple[lis
         fields = next(reader)
     except csv.Error as error:
         # In a later line, what is wrong is the quote that the first line opened.
-        reason = str(error) if reader.line_num == 1 else "a quote is never closed"
-        return _bad_quotes(reason), 1
+        never_closed = reader.line_num > 1 or "end of data" in str(error)
+        return _bad_quotes(_NEVER_CLOSED if never_closed else str(error)), 1
     if reader.line_num > 1 and len(fields) != len(table.names):
-        return _bad_quotes("a quote is never closed"), 1
+        return _bad_quotes(_NEVER_CLOSED), 1
     return fields, reader.line_num
 
 

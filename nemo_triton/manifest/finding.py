@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nemo_triton.errors import ManifestError, printable
-from nemo_triton.manifest.folders import is_file, is_folder, list_folder, skipped_files
+from nemo_triton.manifest.folders import is_file, is_folder, kinds, list_folder, skipped_files
 from nemo_triton.manifest.kaldi import WAV_LIST
 from nemo_triton.manifest.librispeech import read_librispeech
 from nemo_triton.manifest.reading import read_manifest
@@ -61,10 +61,10 @@ def _find_in_folder(folder: Path) -> Manifest:
     if contents.transcripts:
         return read_librispeech(folder, contents)
     manifest = Manifest([Utterance(file) for file in contents.audio], contents.problems)
-    skipped = skipped_files(contents.skipped) if contents.skipped else ""
     if not contents.audio:
-        where = f"{folder}: no audio file in this folder{f' ({skipped})' if skipped else ''}"
-        manifest.problems.append(printable(f"{where}; give a folder with e.g. .wav or .flac files"))
-    elif skipped:
-        manifest.notes.append(printable(f"{folder}: {skipped}"))
+        skipped = f" (skipped: {kinds(contents.skipped)})" if contents.skipped else ""
+        problem = f"{folder}: no audio file in this folder; give a folder with e.g. .wav or .flac files{skipped}"
+        manifest.problems.append(printable(problem))
+    elif contents.skipped:
+        manifest.notes.append(printable(f"{folder}: {skipped_files(contents.skipped)}"))
     return manifest

@@ -84,7 +84,7 @@ def _add(path: Path, folder: Path, contents: FolderContents) -> None:
 
 def skipped_files(skipped: Counter[str]) -> str:
     """How many files were skipped: `3 files skipped, not audio (2 .txt, 1 .pdf)`."""
-    return f"{_files(skipped.total())} skipped, not audio ({_kinds(skipped)})"
+    return f"{_files(skipped.total())} skipped, not audio ({kinds(skipped)})"
 
 
 def unlisted_audio(audio: Iterable[Path], listed: Iterable[Path], where: str) -> list[str]:
@@ -97,17 +97,17 @@ def unlisted_audio(audio: Iterable[Path], listed: Iterable[Path], where: str) ->
     """
     known = {path.absolute() for path in listed}
     unlisted = Counter(_kind(path) for path in audio if path.absolute() not in known)
-    return [f"{_files(unlisted.total())} skipped, not in {where} ({_kinds(unlisted)})"] if unlisted else []
+    return [f"{_files(unlisted.total())} skipped, not in {where} ({kinds(unlisted)})"] if unlisted else []
 
 
 def _files(count: int) -> str:
     return f"{count} file{'' if count == 1 else 's'}"
 
 
-def _kinds(kinds: Counter[str]) -> str:
+def kinds(counted: Counter[str]) -> str:
     """The most common kinds with their numbers."""
-    listed = kinds.most_common(_LISTED_KINDS)
-    others = kinds.total() - sum(number for _, number in listed)
+    listed = sorted(counted.items(), key=lambda kind: (-kind[1], kind[0]))[:_LISTED_KINDS]
+    others = counted.total() - sum(number for _, number in listed)
     return ", ".join([*(f"{number} {kind}" for kind, number in listed), *([f"{others} others"] if others else [])])
 
 

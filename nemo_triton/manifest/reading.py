@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from nemo_triton.errors import ManifestError
@@ -49,10 +50,11 @@ def read_manifest(path: str | Path, text_required: bool = False) -> Manifest:
     """
     path = Path(path)
     manifest = _read_folder(path, text_required) if is_folder(path) else _read_file(path, text_required)
-    if not manifest.utterances:
-        first = manifest.problems[0] if manifest.problems else f"{path}: there is no line after the header"
-        raise ManifestError(f"{first} (no other line of this manifest can be used)")
-    return manifest
+    if manifest.utterances:
+        return manifest
+    if manifest.problems:
+        raise ManifestError(f"{manifest.problems[0]} (no other line of this manifest can be used)")
+    raise ManifestError(f"{path}: the manifest is empty; write one line per utterance")
 
 
 def _read_folder(folder: Path, text_required: bool) -> Manifest:
@@ -73,7 +75,7 @@ def _read_file(path: Path, text_required: bool) -> Manifest:
     content = read_text(path)
     first = _NOT_SPACE.search(content)
     if first is None:
-        raise ManifestError(f"{path}: the manifest is empty; write one line per utterance")
+        return Manifest()
     return collect(path, _entries(content, first.group(), path), text_required)
 
 
@@ -88,4 +90,7 @@ def _entries(content: str, first: str, path: Path) -> Iterator[Entry]:
             f"{path}: not a manifest; give JSON lines with {AUDIO_FIELDS[0]} and {TEXT_FIELDS[0]}, "
             "or a CSV or TSV whose first line names its columns, such as filename,transcript"
         )
-    return entries
+    first_row = next(entries, None)
+    if first_row is None:
+        raise ManifestError(f"{path}: there is no line after the header; write one line per utterance")
+    return chain([first_row], entries)

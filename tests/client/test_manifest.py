@@ -4,26 +4,13 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
+from manifest_files import write, write_wav
 
 from nemo_triton.errors import ManifestError
 from nemo_triton.manifest import Utterance, find_audio, read_manifest
 
 pytestmark = pytest.mark.fast
-
-
-def write(path: Path, *lines: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def write_wav(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.zeros(160, np.int16), 16000)
-    return path
 
 
 def test_nemo_json_lines(tmp_path: Path) -> None:
@@ -85,7 +72,9 @@ def test_missing_audio_is_expected_next_to_the_manifest(tmp_path: Path) -> None:
         ('{"audio_filepath": "a.wav", "text": null}', "no text"),
         ('{"audio_filepath": 7, "text": "x"}', "audio_filepath is 7"),
         ('{"audio_filepath": "a.wav", "text": ["x"]}', 'text is ["x"]'),
-        ('{"audio_filepath": "a.wav", "text": "x", "offset": 3.5}', "offset"),
+        ('{"audio_filepath": "a.wav", "text": "-"}', "no text"),
+        ('{"audio_filepath": "a.wav", "text": "x", "offset": "3,5"}', 'offset is "3,5"; write seconds'),
+        ('{"path": "", "sentence": "x"}', "no path"),
     ],
 )
 def test_a_bad_line_is_reported_and_the_others_are_read(tmp_path: Path, line: str, says: str) -> None:
@@ -118,7 +107,8 @@ def test_an_open_quote_in_a_csv_is_reported(tmp_path: Path) -> None:
         (b"\n \n", "is empty"),
         (b"RIFF\x00\xff\xfe\x80", "not a manifest"),
         (b"some words\nabout audio\n", "not a manifest"),
-        (b'[{"audio_filepath": "a.wav"}]', "not a manifest"),
+        (b"clip\tduration[ms]\na.mp3\t100\n", "not a manifest"),
+        (b"[]", "is empty"),
         (b"filename,transcript\n", "no line after the header"),
         (b'{\n  "audio_filepath": "a.wav"\n}\n', "m.jsonl:1: not valid JSON"),
     ],
@@ -209,12 +199,6 @@ def test_values_that_no_file_can_have(fields: str, says: str, tmp_path: Path) ->
 def test_names_with_bytes_that_are_not_utf_8_are_read(tmp_path: Path) -> None:
     path = write(tmp_path / "m.jsonl", '{"audio_filepath": "\\udcff.wav"}')
     assert os.fsencode(read_manifest(path).utterances[0].audio.name) == b"\xff.wav"
-
-
-@pytest.mark.parametrize("duration", ["NaN", "Infinity", "-1", "1" + "0" * 400, "[]", '"long"'])
-def test_a_duration_that_is_none_is_unknown(duration: str, tmp_path: Path) -> None:
-    path = write(tmp_path / "m.jsonl", f'{{"audio_filepath": "a.wav", "duration": {duration}}}')
-    assert read_manifest(path).utterances[0].duration is None
 
 
 @pytest.mark.parametrize("name", ["a\0", "\ud800"])

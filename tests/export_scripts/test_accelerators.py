@@ -117,7 +117,7 @@ def test_lengths_of_a_manifest() -> None:
     ("content", "complaint"),
     [
         (f'{{{AUDIO_PATH}, "duration": 2}}\n{{{AUDIO_PATH}}}\n', ":2: no duration"),
-        (f'{{{AUDIO_PATH}, "duration": "long"}}', ":1: no duration"),
+        (f'{{{AUDIO_PATH}, "duration": "long"}}', ':1: duration is "long"; write seconds'),
         (f'{{{AUDIO_PATH}, "duration": -1}}\n', ":1: no duration in seconds"),
         (f'{{{AUDIO_PATH}, "duration": 1}}\n{{"duration": 2}}\n', ":2: no audio_filepath"),
         ("\n", ": the manifest is empty"),

@@ -79,7 +79,7 @@ def test_a_recording_that_cannot_be_used(kind: str, tmp_path: Path) -> None:
         ("a.jsonl", b"no json\n", "a.jsonl: not a manifest"),
         ("a.jsonl", b'{"audio_filepath": 5}', "a.jsonl:1: audio_filepath is 5; write it as a string"),
         ("a.jsonl", b'{"audio_filepath": "gone.wav"}', "gone.wav: no such file"),
-        ("a.jsonl", b'{"audio_filepath": "a.wav", "offset": 2}', "a.jsonl:1: offset is not supported"),
+        ("a.jsonl", b'{"audio_filepath": "a.wav", "offset": -2}', "a.jsonl:1: offset is -2; write seconds"),
         ("a.csv", b"filename,transcript\n", "a.csv: there is no line after the header"),
         ("a.flac", b"fLaC\xff\xfe", "a.flac: not a manifest (not UTF-8 text)"),
     ],

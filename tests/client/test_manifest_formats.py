@@ -1,0 +1,203 @@
+"""JSON arrays, names of fields, gzip and encodings."""
+
+import codecs
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from manifest_files import write, write_wav
+
+from nemo_triton.errors import ManifestError
+from nemo_triton.manifest import Utterance, decoding, find_audio, is_manifest, read_manifest
+
+pytestmark = pytest.mark.fast
+
+GOOD = {"audio_filepath": "a.wav", "text": "bear"}
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(path)
+    message = str(caught.value)
+    assert message.isprintable() and message.startswith(str(path))
+    return message
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_array(indent: int | None, tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "a.wav")
+    path = write(tmp_path / "m.json", "", json.dumps([GOOD, GOOD, {**GOOD, "text": "a, {b}"}], indent=indent))
+    manifest = read_manifest(path)
+    assert manifest.utterances == [Utterance(wav, "bear"), Utterance(wav, "bear"), Utterance(wav, "a, {b}")]
+    assert [utterance.line for utterance in manifest.utterances] == ([2] * 3 if indent is None else [3, 7, 11])
+    assert manifest.problems == []
+
+
+@pytest.mark.parametrize(
+    ("element", "says"),
+    [
+        ('{"audio_filepath": "a.wav", "text": }', "not valid JSON (Expecting value, line 3)"),
+        ('{"audio_filepath": "a.wav', "not valid JSON ("),
+        ('{"audio_filepath": "a.wav" "text": "b"}', "not valid JSON (Expecting ',' delimiter, line 3)"),
+        ("7", "not a JSON object"),
+        ("word", "not valid JSON"),
+        ('{"text": "b"}', "no audio_filepath"),
+        ('{"audio_filepath": "a.wav", "offset": -3}', "offset is -3"),
+        ('{"audio_filepath": "a.wav", "duration": ' + "9" * 5000 + "}", "not usable JSON"),
+    ],
+)
+@pytest.mark.parametrize("compact", [False, True])
+def test_a_bad_element_costs_itself(element: str, says: str, compact: bool, tmp_path: Path) -> None:
+    good = json.dumps(GOOD)
+    if compact and element.endswith('"a.wav'):
+        pytest.skip("a string that is not closed has no end on the same line")
+    content = f"[\n{good},\n{element}, {good}, {good}]" if compact else f"[\n{good},\n{element},\n{good},\n{good}\n]"
+    path = write(tmp_path / "m.json", content)
+    manifest = read_manifest(path)
+    assert [utterance.line for utterance in manifest.utterances] == ([2, 3, 3] if compact else [2, 4, 5])
+    [problem] = manifest.problems
+    assert problem.startswith(f"{path}:3: ") and says in problem
+
+
+@pytest.mark.parametrize("end", ["", "\n", ",", ",]", "]\n\n"])
+def test_the_end_of_an_array_may_be_missing(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    path.write_text(f"[{json.dumps(GOOD)}{end}")
+    assert (len(read_manifest(path).utterances), read_manifest(path).problems) == (1, [])
+
+
+def test_text_after_an_array_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.json", f"[{json.dumps(GOOD)}]", json.dumps(GOOD))
+    manifest = read_manifest(path)
+    assert len(manifest.utterances) == 1
+    assert manifest.problems[0].startswith(f"{path}:1: text after the end of the JSON array; ")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '[{"a":' * 100_000, '[{"a":\n' * 100_000 + "1"])
+def test_deep_nesting(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    path.write_text(content)
+    assert "not usable JSON (nested too deeply)" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("audio_filepath", "text"),
+        ("audio_filename", "text"),
+        ("audio_file", "normalized_text"),
+        ("filename", "transcript"),
+        ("path", "sentence"),
+        ("file_name", "transcription"),
+        ("wav_filename", "transcript"),
+    ],
+)
+def test_names_of_fields(fields: tuple[str, str], tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "a.wav")
+    path = write(tmp_path / "m.jsonl", json.dumps({fields[0]: "a.wav", fields[1]: "bear"}))
+    assert read_manifest(path).utterances == [Utterance(wav, "bear")]
+
+
+@pytest.mark.parametrize(("text", "expected"), [("-", None), (" - ", None), ("", ""), ("--", "--"), ("a - b", "a - b")])
+def test_unknown_and_empty_texts(text: str, expected: str | None, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.jsonl", json.dumps({**GOOD, "text": text}))
+    assert read_manifest(path).utterances[0].text == expected
+
+
+def test_texts_in_files(tmp_path: Path) -> None:
+    write(tmp_path / "texts" / "a.txt", "two large", "coffees")
+    (tmp_path / "binary.txt").write_bytes(b"\xe9")
+    (tmp_path / "long.txt").write_bytes(b"a" * (2**20 + 1))
+    names = ["texts/a.txt", "gone.txt", "texts", "binary.txt", "long.txt"]
+    lines = [json.dumps({"audio_filepath": "a.wav", "text_filepath": name}) for name in names]
+    path = write(tmp_path / "m.jsonl", *lines, '{"audio_filepath": "a.wav", "text_filepath": 3}')
+    manifest = read_manifest(path)
+    assert [utterance.text for utterance in manifest.utterances] == ["two large coffees"]
+    for number, (problem, says) in enumerate(
+        zip(
+            manifest.problems,
+            ["no such file", "no such file", "not UTF-8 text", "larger than 1 MiB", "text_filepath is 3"],
+            strict=True,
+        ),
+        start=2,
+    ):
+        assert problem.startswith(f"{path}:{number}: text_filepath ") and says in problem
+
+
+CONTENTS = {
+    "m.jsonl": json.dumps(GOOD),
+    "m.json": json.dumps([GOOD], indent=1),
+    "m.csv": "filename,transcript\na.wav,bear\n",
+    "m.tsv": "path\tsentence\na.wav\tbear\n",
+}
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_every_format_with_gzip_and_encodings(name: str, compressed: bool, encoding: str, tmp_path: Path) -> None:
+    content = CONTENTS[name].replace("bear", "caf\u00e9 \U0001f600").encode(encoding)
+    content = codecs.BOM_UTF16_BE + content if encoding == "utf-16-be" else content
+    path = tmp_path / (f"{name}.GZ" if compressed else name)
+    path.write_bytes(gzip.compress(content) if compressed else content)
+    expected = [Utterance(tmp_path / "a.wav", "caf\u00e9 \U0001f600")]
+    assert is_manifest(path)
+    assert read_manifest(path).utterances == find_audio([path]).utterances == expected
+
+
+def test_text_from_windows_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes("filename,transcript\r\na.wav,bear\r\nb.wav,caf\u00e9\r\n".encode("cp1252"))
+    message = refusal(path)
+    assert "not UTF-8 text" in message and "line 3 has the byte 0xE9" in message
+    assert message.endswith("convert it with iconv -f CP1252 -t UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("filename".encode("utf-16-le"), "not a manifest (not UTF-8 text): starts with a NUL"),
+        ("filename".encode("utf-16-be"), "not a manifest (not UTF-8 text): starts with a NUL"),
+        ("filename".encode("utf-32"), "not a manifest (UTF-32 text)"),
+        (codecs.BOM_UTF16_LE + b"a", "not valid UTF-16 text"),
+        (codecs.BOM_UTF16_LE + b"\x00\xd8a\x00", "not valid UTF-16 text"),
+        (gzip.compress(b"filename\na.wav\n")[:-9], "cannot be unpacked"),
+        (gzip.compress(b"filename\na.wav\n")[:12] + b"\xff" * 9, "cannot be unpacked"),
+        (b"\x1f\x8b", "cannot be unpacked"),
+        (gzip.compress(b""), "is empty"),
+        (codecs.BOM_UTF8, "is empty"),
+    ],
+)
+def test_other_contents_are_refused(content: bytes, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(content)
+    assert says in refusal(path)
+
+
+def test_a_gzip_bomb_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "LARGEST_FILE", 2**24)
+    path = tmp_path / "m.jsonl.gz"
+    path.write_bytes(gzip.compress(b"\n" * (2**24 + 1)))
+    assert path.stat().st_size < 2**16
+    good = write(tmp_path / "good.csv", "filename", "a.wav")
+    listed = find_audio([path, good])
+    assert listed.problems == [f"{path}: has more than 0.015625 GiB of text; split the manifest"]
+    assert len(listed.utterances) == 1
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.gz", "a.wav.gz", "scp", "a.csv.bz2", "a.txt"])
+def test_other_names_are_no_manifests(name: str) -> None:
+    assert not is_manifest(Path(name))
+
+
+def test_clips_is_searched_after_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, in_clips = write_wav(tmp_path / "here" / "a.wav"), write_wav(tmp_path / "set" / "clips" / "b.wav")
+    write_wav(tmp_path / "set" / "clips" / "a.wav")
+    monkeypatch.chdir(here.parent)
+    path = write(tmp_path / "set" / "m.tsv", "path\tsentence", "a.wav\tbear", "b.wav\tant", "c.wav\tdog")
+    assert [utterance.audio for utterance in read_manifest(path).utterances] == [
+        Path("a.wav"),
+        in_clips,
+        tmp_path / "set" / "c.wav",
+    ]

@@ -1,0 +1,122 @@
+"""offset, duration and channel in manifests, and the names of segments."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from manifest_files import write, write_wav
+
+from nemo_triton.manifest import Utterance, read_manifest
+
+pytestmark = pytest.mark.fast
+
+
+def read_entry(folder: Path, fields: str) -> Utterance:
+    """Read a manifest with one line. `fields` is JSON without braces."""
+    [utterance] = read_manifest(write(folder / "m.jsonl", f'{{"audio_filepath": "call.wav", {fields}}}')).utterances
+    return utterance
+
+
+def test_a_segment_has_its_offset_duration_and_channel(tmp_path: Path) -> None:
+    utterance = read_entry(tmp_path, '"offset": 12.5, "duration": 2.5, "channel": 1, "text": "bear"')
+    assert utterance == Utterance(tmp_path / "call.wav", "bear", offset=12.5, channel=1)
+    assert (utterance.duration, utterance.line) == (2.5, 1)
+
+
+def test_segments_of_one_recording_differ(tmp_path: Path) -> None:
+    segments: list[dict[str, Any]] = [
+        {"offset": 0},
+        {"offset": 1.5},
+        {"offset": 1.5, "channel": "left"},
+        {"offset": 1.5, "channel": "right"},
+    ]
+    segments += [{"offset": 0, "duration": 1.5}, {"offset": 1.5, "duration": 3}, {"channel": 0}, {"channel": "average"}]
+    lines = [json.dumps({"audio_filepath": "call.wav", **segment}) for segment in segments]
+    utterances = read_manifest(write(tmp_path / "m.jsonl", *lines)).utterances
+    assert [utterance.name.removeprefix(f"{tmp_path}/") for utterance in utterances] == [
+        "call.wav",
+        "call.wav [1.5- s]",
+        "call.wav [1.5- s, left]",
+        "call.wav [1.5- s, right]",
+        "call.wav [0-1.5 s]",
+        "call.wav [1.5-4.5 s]",
+        "call.wav [channel 0]",
+        "call.wav [average]",
+    ]
+    assert len(set(utterances[:4])) == 4
+
+
+def test_a_recording_with_a_duration_only_keeps_its_name(tmp_path: Path) -> None:
+    utterance = read_entry(tmp_path, '"duration": 3.25')
+    assert (utterance.name, utterance.duration) == (str(tmp_path / "call.wav"), 3.25)
+
+
+def test_rounding_errors_do_not_show_in_a_name() -> None:
+    assert Utterance(Path("a.wav"), None, 0.1, offset=12.5).name == "a.wav [12.5-12.6 s]"
+
+
+@pytest.mark.parametrize("value", ["null", "0", "0.0", "-1", "-1.0", '""', '"-1"'])
+def test_a_duration_that_does_not_cut_is_unknown(value: str, tmp_path: Path) -> None:
+    assert read_entry(tmp_path, f'"duration": {value}').duration is None
+
+
+@pytest.mark.parametrize("value", ["null", '""'])
+def test_a_missing_offset_or_channel_is_unknown(value: str, tmp_path: Path) -> None:
+    utterance = read_entry(tmp_path, f'"offset": {value}, "channel": {value}')
+    assert (utterance.offset, utterance.channel) == (None, None)
+
+
+@pytest.mark.parametrize("field", ["offset", "duration"])
+@pytest.mark.parametrize(("value", "expected"), [("3", 3.0), ("1e-3", 0.001), ('" 2.5 "', 2.5), ('".5"', 0.5)])
+def test_numbers(field: str, value: str, expected: float, tmp_path: Path) -> None:
+    assert getattr(read_entry(tmp_path, f'"{field}": {value}'), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("0", 0), ("3", 3), ("2.0", 2), ('"1"', 1), ('"left"', "left"), ('"right"', "right"), ('"average"', "average")],
+)
+def test_channels(value: str, expected: Any, tmp_path: Path) -> None:
+    assert read_entry(tmp_path, f'"channel": {value}').channel == expected
+
+
+TIMES = ["NaN", "Infinity", "-0.5", "-2", "1e999", "1" + "0" * 400, "[]", "{}", "true", '"long"', '"1_0"', '"nan"']
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("duration", value) for value in TIMES),
+        *(("offset", value) for value in [*TIMES, "-1"]),
+        *(("channel", value) for value in ["-1", "1.5", "NaN", "true", "[]", '"each"', '"Left"', '"A"', "1e999"]),
+    ],
+)
+def test_junk_is_a_problem_that_names_the_field(field: str, value: str, tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "m.jsonl", '{"audio_filepath": "a.wav"}', f'{{"audio_filepath": "a.wav", "{field}": {value}}}'
+    )
+    manifest = read_manifest(path)
+    assert len(manifest.utterances) == 1
+    [problem] = manifest.problems
+    assert problem.startswith(f"{path}:2: {field} is ") and problem.isprintable() and "; write " in problem
+
+
+def test_each_is_refused_with_a_hint(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.jsonl", '{"audio_filepath": "a"}', '{"audio_filepath": "a", "channel": "each"}')
+    assert read_manifest(path).problems == [f'{path}:2: channel is "each"; write one line per channel']
+
+
+def test_segments_in_a_csv(tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "call.wav")
+    path = write(
+        tmp_path / "m.csv",
+        "filename,offset,duration,channel,transcript",
+        "call.wav,0.5,1.25,left,bear",
+        "call.wav,,,,ant",
+        "call.wav,soon,1,0,dog",
+    )
+    manifest = read_manifest(path)
+    assert manifest.utterances == [Utterance(wav, "bear", offset=0.5, channel="left"), Utterance(wav, "ant")]
+    assert [utterance.duration for utterance in manifest.utterances] == [1.25, None]
+    assert manifest.problems == [f'{path}:4: offset is "soon"; write seconds, such as 3.5']
