@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from tritonclient.grpc import model_config_pb2 as triton
 
 from export_scripts.checkpoints.activations import measure_activations
 from export_scripts.checkpoints.checkpoint import Checkpoint
@@ -22,7 +23,17 @@ from export_scripts.stages.audio import audio_graph
 from export_scripts.stages.encoder import Conversion, EncoderOptions, unchanged
 from export_scripts.stages.features import features_graph
 from export_scripts.stages.text import split_text
-from nemo_triton.contract import TRANSCRIPT, Description, Part, Tensor, audio_stage
+from nemo_triton.contract import (
+    AUDIO_FORMATS,
+    FLOAT_AUDIO,
+    INT16_AUDIO,
+    TRANSCRIPT,
+    AudioFormat,
+    Description,
+    Part,
+    Tensor,
+    audio_stage,
+)
 
 
 def write_recognizer(
@@ -35,8 +46,9 @@ def write_recognizer(
 ) -> Description:
     """Write a recognizer's stages and ensembles into `folder`.
 
-    A CTC model gets another ensemble with log-probs. Triton computes every output of an ensemble, requested or not, so
-    with a single ensemble each request would pay for copying log-probs.
+    There is an ensemble for each type of samples: an input of a model has a single type. They have their own first two
+    stages and share the others. A CTC model gets the same ensembles again, with log-probs. Triton computes every output
+    of an ensemble, requested or not, so with a single ensemble each request would pay for copying log-probs.
 
     Args:
         folder: Folder that gets one subfolder per model.
@@ -48,7 +60,7 @@ def write_recognizer(
     Returns:
         What the recognizer's configuration says about it.
     """
-    configs = []
+    configs: list[tuple[triton.ModelConfig, AudioFormat | None]] = []
     footprint = _footprint(checkpoint, serving.encoders)
     max_seconds = serving.max_audio_seconds or default_limit(footprint)
     for stage in _stages(checkpoint, serving, precision, prepare, max_seconds):
@@ -57,7 +69,7 @@ def write_recognizer(
         files = warm_up(config, serving.tensorrt.lengths, stage.step_rate) if warms_up else {}
         write_model(folder, config, stage.graph)
         write_files(folder / config.name, files)
-        configs.append(config)
+        configs.append((config, stage.audio_format))
     description = replace(
         _description(checkpoint, precision, serving.target),
         max_audio_seconds=max_seconds,
@@ -65,19 +77,38 @@ def write_recognizer(
         shared_memory_bytes=footprint.shared_memory(max_seconds),
     )
     parameters = description.as_parameters()
-    for name, outputs in ensembles(checkpoint).items():
-        names = [tensor.name for tensor in outputs]
-        write_model(folder, ensemble_config(name, configs, names, parameters), graph=None)
+    for name, ensemble in ensembles(checkpoint).items():
+        names = [tensor.name for tensor in ensemble.outputs]
+        steps = [config for config, audio_format in configs if audio_format in (None, ensemble.audio_format)]
+        write_model(folder, ensemble_config(name, steps, names, parameters), graph=None)
     return description
 
 
-def ensembles(checkpoint: Checkpoint) -> dict[str, tuple[Tensor, ...]]:
-    """A recognizer's ensembles: name -> outputs."""
-    decoder = checkpoint.decoder
-    outputs: dict[str, tuple[Tensor, ...]] = {checkpoint.name: TRANSCRIPT}
+@dataclass(frozen=True)
+class Ensemble:
+    """One of a recognizer's ensembles.
+
+    Attributes:
+        audio_format: Type of the samples that it takes.
+        outputs: Its outputs.
+    """
+
+    audio_format: AudioFormat
+    outputs: tuple[Tensor, ...]
+
+
+def ensembles(checkpoint: Checkpoint) -> dict[str, Ensemble]:
+    """A recognizer's ensembles by name."""
+    name, decoder = checkpoint.name, checkpoint.decoder
+    written = {
+        name: Ensemble(INT16_AUDIO, TRANSCRIPT),
+        Part.FLOAT.of(name): Ensemble(FLOAT_AUDIO, TRANSCRIPT),
+    }
     if decoder.scores_are_served:
-        outputs[Part.LOG_PROBS.of(checkpoint.name)] = (*TRANSCRIPT, decoder.encoder_output, decoder.encoder_length)
-    return outputs
+        outputs = (*TRANSCRIPT, decoder.encoder_output, decoder.encoder_length)
+        written[Part.LOG_PROBS.of(name)] = Ensemble(INT16_AUDIO, outputs)
+        written[Part.FLOAT_LOG_PROBS.of(name)] = Ensemble(FLOAT_AUDIO, outputs)
+    return written
 
 
 def _stages(
@@ -85,10 +116,23 @@ def _stages(
 ) -> Iterator[Stage]:
     name, front_end, target = checkpoint.name, checkpoint.front_end, serving.target
     tuning = tuning_of(target, precision.name)
-    audio = audio_graph(front_end.sample_rate, max_seconds)
-    yield Stage(name=audio_stage(max_seconds), graph=audio, device="cpu", shared=True, batches=False)
-    features = features_graph(front_end, tuning)
-    yield Stage(name=front_end.stage_name(target), graph=features, device="any", shared=True, target=target)
+    for audio_format in AUDIO_FORMATS:
+        yield Stage(
+            name=audio_stage(max_seconds, audio_format),
+            graph=audio_graph(front_end.sample_rate, max_seconds, audio_format),
+            device="cpu",
+            shared=True,
+            batches=False,
+            audio_format=audio_format,
+        )
+        yield Stage(
+            name=front_end.stage_name(target, audio_format),
+            graph=features_graph(front_end, tuning, audio_format),
+            device="any",
+            shared=True,
+            target=target,
+            audio_format=audio_format,
+        )
     convert = conversion(precision, front_end)
     options = EncoderOptions(
         mels=front_end.mels,

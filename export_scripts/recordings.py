@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export_scripts.errors import ExportError
-from nemo_triton.audio import Samples, load_audio
+from nemo_triton.audio import Samples
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import AudioError, ManifestError
-from nemo_triton.manifest import Manifest, find_audio, is_folder, read_manifest
+from nemo_triton.manifest import Manifest, Utterance, find_audio, is_folder, read_manifest
+from nemo_triton.utterances import load_utterance
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Trace:
         source: Folder or manifest of the recordings.
         recordings: Number of recordings.
         seconds: Total duration of the audio.
-        sha256: Digest of the sorted hexadecimal SHA-256 digests of each recording's int16 samples, so that the order
-            makes no difference.
+        sha256: Digest of the sorted hexadecimal SHA-256 digests of each recording's samples, so that the order makes no
+            difference.
     """
 
     source: str
@@ -37,13 +38,15 @@ class Recordings:
 
     Attributes:
         source: Folder or manifest, without this machine's absolute path.
-        signals: int16 [samples] each, 16 kHz.
+        signals: int16 or float32 [samples] each, 16 kHz.
         names: File name of each signal.
+        utterances: Where each signal was read from; empty if the signals were derived from others.
     """
 
     source: str = "none"
     signals: tuple[Samples, ...] = ()
     names: tuple[str, ...] = ()
+    utterances: tuple[Utterance, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -51,17 +54,23 @@ class Recordings:
 
     @property
     def digests(self) -> list[str]:
-        return [hashlib.sha256(signal.astype("<i2").tobytes()).hexdigest() for signal in self.signals]
+        return [
+            hashlib.sha256(signal.astype(signal.dtype.newbyteorder("<")).tobytes()).hexdigest()
+            for signal in self.signals
+        ]
 
     def first(self, count: int | None) -> Recordings:
         """The first `count` recordings; None for all."""
-        return Recordings(self.source, self.signals[:count], self.names[:count])
+        return Recordings(self.source, self.signals[:count], self.names[:count], self.utterances[:count])
 
     def up_to(self, seconds: float) -> Recordings:
         """Those that are at most `seconds` long."""
         kept = [index for index, signal in enumerate(self.signals) if len(signal) <= seconds * SAMPLE_RATE]
         return Recordings(
-            self.source, tuple(self.signals[index] for index in kept), tuple(self.names[index] for index in kept)
+            self.source,
+            tuple(self.signals[index] for index in kept),
+            tuple(self.names[index] for index in kept),
+            tuple(self.utterances[index] for index in kept if self.utterances),
         )
 
     def count_in(self, others: Recordings) -> int:
@@ -92,13 +101,14 @@ def read_recordings(source: Path) -> Recordings:
     for utterance in listed.utterances:
         where = f"{source}:{utterance.line}: " if utterance.line else ""
         try:
-            samples = load_audio(utterance.audio)
+            samples = load_utterance(utterance)
         except AudioError as error:
             raise ExportError(f"{where}{error}") from error
         if not len(samples):
             raise ExportError(f"{where}{utterance.audio}: has no samples; leave it out")
         signals.append(samples)
-    return Recordings(name, tuple(signals), tuple(utterance.audio.name for utterance in listed.utterances))
+    names = tuple(utterance.audio.name for utterance in listed.utterances)
+    return Recordings(name, tuple(signals), names, tuple(listed.utterances))
 
 
 def _listed(source: Path) -> Manifest:

@@ -13,7 +13,9 @@ Connect to a server:
     Tls                 certificates for a server with TLS
 
 Read recordings:
-    load_audio          an audio file as int16 samples at 16 kHz
+    load_audio          an audio file as samples at 16 kHz
+    load_channels       the same for each channel of a file
+    load_utterance      the same for an entry of a manifest, which can be a segment
     find_audio          the recordings in files, folders and manifests
     read_manifest       the recordings and reference texts in a manifest
 
@@ -29,7 +31,7 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 if TYPE_CHECKING:
-    from nemo_triton.audio import Samples, load_audio
+    from nemo_triton.audio import Samples, load_audio, load_channels
     from nemo_triton.contract import SAMPLE_RATE
     from nemo_triton.errors import (
         AudioError,
@@ -49,12 +51,13 @@ if TYPE_CHECKING:
     from nemo_triton.served_model import ServedModel
     from nemo_triton.tls import Tls
     from nemo_triton.transcript import Transcript
+    from nemo_triton.utterances import load_utterance
 
     __version__: str
 
 # Imported on first use, because the export imports the contract from this package and has no gRPC.
 _NAMES_BY_MODULE = {
-    "audio": ("Samples", "load_audio"),
+    "audio": ("Samples", "load_audio", "load_channels"),
     "contract": ("SAMPLE_RATE",),
     "errors": (
         "AudioError",
@@ -74,6 +77,7 @@ _NAMES_BY_MODULE = {
     "served_model": ("ServedModel",),
     "tls": ("Tls",),
     "transcript": ("Transcript",),
+    "utterances": ("load_utterance",),
 }
 _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
@@ -125,5 +129,7 @@ __all__ = [
     "find_audio",
     "list_recognizers",
     "load_audio",
+    "load_channels",
+    "load_utterance",
     "read_manifest",
 ]

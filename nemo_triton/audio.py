@@ -1,42 +1,65 @@
-"""Read audio files as the samples that a request carries: int16, 16 kHz, mono."""
+"""Read audio files as the samples that a request carries: 16 kHz, mono, int16 or float32.
+
+The samples are those of NeMo's `transcribe([path])`: its AudioSegment reads a file as float32 and resamples it by soxr.
+"""
 
 from __future__ import annotations
 
+import logging
+import math
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from nemo_triton import audio_decoders
+from nemo_triton.audio_decoders import Decoded, decode
 from nemo_triton.contract import INT16_FULL_SCALE, SAMPLE_RATE
-from nemo_triton.errors import AudioError, one_line
+from nemo_triton.errors import AudioError, printable
 
-Samples: TypeAlias = NDArray[np.int16]
-"""int16 [T], 16 kHz, mono."""
+Samples: TypeAlias = NDArray[np.int16 | np.float32]
+"""[T], 16 kHz, mono: int16, or float32 with a full scale of 1.0."""
+Channel: TypeAlias = int | Literal["average", "left", "right"]
+"""A channel's number, from 0; left is 0 and right is 1. "average" is the mean of all channels."""
 
-LARGEST_SAMPLES = 2**29
-"""Samples in a file, all channels together, and after resampling: 9 hours of mono at 16 kHz, 1 GiB as int16.
+LOG_NAME = "nemo_triton.audio"
+"""Logger that gets a warning for each file with samples that are incomplete or cancel each other."""
+_log = logging.getLogger(LOG_NAME)
 
-A small file can claim more, or become more, than fits in memory.
-"""
+_CHANNEL_NUMBERS = {"left": 0, "right": 1}
+_CANCELLED = 0.1
+"""Energy of the average, as a fraction of the channels' mean energy, below which they cancel each other. Two different
+talkers have 0.5, and one talker among eight channels has 0.125."""
+_DURATION_TOLERANCE = 0.1
+"""Seconds by which a segment may end before its duration: durations in manifests are rounded."""
 
 
-def load_audio(path: str | Path) -> Samples:
+def load_audio(
+    path: str | Path, *, channel: Channel = "average", offset: float = 0.0, duration: float | None = None
+) -> Samples:
     """Read an audio file as 16 kHz mono samples.
 
-    The samples of a 16-bit 16 kHz mono file are returned unchanged. Other files are converted: the channels are
-    averaged, the audio is resampled (soxr HQ) and rounded to 16 bits, and samples beyond full scale are clipped.
+    The samples of a 16-bit 16 kHz file are returned unchanged, as int16, if it is mono or one channel is chosen. All
+    others are float32, because rounding to 16 bits would change the text of quiet, loud or telephone speech.
+
+    If a file is cut off or damaged, its readable samples are returned, and the logger `nemo_triton.audio` gets a
+    warning.
 
     Args:
-        path: An audio file in any format that libsndfile reads: WAV, FLAC, OGG, MP3 and others.
+        path: An audio file in any format that libsndfile or FFmpeg reads: WAV, FLAC, OGG, MP3, M4A, WebM and others.
+        channel: The channel to read. "average" averages all channels, as NeMo does; use a channel's number for a call
+            with a talker on each side.
+        offset: Start of the segment to read, in seconds.
+        duration: Length of the segment in seconds; None or 0 reads to the end.
 
     Returns:
-        int16 [T] at 16 kHz; T is 0 if the file has a header but no samples.
+        int16 [T], or float32 [T] with a full scale of 1.0, at 16 kHz; T is 0 if the file has a header but no samples.
 
     Raises:
-        AudioError: The file is missing, empty, unreadable or not audio, or contains NaN or infinite samples.
+        AudioError: The file is missing, empty, unreadable or not audio, has no such channel or segment, or contains NaN
+            or infinite samples.
 
     Example:
         >>> samples = load_audio("order.wav")
@@ -44,27 +67,78 @@ def load_audio(path: str | Path) -> Samples:
         3.2
     """
     path = Path(path)
-    try:
-        _check_is_file(path)
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    try:
-        with soundfile.SoundFile(path) as file:
-            native = file.subtype == "PCM_16" and file.samplerate == SAMPLE_RATE and file.channels == 1
-            samples = _read(file, path, native=native)
-            rate = int(file.samplerate)
-    # soundfile raises TypeError for .raw files: they have no header with rate and sample format.
-    except (soundfile.LibsndfileError, TypeError) as error:
-        reason = one_line(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(".")
-        raise AudioError(f"{path}: not readable as audio ({reason}); convert it to WAV or FLAC") from error
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be read ({error.strerror}); change its permissions") from error
-    return np.asarray(samples, np.int16) if native else _convert(samples, rate, path)
+    decoded = _read_segment(path, offset, duration)
+    return _at_16_khz(_select(decoded.samples, channel, path), decoded.rate, path)
+
+
+def load_channels(path: str | Path, *, offset: float = 0.0, duration: float | None = None) -> list[Samples]:
+    """Read each channel of an audio file as `load_audio` does.
+
+    Args:
+        path: An audio file.
+        offset: Start of the segment to read, in seconds.
+        duration: Length of the segment in seconds; None or 0 reads to the end.
+
+    Returns:
+        The samples of each channel.
+
+    Raises:
+        AudioError: See `load_audio`.
+    """
+    path = Path(path)
+    decoded = _read_segment(path, offset, duration)
+    channels = range(decoded.samples.shape[1])
+    return [_at_16_khz(_select(decoded.samples, number, path), decoded.rate, path) for number in channels]
+
+
+def as_float(samples: Samples) -> NDArray[np.float32]:
+    """Convert samples [T] to float32 with a full scale of 1.0; float samples are returned unchanged."""
+    if samples.dtype == np.int16:
+        return samples * np.float32(1 / INT16_FULL_SCALE)
+    return np.asarray(samples, np.float32)
+
+
+def channel_number(channel: Channel) -> int | None:
+    """Return the number of a channel, from 0; None for the average of all.
+
+    Raises:
+        ValueError: `channel` is something else.
+    """
+    if channel == "average":
+        return None
+    number = _CHANNEL_NUMBERS.get(channel, channel) if isinstance(channel, str) else channel
+    if not isinstance(number, int) or number < 0:
+        raise ValueError(f"channel is {channel!r}; give a number from 0, or left, right or average")
+    return number
 
 
 def seconds(samples: Samples) -> float:
     """Duration in seconds of 16 kHz samples [T]."""
     return len(samples) / SAMPLE_RATE
+
+
+def _read_segment(path: Path, offset: float, duration: float | None) -> Decoded:
+    try:
+        _check_is_file(path)
+        decoded = decode(path)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+    except MemoryError as error:
+        raise AudioError(f"{path}: too long for the memory of this machine; split it") from error
+    length = len(decoded.samples) / decoded.rate
+    if decoded.problem:
+        _warn(path, f"{decoded.problem}; the {length:.1f} s that can be read are used")
+    elif not length:
+        _warn(path, "has no samples; record or copy it again")
+    # NeMo rounds both down to samples of the file (AudioSegment.from_file).
+    start = int(offset * decoded.rate)
+    if start and start >= len(decoded.samples):
+        raise AudioError(f"{path}: offset {offset:g} s is beyond its end at {length:.1f} s; correct the offset")
+    stop = start + int(duration * decoded.rate) if duration else len(decoded.samples)
+    missing = stop / decoded.rate - length
+    if missing > _DURATION_TOLERANCE:
+        _warn(path, f"ends {missing:.1f} s before the segment of {duration:g} s from {offset:g} s; its part is used")
+    return Decoded(samples=decoded.samples[start:stop], rate=decoded.rate)
 
 
 def _check_is_file(path: Path) -> None:
@@ -80,40 +154,47 @@ def _check_is_file(path: Path) -> None:
         raise AudioError(f"{path}: the file is empty (0 bytes); record or copy it again")
 
 
-def _read(file: soundfile.SoundFile, path: Path, *, native: bool) -> NDArray[np.generic]:
-    """Read all samples.
+def _select(samples: Samples, channel: Channel, path: Path) -> Samples:
+    """Turn [T, channels] into [T]."""
+    count = samples.shape[1]
+    number = channel_number(channel)
+    if number is None and count == 1:
+        number = 0
+    if number is None:
+        every = as_float(_finite(samples, path))
+        average: NDArray[np.float32] = every.mean(axis=1)
+        # In float64: the power of large float samples overflows float32.
+        energy, kept = (np.square(part, dtype=np.float64).mean() for part in (every, average)) if len(every) else (0, 0)
+        if kept < _CANCELLED * energy:
+            _warn(path, f"its {count} channels cancel each other when averaged; choose one with --channel")
+        return average
+    if number >= count:
+        channels = "1 channel (mono)" if count == 1 else f"{count} channels"
+        raise AudioError(f"{path}: has {channels}, so there is no channel {number} (the first is 0); choose another")
+    return _finite(samples[:, number], path)
 
-    Args:
-        file: The open file.
-        path: Its path, for errors.
-        native: Whether to read samples as they are.
 
-    Returns:
-        int16 [T] if native, else float32 [T, channels], full scale 1.0.
-    """
-    # The number in the header decides how much memory is allocated. Streams, such as ffmpeg's FLAC, have none.
-    if file.frames * file.channels > LARGEST_SAMPLES:
-        raise AudioError(
-            f"{path}: has more than {LARGEST_SAMPLES:,} samples, or a header without their number; split it, or "
-            "convert it to WAV"
-        )
-    # Files in GSM 6.10 are not read without their number of samples.
-    samples: NDArray[np.generic] = file.read(file.frames, dtype="int16" if native else "float32", always_2d=not native)
+def _finite(samples: Samples, path: Path) -> Samples:
+    if samples.dtype != np.int16 and not np.isfinite(samples).all():
+        raise AudioError(f"{path}: holds NaN or infinite samples; write it again from its source")
     return samples
 
 
-def _convert(samples: NDArray[np.generic], rate: int, path: Path) -> Samples:
-    """Convert float samples [T, channels], full scale 1.0, at `rate` Hz to int16 [T'] at 16 kHz."""
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: holds NaN or infinite samples; write it again from its source")
-    mono = samples.mean(axis=1)
-    if rate != SAMPLE_RATE and len(mono):
-        if len(mono) * SAMPLE_RATE > LARGEST_SAMPLES * rate:
-            raise AudioError(
-                f"{path}: has more than {LARGEST_SAMPLES:,} samples at 16 kHz, its rate is {rate} Hz; split it, or "
-                "write it again with its true rate"
-            )
-        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
-    scaled: NDArray[np.float32] = np.rint(np.asarray(mono, np.float32) * INT16_FULL_SCALE)
-    # Clip before the cast to int16, which would wrap values beyond full scale to the other sign.
-    return scaled.clip(-INT16_FULL_SCALE, INT16_FULL_SCALE - 1).astype(np.int16)
+def _at_16_khz(samples: Samples, rate: int, path: Path) -> Samples:
+    """Resample [T] as NeMo does: soxr's HQ, the length rounded up (librosa.resample)."""
+    if rate == SAMPLE_RATE or not len(samples):
+        return samples.copy()
+    if len(samples) * SAMPLE_RATE > audio_decoders.LARGEST_SAMPLES * rate:
+        raise AudioError(
+            f"{path}: has more than {audio_decoders.LARGEST_SAMPLES:,} samples at 16 kHz, its rate is {rate} Hz; split "
+            "it, or write it again with its true rate"
+        )
+    resampled = soxr.resample(as_float(samples), rate, SAMPLE_RATE, quality="HQ")
+    length = math.ceil(len(samples) * (SAMPLE_RATE / rate))
+    fitted = np.zeros(length, np.float32)
+    fitted[: len(resampled)] = resampled[:length]
+    return fitted
+
+
+def _warn(path: Path, problem: str) -> None:
+    _log.warning(printable(f"{path}: {problem}"))

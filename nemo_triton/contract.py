@@ -48,6 +48,8 @@ class Tensor:
 
 # Client -> recognizer.
 AUDIO = Tensor("AUDIO", "INT16", ("samples",))
+AUDIO_FLOAT = Tensor(AUDIO.name, "FP32", AUDIO.dims)
+"""The input of NAME_float: samples with a full scale of 1.0, which may exceed it."""
 # Recognizer -> client.
 TEXT = Tensor("TEXT", "BYTES", (1,))
 TOKENS = Tensor("TOKENS", "INT32", ("tokens",))
@@ -60,11 +62,34 @@ TRANSCRIPT = (TEXT, TOKENS, FRAMES, TOKENS.length)
 """The outputs of every recognizer."""
 # Stage -> stage.
 SAMPLES = Tensor("SAMPLES", "INT16", ("at_least_one",))
+SAMPLES_FLOAT = Tensor(SAMPLES.name, "FP32", SAMPLES.dims)
 FEATURES = Tensor("FEATURES", "FP32", ("frames", "mels"))
 ENCODED = Tensor("ENCODED", "FP32", ("encoded", "width"))
 """Encoder output of an RNNT model, projected by the joint."""
 PIECES = Tensor("PIECES", "INT32", ("tokens",))
 """A copy of TOKENS, from a decoder on a GPU to the text stage."""
+
+
+@dataclass(frozen=True)
+class AudioFormat:
+    """A type of samples that recognizers take. Each has its own first two stages.
+
+    Attributes:
+        suffix: Suffix of the names of these stages.
+        audio: Input of the first stage.
+        samples: Input of the second stage.
+    """
+
+    suffix: str
+    audio: Tensor
+    samples: Tensor
+
+
+INT16_AUDIO = AudioFormat("", AUDIO, SAMPLES)
+"""For 16-bit recordings: half the data of FLOAT_AUDIO."""
+FLOAT_AUDIO = AudioFormat("_float", AUDIO_FLOAT, SAMPLES_FLOAT)
+"""For recordings that 16 bits would change: float and 24-bit files, other sample rates, lossy codecs."""
+AUDIO_FORMATS = (INT16_AUDIO, FLOAT_AUDIO)
 
 
 class Part(Enum):
@@ -75,6 +100,9 @@ class Part(Enum):
     TEXT = "_text"
     LOG_PROBS = "_log_probs"
     """The same recognizer with log-probs. It is separate because Triton computes all outputs of an ensemble."""
+    FLOAT = "_float"
+    """The same recognizer for float samples. It is separate because an ensemble's input has one type."""
+    FLOAT_LOG_PROBS = "_float_log_probs"
 
     def of(self, recognizer: str) -> str:
         """Return the model name of this part of a recognizer."""
@@ -87,7 +115,7 @@ RANDOM_WEIGHTS = "random"
 """Value of Description.weights for a checkpoint that was never trained."""
 AUDIO_STAGE = "audio"
 FEATURES_STAGE = "mel_{mels}_{milliseconds}ms_{edges}_{digest}"
-"""The stages that recognizers share. AUDIO_STAGE has the limit MAX_AUDIO_SECONDS."""
+"""The stages that recognizers share, for 16-bit samples. AUDIO_STAGE has the limit MAX_AUDIO_SECONDS."""
 TARGET_SUFFIXES = {"cpu": "", "gpu": "_gpu"}
 """Suffix of a feature stage's name, by target."""
 
@@ -95,17 +123,20 @@ MAX_AUDIO_SECONDS = 1200
 """Longest audio by default; models that need much memory get less."""
 
 
-def audio_stage(max_seconds: int) -> str:
+def audio_stage(max_seconds: int, audio_format: AudioFormat = INT16_AUDIO) -> str:
     """Return the name of the stage that takes audio of at most `max_seconds` seconds."""
-    return AUDIO_STAGE if max_seconds == MAX_AUDIO_SECONDS else f"{AUDIO_STAGE}_{max_seconds}s"
+    limit = "" if max_seconds == MAX_AUDIO_SECONDS else f"_{max_seconds}s"
+    return AUDIO_STAGE + limit + audio_format.suffix
 
 
 def is_audio_stage(model: str) -> bool:
     """Return whether a model's name is one of `audio_stage`."""
-    return re.fullmatch(rf"{AUDIO_STAGE}(_\d+s)?", model) is not None
+    suffixes = "|".join(audio_format.suffix for audio_format in AUDIO_FORMATS)
+    return re.fullmatch(rf"{AUDIO_STAGE}(_\d+s)?({suffixes})", model) is not None
 
 
 TOO_LONG = "audio is longer than"
+NOT_FINITE = "audio has NaN, infinite or huge samples"
 TOO_MANY_TOKENS = "tokens in one frame"
 """Parts of the errors by which a model refuses a request. Triton gives them the status of a failed server."""
 

@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 from tritonclient.utils import InferenceServerException
 
-from nemo_triton.contract import TOO_LONG, TOO_MANY_TOKENS
+from nemo_triton.contract import NOT_FINITE, TOO_LONG, TOO_MANY_TOKENS
 
 
 class Fault(Enum):
@@ -49,7 +49,7 @@ _DEAD_PROCESS = "Stub process"
 _STAGE_FAILED = "in ensemble "
 """How Triton's errors of a stage begin. Its inputs come from other stages, so the client is not at fault if they are
 invalid: Triton 2.51 can lose a tensor while it ends."""
-_MODEL_REFUSALS = re.compile(rf"Name:'([^']*(?:{TOO_LONG}|{TOO_MANY_TOKENS})[^']*)'")
+_MODEL_REFUSALS = re.compile(rf"Name:'([^']*(?:{TOO_LONG}|{NOT_FINITE}|{TOO_MANY_TOKENS})[^']*)'")
 """What stages `audio` and the RNNT decoder refuse, with status INTERNAL: Triton gives a model no other."""
 
 

@@ -13,7 +13,19 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from nemo_triton.audio import Samples
-from nemo_triton.contract import AUDIO, FRAMES, LABELS, LOG_PROBS, TEXT, TOKENS, TOO_LONG, TRANSCRIPT, Part
+from nemo_triton.contract import (
+    AUDIO,
+    AUDIO_FLOAT,
+    FRAMES,
+    LABELS,
+    LOG_PROBS,
+    TEXT,
+    TOKENS,
+    TOO_LONG,
+    TRANSCRIPT,
+    Part,
+    Tensor,
+)
 from nemo_triton.errors import (
     DeadlineExceededError,
     QueueFullError,
@@ -31,6 +43,7 @@ _TIMEOUTS = ("timed out", "ping timeout")
 """Messages of gRPC, with status UNAVAILABLE, for a connection that died without being closed."""
 _RESTRICTED = "protocol is restricted"
 """Triton's message, with status UNAVAILABLE, for a request without the header that it names."""
+_AUDIO_TENSORS = {"int16": AUDIO, "float32": AUDIO_FLOAT}
 _SPLIT = "split it, or export the model with a larger --max-audio-seconds"
 
 _INT16 = np.dtype(np.int16)
@@ -80,36 +93,57 @@ def request(model: ServedModel, samples: Samples | SharedSamples, log_probs: boo
 
     Args:
         model: The recognizer.
-        samples: int16 [T] at 16 kHz, or their place in shared memory.
+        samples: int16 or float32 [T] at 16 kHz, or their place in shared memory.
         log_probs: Whether to request log-probs as well.
 
     Raises:
-        TypeError: The samples are not an int16 array.
+        TypeError: The samples are not an array of int16 or float32.
         ValueError: The samples have another shape.
-        RecognitionError: The server has no log-probs for this model.
+        RecognitionError: The server has no log-probs for this model, or doesn't take float samples.
     """
+    tensor = _audio_tensor(samples)
+    is_float = tensor is AUDIO_FLOAT
     if log_probs and model.log_probs_name is None:
         raise RecognitionError(f"the server has no {Part.LOG_PROBS.of(model.name)}; leave out log_probs")
-    audio = _audio_input(samples)
+    if is_float and model.float_name is None:
+        raise RecognitionError(
+            f"the server's {model.name} takes 16-bit samples only; export the model again with this version"
+        )
+    names = {
+        (False, False): model.name,
+        (False, True): model.log_probs_name,
+        (True, False): model.float_name,
+        (True, True): model.float_log_probs_name,
+    }
     tensors = [*TRANSCRIPT, LOG_PROBS, LABELS.length] if log_probs else TRANSCRIPT
-    outputs = [triton.InferRequestedOutput(tensor.name) for tensor in tensors]
-    name = model.log_probs_name if log_probs else model.name
-    return {"model_name": name, "inputs": [audio], "outputs": outputs}
+    outputs = [triton.InferRequestedOutput(output.name) for output in tensors]
+    return {
+        "model_name": names[is_float, log_probs],
+        "inputs": [_audio_input(tensor, samples)],
+        "outputs": outputs,
+    }
 
 
-def _audio_input(samples: Samples | SharedSamples) -> Any:
+def _audio_tensor(samples: Samples | SharedSamples) -> Tensor:
+    """The input that the samples fit."""
+    is_shared = isinstance(samples, SharedSamples)
+    dtype = samples.dtype if is_shared or isinstance(samples, np.ndarray) else type(samples).__name__
+    tensor = _AUDIO_TENSORS.get(str(dtype))
+    if tensor is None:
+        raise TypeError(
+            f"samples are {dtype}; give a numpy array of int16 or float32 at 16 kHz, e.g. nemo_triton.load_audio(path)"
+        )
+    return tensor
+
+
+def _audio_input(tensor: Tensor, samples: Samples | SharedSamples) -> Any:
     if isinstance(samples, SharedSamples):
-        audio = triton.InferInput(AUDIO.name, [1, samples.count], AUDIO.dtype)
+        audio = triton.InferInput(tensor.name, [1, samples.count], tensor.dtype)
         audio.set_shared_memory(samples.region, samples.byte_size, samples.offset)
         return audio
-    if not isinstance(samples, np.ndarray) or samples.dtype != np.int16:
-        actual = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__
-        raise TypeError(
-            f"samples are {actual}; give a numpy array of int16 at 16 kHz, e.g. nemo_triton.load_audio(path)"
-        )
     if samples.ndim != 1:
         raise ValueError(f"samples have shape {samples.shape}; give one channel, shape [T]")
-    audio = triton.InferInput(AUDIO.name, [1, len(samples)], AUDIO.dtype)
+    audio = triton.InferInput(tensor.name, [1, len(samples)], tensor.dtype)
     audio.set_data_from_numpy(samples[np.newaxis])
     return audio
 

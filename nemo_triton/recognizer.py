@@ -137,14 +137,15 @@ class Recognizer:
         """Transcribe one recording.
 
         Args:
-            samples: int16 [T], 16 kHz, mono; T may be 0. `load_audio` returns them.
+            samples: int16 [T], or float32 [T] with a full scale of 1.0; 16 kHz, mono; T may be 0. `load_audio` returns
+                them.
             log_probs: Also return the log-probs of every encoder frame (CTC models only).
 
         Returns:
             The text, its tokens and their times.
 
         Raises:
-            TypeError: The samples are not an int16 array.
+            TypeError: The samples are not an array of int16 or float32.
             ValueError: The samples have another shape.
             DeadlineExceededError: There was no response within `timeout`.
             QueueFullError: The queues of all servers were full.
@@ -263,15 +264,15 @@ class AsyncRecognizer:
         """Transcribe one recording.
 
         Args:
-            samples: int16 [T], 16 kHz, mono; T may be 0. `load_audio` returns them. SharedSamples if they are
-                in a shared memory region that is registered with the server.
+            samples: int16 [T], or float32 [T] with a full scale of 1.0; 16 kHz, mono; T may be 0. `load_audio` returns
+                them. SharedSamples if they are in a shared memory region that is registered with the server.
             log_probs: Also return the log-probs of every encoder frame (CTC models only).
 
         Returns:
             The text, its tokens and their times.
 
         Raises:
-            TypeError: The samples are not an int16 array.
+            TypeError: The samples are not an array of int16 or float32.
             ValueError: The samples have another shape.
             DeadlineExceededError: There was no response within `timeout`.
             QueueFullError: The queues of all servers were full.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
+
+from tritonclient.grpc import model_config_pb2 as triton
 
 from nemo_triton.calls import Calls
 from nemo_triton.contract import (
@@ -19,6 +22,13 @@ from nemo_triton.contract import (
 )
 from nemo_triton.errors import RecognizerError, ServerUnavailableError, UnknownModelError
 
+_TWINS = {
+    Part.FLOAT_LOG_PROBS: " with float samples and log_probs",
+    Part.LOG_PROBS: " with log_probs",
+    Part.FLOAT: " with float samples",
+}
+"""The other ensembles of a recognizer, and how to use them. The longer suffixes are first."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
@@ -27,8 +37,12 @@ class ServedModel:
     Attributes:
         name: Name of the model.
         frame_seconds: Seconds from one encoder frame to the next.
-        steps: Names of the models that a request passes through, in the ensemble's order.
+        steps: Names of the models that requests pass through, in the ensemble's order; those for float samples follow
+            their counterparts for 16-bit samples.
         log_probs_name: Name of the same recognizer with log-probs; None if the server does not serve one.
+        float_name: Name of the same recognizer for float samples; None if the server does not serve one, as in exports
+            before float samples.
+        float_log_probs_name: Name of the same recognizer for float samples with log-probs; None if there is none.
         parity_id: ID of the comparison with NeMo that this export passed; None if the configuration has none.
         random_weights: Whether the checkpoint was never trained.
         precision: Precision of the encoder: fp32, fp16 or int8.
@@ -40,6 +54,8 @@ class ServedModel:
     frame_seconds: float
     steps: tuple[str, ...]
     log_probs_name: str | None
+    float_name: str | None = None
+    float_log_probs_name: str | None = None
     parity_id: str | None = None
     random_weights: bool = False
     precision: str = "fp32"
@@ -62,18 +78,27 @@ def find_recognizer(name: str | None) -> Calls[ServedModel]:
         raise ServerUnavailableError("the server is not live yet; wait, or see its log")
     ready = yield from _ready_models()
     if name is None:
-        return _only(list((yield from _recognizers(ready)).values()))
+        return (yield from _with_float_steps(_only(list((yield from _recognizers(ready)).values()))))
     model = _describe((yield "get_model_config", {"model_name": name}).config, ready) if name in ready else None
     if model is None:
         known = ", ".join((yield from _recognizers(ready))) or "none"
         problem, hint = "not served", "; restart the server to serve a new export, or see its log"
-        suffix = Part.LOG_PROBS.value
-        if name in ready and name.endswith(suffix):
-            problem, hint = f"not a recognizer; use {name.removesuffix(suffix)} with log_probs", ""
+        twin = _recognizer_of(name, ready)
+        if twin:
+            problem, hint = f"not a recognizer; use {twin}", ""
         elif name in ready:
             problem, hint = f"not a recognizer (input {AUDIO.name}, output {TEXT.name})", ""
         raise UnknownModelError(f"model {name} is {problem}; recognizers served: {known}{hint}")
-    return model
+    return (yield from _with_float_steps(model))
+
+
+def _recognizer_of(name: str, ready: frozenset[str]) -> str | None:
+    """How to use an ensemble that belongs to a recognizer; None for other models."""
+    for part, argument in _TWINS.items():
+        recognizer = name.removesuffix(part.value)
+        if name in ready and name != recognizer and recognizer in ready:
+            return recognizer + argument
+    return None
 
 
 def find_recognizers() -> Calls[list[str]]:
@@ -104,26 +129,44 @@ def _recognizers(ready: frozenset[str]) -> Calls[dict[str, ServedModel]]:
     return models
 
 
-def _describe(config: Any, ready: frozenset[str]) -> ServedModel | None:
-    """Describe a recognizer by its configuration; None for other models, including NAME_log_probs."""
-    inputs = {tensor.name for tensor in config.input}
+def is_recognizer(config: Any) -> bool:
+    """Whether a model's configuration is that of a recognizer, and not of one of its other ensembles."""
+    inputs = {(tensor.name, tensor.data_type) for tensor in config.input}
     outputs = {tensor.name for tensor in config.output}
-    if inputs != {AUDIO.name} or TEXT.name not in outputs or LOG_PROBS.name in outputs:
+    return inputs == {(AUDIO.name, triton.TYPE_INT16)} and TEXT.name in outputs and LOG_PROBS.name not in outputs
+
+
+def _describe(config: Any, ready: frozenset[str]) -> ServedModel | None:
+    """Describe a recognizer by its configuration; None for other models, including its other ensembles."""
+    if not is_recognizer(config):
         return None
     description = _description(config)
     if description.sample_rate != SAMPLE_RATE:
         raise RecognizerError(f"model {config.name} does not take {SAMPLE_RATE} Hz audio; export it again")
-    twin = Part.LOG_PROBS.of(config.name)
+    twins = {part: part.of(config.name) if part.of(config.name) in ready else None for part in _TWINS}
     return ServedModel(
         name=config.name,
         frame_seconds=description.frame_seconds,
         steps=tuple(step.model_name for step in config.ensemble_scheduling.step),
-        log_probs_name=twin if twin in ready else None,
+        log_probs_name=twins[Part.LOG_PROBS],
+        float_name=twins[Part.FLOAT],
+        float_log_probs_name=twins[Part.FLOAT_LOG_PROBS],
         parity_id=description.parity_id or None,
         random_weights=description.weights == RANDOM_WEIGHTS,
         precision=description.precision or "fp32",
         max_audio_seconds=description.max_audio_seconds or None,
     )
+
+
+def _with_float_steps(model: ServedModel) -> Calls[ServedModel]:
+    """Add the stages that only float samples pass through."""
+    if model.float_name is None:
+        return model
+    config = (yield "get_model_config", {"model_name": model.float_name}).config
+    others = [step.model_name for step in config.ensemble_scheduling.step]
+    pairs = zip_longest(model.steps, others)
+    steps = dict.fromkeys(name for pair in pairs for name in pair if name is not None)
+    return replace(model, steps=tuple(steps))
 
 
 def _description(config: Any) -> Description:

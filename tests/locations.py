@@ -15,6 +15,8 @@ FAMILY_REPOSITORY = BUILD / "family_repository"
 """Tiny models of each family with random weights."""
 PRECISION_REPOSITORY = BUILD / "precision_repository"
 """The demo models in fp16 and int8."""
+AUDIO_FORMATS = BUILD / "audio_formats"
+"""Recordings in the formats that people have, written with the texts of NeMo."""
 SHARED = Path(os.environ.get("SHARED", ROOT.parent / "shared"))
 """More recordings and checkpoints. Tests that need them are skipped where they are missing."""
 SPEECH = SHARED / "speech"

@@ -13,9 +13,10 @@ import soxr
 import torch
 
 from nemo_triton import manifest
-from nemo_triton.audio import load_audio
-from nemo_triton.contract import INT16_FULL_SCALE, SAMPLE_RATE
+from nemo_triton.audio import as_float
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import ManifestError
+from nemo_triton.utterances import load_utterance
 
 FRAMES_PER_SECOND = 100
 
@@ -74,7 +75,7 @@ def read_manifest(path: Path) -> list[Utterance]:
     if listed.problems:
         raise ManifestError(listed.problems[0])
     return [
-        Utterance(load_audio(utterance.audio) * np.float32(1 / INT16_FULL_SCALE), utterance.text)
+        Utterance(as_float(load_utterance(utterance)), utterance.text)
         for utterance in listed.utterances
         if utterance.text is not None
     ]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.baselines.errors import NotRun
+from nemo_triton.manifest import Utterance
 
 Audio: TypeAlias = NDArray[np.float32]
 """Samples [T] at 16 kHz, full scale 1.0."""
@@ -27,11 +28,13 @@ class Baseline:
         distribution: Name of the package, as pip knows it.
         transcribe: Function that takes recordings and a batch size, and returns the transcripts in order.
         batches: Whether it can transcribe several recordings in one batch.
+        read: The package's own reader of recordings; None if it takes arrays, which nemo_triton reads.
     """
 
     distribution: str
     transcribe: Callable[[Sequence[Audio], int], list[str]]
     batches: bool = True
+    read: Callable[[Utterance], Audio] | None = None
 
 
 def model_path(model: Path | None) -> Path:

@@ -17,9 +17,20 @@ from benchmark.baselines.recordings import by_length
 from benchmark.baselines.system import OFFLINE_BATCH, Measured, System, mean_batch
 from nemo_triton.errors import one_line
 from nemo_triton.loadtest.recording import Recording
+from nemo_triton.manifest import Utterance
 
 _SHOWN = 80
 """Characters shown of an invalid answer."""
+
+
+def _as_json(utterance: Utterance) -> dict[str, Any]:
+    """The fields that select an utterance's audio."""
+    return {
+        "audio": str(utterance.audio),
+        "offset": utterance.offset,
+        "duration": utterance.duration,
+        "channel": utterance.channel,
+    }
 
 
 class Process(System):
@@ -28,7 +39,7 @@ class Process(System):
     Attributes:
         name: Name in tables.
         command: Command line that starts the process.
-        files: Audio files, sorted by length.
+        utterances: The recordings, sorted by length.
         version: Package and version, known once the block is entered.
         batches: Whether it can transcribe several recordings in one batch.
     """
@@ -36,7 +47,7 @@ class Process(System):
     def __init__(self, name: str, command: Sequence[str], recordings: Sequence[Recording]) -> None:
         self.name = name
         self.command = list(command)
-        self.files = [recording.utterance.name for recording in by_length(recordings)]
+        self.utterances = [recording.utterance for recording in by_length(recordings)]
         self.version = ""
         self.batches = True
 
@@ -56,7 +67,7 @@ class Process(System):
             self.errors.close()
             raise NotRun(f"{self.command[0]}: {error.strerror}; create this environment") from error
         try:
-            ready = self._request(json.dumps({"files": self.files}))
+            ready = self._request(json.dumps({"recordings": [_as_json(each) for each in self.utterances]}))
             self.version, self.batches = _field(ready, "ready", str), _field(ready, "batches", bool)
         except BaseException:
             self.__exit__()
@@ -75,10 +86,11 @@ class Process(System):
         size = min(concurrency, OFFLINE_BATCH)
         answer = self._request(str(size))
         spent, texts = _field(answer, "seconds", float), _field(answer, "texts", list)
-        if len(texts) != len(self.files):
-            raise NotRun(f"its process answered with {len(texts)} texts for {len(self.files)} recordings")
-        batch = mean_batch(len(self.files), size if self.batches else 1)
-        return Measured(spent, dict(zip(self.files, texts, strict=True)), mean_batch=batch)
+        if len(texts) != len(self.utterances):
+            raise NotRun(f"its process answered with {len(texts)} texts for {len(self.utterances)} recordings")
+        batch = mean_batch(len(texts), size if self.batches else 1)
+        names = (utterance.name for utterance in self.utterances)
+        return Measured(spent, dict(zip(names, texts, strict=True)), mean_batch=batch)
 
     def _request(self, line: str) -> dict[str, Any]:
         """Send a line and read the answer.

@@ -2,10 +2,11 @@
 
     python -m benchmark.baselines.worker BASELINE [--model PATH]
 
-The first line of standard input is JSON: {"files": [audio files]}. Each further line is a batch size, and starts a
-pass over all files. Standard output has one line of JSON per input line: first {"ready": package and version,
-"batches": whether it can batch}, then {"seconds": wall-clock time, "texts": [one per file]}. After a failure the line
-is {"reason": one line}; if the model can't be loaded, the process then ends. Audio is read before the first pass.
+The first line of standard input is JSON: {"recordings": [{"audio": file}, ...]}; segments have "offset", "duration" and
+"channel". Each further line is a batch size, and starts a pass over all recordings. Standard output has one line of
+JSON per input line: first {"ready": package and version, "batches": whether it can batch}, then {"seconds": wall-clock
+time, "texts": [one per recording]}. After a failure the line is {"reason": one line}; if the model can't be loaded, the
+process then ends. Audio is read before the first pass.
 Each baseline gets one thread per core that the process may use.
 """
 
@@ -24,14 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from benchmark.baselines import adapters
 from benchmark.baselines.baseline import Audio, Baseline
 from benchmark.baselines.errors import NotRun
-from nemo_triton.audio import load_audio
-from nemo_triton.contract import INT16_FULL_SCALE
+from nemo_triton.audio import as_float
 from nemo_triton.errors import AudioError, one_line
+from nemo_triton.manifest import Utterance
+from nemo_triton.utterances import load_utterance
 
 ADAPTERS = [module.name for module in pkgutil.iter_modules(adapters.__path__)]
 
@@ -43,8 +44,9 @@ def main(name: str, model: Path | None) -> None:
     answer = take_standard_output()
     logging.disable(logging.ERROR)
     try:
-        audio = _read_audio(sys.stdin.readline())
+        utterances = _read_utterances(sys.stdin.readline())
         baseline = _load(name, model)
+        audio = [(baseline.read or _read)(utterance) for utterance in utterances]
     except Exception as error:
         answer({"reason": _reason(error)})
         sys.exit(1)
@@ -64,12 +66,15 @@ def take_standard_output() -> Callable[[dict[str, Any]], None]:
     return lambda answer: print(json.dumps(answer), file=answers, flush=True)
 
 
-def _read_audio(line: str) -> list[Audio]:
+def _read_utterances(line: str) -> list[Utterance]:
     try:
-        files = json.loads(line)["files"]
-    except (ValueError, TypeError, KeyError):
-        raise NotRun('the first line is not {"files": [audio files]} in JSON') from None
-    return [load_audio(file) * np.float32(1 / INT16_FULL_SCALE) for file in files]
+        return [Utterance(Path(entry.pop("audio")), **entry) for entry in json.loads(line)["recordings"]]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise NotRun('the first line is not {"recordings": [{"audio": file}, ...]} in JSON') from None
+
+
+def _read(utterance: Utterance) -> Audio:
+    return as_float(load_utterance(utterance))
 
 
 def _load(name: str, model: Path | None) -> Baseline:

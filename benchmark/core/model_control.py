@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
+from nemo_triton.contract import Part
 from nemo_triton.errors import ServerUnavailableError, one_line
 from nemo_triton.tls import Tls
 
@@ -17,6 +19,17 @@ EXPLICIT = "--model-control-mode=explicit"
 
 _LOAD_SECONDS = 600.0
 _UNLOAD_SECONDS = 120.0
+
+
+def only(repository: Path, *models: str) -> list[str]:
+    """Flags of a tritonserver that loads only these recognizers, for 16-bit and for float samples.
+
+    Args:
+        repository: The model repository.
+        models: Names of recognizers.
+    """
+    names = [name for model in models for name in (model, Part.FLOAT.of(model)) if (repository / name).is_dir()]
+    return [EXPLICIT, *(f"--load-model={name}" for name in names)]
 
 
 @contextmanager
@@ -34,11 +47,15 @@ def loaded(url: str, model: str, tls: Tls | None = None) -> Iterator[None]:
     client = triton.InferenceServerClient(url, creds=tls.credentials() if tls else None)
     try:
         before = _present(client)
-        client.load_model(model, client_timeout=_LOAD_SECONDS)
+        known = {entry.name for entry in client.get_model_repository_index().models}
+        names = [name for name in (model, Part.FLOAT.of(model)) if name == model or name in known]
+        for name in names:
+            client.load_model(name, client_timeout=_LOAD_SECONDS)
         try:
             yield
         finally:
-            client.unload_model(model, unload_dependents=True)
+            for name in names:
+                client.unload_model(name, unload_dependents=True)
             _wait_until_gone(client, before)
     except InferenceServerException as error:
         reason = one_line(error.message())

@@ -13,6 +13,7 @@ from tritonclient.grpc import model_config_pb2 as triton
 
 from nemo_triton import contract
 from nemo_triton.errors import ClientError
+from nemo_triton.served_model import is_recognizer
 
 
 class RepositoryError(ClientError):
@@ -81,9 +82,7 @@ def choose(models: Sequence[Model], patterns: Sequence[str], repository: Path) -
 
 def _read(folder: Path) -> Iterator[Model]:
     config = _config(folder)
-    outputs = {tensor.name for tensor in config.output}
-    is_recognizer = config.ensemble_scheduling.step and contract.TEXT.name in outputs
-    if not is_recognizer or contract.LOG_PROBS.name in outputs:
+    if not (config.ensemble_scheduling.step and is_recognizer(config)):
         return
     try:
         description = contract.Description.of({key: value.string_value for key, value in config.parameters.items()})

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from benchmark.core.results_folder import ResultsError
 from benchmark.data.download import digest
-from nemo_triton.audio import load_audio, seconds
+from nemo_triton.audio import seconds
 from nemo_triton.errors import AudioError, ManifestError
 from nemo_triton.manifest import Utterance, read_manifest
+from nemo_triton.utterances import load_utterance
 
 MANIFEST = "manifest.jsonl"
 DESCRIPTION = "dataset.json"
@@ -123,20 +124,22 @@ def write_dataset(
     """
     folder.mkdir(parents=True, exist_ok=True)
     problems: list[str] = []
-    listed: set[Path] = set()
-    durations: dict[Path, float] = {}
+    listed: set[str] = set()
+    durations: list[float] = []
+    files: list[Path] = []
     lines: list[str] = []
     for utterance in utterances:
         try:
-            if utterance.audio in listed:
-                # Results are identified by audio file.
-                raise AudioError(f"{utterance.audio}: listed twice; only the first entry is used")
-            listed.add(utterance.audio)
-            duration = seconds(load_audio(utterance.audio))
+            if utterance.name in listed:
+                # Results are identified by the file, or by file, segment and channel.
+                raise AudioError(f"{utterance.name}: listed twice; only the first entry is used")
+            listed.add(utterance.name)
+            duration = seconds(load_utterance(utterance))
         except AudioError as error:
             problems.append(str(error))
         else:
-            durations[utterance.audio] = duration
+            durations.append(duration)
+            files.append(utterance.audio)
             lines.append(_line(utterance, duration, folder))
         advance()
     if not lines:
@@ -147,9 +150,9 @@ def write_dataset(
     description = Description(
         **asdict(origin),
         utterances=len(lines),
-        seconds=round(sum(durations.values()), _MICROSECOND_DIGITS),
+        seconds=round(sum(durations), _MICROSECOND_DIGITS),
         manifest_sha256=digest([manifest]),
-        audio_sha256=digest(durations),
+        audio_sha256=digest(dict.fromkeys(files)),
     )
     if read_description(folder) != description:
         changed = True
@@ -194,7 +197,7 @@ def intact(folder: Path) -> Description | None:
     try:
         if digest([folder / MANIFEST]) != description.manifest_sha256:
             return None
-        audio = digest(utterance.audio for utterance in read_manifest(folder / MANIFEST).utterances)
+        audio = digest(dict.fromkeys(utterance.audio for utterance in read_manifest(folder / MANIFEST).utterances))
     except (ManifestError, OSError):
         return None
     return description if audio == description.audio_sha256 else None
@@ -203,8 +206,10 @@ def intact(folder: Path) -> Description | None:
 def _line(utterance: Utterance, duration: float, folder: Path) -> str:
     # Resolved first: ".." after a symbolic link leads to the parent of the link's target.
     relative = os.path.relpath(utterance.audio.resolve(), folder.resolve())
+    segment = {"offset": utterance.offset, "channel": utterance.channel}
     entry = {
         "audio_filepath": Path(relative).as_posix(),
+        **{name: value for name, value in segment.items() if value is not None},
         "duration": round(duration, _MICROSECOND_DIGITS),
         "text": utterance.text,
     }

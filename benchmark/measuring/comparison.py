@@ -18,7 +18,7 @@ from benchmark.baselines.recordings import shuffled_recordings
 from benchmark.baselines.served import Served
 from benchmark.baselines.system import Measured, System, start
 from benchmark.core.constants import BASELINES, NEMO, OURS, OWN_MODELS
-from benchmark.core.model_control import EXPLICIT
+from benchmark.core.model_control import only
 from benchmark.core.models import Model
 from benchmark.core.serving import serving
 from benchmark.data.dataset import Dataset
@@ -76,7 +76,7 @@ def compare_systems(
     """
     recordings = shuffled_recordings(dataset.manifest)
     with ExitStack() as stack:
-        server = stack.enter_context(serving(repository, [EXPLICIT, f"--load-model={model.name}"]))
+        server = stack.enter_context(serving(repository, only(repository, model.name)))
         systems = baselines.systems(repository, model.name, server.grpc, recordings)
         running, not_run = start(systems, recordings, stack)
         passes: dict[str, list[Measured]] = {system.name: [] for system in running}

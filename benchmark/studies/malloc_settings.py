@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmark.core.model_control import EXPLICIT
+from benchmark.core.model_control import only
 from benchmark.core.serving import serving
 from benchmark.core.tables import spread
 from benchmark.studies.hollow import hollow
@@ -128,7 +128,7 @@ def measure(repository: Path, models: Sequence[str], clips: Sequence[Samples]) -
         ServerUnavailableError: The server does not start.
         RecognizerError: A request failed.
     """
-    with serving(repository, [EXPLICIT, *(f"--load-model={model}" for model in models)]) as server:
+    with serving(repository, only(repository, *models)) as server:
         _send_all(server.grpc, models, clips)
         before = cpu_times(server.process.pid)
         for _ in range(REPEATS):

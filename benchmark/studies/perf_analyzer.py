@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.baselines.recordings import shuffled_recordings
-from benchmark.core.model_control import EXPLICIT
+from benchmark.core.model_control import only
 from benchmark.core.results_folder import ResultsError
 from benchmark.core.run_bench import Bench, run_bench
 from benchmark.core.serving import serving
@@ -119,7 +119,7 @@ def run(
     write_manifest(recordings, out / MANIFEST)
     with ExitStack() as stack:
         if repository:
-            url = stack.enter_context(serving(repository, [EXPLICIT, f"--load-model={model}"])).grpc
+            url = stack.enter_context(serving(repository, only(repository, model))).grpc
         for load in loads:
             if isinstance(load, OpenLoop):
                 write_intervals(load.rate, requests, out / INTERVALS)

@@ -34,12 +34,13 @@ from export_scripts.checkpoints.checkpoint import open_checkpoint
 from export_scripts.checkpoints.families import RnntDecoder
 from export_scripts.errors import ExportError
 from export_scripts.stages.rnnt_decoder import FRAMES_PER_STEP, rnnt_decoder_graph
-from nemo_triton.audio import load_audio, seconds
-from nemo_triton.contract import ENCODED, INT16_FULL_SCALE, TRANSCRIPT
+from nemo_triton.audio import as_float, seconds
+from nemo_triton.contract import ENCODED, TRANSCRIPT
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError
 from nemo_triton.manifest import read_manifest
 from nemo_triton.terminal import options
+from nemo_triton.utterances import load_utterance
 
 PROVIDERS = {"CPU": "CPUExecutionProvider", "CUDA": "CUDAExecutionProvider"}
 
@@ -89,8 +90,8 @@ def encode(model: Any, manifest: Path) -> list[Utterance]:
     """
     utterances = []
     for entry in read_manifest(manifest).utterances:
-        samples = load_audio(entry.audio)
-        signal, length = torch.from_numpy(samples)[None] / INT16_FULL_SCALE, torch.tensor([len(samples)])
+        samples = load_utterance(entry)
+        signal, length = torch.from_numpy(as_float(samples))[None], torch.tensor([len(samples)])
         encoded, frames = model.forward(input_signal=signal, input_signal_length=length)
         unpadded = encoded[0, :, : int(frames)].T.contiguous()
         utterances.append(Utterance(unpadded, model.joint.enc(unpadded).numpy(), seconds(samples)))

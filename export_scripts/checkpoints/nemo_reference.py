@@ -13,7 +13,9 @@ import torch
 
 from export_scripts.checkpoints.checkpoint import Checkpoint
 from export_scripts.stages.features import Edges
-from nemo_triton.contract import INT16_FULL_SCALE
+from nemo_triton.audio import Samples, as_float, channel_number
+from nemo_triton.contract import SAMPLE_RATE
+from nemo_triton.manifest import Utterance
 
 
 @dataclass(frozen=True)
@@ -31,20 +33,50 @@ class Reference:
     text: str
 
 
-def nemo_reference(checkpoint: Checkpoint, samples: np.ndarray) -> Reference:
+def nemo_reference(checkpoint: Checkpoint, samples: Samples) -> Reference:
     """Run NeMo's front end, encoder and greedy decoding on one utterance.
 
     Args:
         checkpoint: The model and its front end.
-        samples: int16 [samples], 16 kHz.
+        samples: int16 or float32 [samples], 16 kHz.
     """
     model: Any = checkpoint.model
-    signal = torch.from_numpy(samples.astype(np.float32) / INT16_FULL_SCALE)[None]
+    signal = torch.from_numpy(as_float(samples))[None]
     length = torch.tensor([len(samples)])
     with torch.no_grad(), older_front_end(model.preprocessor.featurizer, checkpoint.front_end.edges):
         features, frames = model.preprocessor(input_signal=signal, length=length)
         scores, text = checkpoint.decoder.nemo(features, frames)
     return Reference(features[0, :, : int(frames)].T.numpy(), scores, text)
+
+
+def nemo_samples(utterance: Utterance) -> Samples | None:
+    """Read a recording as NeMo does, so that the comparison covers our reader of audio files too.
+
+    NeMo has two readers. The reference is AudioSegment, which all models use with `use_lhotse=False`: the other's
+    results for telephone speech depend on whether torchaudio is installed.
+
+    Args:
+        utterance: The recording.
+
+    Returns:
+        float32 [samples], 16 kHz; None if NeMo can't read the file, for example because it has no ffmpeg program.
+    """
+    from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
+
+    number = channel_number(utterance.channel or "average")
+    try:
+        segment = AudioSegment.from_file(
+            str(utterance.audio),
+            target_sr=SAMPLE_RATE,
+            offset=utterance.offset or 0,
+            duration=(utterance.duration or 0) if utterance.offset is not None else 0,
+            channel_selector="average" if number is None else number,
+        )
+    except Exception:
+        # It raises any error of the packages that it tries.
+        return None
+    samples: Samples = segment.samples
+    return samples
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from export_scripts.precision.fp16 import to_fp16
 from export_scripts.precision.int8 import Batch, to_int8
 from export_scripts.stages.encoder import Conversion, unchanged
 from export_scripts.stages.features import FrontEnd, features_graph
-from nemo_triton.contract import FEATURES, SAMPLES
+from nemo_triton.audio import as_float
+from nemo_triton.contract import FEATURES, FLOAT_AUDIO, SAMPLES
 
 RECORDINGS_AT_ONCE = 4
 
@@ -32,12 +33,12 @@ def padded_features(front_end: FrontEnd, recordings: Sequence[np.ndarray]) -> It
 
     Args:
         front_end: Front end of the checkpoint.
-        recordings: int16 [samples] each, 16 kHz.
+        recordings: int16 or float32 [samples] each, 16 kHz.
     """
-    session = _open(features_graph(front_end))
+    session = _open(features_graph(front_end, audio_format=FLOAT_AUDIO))
     by_length = sorted(recordings, key=len)
     for start in range(0, len(by_length), RECORDINGS_AT_ONCE):
-        batch = by_length[start : start + RECORDINGS_AT_ONCE]
+        batch = [as_float(samples) for samples in by_length[start : start + RECORDINGS_AT_ONCE]]
         shapes = np.array([[len(samples)] for samples in batch], np.int32)
         feeds = {SAMPLES.name: np.concatenate(batch), SAMPLES.shape.name: shapes, SAMPLES.length.name: shapes}
         features, length = session.run([FEATURES.name, FEATURES.length.name], feeds)

@@ -17,7 +17,7 @@ from export_scripts.operators.ragged import item_dims_key
 from export_scripts.operators.tuning import Target
 from export_scripts.repository.audio_limit import SHRINK_FROM_BYTES
 from export_scripts.repository.gpu import Accelerator, TensorRt, computes_in_fp16, use_cuda, use_tensorrt
-from nemo_triton.contract import Tensor
+from nemo_triton.contract import AudioFormat, Tensor
 
 TRITON_TYPES: dict[int, int] = {
     TensorProto.BOOL: triton.TYPE_BOOL,
@@ -118,6 +118,7 @@ class Stage:
             joins equal lengths, and all others wait in turn.
         step_rate: Steps per second of an encoder's input.
         target: Hardware that a shared stage is tuned for; its name says so.
+        audio_format: Type of the samples that the stage is for; None if it serves all.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Stage:
     batches: bool = True
     step_rate: int = 0
     target: Target = "cpu"
+    audio_format: AudioFormat | None = None
 
 
 def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,14 @@ from export_scripts.operators.bucketing import in_buckets, side_by_side
 from export_scripts.operators.builder import Graph, Value, ints
 from export_scripts.operators.ragged import Padded, give_length, ragged_input
 from export_scripts.operators.tuning import CPU, Target, Tuning
-from nemo_triton.contract import FEATURES, FEATURES_STAGE, INT16_FULL_SCALE, SAMPLES, TARGET_SUFFIXES
+from nemo_triton.contract import (
+    FEATURES,
+    FEATURES_STAGE,
+    INT16_AUDIO,
+    INT16_FULL_SCALE,
+    TARGET_SUFFIXES,
+    AudioFormat,
+)
 
 STANDARD_DEVIATION_GUARD = np.float32(1e-5)
 
@@ -83,22 +90,27 @@ class FrontEnd:
             mels=self.mels, milliseconds=milliseconds, edges=self.edges, digest=digest.hexdigest()[:6]
         )
 
-    def stage_name(self, target: Target) -> str:
-        """Name of its stage for a target."""
-        return self.name + TARGET_SUFFIXES[target]
+    def stage_name(self, target: Target, audio_format: AudioFormat = INT16_AUDIO) -> str:
+        """Name of its stage for a target and a type of samples."""
+        return self.name + TARGET_SUFFIXES[target] + audio_format.suffix
 
 
-def features_graph(front_end: FrontEnd, tuning: Tuning = CPU) -> onnx.ModelProto:
-    """SAMPLES int16 (ragged) -> FEATURES float32 [B, frames, mels], FEATURES_LENGTH int32 [B, 1].
+def features_graph(
+    front_end: FrontEnd, tuning: Tuning = CPU, audio_format: AudioFormat = INT16_AUDIO
+) -> onnx.ModelProto:
+    """SAMPLES (ragged) -> FEATURES float32 [B, frames, mels], FEATURES_LENGTH int32 [B, 1].
 
     FEATURES has at least one row and is zero beyond an item's frames. An item without samples has no frame, and with
     edges "zero" an item shorter than a hop has none either.
     """
     g = Graph("features")
-    samples = ragged_input(g, SAMPLES)
+    samples = ragged_input(g, audio_format.samples)
+    scale = 1 / INT16_FULL_SCALE if audio_format is INT16_AUDIO else 1.0
 
     def network(bucket: Graph, batch: Padded) -> tuple[Value, Value]:
-        return _features(bucket, batch, front_end, tuning)
+        # No multiplication by 1: it would be a pass over all samples.
+        signal = batch if scale == 1 else replace(batch, values=batch.values * np.float32(scale))
+        return _features(bucket, signal, front_end, tuning)
 
     features = in_buckets(g, samples, network, width=front_end.mels, step_rate=front_end.sample_rate, tuning=tuning)
     g.give(FEATURES, side_by_side(g, features), mels=front_end.mels)
@@ -107,7 +119,7 @@ def features_graph(front_end: FrontEnd, tuning: Tuning = CPU) -> onnx.ModelProto
 
 
 def _features(g: Graph, samples: Padded, front_end: FrontEnd, tuning: Tuning) -> tuple[Value, Value]:
-    """Features float32 [B, longest, mels], and the frames of each item, int64 [B]."""
+    """Features float32 [B, longest, mels] of samples with a full scale of 1, and the frames of each item, int64 [B]."""
     signal = _preemphasis(g, samples, front_end)
     signal = _with_edges(g, signal, samples.length, front_end)
     mel = (_mel_by_conv if tuning.convolutions else _mel_by_product)(g, signal, front_end)
@@ -120,7 +132,7 @@ def _features(g: Graph, samples: Padded, front_end: FrontEnd, tuning: Tuning) ->
 
 def _preemphasis(g: Graph, samples: Padded, front_end: FrontEnd) -> Value:
     """Signal float32 [B, longest] with pre-emphasis, zero beyond each item's end."""
-    signal = samples.values * np.float32(1 / INT16_FULL_SCALE)
+    signal = samples.values
     if front_end.preemphasis == 0:
         return signal
     first = signal[:, :1]

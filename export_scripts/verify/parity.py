@@ -17,7 +17,7 @@ import onnxruntime as ort
 
 from export_scripts.checkpoints.checkpoint import Checkpoint
 from export_scripts.checkpoints.families import Decoder
-from export_scripts.checkpoints.nemo_reference import Reference, nemo_reference
+from export_scripts.checkpoints.nemo_reference import Reference, nemo_reference, nemo_samples
 from export_scripts.errors import ParityError
 from export_scripts.precision.choice import FP32, Precision
 from export_scripts.recordings import Recordings, Trace
@@ -26,6 +26,7 @@ from export_scripts.repository.existing import REPORT
 from export_scripts.stages.text import text_graph
 from export_scripts.verify.local_ensemble import Item, LocalEnsemble, StageError
 from export_scripts.verify.probes import Probes
+from nemo_triton.audio import Samples
 from nemo_triton.contract import FEATURES, FRAMES, TEXT, TOKENS, Description, Part
 
 FEATURES_TOLERANCE = 2e-3
@@ -85,6 +86,7 @@ class Parity:
         probes: Number of signals.
         probe_seconds: Seconds of audio in all signals.
         probe_recordings: Recordings among the probes.
+        recordings_read_by_nemo: Number of these recordings that NeMo read from their files itself.
         probes_made: Signals derived from the recordings.
         calibration: Recordings that calibrated int8.
         calibrated_on_probes: Whether words were counted on recordings that calibrated int8.
@@ -117,6 +119,7 @@ class Parity:
     probes_made: Trace
     calibration: Calibration | None = None
     calibrated_on_probes: bool = field(init=False)
+    recordings_read_by_nemo: int = 0
     characters: int = 0
     features_difference: float = 0.0
     scores_difference: float = 0.0
@@ -194,7 +197,7 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: 
     parity = _empty_report(checkpoint, probes, precision)
     references, unbatched = [], []
     for index, (probe, probe_name) in enumerate(zip(probes.signals, probes.names, strict=True)):
-        references.append(nemo_reference(checkpoint, probe))
+        references.append(nemo_reference(checkpoint, _as_nemo_reads(parity, probes, index)))
         label = f"probe {index} unbatched"
         unbatched += _run(ensemble, label, [probe])
         _compare(parity, decoder, label, nemo=references[-1], item=unbatched[-1])
@@ -213,6 +216,16 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: 
         problems = "; ".join(parity.mismatches[:MISMATCHES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
         raise ParityError(f"{checkpoint.name}: {problems}; nothing was published, see docs/export.md")
     return parity
+
+
+def _as_nemo_reads(parity: Parity, probes: Probes, index: int) -> Samples:
+    """A probe as NeMo reads its file, if it has a file that NeMo can read."""
+    utterances = probes.recordings.utterances
+    samples = nemo_samples(utterances[index]) if index < len(utterances) else None
+    if samples is None:
+        return probes.signals[index]
+    parity.recordings_read_by_nemo += 1
+    return samples
 
 
 def _run(ensemble: LocalEnsemble, label: str, signals: Sequence[np.ndarray]) -> list[Item]:

@@ -13,16 +13,18 @@ from typing import NoReturn, TextIO
 
 import click
 
-from nemo_triton.audio import load_audio, seconds
+from nemo_triton.audio import Channel, Samples, channel_number, seconds
 from nemo_triton.concurrency import map_in_order
 from nemo_triton.errors import AudioError, RecognitionError
-from nemo_triton.manifest import MANIFEST_SUFFIXES, Utterance, find_audio
+from nemo_triton.manifest import Utterance, find_audio
 from nemo_triton.recognizer import AsyncRecognizer
 from nemo_triton.terminal import exit_codes, options
 from nemo_triton.tls import Tls
+from nemo_triton.utterances import load_utterance, load_utterance_channels
 
 _SECTIONS = {
     "Server": ("model", "url", "timeout", "concurrency"),
+    "Input": ("channel",),
     "Output": ("style", "output"),
     "TLS": ("tls", "ca", "certificate", "key"),
 }
@@ -34,20 +36,45 @@ class Result:
 
     Attributes:
         utterance: The utterance.
+        channel: Number of its channel if each channel is transcribed; None otherwise.
         text: Transcript of the utterance; empty if the request failed.
         duration: Seconds of audio.
         error: One line; None if there is a text.
     """
 
     utterance: Utterance
+    channel: int | None = None
     text: str = ""
     duration: float = 0.0
     error: str | None = None
 
 
+def _read_channel(context: click.Context, parameter: click.Parameter, text: str) -> Channel | None:
+    """Parse --channel; None is each."""
+    if text == "each":
+        return None
+    try:
+        channel: Channel = int(text) if text.isdecimal() else text  # type: ignore[assignment]
+        channel_number(channel)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no channel; give a number from 0, left, right, average or each"
+        ) from None
+    return channel
+
+
 @click.command(cls=options.SectionedCommand, sections=_SECTIONS)
 @click.argument("paths", nargs=-1, required=True, metavar="FILES|FOLDER|MANIFEST...")
 @options.connection_options
+@click.option(
+    "--channel",
+    default="average",
+    show_default=True,
+    metavar="left|right|N|average|each",
+    callback=_read_channel,
+    help="Channel of stereo files; N counts from 0. each transcribes every channel by itself, such as the two talkers "
+    "of a call: one result per channel. A manifest's channel field goes first.",
+)
 @click.option(
     "--format",
     "style",
@@ -55,7 +82,7 @@ class Result:
     default="txt",
     show_default=True,
     help="txt: one line per file (path, tab, text); for a single file just its text. jsonl: one object per file with "
-    "audio_filepath, duration, pred_text and the manifest's text.",
+    "audio_filepath, duration, pred_text and the manifest's text. Both name the channel with --channel each.",
 )
 @click.option(
     "--output",
@@ -71,14 +98,15 @@ def transcribe(
     url: str,
     timeout: float,
     tls: Tls | None,
+    channel: Channel | None,
     style: str,
     output: str | None,
     concurrency: int,
 ) -> int:
     """Print the transcripts of audio files.
 
-    Give audio files of any format and sample rate, folders (all audio files in them, sorted) or manifests (.json,
-    .jsonl: NeMo JSON lines; .csv: filename,transcript).
+    Give audio or video files of any format and sample rate, folders (all audio files in them, sorted) or manifests
+    (JSON lines, CSV and other forms; see docs/client.md).
 
     Results keep that order. A file that fails prints one line to stderr; the other files are transcribed and the exit
     code is 2.
@@ -86,14 +114,14 @@ def transcribe(
     listed = find_audio(paths)
     for problem in listed.problems:
         exit_codes.print_error(problem)
-    single_file = (
-        len(paths) == 1 and not Path(paths[0]).is_dir() and Path(paths[0]).suffix.lower() not in MANIFEST_SUFFIXES
-    )
-    line = _json_line if style == "jsonl" else _text if single_file else _text_line
+    for note in listed.notes:
+        exit_codes.print_warning(note)
+    single_file = len(paths) == 1 and [Path(paths[0])] == [utterance.audio for utterance in listed.utterances]
+    line = _json_line if style == "jsonl" else _text if single_file and channel is not None else _text_line
     recognizer = AsyncRecognizer(model, url, timeout, tls)
     run = Run(line, total=len(listed.utterances), failed=len(listed.problems))
     try:
-        asyncio.run(run.all(recognizer, listed.utterances, output, concurrency))
+        asyncio.run(run.all(recognizer, listed.utterances, channel, output, concurrency))
     except KeyboardInterrupt:
         exit_codes.print_error(f"interrupted; {run.done} of {run.total} files were transcribed")
         return exit_codes.EXIT_INTERRUPTED
@@ -117,13 +145,19 @@ class Run:
     done: int = 0
 
     async def all(
-        self, recognizer: AsyncRecognizer, utterances: Sequence[Utterance], output: str | None, concurrency: int
+        self,
+        recognizer: AsyncRecognizer,
+        utterances: Sequence[Utterance],
+        channel: Channel | None,
+        output: str | None,
+        concurrency: int,
     ) -> None:
         """Transcribe all utterances and write the results.
 
         Args:
             recognizer: A recognizer, not yet connected.
             utterances: The files.
+            channel: Channel to transcribe; None transcribes each by itself.
             output: Path of the file to write; None writes to stdout.
             concurrency: Number of concurrent requests.
         """
@@ -136,9 +170,11 @@ class Run:
                 options.progress_bar(visible=not stream.isatty()) as progress,
             ):
                 task = progress.add_task("transcribing", total=self.total)
-                async with aclosing(transcribe_all(recognizer, utterances, concurrency)) as results:
-                    async for result in results:
-                        self._write(result, stream)
+                async with aclosing(transcribe_all(recognizer, utterances, channel, concurrency)) as files:
+                    async for results in files:
+                        for result in results:
+                            self._write(result, stream)
+                        self.done += all(result.error is None for result in results)
                         progress.advance(task)
 
     def _write(self, result: Result, stream: TextIO) -> None:
@@ -148,25 +184,42 @@ class Run:
             return
         # Flush each line, so that a pipe gets it immediately and an interrupt loses none.
         print(self.line(result), file=stream, flush=True)
-        self.done += 1
 
 
 def transcribe_all(
-    recognizer: AsyncRecognizer, utterances: Sequence[Utterance], concurrency: int
-) -> AsyncGenerator[Result, None]:
-    """Transcribe utterances with `concurrency` concurrent requests; results keep their order, failures included."""
+    recognizer: AsyncRecognizer, utterances: Sequence[Utterance], channel: Channel | None, concurrency: int
+) -> AsyncGenerator[list[Result], None]:
+    """Transcribe utterances with `concurrency` concurrent requests.
 
-    async def transcribe_one(utterance: Utterance) -> Result:
+    Args:
+        recognizer: A connected recognizer.
+        utterances: The files.
+        channel: Channel to transcribe; None transcribes each by itself, one after the other.
+        concurrency: Number of concurrent requests.
+
+    Returns:
+        The results of each file, failures included, in the order of the files: one, or one per channel.
+    """
+
+    async def transcribe_file(utterance: Utterance) -> list[Result]:
         try:
-            samples = await asyncio.to_thread(load_audio, utterance.audio)
-            transcript = await recognizer.transcribe(samples)
+            if channel is not None:
+                samples = await asyncio.to_thread(load_utterance, utterance, channel)
+                return [await transcribe_samples(utterance, samples, None)]
+            channels = await asyncio.to_thread(load_utterance_channels, utterance)
         except AudioError as error:
-            return Result(utterance, error=str(error))
-        except RecognitionError as error:
-            return Result(utterance, error=f"{utterance.name}: {error}")
-        return Result(utterance, transcript.text, seconds(samples))
+            return [Result(utterance, error=str(error))]
+        return [await transcribe_samples(utterance, samples, number) for number, samples in enumerate(channels)]
 
-    return map_in_order(transcribe_one, utterances, concurrency)
+    async def transcribe_samples(utterance: Utterance, samples: Samples, number: int | None) -> Result:
+        try:
+            transcript = await recognizer.transcribe(samples)
+        except RecognitionError as error:
+            where = utterance.name if number is None else f"{utterance.name} (channel {number})"
+            return Result(utterance, number, error=f"{where}: {error}")
+        return Result(utterance, number, transcript.text, seconds(samples))
+
+    return map_in_order(transcribe_file, utterances, concurrency)
 
 
 def _text(result: Result) -> str:
@@ -174,11 +227,18 @@ def _text(result: Result) -> str:
 
 
 def _text_line(result: Result) -> str:
-    return f"{result.utterance.name}\t{result.text}"
+    columns = [result.utterance.name, *([] if result.channel is None else [f"channel {result.channel}"]), result.text]
+    return "\t".join(columns)
 
 
 def _json_line(result: Result) -> str:
-    entry: dict[str, str | float] = {"audio_filepath": result.utterance.name, "duration": round(result.duration, 4)}
+    utterance = result.utterance
+    entry: dict[str, str | float] = {"audio_filepath": str(utterance.audio), "duration": round(result.duration, 4)}
+    if utterance.offset is not None:
+        entry["offset"] = utterance.offset
+    channel = utterance.channel if result.channel is None else result.channel
+    if channel is not None:
+        entry["channel"] = channel
     if result.utterance.text is not None:
         entry["text"] = result.utterance.text
     return json.dumps(entry | {"pred_text": result.text}, ensure_ascii=False)

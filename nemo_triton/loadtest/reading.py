@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import aclosing
-from dataclasses import fields
 
 import numpy as np
 
 from nemo_triton.concurrency import map_in_order
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import AudioError
-from nemo_triton.loadtest.recording import Checksum, SpooledRecording, load_utterance
+from nemo_triton.loadtest.recording import Checksum, SpooledRecording
 from nemo_triton.loadtest.spool import Spool, SpooledSamples
 from nemo_triton.manifest import Utterance
+from nemo_triton.utterances import load_utterance
 
 CONCURRENT_FILE_READS = 4
 """Files that are decoded concurrently. Only these are in memory."""
-
-_OTHER_FIELDS = {"text", "line"}
-"""Fields of an utterance that do not change its audio."""
 
 
 async def read_into_spool(
@@ -86,5 +83,7 @@ class _Reader:
 
 
 def _audio_key(utterance: Utterance) -> Hashable:
-    """What is equal for two utterances with the same audio: file and segment."""
-    return tuple(getattr(utterance, field.name) for field in fields(utterance) if field.name not in _OTHER_FIELDS)
+    """What is equal for two utterances with the same audio: file, segment and channel."""
+    # Without an offset, the duration only informs.
+    duration = None if utterance.offset is None else utterance.duration
+    return utterance.audio, utterance.offset, duration, utterance.channel

@@ -10,11 +10,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nemo_triton.audio import Samples, load_audio, seconds
+from nemo_triton.audio import Samples, seconds
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import ManifestError
 from nemo_triton.loadtest.spool import SpooledSamples, bytes_of
 from nemo_triton.manifest import Utterance, read_manifest
+from nemo_triton.utterances import load_utterance
 
 PERCENTILES = (50, 90, 95, 99)
 """Percentiles of latency that results report."""
@@ -108,15 +109,6 @@ class Response:
         return self.answered - self.due
 
 
-def load_utterance(utterance: Utterance) -> Samples:
-    """Read the samples [T] of an utterance.
-
-    Raises:
-        AudioError: The file can't be read as audio.
-    """
-    return load_audio(utterance.audio)
-
-
 def read_recordings(manifest: Path) -> list[Recording]:
     """Read all recordings of a manifest into memory, in its order.
 
@@ -134,7 +126,7 @@ def digest(recordings: Iterable[Recording]) -> str:
     """SHA-256 of all references and samples in order: equal for the same speech, whatever its file names."""
     checksum = Checksum()
     for recording in recordings:
-        samples = np.ascontiguousarray(recording.samples)
+        samples = recording.samples
         checksum.add(recording.utterance.text, samples.dtype, len(samples), [bytes_of(samples)])
     return checksum.hexdigest()
 

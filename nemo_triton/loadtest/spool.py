@@ -35,8 +35,8 @@ _ADVICE = "set TMPDIR to a folder on a disk with more free space"
 
 
 def bytes_of(samples: Samples) -> memoryview:
-    """The bytes of contiguous samples [T], not copied."""
-    return samples.view(np.uint8).data
+    """The bytes of samples [T], not copied if they are contiguous."""
+    return np.ascontiguousarray(samples).view(np.uint8).data
 
 
 class SpoolFile:
@@ -142,7 +142,7 @@ class Spool:
         Raises:
             ClientError: The folder has too little free space.
         """
-        content = bytes_of(np.ascontiguousarray(samples))
+        content = bytes_of(samples)
         with self._lock:
             offset = -(-self.byte_size // ALIGNMENT) * ALIGNMENT
             self._check_free(offset + len(content))

@@ -3,12 +3,10 @@
 from nemo_triton.manifest.finding import find_audio, is_manifest
 from nemo_triton.manifest.folders import is_folder
 from nemo_triton.manifest.reading import read_manifest
-from nemo_triton.manifest.suffixes import AUDIO_SUFFIXES, MANIFEST_SUFFIXES
-from nemo_triton.manifest.utterance import Channel, Manifest, Utterance
+from nemo_triton.manifest.suffixes import MANIFEST_SUFFIXES
+from nemo_triton.manifest.utterance import Manifest, Utterance
 
 __all__ = [
-    "AUDIO_SUFFIXES",
-    "Channel",
     "MANIFEST_SUFFIXES",
     "Manifest",
     "Utterance",

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from nemo_triton.audio_decoders import AUDIO_SUFFIXES
 from nemo_triton.manifest.entry import AUDIO_FIELDS, Entry
-from nemo_triton.manifest.suffixes import AUDIO_SUFFIXES
 
 _DELIMITERS = (",", ";", "\t")
 _LONGEST_RECORD = 100

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from nemo_triton.audio import Channel
 from nemo_triton.errors import ManifestError, one_line, printable
 from nemo_triton.manifest.decoding import read_text
 from nemo_triton.manifest.lookup import Lookup
-from nemo_triton.manifest.utterance import Channel, Manifest, Utterance
+from nemo_triton.manifest.utterance import Manifest, Utterance
 
 Entry: TypeAlias = tuple[int, Mapping[str, Any] | ValueError]
 """Line number, and the line's fields or what is wrong with it."""

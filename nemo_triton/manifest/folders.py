@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nemo_triton.audio_decoders import AUDIO_SUFFIXES
 from nemo_triton.errors import one_line, printable
-from nemo_triton.manifest.suffixes import AUDIO_SUFFIXES
 
 TRANSCRIPTS_SUFFIX = ".trans.txt"
 """Of LibriSpeech's files with one line per utterance: its name and its text."""

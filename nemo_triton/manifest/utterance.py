@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-Channel = int | Literal["left", "right", "average"]
-"""A channel, counted from 0, or the average of all channels."""
+from nemo_triton.audio import Channel
 
 
 @dataclass(frozen=True)

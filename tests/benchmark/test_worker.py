@@ -29,13 +29,15 @@ def answers(lines: list[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("line", ["", "no JSON", "[]", '{"file": []}'])
+@pytest.mark.parametrize(
+    "line", ["", "no JSON", "[]", '{"files": []}', '{"recordings": ["a.wav"]}', '{"recordings": [{"name": "a"}]}']
+)
 def test_a_worker_needs_its_files_first(line: str) -> None:
-    assert answers([line, "1"]) == [{"reason": 'the first line is not {"files": [audio files]} in JSON'}]
+    assert answers([line, "1"]) == [{"reason": 'the first line is not {"recordings": [{"audio": file}, ...]} in JSON'}]
 
 
 def test_a_worker_survives_invalid_lines() -> None:
-    files = json.dumps({"files": [RECORDINGS[0].utterance.name]})
+    files = json.dumps({"recordings": [{"audio": RECORDINGS[0].utterance.name}]})
     ready, zero, word, answer = answers([files, "0", "many", "1"])
     assert ready["ready"].startswith("pocketsphinx 5.") and ready["batches"] is False
     assert zero == {"reason": "'0' is not a batch size; send a whole number above 0"}

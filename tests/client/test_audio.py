@@ -1,16 +1,20 @@
 """load_audio on real files of many formats, good and bad."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import soundfile
+import soxr
+from audio_formats import ENCODED, encode, write_all
 from numpy.typing import NDArray
 
-from nemo_triton import audio
-from nemo_triton.audio import load_audio, seconds
+from nemo_triton import audio_decoders
+from nemo_triton.audio import Channel, as_float, load_audio, load_channels, seconds
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import AudioError
 
@@ -48,63 +52,251 @@ def test_any_rate_keeps_pitch_level_and_duration(tmp_path: Path, ending: str, ch
     path = tmp_path / f"a.{ending}"
     soundfile.write(path, np.stack([tone(rate)] * channels, axis=1), rate)
     loaded = load_audio(path)
-    assert loaded.dtype == np.int16 and loaded.ndim == 1
+    unchanged = (ending, channels, rate) in (("wav", 1, 16000), ("flac", 1, 16000))
+    assert loaded.dtype == (np.int16 if unchanged else np.float32) and loaded.ndim == 1
     assert seconds(loaded) == pytest.approx(1.0, abs=0.1 if ending == "mp3" else 0.001)
-    assert loudest_hertz(loaded) == pytest.approx(440, abs=1.5)
-    middle = loaded[4000:12000].astype(float)
-    assert np.abs(middle).max() == pytest.approx(16384, rel=0.1 if ending in ("mp3", "ogg") else 0.01)
+    assert loudest_hertz(as_float(loaded)) == pytest.approx(440, abs=1.5)
+    middle = as_float(loaded)[4000:12000]
+    assert np.abs(middle).max() == pytest.approx(0.5, rel=0.1 if ending in ("mp3", "ogg") else 0.01)
 
 
 def test_resampling_removes_frequencies_above_8_khz(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(48000, hertz=12000), 48000)
-    assert np.abs(load_audio(path)[1000:-1000]).max() < 33, "12 kHz must not fold down to 4 kHz"
+    assert np.abs(load_audio(path)[1000:-1000]).max() < 1e-3, "12 kHz must not fold down to 4 kHz"
 
 
-def test_channels_are_averaged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000])
+@pytest.mark.parametrize("samples", [1, 7, 999, 4001])
+def test_resampling_rounds_the_length_up(tmp_path: Path, rate: int, samples: int) -> None:
     path = tmp_path / "a.wav"
-    soundfile.write(path, np.array([[1000, 3000], [-7, -9], [32767, -32767]], np.int16), SAMPLE_RATE)
-    assert load_audio(path).tolist() == [2000, -8, 0]
+    soundfile.write(path, np.full(samples, 0.5), rate)
+    assert len(load_audio(path)) == -(-samples * SAMPLE_RATE // rate), "as librosa does for NeMo"
 
 
-def test_24_bit_is_rounded_not_truncated(tmp_path: Path) -> None:
+def test_channels_are_averaged_without_rounding(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
-    # libsndfile writes the upper 24 of 32 bits: 256 of their steps are one 16-bit step.
-    upper = np.array([100, 100, -100, 0], np.int32) * 256 + np.array([127, 129, -129, 255])
-    soundfile.write(path, (upper * 256).astype(np.int32), SAMPLE_RATE, subtype="PCM_24")
-    assert load_audio(path).tolist() == [100, 101, -101, 1]
+    soundfile.write(path, np.array([[1000, 3000], [-7, -10], [32767, 32767]], np.int16), SAMPLE_RATE)
+    assert (load_audio(path) * 32768).tolist() == [2000, -8.5, 32767]
 
 
-def test_24_bit_full_scale_does_not_wrap(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("channel", "expected"), [("left", 0), ("right", 1), (0, 0), (1, 1), (2, 2)])
+def test_a_chosen_channel_is_unchanged(tmp_path: Path, channel: Channel, expected: int) -> None:
     path = tmp_path / "a.wav"
-    soundfile.write(path, np.array([2**31 - 256, -(2**31)], np.int32), SAMPLE_RATE, subtype="PCM_24")
-    assert load_audio(path).tolist() == [32767, -32768]
+    samples = np.arange(-9, 9, dtype=np.int16).reshape(-1, 3)
+    soundfile.write(path, samples, SAMPLE_RATE)
+    loaded = load_audio(path, channel=channel)
+    assert loaded.dtype == np.int16 and loaded.tolist() == samples[:, expected].tolist()
+    assert [each.tolist() for each in load_channels(path)] == samples.T.tolist()
+
+
+@pytest.mark.parametrize(
+    ("channel", "channels", "says"), [(1, 1, "1 channel (mono)"), ("right", 1, "no channel 1"), (2, 2, "2 channels")]
+)
+def test_a_channel_that_is_not_there(tmp_path: Path, channel: Channel, channels: int, says: str) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros((99, channels), np.int16), SAMPLE_RATE)
+    with pytest.raises(AudioError, match=re.escape(says)):
+        load_audio(path, channel=channel)
+
+
+@pytest.mark.parametrize("channel", ["middle", -1, 0.5, None])
+def test_an_unknown_channel_is_an_error_of_the_caller(tmp_path: Path, channel: Any) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros((99, 2), np.int16), SAMPLE_RATE)
+    with pytest.raises(ValueError, match="give a number from 0, or left, right or average"):
+        load_audio(path, channel=channel)
+
+
+@pytest.mark.parametrize(
+    ("others", "cancels"),
+    [([-1.0], True), ([-0.8], True), ([1.0], False), ([0.0], False), ([0.0] * 7, False), ([-0.3], False)],
+)
+def test_channels_that_cancel_each_other_are_said(
+    tmp_path: Path, others: list[float], cancels: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.wav"
+    first = tone(16000)
+    soundfile.write(path, np.stack([first, *(factor * first for factor in others)], axis=1), SAMPLE_RATE)
+    load_audio(path)
+    warnings = [f"{path}: its 2 channels cancel each other when averaged; choose one with --channel"] if cancels else []
+    assert caplog.messages == warnings
+    caplog.clear()
+    load_audio(path, channel=0)
+    assert caplog.messages == []
+
+
+def test_24_bits_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    # libsndfile writes the upper 24 of 32 bits.
+    steps = np.array([1, -1, 127, -(2**23), 2**23 - 1], np.int32)
+    soundfile.write(path, steps * 256, SAMPLE_RATE, subtype="PCM_24")
+    assert (load_audio(path) * 2**23).tolist() == steps.tolist()
 
 
 @pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
-def test_float_beyond_full_scale_is_clipped(tmp_path: Path, subtype: str) -> None:
+def test_float_samples_keep_their_level(tmp_path: Path, subtype: str) -> None:
     path = tmp_path / "a.wav"
-    samples = np.array([0.0, 0.5, 1.0, 1.5, -1.0, -1.5, 100.0, -100.0])
+    samples = np.array([0.0, 0.5, 1.5, -100.0, 32767.0, 1e-7], np.float32)
     soundfile.write(path, samples, SAMPLE_RATE, subtype=subtype)
-    assert load_audio(path).tolist() == [0, 16384, 32767, 32767, -32768, -32768, 32767, -32768]
+    assert load_audio(path).tolist() == samples.tolist()
 
 
-def test_overshoot_of_the_resampler_is_clipped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("subtype", ["ULAW", "ALAW", "PCM_U8", "PCM_16"])
+def test_what_16_bits_hold_stays_16_bit(tmp_path: Path, subtype: str) -> None:
     path = tmp_path / "a.wav"
-    square = np.where(np.arange(48000) // 240 % 2, -1.0, 1.0)
-    soundfile.write(path, square, 48000, subtype="FLOAT")
+    soundfile.write(path, tone(16000), SAMPLE_RATE, subtype=subtype)
     loaded = load_audio(path)
-    assert {loaded.max(), loaded.min()} == {32767, -32768}, "resampling overshoots, so it must clip"
-    high, low = loaded[20:60], loaded[100:140]
-    assert high.min() > 30000 and low.max() < -30000
+    assert loaded.dtype == np.int16
+    np.testing.assert_array_equal(as_float(loaded), soundfile.read(path, dtype="float32")[0])
+
+
+@pytest.fixture(scope="module")
+def in_every_format(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Six seconds of a tone in every format, by file name."""
+    # With noise, because the codecs' headers are longer than a compressed tone.
+    recording = tone(16000, 6.0) + noise(96000) * 3e-6
+    return {file.name: file for file in write_all(recording.astype(np.float32), tmp_path_factory.mktemp("formats"))}
+
+
+@pytest.mark.parametrize("name", [*ENCODED, "messenger.opus"])
+def test_what_phones_and_browsers_record(in_every_format: dict[str, Path], name: str) -> None:
+    loaded = load_audio(in_every_format[name])
+    assert seconds(loaded) == pytest.approx(6.0, abs=0.15), "encoders add a little silence"
+    assert loudest_hertz(loaded) == pytest.approx(440, abs=3)
+    assert np.sqrt(np.square(loaded[8000:24000]).mean()) == pytest.approx(0.354, rel=0.2)
+
+
+def test_video_without_sound(tmp_path: Path) -> None:
+    path = tmp_path / "silent.mp4"
+    with av.open(path, "w") as output:
+        stream: Any = output.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 16
+        output.mux(stream.encode(av.VideoFrame(16, 16, "yuv420p")))
+        output.mux(stream.encode(None))
+    with pytest.raises(AudioError, match="has no audio"):
+        load_audio(path)
+
+
+def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "secret.wav", tone(16000), SAMPLE_RATE)
+    for name, content in {
+        "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\nsecret.wav\n#EXT-X-ENDLIST\n",
+        "list.mp4": f"ffconcat version 1.0\nfile '{tmp_path}/secret.wav'\n",
+    }.items():
+        path = tmp_path / name
+        path.write_text(content)
+        with pytest.raises(AudioError, match="not readable as audio"):
+            load_audio(path)
+
+
+@pytest.mark.parametrize("container", ["WAV", "FLAC", "MP3", "GSM", "M4A"])
+def test_segments(tmp_path: Path, container: str) -> None:
+    path = tmp_path / f"a.{container.lower()}"
+    first, second = tone(8000, 1.0, hertz=440).astype(np.float32), tone(8000, 1.0, hertz=880).astype(np.float32)
+    both = np.concatenate([first, second])
+    if container == "M4A":
+        encode(soxr.resample(both, 8000, 16000), path, codec="aac", rate=44100, container="mp4")
+    elif container == "GSM":
+        soundfile.write(path, both, 8000, subtype="GSM610", format="WAV")
+    else:
+        soundfile.write(path, both, 8000, format=container)
+    for offset, hertz in ((0.1, 440), (1.15, 880)):
+        loaded = load_audio(path, offset=offset, duration=0.75)
+        assert len(loaded) == pytest.approx(0.75 * SAMPLE_RATE, abs=1)
+        assert loudest_hertz(as_float(loaded)) == pytest.approx(hertz, abs=4)
+
+
+def test_a_segment_is_rounded_down_to_samples_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    samples = np.arange(16000, dtype=np.int16)
+    soundfile.write(path, samples, SAMPLE_RATE)
+    loaded = load_audio(path, offset=0.10003, duration=0.20009)
+    assert loaded.tolist() == samples[1600 : 1600 + 3201].tolist(), "as NeMo's AudioSegment does"
+    assert load_audio(path, offset=0.5).tolist() == samples[8000:].tolist()
+
+
+def test_segments_beyond_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(16000), SAMPLE_RATE)
+    with pytest.raises(AudioError, match=r"offset 1 s is beyond its end at 1\.0 s; correct the offset"):
+        load_audio(path, offset=1.0)
+    assert len(load_audio(path, offset=0.9, duration=0.15)) == 1600 and caplog.messages == [], "durations are rounded"
+    assert len(load_audio(path, offset=0.5, duration=2.0)) == 8000
+    assert caplog.messages == [f"{path}: ends 1.5 s before the segment of 2 s from 0.5 s; its part is used"]
+
+
+def damaged(source: Path, folder: Path, kind: str) -> Path:
+    """The first half of a file of six seconds, or a file whose recorder died before it wrote the number of samples."""
+    path = folder / kind
+    if kind.startswith(("cut", "dead")):
+        soundfile.write(path, soundfile.read(source)[0], SAMPLE_RATE)
+    else:
+        path.write_bytes(source.with_name(kind).read_bytes())
+    content = bytearray(path.read_bytes())
+    if kind == "dead.wav":
+        size = content.index(b"data") + 4
+        content[4:8] = content[size : size + 4] = bytes(4)
+    else:
+        content = content[: len(content) // 2]
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("cut.wav", "its header says 192,000 bytes of samples, but there are"),
+        ("cut.aiff", "its header says"),
+        ("cut.au", "its header says"),
+        ("cut.flac", "it is damaged"),
+        ("cut.ogg", "it has no end"),
+        ("dead.wav", "its header says 0 s"),
+        ("music.mp3", "its header says 6.0 s"),
+        ("messenger.opus", "it has no end"),
+        ("browser.webm", "its header says 6.0 s"),
+        ("raw.aac", "it is damaged"),
+        ("phone.amr", "it is damaged"),
+    ],
+)
+def test_the_readable_part_of_a_damaged_file_is_used_and_said(
+    tmp_path: Path,
+    in_every_format: dict[str, Path],
+    kind: str,
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = damaged(in_every_format["16_bit.wav"], tmp_path, kind)
+    loaded = load_audio(path)
+    assert seconds(loaded) == pytest.approx(6.0 if kind == "dead.wav" else 3.0, abs=1.1)
+    assert loudest_hertz(as_float(loaded)) == pytest.approx(440, abs=3)
+    (message,) = caplog.messages
+    assert message.startswith(f"{path}: {reason}") and message.endswith(
+        f"; the {seconds(loaded):.1f} s that can be read are used"
+    )
+
+
+def test_complete_files_have_no_warning(
+    tmp_path: Path, in_every_format: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    for file in in_every_format.values():
+        load_audio(file)
+    stream = tmp_path / "stream.wav"
+    content = bytearray(in_every_format["16_bit.wav"].read_bytes())
+    size = content.index(b"data") + 4
+    content[4:8] = content[size : size + 4] = b"\xff" * 4
+    stream.write_bytes(content)
+    assert seconds(load_audio(stream)) == 6.0, "ffmpeg writes such headers into a pipe"
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("rate", [8000, 16000])
-def test_a_file_without_samples_is_an_empty_array(tmp_path: Path, rate: int) -> None:
+def test_a_file_without_samples_is_an_empty_array(tmp_path: Path, rate: int, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, np.zeros((0, 2)), rate)
     loaded = load_audio(path)
-    assert loaded.shape == (0,) and loaded.dtype == np.int16
+    assert loaded.shape == (0,)
+    assert caplog.messages == [f"{path}: has no samples; record or copy it again"]
 
 
 def bad_file(folder: Path, kind: str) -> Path:
@@ -156,23 +348,33 @@ def test_gsm_which_has_no_positions_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("claimed", [0, 2**30, 2**36 - 1])
-def test_a_header_that_claims_more_samples_than_memory(claimed: int, tmp_path: Path) -> None:
+def test_a_header_with_a_wrong_number_of_samples(
+    claimed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "a.flac"
     soundfile.write(path, noise(), SAMPLE_RATE, subtype="PCM_16")
     content = bytearray(path.read_bytes())
     # FLAC: 36 bits from the middle of byte 21 have the number of samples; 0 if it is not known.
     content[21:26] = (claimed | content[21] >> 4 << 36).to_bytes(5, "big")
     path.write_bytes(content)
-    with pytest.raises(
-        AudioError, match="has more than 536,870,912 samples, or a header without their number; split it"
-    ):
-        load_audio(path)
+    np.testing.assert_array_equal(load_audio(path) * 32768, noise())
+    assert [f"says {claimed / SAMPLE_RATE:.1f} s" in message for message in caplog.messages] == [True] * bool(claimed)
+
+
+def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio_decoders, "LARGEST_SAMPLES", 999)
+    wav, m4a = tmp_path / "a.wav", tmp_path / "a.m4a"
+    soundfile.write(wav, noise(1000), SAMPLE_RATE)
+    encode(tone(16000).astype(np.float32), m4a, codec="aac", rate=44100, container="mp4")
+    for path in (wav, m4a):
+        with pytest.raises(AudioError, match="has more than 999 samples; split it"):
+            load_audio(path)
 
 
 @pytest.mark.parametrize("rate", [0, 1])
 def test_a_rate_at_which_audio_does_not_fit_in_memory(rate: int, tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
-    soundfile.write(path, np.zeros(audio.LARGEST_SAMPLES // 2**13, np.int16), 1, subtype="PCM_16")
+    soundfile.write(path, np.zeros(audio_decoders.LARGEST_SAMPLES // 2**13, np.int16), 1, subtype="PCM_16")
     content = bytearray(path.read_bytes())
     content[24:28] = rate.to_bytes(4, "little")
     path.write_bytes(content)

@@ -12,9 +12,10 @@ pytestmark = pytest.mark.fast
 
 def test_inputs_and_outputs_of_a_recognizer() -> None:
     assert contract.SAMPLE_RATE == 16000
-    tensors = [contract.AUDIO, *contract.TRANSCRIPT, contract.LOG_PROBS, contract.LABELS.length]
+    tensors = [contract.AUDIO, contract.AUDIO_FLOAT, *contract.TRANSCRIPT, contract.LOG_PROBS, contract.LABELS.length]
     assert [(tensor.name, tensor.dtype, tensor.dims) for tensor in tensors] == [
         ("AUDIO", "INT16", ("samples",)),
+        ("AUDIO", "FP32", ("samples",)),
         ("TEXT", "BYTES", (1,)),
         ("TOKENS", "INT32", ("tokens",)),
         ("FRAMES", "INT32", ("tokens",)),
@@ -25,11 +26,13 @@ def test_inputs_and_outputs_of_a_recognizer() -> None:
 
 
 def test_names_of_a_recognizers_models() -> None:
-    assert [part.of("coffee") for part in (Part.ENCODER, Part.DECODER, Part.TEXT, Part.LOG_PROBS)] == [
+    assert [part.of("coffee") for part in Part] == [
         "coffee_encoder",
         "coffee_decoder",
         "coffee_text",
         "coffee_log_probs",
+        "coffee_float",
+        "coffee_float_log_probs",
     ]
 
 

@@ -40,7 +40,7 @@ from nemo_triton import (
 )
 
 samples = load_audio(Path("order.wav"))
-assert_type(samples, NDArray[np.int16])
+assert_type(samples, NDArray[np.int16 | np.float32])
 with Recognizer("model", ["localhost:8001"], timeout=1.0, tls=Tls(ca="ca.pem")) as recognizer:
     transcript = recognizer.transcribe(samples, log_probs=True)
 assert_type(transcript, Transcript)

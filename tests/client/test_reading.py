@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -13,9 +13,10 @@ import soundfile
 
 from nemo_triton.errors import ClientError
 from nemo_triton.loadtest.reading import expected_bytes, read_into_spool
-from nemo_triton.loadtest.recording import Recording, SpooledRecording, digest, load_utterance
+from nemo_triton.loadtest.recording import Recording, SpooledRecording, digest
 from nemo_triton.loadtest.spool import Spool
 from nemo_triton.manifest import Utterance
+from nemo_triton.utterances import load_utterance
 
 pytestmark = pytest.mark.fast
 
@@ -57,9 +58,9 @@ async def test_files_are_opened_once(files: list[Path], monkeypatch: pytest.Monk
     opened: Counter[str] = Counter()
     open_file = soundfile.SoundFile
 
-    def count(path: Path) -> soundfile.SoundFile:
-        opened[str(path)] += 1
-        return open_file(path)
+    def count(file: BinaryIO) -> soundfile.SoundFile:
+        opened[file.name] += 1
+        return open_file(file)
 
     monkeypatch.setattr(soundfile, "SoundFile", count)
     with Spool() as spool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc.model_config_pb2 import TYPE_FP32, ModelConfig
 from tritonclient.grpc.service_pb2 import ModelConfigResponse, ModelStatistics, ModelStatisticsResponse
 
 from nemo_triton.calls import Calls
@@ -63,6 +63,24 @@ def test_a_recognizer_is_described_by_its_configuration(config: Any) -> None:
     assert (model.precision, model.random_weights) == ("fp32", False)
     with pytest.raises(UnknownModelError, match="is not a recognizer; use coffee_ctc with log_probs"):
         answer(find_recognizer(twin.name), copy_of(config), twin)
+
+
+def test_the_ensembles_for_float_samples_belong_to_the_recognizer(config: Any) -> None:
+    twins = [copy_of(config, part.of("coffee_ctc")) for part in (Part.FLOAT, Part.FLOAT_LOG_PROBS, Part.LOG_PROBS)]
+    for twin in twins[:2]:
+        twin.input[0].data_type = TYPE_FP32
+        for step in twin.ensemble_scheduling.step[:2]:
+            step.model_name += "_float"
+    for twin in twins[1:]:
+        twin.output.add(name=LOG_PROBS.name)
+    model = answer(find_recognizer(None), copy_of(config), *twins)
+    assert (model.float_name, model.float_log_probs_name) == ("coffee_ctc_float", "coffee_ctc_float_log_probs")
+    audio, features, encoder, decoder = (step.model_name for step in config.ensemble_scheduling.step)
+    assert model.steps == (audio, f"{audio}_float", features, f"{features}_float", encoder, decoder)
+    assert answer(find_recognizers(), copy_of(config), *twins) == ["coffee_ctc"]
+    for twin, use in zip(twins, ("float samples", "float samples and log_probs", "log_probs"), strict=True):
+        with pytest.raises(UnknownModelError, match=f"is not a recognizer; use coffee_ctc with {use}; recognizers"):
+            answer(find_recognizer(twin.name), copy_of(config), *twins)
 
 
 @pytest.mark.parametrize(("written", "read"), [({"max_audio_seconds": "600"}, 600), ({}, None)])

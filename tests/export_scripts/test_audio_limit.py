@@ -13,7 +13,15 @@ from export_scripts.errors import ExportError
 from export_scripts.operators.tuning import CPU, GPU
 from export_scripts.repository.audio_limit import MEMORY_BUDGET, REQUESTS, Footprint, default_limit
 from export_scripts.stages.audio import audio_graph
-from nemo_triton.contract import AUDIO, MAX_AUDIO_SECONDS, SAMPLES, audio_stage, is_audio_stage
+from nemo_triton.contract import (
+    AUDIO,
+    AUDIO_FORMATS,
+    FLOAT_AUDIO,
+    MAX_AUDIO_SECONDS,
+    SAMPLES,
+    audio_stage,
+    is_audio_stage,
+)
 
 pytestmark = pytest.mark.fast
 
@@ -58,12 +66,31 @@ def test_longer_audio_is_refused_by_its_limit(seconds: int) -> None:
 
 
 def test_names_of_audio_stages_are_reserved() -> None:
-    assert [audio_stage(seconds) for seconds in (1200, 60)] == ["audio", "audio_60s"]
-    for name in ("audio", "audio_60s"):
+    names = [audio_stage(seconds, audio_format) for seconds in (1200, 60) for audio_format in AUDIO_FORMATS]
+    assert names == ["audio", "audio_float", "audio_60s", "audio_60s_float"]
+    for name in names:
         assert is_audio_stage(name)
         with pytest.raises(ExportError, match="stage that recognizers share"):
             recognizer_name(f"{name}.nemo")
-    assert not is_audio_stage("audio_book")
+    assert not is_audio_stage("audio_book") and not is_audio_stage("audio_float_60s")
+
+
+@pytest.mark.parametrize("sample", [np.nan, np.inf, -np.inf, 1e13, -3e38])
+def test_float_samples_that_no_model_can_use_are_refused(sample: float) -> None:
+    audio = open_graph(audio_graph(16000, audio_format=FLOAT_AUDIO))
+    samples = np.full((2, 1600), 0.5, np.float32)
+    samples[1, -1] = -1e6
+    (passed,) = audio.run([SAMPLES.name], {AUDIO.name: samples})
+    np.testing.assert_array_equal(passed, samples)
+    samples[1, 700] = sample
+    with pytest.raises(Exception, match="audio has NaN, infinite or huge samples"):
+        audio.run(None, {AUDIO.name: samples})
+
+
+def test_no_float_samples_become_one_of_length_zero() -> None:
+    audio = open_graph(audio_graph(16000, audio_format=FLOAT_AUDIO))
+    samples, length = audio.run([SAMPLES.name, SAMPLES.length.name], {AUDIO.name: np.zeros((1, 0), np.float32)})
+    assert samples.tolist() == [[0.0]] and samples.dtype == np.float32 and length.tolist() == [[0]]
 
 
 def test_buckets_on_a_cpu_are_no_longer_than_the_longest_audio() -> None:

@@ -15,8 +15,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from export_scripts.checkpoints.families import RnntDecoder, decoder_class_of
-from nemo_triton.audio import Samples
-from nemo_triton.contract import INT16_FULL_SCALE
+from nemo_triton.audio import Samples, as_float
 from verification.full_size.seeded import draw, is_drawn
 
 LOGIT_DEVIATION = 4.0
@@ -65,7 +64,7 @@ def settle(model: Any, audio: Sequence[Samples]) -> None:
 
 def _features(model: Any, samples: Samples) -> torch.Tensor:
     """Features float32 [1, mels, frames], without the frames that pad_to appends."""
-    signal = torch.from_numpy(samples).float()[None] / INT16_FULL_SCALE
+    signal = torch.from_numpy(as_float(samples))[None]
     features, length = model.preprocessor(input_signal=signal, length=torch.tensor([signal.shape[1]]))
     return torch.as_tensor(features[:, :, : int(length)])
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from export_scripts.errors import ExportError
 from export_scripts.recordings import read_recordings
-from nemo_triton import Tls, audio
+from nemo_triton import Tls, audio, audio_decoders
 from nemo_triton.errors import AudioError, ManifestError, TlsError
 from nemo_triton.loadtest.measure import LoadRun, Session
 from nemo_triton.loadtest.recording import Recording, Response
@@ -26,6 +26,7 @@ from nemo_triton.loadtest.schedule import ClosedLoop
 from nemo_triton.loadtest.server_counters import Counters
 from nemo_triton.loadtest.server_metrics import Level, Usage
 from nemo_triton.manifest import Utterance, find_audio, read_manifest
+from nemo_triton.utterances import load_utterance
 from verification.fuzz.files import audio_files, manifests, mutated_json_lines, pem_files, valid_audio
 
 LARGEST_SAMPLES = 2**20
@@ -99,13 +100,15 @@ def _check_line(message: str, path: Path) -> None:
 
 
 def _read_audio(path: Path) -> None:
-    limit, audio.LARGEST_SAMPLES = audio.LARGEST_SAMPLES, LARGEST_SAMPLES
+    limit, audio_decoders.LARGEST_SAMPLES = audio_decoders.LARGEST_SAMPLES, LARGEST_SAMPLES
     try:
         samples = audio.load_audio(path)
     finally:
-        audio.LARGEST_SAMPLES = limit
-    if samples.dtype != np.int16 or samples.ndim != 1 or len(samples) > LARGEST_SAMPLES:
+        audio_decoders.LARGEST_SAMPLES = limit
+    if samples.dtype not in (np.int16, np.float32) or samples.ndim != 1 or len(samples) > LARGEST_SAMPLES:
         raise UnexpectedResult(f"samples are {samples.dtype} {samples.shape}")
+    if not np.isfinite(samples).all():
+        raise UnexpectedResult("samples are not finite")
 
 
 def _read_manifest(path: Path) -> None:
@@ -127,7 +130,7 @@ def _check_utterance(utterance: Utterance) -> None:
     utterance.name.encode("utf-8", "surrogateescape")
     (utterance.text or "").encode()
     try:
-        audio.load_audio(utterance.audio)
+        load_utterance(utterance)
     except AudioError as error:
         if not str(error).isprintable():
             raise UnexpectedResult(f"the error is not one printable line: {str(error)!r}") from error

@@ -18,7 +18,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmark.core.model_control import EXPLICIT
+from benchmark.core.model_control import only
 from benchmark.core.models import choose, read_models
 from benchmark.core.serving import serving
 from nemo_triton.audio import Samples
@@ -88,7 +88,7 @@ def run(repository: Path, model: str, audio: list[Samples], memory: int) -> dict
     with control_group(memory) as group, PeakSharedMemory() as shared:
         with ExitStack() as stack:
             with group.joined():
-                server = stack.enter_context(serving(repository, [EXPLICIT, f"--load-model={model}"], LOAD_SECONDS))
+                server = stack.enter_context(serving(repository, only(repository, model), LOAD_SECONDS))
             started = time.monotonic()
             errors = send_concurrently(server.grpc, model, audio, REQUEST_SECONDS)
             seconds = time.monotonic() - started

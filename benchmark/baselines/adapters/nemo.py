@@ -9,8 +9,12 @@ from typing import Any
 import torch
 
 from benchmark.baselines.baseline import Audio, Baseline, model_path
+from export_scripts.checkpoints.nemo_reference import nemo_samples
 from export_scripts.checkpoints.restore import restore_file
+from nemo_triton.audio import as_float
 from nemo_triton.contract import SAMPLE_RATE
+from nemo_triton.manifest import Utterance
+from nemo_triton.utterances import load_utterance
 
 
 def load(model: Path | None, threads: int) -> Baseline:
@@ -32,4 +36,10 @@ def load(model: Path | None, threads: int) -> Baseline:
         settings.batch_size = batch_size
         return [hypothesis.text for hypothesis in restored.transcribe(list(audio), override_config=settings)]
 
-    return Baseline("nemo_toolkit", transcribe)
+    return Baseline("nemo_toolkit", transcribe, read=_read)
+
+
+def _read(utterance: Utterance) -> Audio:
+    """Read a recording as NeMo does, or as nemo_triton does if NeMo can't, for example without ffmpeg."""
+    samples = nemo_samples(utterance)
+    return as_float(load_utterance(utterance) if samples is None else samples)

@@ -25,7 +25,7 @@ from benchmark.baselines.recordings import shuffled_recordings
 from benchmark.baselines.served import Served
 from benchmark.baselines.system import Measured, System, start
 from benchmark.core.constants import EXPORT_PYTHON
-from benchmark.core.model_control import EXPLICIT
+from benchmark.core.model_control import only
 from benchmark.core.options import concurrency_option
 from benchmark.studies.batching.chart import chart
 from benchmark.studies.batching.report import markdown
@@ -133,8 +133,7 @@ def running_methods(
         write_variant(repository, model, variants / "encoders", encoder_per_core)
 
         def served(name: str, folder: Path, pad_to: int = 0) -> Served:
-            only = [EXPLICIT, f"--load-model={model}"]
-            server = stack.enter_context(running_server(folder, only))
+            server = stack.enter_context(running_server(folder, only(folder, model)))
             return Served(name, model, server.grpc, recordings, pad_to)
 
         methods = [

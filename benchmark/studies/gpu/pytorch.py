@@ -28,7 +28,7 @@ from benchmark.studies.gpu.flops import count_cost
 from benchmark.studies.gpu.machine_rates import device_name, finish, machine_rates
 from benchmark.studies.gpu.roofline import NetworkCost
 from export_scripts.checkpoints.families import RnntDecoder, decoder_class_of
-from nemo_triton.contract import INT16_FULL_SCALE
+from nemo_triton.audio import as_float
 from nemo_triton.loadtest.recording import Recording
 from nemo_triton.terminal import options
 
@@ -97,7 +97,7 @@ def make_batches(recordings: Sequence[Recording], size: int, device: torch.devic
     """Make batches of recordings, padded to the longest of each batch."""
     for start in range(0, len(recordings), size):
         batch = recordings[start : start + size]
-        signals = [torch.from_numpy(recording.samples).float() / INT16_FULL_SCALE for recording in batch]
+        signals = [torch.from_numpy(as_float(recording.samples)) for recording in batch]
         padded = torch.nn.utils.rnn.pad_sequence(signals, batch_first=True)
         lengths = torch.tensor([len(signal) for signal in signals])
         yield [recording.utterance.name for recording in batch], padded.to(device), lengths.to(device)

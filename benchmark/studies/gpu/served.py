@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.core.loads import fastest, whole_passes
-from benchmark.core.model_control import EXPLICIT
+from benchmark.core.model_control import only
 from benchmark.core.results_folder import ResultsError, is_measured, read_json, write_json
 from benchmark.core.run_bench import Bench, first_texts, read_answers, rows_file, run_bench
 from benchmark.core.serving import serving
@@ -54,7 +54,7 @@ def measure_served(
         return read_json(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     rows = rows_file(file, conditions)
-    with serving(repository, [EXPLICIT, f"--load-model={model}"], LOAD_SECONDS) as server:
+    with serving(repository, only(repository, model), LOAD_SECONDS) as server:
         metrics_url = f"http://{server.metrics}/metrics"
         bench = Bench(
             model=model, url=server.grpc, manifest=dataset.manifest, metrics_url=metrics_url, flags=loads.flags

@@ -23,11 +23,12 @@ from benchmark.studies.gpu import bare_cli
 from benchmark.studies.gpu.batches import make_batch
 from benchmark.studies.gpu.ensemble import Ensemble, read_ensemble
 from benchmark.studies.gpu.stage import Device, Setup, Stage, best_device, next_feeds
-from nemo_triton.audio import Samples, load_audio
+from nemo_triton.audio import Samples
 from nemo_triton.contract import TEXT
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.manifest import Utterance, read_manifest
 from nemo_triton.terminal import exit_codes
+from nemo_triton.utterances import load_utterance
 
 
 @click.command(help=__doc__)
@@ -49,7 +50,7 @@ from nemo_triton.terminal import exit_codes
 def main(*, names: tuple[str, ...], repository: Path, manifest: Path, size: int, out: Path) -> int:
     ort.set_default_logger_severity(3)
     utterances = read_manifest(manifest).utterances
-    audio = [load_audio(utterance.audio) for utterance in utterances]
+    audio = [load_utterance(utterance) for utterance in utterances]
     devices = list(dict.fromkeys(["cpu", best_device()]))
     report: dict[str, Any] = {}
     code = exit_codes.EXIT_OK

@@ -20,7 +20,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmark.core.model_control import EXPLICIT
+from benchmark.core.model_control import only
 from benchmark.core.models import Model, choose, read_models
 from benchmark.core.results_folder import read_json, write_json
 from benchmark.core.serving import serving
@@ -117,7 +117,7 @@ def process(model: Model, folder: Folder, speech: Samples, *, at_limit: bool, li
     if not missing:
         click.echo(f"{model.name}: already measured", err=True)
         return
-    with serving(folder.repository, [EXPLICIT, f"--load-model={model.name}"], LOAD_SECONDS) as server:
+    with serving(folder.repository, only(folder.repository, model.name), LOAD_SECONDS) as server:
         for case in missing:
             started = time.monotonic()
             pieces = cut(speech, case.requests, case.seconds * SAMPLE_RATE)

@@ -15,7 +15,7 @@ from benchmark.baselines.process import Process, baseline_command
 from benchmark.baselines.served import Served
 from benchmark.baselines.system import Measured
 from benchmark.core.constants import COMPARED_AT, NEMO, OURS
-from benchmark.core.model_control import EXPLICIT
+from benchmark.core.model_control import only
 from benchmark.core.models import Model
 from benchmark.core.serving import serving
 from benchmark.studies.models_table.exports import Exports
@@ -139,9 +139,8 @@ def _measure_speed(
     """Measure throughput and latency; the server and NeMo take turns."""
     recordings = speech.recordings
     names = [exports.fp32.name, *([exports.int8.name] if exports.int8 else [])]
-    loads = [f"--load-model={name}" for name in names]
     with ExitStack() as stack:
-        server = stack.enter_context(serving(repository, [EXPLICIT, *loads], LOAD_SECONDS))
+        server = stack.enter_context(serving(repository, only(repository, *names), LOAD_SECONDS))
         fp32, *others = (Served(OURS, name, server.grpc, recordings) for name in names)
         command = baseline_command(export_python, "nemo", checkpoint)
         nemo = stack.enter_context(Process(NEMO, command, recordings))
@@ -226,7 +225,7 @@ class Passes:
 
 def measure_memory(model: Model, repository: Path, speech: Speech) -> Json:
     """Measure the memory of a server that loads one model and answers all recordings concurrently."""
-    with serving(repository, [EXPLICIT, f"--load-model={model.name}"], LOAD_SECONDS) as server:
+    with serving(repository, only(repository, model.name), LOAD_SECONDS) as server:
         served = Served(OURS, model.name, server.grpc, speech.recordings)
         with PeakMemory(server.process.pid) as memory:
             served.measure(speech.recordings, REQUESTS)

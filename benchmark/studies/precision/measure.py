@@ -16,7 +16,7 @@ from rich.progress import Progress
 from benchmark.baselines.errors import NotRun
 from benchmark.baselines.served import Served
 from benchmark.baselines.system import Measured, System, start
-from benchmark.core.model_control import EXPLICIT
+from benchmark.core.model_control import only
 from benchmark.core.models import Model, read_models
 from benchmark.core.serving import serving
 from benchmark.studies.exports import FULL
@@ -57,9 +57,9 @@ def measure(
         variant = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         write_variant(repository, full.name, variant, each_step(quantize_encoder_dynamically))
         (in_variant,) = read_models(variant)
-        loads = [f"--load-model={model.name}" for model in models.values()]
-        server = stack.enter_context(serving(repository, [EXPLICIT, *loads]))
-        variant_server = stack.enter_context(serving(variant, [EXPLICIT, f"--load-model={full.name}"]))
+        names = [model.name for model in models.values()]
+        server = stack.enter_context(serving(repository, only(repository, *names)))
+        variant_server = stack.enter_context(serving(variant, only(variant, full.name)))
         systems: list[System] = [Served(name, model.name, server.grpc, recordings) for name, model in models.items()]
         systems.append(Served(DYNAMIC, full.name, variant_server.grpc, recordings))
         running, not_run = start(systems, recordings, stack)
