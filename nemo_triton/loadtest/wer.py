@@ -11,6 +11,9 @@ from functools import cache
 import jiwer
 import numpy as np
 
+UNKNOWN_PIECE = "\N{DOUBLE QUESTION MARK}"
+"""The text of a SentencePiece tokenizer's piece <unk>."""
+
 _RESAMPLES = 1000
 _INTERVAL_PERCENTILES = (2.5, 97.5)
 
@@ -101,7 +104,8 @@ class Normalization:
 def _basic(text: str) -> str:
     # NFC first: otherwise a combining accent counts as a symbol and is removed from its letter.
     composed = unicodedata.normalize("NFC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    return " ".join(re.sub(r"[^\w\s']|_", " ", composed).split())
+    # A recognizer writes the unknown piece where it heard a word: it is a wrong word, as in NeMo's word_error_rate.
+    return " ".join(re.sub(rf"[^\w\s'{UNKNOWN_PIECE}]|_", " ", composed).split())
 
 
 @cache
@@ -117,8 +121,8 @@ NORMALIZATIONS: Mapping[str, Normalization] = {
     "none": Normalization(lambda text: text, "Texts are compared unchanged, capitals and punctuation included."),
     "basic": Normalization(
         _basic,
-        "Texts are lower-cased, punctuation and symbols except apostrophes become spaces, "
-        "and repeated spaces become one.",
+        "Texts are lower-cased, punctuation and symbols except apostrophes and the unknown piece "
+        f"({UNKNOWN_PIECE}) become spaces, and repeated spaces become one.",
     ),
     "whisper": Normalization(
         lambda text: _whisper_normalizer()(text),
@@ -131,7 +135,8 @@ NORMALIZATIONS: Mapping[str, Normalization] = {
 def score(references: Sequence[str], hypotheses: Sequence[str], normalization: str = "none") -> Score:
     """Count the errors of each hypothesis against its reference.
 
-    If a reference is empty (after normalization), each word of its hypothesis counts as an insertion.
+    If a reference is empty (after normalization), each word of its hypothesis counts as an insertion, as in NeMo's
+    word_error_rate. If all are empty there is no rate, and the counts tell the insertions.
 
     Args:
         references: The words that were spoken.

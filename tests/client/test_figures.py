@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from nemo_triton.loadtest.figures import Results, build_results
+from nemo_triton.loadtest.figures_json import as_json
 from nemo_triton.loadtest.measure import LoadRun, Session
 from nemo_triton.loadtest.recording import Recording, Response, digest
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop
 from nemo_triton.manifest import Utterance
+from nemo_triton.terminal.tables import print_results
 
 pytestmark = pytest.mark.fast
 
@@ -69,6 +73,29 @@ def test_an_utterance_counts_once_and_a_changed_text_is_reported() -> None:
     assert results.utterances == 2 and results.score.words.total == 2
     assert results.score.wer.value == 0.5, "the first response is scored"
     assert results.changed_texts == ["1.wav"]
+
+
+def test_insertions_into_empty_references_are_reported_without_a_rate() -> None:
+    """Recordings of noise: the table and the JSON have the words that a recognizer made up."""
+    recordings = [Recording(Utterance(Path(f"{number}.wav"), ""), np.zeros(16000, np.int16)) for number in range(2)]
+    setting = {
+        "normalization": "basic",
+        "precision": "fp32",
+        "model": "m",
+        "url": "u",
+        "manifest": "noise.jsonl",
+        "random_weights": False,
+        "metrics_problem": None,
+        "machine": {"processor": "p", "cores": 2},
+        "server": "s",
+    }
+    run = run_of(ClosedLoop(1), 0.1, texts=("uh oh", ""))
+    results = build_results(setting, [run], recordings, problems=[], complete=True)
+    printed = io.StringIO()
+    print_results(results, 2, Console(file=printed, width=120))
+    assert "undefined  (0 sub, 2 ins, 0 del in 0 words)" in printed.getvalue()
+    figures = as_json(results, 2)
+    assert figures["wer"] is None and figures["words"]["insertions"] == 2
 
 
 def test_the_digest_depends_on_speech_and_texts() -> None:

@@ -48,6 +48,25 @@ def test_without_reference_words_there_is_no_wer() -> None:
         assert (result.wer, result.cer) == (Rate(None, None), Rate(None, None))
 
 
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "expected"),
+    [
+        ("I want a coffee.", "i want ⁇ coffee", ErrorCounts(3, 1, 0, 0)),
+        ("I want coffee.", "i want ⁇ coffee", ErrorCounts(3, 0, 1, 0)),
+        ("", " ⁇ ", ErrorCounts(0, 0, 1, 0)),
+        ("caf\u00e9 now", "caf ⁇  now", ErrorCounts(1, 1, 1, 0)),
+        ("a ⁇ b", "a ⁇ b", ErrorCounts(3, 0, 0, 0)),
+    ],
+)
+def test_an_unknown_piece_is_a_word_as_in_nemo(reference: str, hypothesis: str, expected: ErrorCounts) -> None:
+    """NeMo compares texts split at spaces, as they are."""
+    result = score([reference], [hypothesis], "basic")
+    assert result.words == expected
+    by_nemo = reference.lower().strip(".").split()
+    if by_nemo:
+        assert result.words.errors == jiwer.process_words(" ".join(by_nemo), hypothesis).wer * len(by_nemo)
+
+
 def test_unequal_numbers_of_texts_are_refused() -> None:
     with pytest.raises(ValueError):
         score(["a", "b"], ["a"])
