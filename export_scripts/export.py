@@ -40,12 +40,12 @@ try:
         PrecisionName,
     )
     from export_scripts.progress import LIST_NOTES, catalogue_table, export_each
-    from export_scripts.recordings import NO_RECORDINGS, read_recordings
+    from export_scripts.recordings import NO_RECORDINGS
     from export_scripts.repository.config import MAX_BATCH_SIZES, Serving
     from export_scripts.repository.durations import read_lengths
     from export_scripts.repository.gpu import ENGINE_CACHE, Lengths, TensorRt
     from export_scripts.repository.publish import publishing
-    from export_scripts.verify.probes import read_probes
+    from export_scripts.verify.probes import read_long_enough, read_probes
     from nemo_triton.contract import MAX_AUDIO_SECONDS
     from nemo_triton.terminal.exit_codes import run_and_exit
 except ModuleNotFoundError as missing:
@@ -234,7 +234,7 @@ def main(
         # A percentage of changed words needs many words, so reduced precisions use all recordings.
         recordings = read_probes(probes, most=None) if precision_name in REDUCED else read_probes(probes)
         limit = MAX_WORD_CHANGE[precision_name] if max_word_change is None else max_word_change
-        calibrating = read_recordings(calibration) if calibration else recordings.recordings
+        calibrating = read_long_enough(calibration) if calibration else recordings.recordings
         settings = ExportSettings(
             repository=repository,
             serving=Serving(

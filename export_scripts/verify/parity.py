@@ -186,7 +186,7 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: 
         precision: Precision of the export.
 
     Raises:
-        ExportError: A recording among the probes is longer than the model takes.
+        ExportError: A recording among the probes is longer than the model takes, or too short for its front end.
         ParityError: A stage fails; features, scores or texts differ by more than rounding; or in a reduced precision,
             too many words change or a text depends on the batch.
     """
@@ -194,6 +194,7 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: 
     name = Part.LOG_PROBS.of(checkpoint.name) if decoder.scores_are_served else checkpoint.name
     ensemble = LocalEnsemble(repository, name)
     probes = probes.up_to(int(ensemble.config.parameters["max_audio_seconds"].string_value))
+    probes = probes.for_front_end(checkpoint.front_end)
     parity = _empty_report(checkpoint, probes, precision)
     references, unbatched = [], []
     for index, (probe, probe_name) in enumerate(zip(probes.signals, probes.names, strict=True)):

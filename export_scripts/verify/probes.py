@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,13 @@ from export_scripts.recordings import NO_RECORDINGS, Recordings, read_recordings
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 
+if TYPE_CHECKING:
+    from export_scripts.stages.features import FrontEnd
+
 ENOUGH = 6
+SHORTEST_SAMPLES = 257
+"""Samples that NeMo's front end needs with its usual DFT of 512: before NeMo 2.5 it reflects 256 at each end. Later
+front ends need one hop, 160 samples, for a frame."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,17 @@ class Probes:
                 )
         return Probes(self.recordings, self.derived.up_to(seconds))
 
+    def for_front_end(self, front_end: FrontEnd) -> Probes:
+        """These probes, if a model's front end can compute features of each.
+
+        Raises:
+            ExportError: A recording is too short.
+        """
+        shortest = front_end.n_fft // 2 + 1 if front_end.edges == "reflect" else front_end.hop_length
+        for recordings in (self.recordings, self.derived):
+            _check_shortest(recordings, shortest)
+        return self
+
 
 def read_probes(source: Path | None, most: int | None = ENOUGH) -> Probes:
     """Read recordings and derive more signals from them.
@@ -56,8 +74,28 @@ def read_probes(source: Path | None, most: int | None = ENOUGH) -> Probes:
     Raises:
         ExportError: There is no recording, or one can't be used.
     """
-    recordings = read_recordings(source) if source else _demo_commands().first(most)
+    recordings = read_long_enough(source) if source else _demo_commands().first(most)
     return Probes(recordings, _derived_from(recordings.signals))
+
+
+def read_long_enough(source: Path) -> Recordings:
+    """Read recordings for comparison or calibration that NeMo's front end can compute features of.
+
+    Raises:
+        ExportError: There is no recording, or one can't be used.
+    """
+    recordings = read_recordings(source)
+    _check_shortest(recordings, SHORTEST_SAMPLES)
+    return recordings
+
+
+def _check_shortest(recordings: Recordings, samples: int) -> None:
+    for name, signal in zip(recordings.names, recordings.signals, strict=True):
+        if len(signal) < samples:
+            raise ExportError(
+                f"{recordings.source}: {name} has {len(signal)} samples at 16 kHz; NeMo's front end needs {samples}: "
+                "leave it out"
+            )
 
 
 def _demo_commands() -> Recordings:
@@ -72,7 +110,9 @@ def _derived_from(recordings: Sequence[np.ndarray]) -> Recordings:
     # Cut around the loudest sample: in near silence, normalization amplifies the rounding of NeMo's own logarithms
     # beyond any tolerance.
     first = recordings[0]
-    loudest = int(np.abs(first.astype(np.int32)).argmax())
-    short = {f"{count} samples": first[max(0, loudest - count // 2) :][:count] for count in (1_600, 4_801, 11_200)}
+    loudest = int(np.abs(first.astype(np.float64)).argmax())
+    starts = {count: min(max(0, loudest - count // 2), len(first) - count) for count in (1_600, 4_801, 11_200)}
+    # A first recording that is shorter is a short probe itself.
+    short = {f"{count} samples": first[start:][:count] for count, start in starts.items() if start >= 0}
     signals = {**long, **short, "noise": noise}
     return Recordings("made of these recordings: joined, cut, and noise", tuple(signals.values()), tuple(signals))
