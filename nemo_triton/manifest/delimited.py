@@ -118,8 +118,11 @@ def _bad_quotes(reason: str) -> ValueError:
 def _record_lines(lines: Sequence[str], index: int, table: _Table) -> Iterator[str]:
     """Lines that may belong to the record that starts here, up to a line that is itself a row."""
     yield lines[index]
+    # Each field has one line with its opening and one with its closing quote.
+    quotes = 2 * len(table.names)
     for line in lines[index + 1 : index + _LONGEST_RECORD]:
-        if _names_audio(line, table):
+        quotes -= '"' in line.replace('""', "")
+        if quotes <= 0 or _names_audio(line, table):
             return
         yield line
 

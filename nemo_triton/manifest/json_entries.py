@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from nemo_triton.manifest.entry import Entry
 
 _BETWEEN_ELEMENTS = re.compile(r"[\s,]*")
 _NEXT_OBJECT = re.compile(r"[,\n]\s*(?={)")
+
+_DECODER = json.JSONDecoder()
+_SHORTEST_WINDOW = 4096
+_WINDOW_GROWTH = 16
+_LONGEST_LITERAL = len("-Infinity")
 
 
 def line_entries(content: str) -> Iterator[Entry]:
@@ -30,16 +36,16 @@ def line_entries(content: str) -> Iterator[Entry]:
 
 def array_entries(content: str) -> Iterator[Entry]:
     """Entries of a JSON array of objects. After a damaged object, reading continues at the next one."""
-    decoder = json.JSONDecoder()
     position = content.index("[") + 1
     line, counted = 1, 0
     while (position := _skip_separators(content, position)) < len(content) and content[position] != "]":
         line, counted = line + content.count("\n", counted, position), position
         try:
-            entry, position = decoder.raw_decode(content, position)
+            entry, position = _decode(content, position)
         except json.JSONDecodeError as error:
-            yield line, ValueError(f"not valid JSON ({error.msg}, line {error.lineno}); write an array of objects")
-            position = _next_object(content, max(error.pos, position))
+            where = line + error.lineno - 1
+            yield line, ValueError(f"not valid JSON ({error.msg}, line {where}); write an array of objects")
+            position = _next_object(content, position + error.pos)
         except ValueError as error:
             yield line, ValueError(f"not usable JSON ({error}); write an array of objects")
             position = _next_object(content, position)
@@ -52,6 +58,24 @@ def array_entries(content: str) -> Iterator[Entry]:
     if content[position + 1 :].strip():
         line += content.count("\n", counted, position + 1)
         yield line, ValueError("text after the end of the JSON array; write a single array, or one object per line")
+
+
+def _decode(content: str, position: int) -> tuple[Any, int]:
+    """The value at a position, and the position after it. An error's position and line count from `position`."""
+    # An error counts the lines of the whole text before it, so a file with many errors is decoded in short windows.
+    window = _SHORTEST_WINDOW
+    while True:
+        text = content[position : position + window]
+        complete = position + window >= len(content)
+        try:
+            entry, end = _DECODER.raw_decode(text)
+        except json.JSONDecodeError as error:
+            if complete or not (error.msg.startswith("Unterminated") or error.pos > len(text) - _LONGEST_LITERAL):
+                raise
+        else:
+            if complete or end < len(text):
+                return entry, position + end
+        window *= _WINDOW_GROWTH
 
 
 def _skip_separators(content: str, position: int) -> int:

@@ -1,5 +1,6 @@
 """CSV and TSV manifests: each bad line costs itself and is named by its number."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_every_row_may_be_bad_but_one(tmp_path: Path) -> None:
     bad = [f'{number}.wav,"word' for number in range(500)]
     manifest = read_manifest(write(tmp_path / "m.csv", "filename,transcript", *bad, "a.wav,bear"))
     assert (texts(manifest), lines(manifest)) == (["bear"], [*range(2, 502)])
+
+
+@pytest.mark.parametrize("row", ['a","', 'x,"y', 'a.wav,"y', '"'])
+def test_many_open_quotes_are_read_in_linear_time(row: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", "filename,transcript", "a.wav,bear", *[row] * 50_001)
+    started = time.process_time()
+    manifest = read_manifest(path)
+    assert texts(manifest)[0] == "bear" and lines(manifest)[-1] == 50_003
+    assert time.process_time() - started < 20
 
 
 def test_two_open_quotes_do_not_swallow_the_rows_between(tmp_path: Path) -> None:
