@@ -20,7 +20,7 @@ Read recordings:
     read_manifest       the recordings and reference texts in a manifest
 
 Every error derives from ClientError, and its message is one line. The package logs to `nemo_triton.endpoints` when a
-server goes down, is ejected or recovers.
+server goes down, is ejected or recovers, and to `nemo_triton.audio` when a file is damaged.
 """
 
 import os

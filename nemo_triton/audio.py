@@ -14,8 +14,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from nemo_triton import audio_decoders
-from nemo_triton.audio_decoders import Decoded, decode
+from nemo_triton.audio_decoders import Decoded, decode, decode_segment, limits, sample_at
 from nemo_triton.contract import INT16_FULL_SCALE, SAMPLE_RATE
 from nemo_triton.errors import AudioError, printable
 
@@ -31,7 +30,8 @@ _log = logging.getLogger(LOG_NAME)
 _CHANNEL_NUMBERS = {"left": 0, "right": 1}
 _CANCELLED = 0.1
 """Energy of the average, as a fraction of the channels' mean energy, below which they cancel each other. Two different
-talkers have 0.5, and one talker among eight channels has 0.125."""
+talkers have 0.5; of many channels, a single talker has 1 / channels, and half of that is the limit."""
+_FRAMES_PER_BLOCK = 2**18
 _DURATION_TOLERANCE = 0.1
 """Seconds by which a segment may end before its duration: durations in manifests are rounded."""
 
@@ -60,6 +60,7 @@ def load_audio(
     Raises:
         AudioError: The file is missing, empty, unreadable or not audio, has no such channel or segment, or contains NaN
             or infinite samples.
+        ValueError: `channel` names no channel, or `offset` or `duration` is no length of time.
 
     Example:
         >>> samples = load_audio("order.wav")
@@ -107,9 +108,9 @@ def channel_number(channel: Channel) -> int | None:
     if channel == "average":
         return None
     number = _CHANNEL_NUMBERS.get(channel, channel) if isinstance(channel, str) else channel
-    if not isinstance(number, int) or number < 0:
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
         raise ValueError(f"channel is {channel!r}; give a number from 0, or left, right or average")
-    return number
+    return int(number)
 
 
 def seconds(samples: Samples) -> float:
@@ -118,8 +119,14 @@ def seconds(samples: Samples) -> float:
 
 
 def _read_segment(path: Path, offset: float, duration: float | None) -> Decoded:
+    for name, value in (("offset", offset), ("duration", duration)):
+        if value is not None and not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value:g}; give seconds from 0")
     try:
         _check_is_file(path)
+        segment = decode_segment(path, offset, duration) if offset or duration else None
+        if segment is not None:
+            return segment
         decoded = decode(path)
     except OSError as error:
         raise AudioError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
@@ -130,14 +137,13 @@ def _read_segment(path: Path, offset: float, duration: float | None) -> Decoded:
         _warn(path, f"{decoded.problem}; the {length:.1f} s that can be read are used")
     elif not length:
         _warn(path, "has no samples; record or copy it again")
-    # NeMo rounds both down to samples of the file (AudioSegment.from_file).
-    start = int(offset * decoded.rate)
+    start = sample_at(offset, decoded.rate)
     if start and start >= len(decoded.samples):
         raise AudioError(f"{path}: offset {offset:g} s is beyond its end at {length:.1f} s; correct the offset")
-    stop = start + int(duration * decoded.rate) if duration else len(decoded.samples)
+    stop = start + sample_at(duration, decoded.rate) if duration else len(decoded.samples)
     missing = stop / decoded.rate - length
     if missing > _DURATION_TOLERANCE:
-        _warn(path, f"ends {missing:.1f} s before the segment of {duration:g} s from {offset:g} s; its part is used")
+        _warn(path, f"ends {missing:.1f} s before the segment's end (offset {offset:g} s, duration {duration:g} s)")
     return Decoded(samples=decoded.samples[start:stop], rate=decoded.rate)
 
 
@@ -161,17 +167,30 @@ def _select(samples: Samples, channel: Channel, path: Path) -> Samples:
     if number is None and count == 1:
         number = 0
     if number is None:
-        every = as_float(_finite(samples, path))
-        average: NDArray[np.float32] = every.mean(axis=1)
-        # In float64: the power of large float samples overflows float32.
-        energy, kept = (np.square(part, dtype=np.float64).mean() for part in (every, average)) if len(every) else (0, 0)
-        if kept < _CANCELLED * energy:
+        average, energy = _average(_finite(samples, path))
+        kept = np.square(average, dtype=np.float64).mean() if len(average) else 0.0
+        if kept < min(_CANCELLED, 0.5 / count) * energy:
             _warn(path, f"its {count} channels cancel each other when averaged; choose one with --channel")
         return average
     if number >= count:
         channels = "1 channel (mono)" if count == 1 else f"{count} channels"
         raise AudioError(f"{path}: has {channels}, so there is no channel {number} (the first is 0); choose another")
     return _finite(samples[:, number], path)
+
+
+def _average(samples: Samples) -> tuple[NDArray[np.float32], float]:
+    """The mean of the channels [T, channels] as [T], and the mean energy of all their samples.
+
+    In blocks: copies of hours of audio would be larger than the audio.
+    """
+    average = np.empty(len(samples), np.float32)
+    energy = 0.0
+    for start in range(0, len(samples), _FRAMES_PER_BLOCK):
+        block = as_float(samples[start : start + _FRAMES_PER_BLOCK])
+        average[start : start + _FRAMES_PER_BLOCK] = block.mean(axis=1)
+        # In float64: the power of large float samples overflows float32.
+        energy += float(np.square(block, dtype=np.float64).sum())
+    return average, energy / max(samples.size, 1)
 
 
 def _finite(samples: Samples, path: Path) -> Samples:
@@ -183,10 +202,10 @@ def _finite(samples: Samples, path: Path) -> Samples:
 def _at_16_khz(samples: Samples, rate: int, path: Path) -> Samples:
     """Resample [T] as NeMo does: soxr's HQ, the length rounded up (librosa.resample)."""
     if rate == SAMPLE_RATE or not len(samples):
-        return samples.copy()
-    if len(samples) * SAMPLE_RATE > audio_decoders.LARGEST_SAMPLES * rate:
+        return samples if samples.flags.c_contiguous else samples.copy()
+    if len(samples) * SAMPLE_RATE > limits.LARGEST_SAMPLES * rate:
         raise AudioError(
-            f"{path}: has more than {audio_decoders.LARGEST_SAMPLES:,} samples at 16 kHz, its rate is {rate} Hz; split "
+            f"{path}: has more than {limits.LARGEST_SAMPLES:,} samples at 16 kHz, its rate is {rate} Hz; split "
             "it, or write it again with its true rate"
         )
     resampled = soxr.resample(as_float(samples), rate, SAMPLE_RATE, quality="HQ")

@@ -37,17 +37,20 @@ def load_utterance(utterance: Utterance, channel: Channel = "average") -> Sample
     return samples
 
 
-def load_utterance_channels(utterance: Utterance) -> list[Samples]:
+def load_utterance_channels(utterance: Utterance) -> dict[int | None, Samples]:
     """Read each channel of an utterance; if the entry names a channel, only that.
+
+    Returns:
+        The samples by number of the channel; None if the entry names the channel.
 
     Raises:
         AudioError: See `load_utterance`.
     """
     if utterance.channel is not None:
-        return [load_utterance(utterance)]
+        return {None: load_utterance(utterance)}
     channels = load_channels(utterance.audio, offset=utterance.offset or 0.0, duration=_cut(utterance))
     _check_duration(utterance, channels[0])
-    return channels
+    return dict(enumerate(channels))
 
 
 def _cut(utterance: Utterance) -> float | None:

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from verification.encoding import ENCODED, encode
+
 RATE = 16000
 Signal = NDArray[np.float32]
-
-ENCODED = {
-    "phone.m4a": ("aac", 44100, "mp4"),
-    "phone.mp4": ("aac", 48000, "mp4"),
-    "phone.amr": ("libopencore_amrnb", 8000, "amr"),
-    "browser.webm": ("libopus", 48000, "webm"),
-    "raw.aac": ("aac", 44100, "adts"),
-    "windows.wma": ("wmav2", 44100, "asf"),
-    "video.mkv": ("libopus", 48000, "matroska"),
-}
-"""Formats that only FFmpeg writes: name -> codec, sample rate, container."""
 
 
 def write_all(samples: Signal, folder: Path) -> list[Path]:
@@ -61,26 +49,3 @@ def write_all(samples: Signal, folder: Path) -> list[Path]:
         files.append(folder / name)
         encode(samples, files[-1], codec=codec, rate=rate, container=container)
     return files
-
-
-def encode(samples: Signal, path: Path, *, codec: str, rate: int, container: str) -> None:
-    """Write a file by FFmpeg's encoders.
-
-    Args:
-        samples: float32 [T], 16 kHz.
-        path: The file.
-        codec: FFmpeg's name of the encoder.
-        rate: Sample rate of the file.
-        container: FFmpeg's name of the format.
-    """
-    with av.open(path, "w", format=container) as output:
-        stream: Any = output.add_stream(codec, rate=rate, layout="mono")
-        stream.bit_rate = 12_200 if container == "amr" else 64_000
-        stream.codec_context.open()
-        source = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-        source.sample_rate, source.time_base, source.pts = RATE, Fraction(1, RATE), 0
-        context = stream.codec_context
-        resampler = av.AudioResampler(context.format, "mono", rate, frame_size=context.frame_size)
-        for frame in [*resampler.resample(source), *resampler.resample(None)]:
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))

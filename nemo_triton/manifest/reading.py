@@ -19,6 +19,7 @@ from nemo_triton.manifest.suffixes import KALDI_SUFFIX
 from nemo_triton.manifest.utterance import Manifest
 
 _NOT_SPACE = re.compile(r"\S")
+_JSON_LINE = re.compile(r'^[ \t]*\{[ \t]*"', re.MULTILINE)
 
 
 def read_manifest(path: str | Path, text_required: bool = False) -> Manifest:
@@ -85,6 +86,9 @@ def _entries(content: str, first: str, path: Path) -> Iterator[Entry]:
     if first == "[":
         return array_entries(content)
     entries = delimited_entries(content)
+    if entries is None and _JSON_LINE.search(content):
+        # JSON lines whose first line is damaged.
+        return line_entries(content)
     if entries is None:
         raise ManifestError(
             f"{path}: not a manifest; give JSON lines with {AUDIO_FIELDS[0]} and {TEXT_FIELDS[0]}, "

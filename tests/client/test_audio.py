@@ -1,7 +1,10 @@
 """load_audio on real files of many formats, good and bad."""
 
+import math
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +13,14 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from audio_formats import ENCODED, encode, write_all
+from audio_formats import write_all
 from numpy.typing import NDArray
 
-from nemo_triton import audio_decoders
 from nemo_triton.audio import Channel, as_float, load_audio, load_channels, seconds
+from nemo_triton.audio_decoders import limits
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import AudioError
+from verification.encoding import ENCODED, encode
 
 pytestmark = pytest.mark.fast
 
@@ -100,7 +104,7 @@ def test_a_channel_that_is_not_there(tmp_path: Path, channel: Channel, channels:
         load_audio(path, channel=channel)
 
 
-@pytest.mark.parametrize("channel", ["middle", -1, 0.5, None])
+@pytest.mark.parametrize("channel", ["middle", -1, 0.5, None, True])
 def test_an_unknown_channel_is_an_error_of_the_caller(tmp_path: Path, channel: Any) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, np.zeros((99, 2), np.int16), SAMPLE_RATE)
@@ -110,7 +114,7 @@ def test_an_unknown_channel_is_an_error_of_the_caller(tmp_path: Path, channel: A
 
 @pytest.mark.parametrize(
     ("others", "cancels"),
-    [([-1.0], True), ([-0.8], True), ([1.0], False), ([0.0], False), ([0.0] * 7, False), ([-0.3], False)],
+    [([-1.0], True), ([-0.8], True), ([1.0], False), ([0.0], False), ([0.0] * 15, False), ([-0.3], False)],
 )
 def test_channels_that_cancel_each_other_are_said(
     tmp_path: Path, others: list[float], cancels: bool, caplog: pytest.LogCaptureFixture
@@ -207,6 +211,21 @@ def test_segments(tmp_path: Path, container: str) -> None:
         assert loudest_hertz(as_float(loaded)) == pytest.approx(hertz, abs=4)
 
 
+def test_a_segment_is_read_without_the_rest_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.flac"
+    samples = noise(20 * SAMPLE_RATE)
+    soundfile.write(path, samples, SAMPLE_RATE)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    # A segment of a file that is too large as a whole.
+    monkeypatch.setattr(limits, "LARGEST_SAMPLES", SAMPLE_RATE)
+    assert load_audio(path, offset=3.0, duration=0.5).tolist() == samples[48000:56000].tolist()
+    assert caplog.messages == [], "damage elsewhere does not matter"
+    with pytest.raises(AudioError, match="has more than 16,000 samples; split it"):
+        load_audio(path, offset=3.0)
+
+
 def test_a_segment_is_rounded_down_to_samples_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     samples = np.arange(16000, dtype=np.int16)
@@ -216,6 +235,16 @@ def test_a_segment_is_rounded_down_to_samples_of_the_file(tmp_path: Path) -> Non
     assert load_audio(path, offset=0.5).tolist() == samples[8000:].tolist()
 
 
+@pytest.mark.parametrize(
+    "segment", [{"offset": -1.0}, {"offset": math.nan}, {"duration": -0.5}, {"duration": math.inf}]
+)
+def test_segments_that_are_none_are_errors_of_the_caller(tmp_path: Path, segment: dict[str, Any]) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(160), SAMPLE_RATE)
+    with pytest.raises(ValueError, match=f"^{next(iter(segment))} is .*; give seconds from 0$"):
+        load_audio(path, **segment)
+
+
 def test_segments_beyond_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, noise(16000), SAMPLE_RATE)
@@ -223,7 +252,17 @@ def test_segments_beyond_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         load_audio(path, offset=1.0)
     assert len(load_audio(path, offset=0.9, duration=0.15)) == 1600 and caplog.messages == [], "durations are rounded"
     assert len(load_audio(path, offset=0.5, duration=2.0)) == 8000
-    assert caplog.messages == [f"{path}: ends 1.5 s before the segment of 2 s from 0.5 s; its part is used"]
+    assert caplog.messages == [f"{path}: ends 1.5 s before the segment's end (offset 0.5 s, duration 2 s)"]
+
+
+@pytest.mark.parametrize("time", [1e305, 1e18])
+def test_times_that_no_file_reaches(time: float, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(16000), SAMPLE_RATE)
+    with pytest.raises(AudioError, match=r"offset 1e\+\d+ s is beyond its end at 1\.0 s; correct the offset"):
+        load_audio(path, offset=time)
+    assert len(load_audio(path, duration=time)) == 16000
+    assert len(caplog.messages) == 1 and "before the segment's end" in caplog.messages[0]
 
 
 def damaged(source: Path, folder: Path, kind: str) -> Path:
@@ -250,10 +289,10 @@ def damaged(source: Path, folder: Path, kind: str) -> Path:
         ("cut.aiff", "its header says"),
         ("cut.au", "its header says"),
         ("cut.flac", "it is damaged"),
-        ("cut.ogg", "it has no end"),
+        ("cut.ogg", "its last page is missing"),
         ("dead.wav", "its header says 0 s"),
         ("music.mp3", "its header says 6.0 s"),
-        ("messenger.opus", "it has no end"),
+        ("messenger.opus", "its last page is missing"),
         ("browser.webm", "its header says 6.0 s"),
         ("raw.aac", "it is damaged"),
         ("phone.amr", "it is damaged"),
@@ -274,6 +313,44 @@ def test_the_readable_part_of_a_damaged_file_is_used_and_said(
     assert message.startswith(f"{path}: {reason}") and message.endswith(
         f"; the {seconds(loaded):.1f} s that can be read are used"
     )
+
+
+@pytest.mark.parametrize("kind", ["music.mp3", "16_bit.flac", "phone.m4a"])
+def test_audio_after_a_damage_is_read(
+    tmp_path: Path, in_every_format: dict[str, Path], kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / kind
+    if kind.endswith(".flac"):
+        soundfile.write(path, soundfile.read(in_every_format["16_bit.wav"])[0], SAMPLE_RATE)
+    else:
+        path.write_bytes(in_every_format[kind].read_bytes())
+    content = bytearray(path.read_bytes())
+    middle, damage = len(content) // 3, noise(len(content) // 20).tobytes()
+    content[middle : middle + len(damage)] = damage
+    path.write_bytes(content)
+    assert 4.5 < seconds(load_audio(path)) < 6.2
+    (message,) = caplog.messages
+    assert message.startswith(f"{path}: it")
+
+
+def test_a_video_longer_than_its_sound_has_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.mp4"
+    encode(tone(16000, 2.0).astype(np.float32), tmp_path / "sound.m4a", codec="aac", rate=44100, container="mp4")
+    with av.open(tmp_path / "sound.m4a") as sound, av.open(path, "w") as output:
+        video: Any = output.add_stream("mpeg4", rate=10)
+        video.width = video.height = 16
+        audio = output.add_stream_from_template(sound.streams.audio[0])
+        for number in range(60):
+            frame = av.VideoFrame(16, 16, "yuv420p")
+            frame.pts = number
+            output.mux(video.encode(frame))
+        output.mux(video.encode(None))
+        for packet in sound.demux(sound.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = audio
+                output.mux(packet)
+    assert seconds(load_audio(path)) == pytest.approx(2.0, abs=0.15)
+    assert caplog.messages == []
 
 
 def test_complete_files_have_no_warning(
@@ -357,12 +434,72 @@ def test_a_header_with_a_wrong_number_of_samples(
     # FLAC: 36 bits from the middle of byte 21 have the number of samples; 0 if it is not known.
     content[21:26] = (claimed | content[21] >> 4 << 36).to_bytes(5, "big")
     path.write_bytes(content)
-    np.testing.assert_array_equal(load_audio(path) * 32768, noise())
+    np.testing.assert_array_equal(load_audio(path), noise())
     assert [f"says {claimed / SAMPLE_RATE:.1f} s" in message for message in caplog.messages] == [True] * bool(claimed)
 
 
+def test_nothing_is_printed_about_places_outside_the_file(tmp_path: Path) -> None:
+    # soundfile and PyAV print the exceptions that a Python file raises.
+    far = {
+        "AIFF": (36, b"\x80\0\0\0"),
+        "RF64": (34, b"\x80\0\0\0"),
+        "CAF": (94, b"\x80\0\0\0"),
+        "W64": (54, bytes(7) + b"\x80"),
+    }
+    for container, (place, size) in far.items():
+        path = tmp_path / container
+        subtype = "ALAC_16" if container == "CAF" else "PCM_16"
+        soundfile.write(path, noise(2000), SAMPLE_RATE, format=container, subtype=subtype)
+        content = bytearray(path.read_bytes())
+        content[place : place + len(size)] = size
+        path.write_bytes(content)
+    read_all = """
+import sys
+from contextlib import suppress
+from nemo_triton.audio import AudioError, _log, load_audio
+_log.disabled = True
+for path in sys.argv[1:]:
+    with suppress(AudioError):
+        load_audio(path)
+"""
+    done = subprocess.run([sys.executable, "-c", read_all, *tmp_path.iterdir()], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_codec_without_a_decoder(tmp_path: Path) -> None:
+    path = tmp_path / "a.webm"
+    encode(tone(16000).astype(np.float32), path, codec="libopus", rate=48000, container="webm")
+    path.write_bytes(path.read_bytes().replace(b"A_OPUS", b"A_NONE"))
+    with pytest.raises(AudioError, match=r"a\.webm: not readable as audio \(.+\); convert it to WAV or FLAC"):
+        load_audio(path)
+
+
+def test_an_mp3_without_a_whole_frame(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, noise(2000), SAMPLE_RATE, format="MP3")
+    path.write_bytes(path.read_bytes()[:128])
+    with pytest.raises(AudioError, match=r"not readable as audio \(cut off in its header\); convert it"):
+        load_audio(path)
+
+
+@pytest.mark.parametrize("change", ["channels", "rate"])
+def test_a_stream_that_changes(change: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before, after, joined = (tmp_path / f"{name}.aac" for name in ("before", "after", "joined"))
+    signal = tone(16000).astype(np.float32)
+    encode(signal, before, codec="aac", rate=44100, container="adts")
+    if change == "rate":
+        encode(signal, after, codec="aac", rate=48000, container="adts")
+    else:
+        encode(signal, after, codec="aac", rate=44100, container="adts", layout="stereo")
+    joined.write_bytes(before.read_bytes() + after.read_bytes())
+    assert seconds(load_audio(joined)) == pytest.approx(1.0, abs=0.1)
+    assert caplog.messages == [
+        f"{joined}: its sample rate or channels change; the 1.0 s that can be read are used",
+    ]
+
+
 def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio_decoders, "LARGEST_SAMPLES", 999)
+    monkeypatch.setattr(limits, "LARGEST_SAMPLES", 999)
     wav, m4a = tmp_path / "a.wav", tmp_path / "a.m4a"
     soundfile.write(wav, noise(1000), SAMPLE_RATE)
     encode(tone(16000).astype(np.float32), m4a, codec="aac", rate=44100, container="mp4")
@@ -374,7 +511,7 @@ def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("rate", [0, 1])
 def test_a_rate_at_which_audio_does_not_fit_in_memory(rate: int, tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
-    soundfile.write(path, np.zeros(audio_decoders.LARGEST_SAMPLES // 2**13, np.int16), 1, subtype="PCM_16")
+    soundfile.write(path, np.zeros(limits.LARGEST_SAMPLES // 2**13, np.int16), 1, subtype="PCM_16")
     content = bytearray(path.read_bytes())
     content[24:28] = rate.to_bytes(4, "little")
     path.write_bytes(content)

@@ -225,3 +225,14 @@ def test_clips_is_searched_after_the_working_directory(tmp_path: Path, monkeypat
         in_clips,
         tmp_path / "set" / "c.wav",
     ]
+
+
+@pytest.mark.parametrize("damage", ["x", "", "//", '"', "\ufffd"])
+def test_a_damaged_first_line_of_json_lines_costs_itself(damage: str, tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.jsonl", damage + '"audio_filepath": "a.wav"}', '{"audio_filepath": "b.wav", "text": "b"}'
+    )
+    manifest = read_manifest(path)
+    assert [(utterance.line, utterance.text) for utterance in manifest.utterances] == [(2, "b")]
+    (problem,) = manifest.problems
+    assert problem.startswith(f"{path}:1: not valid JSON")

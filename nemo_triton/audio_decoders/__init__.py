@@ -1,0 +1,8 @@
+"""Decode audio files: libsndfile first, as NeMo does, then FFmpeg for what phones and browsers record."""
+
+from nemo_triton.audio_decoders.decoded import Decoded
+from nemo_triton.audio_decoders.decoding import decode, decode_segment
+from nemo_triton.audio_decoders.libsndfile import sample_at
+from nemo_triton.audio_decoders.suffixes import AUDIO_SUFFIXES
+
+__all__ = ["AUDIO_SUFFIXES", "Decoded", "decode", "decode_segment", "sample_at"]

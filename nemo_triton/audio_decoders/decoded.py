@@ -1,0 +1,23 @@
+"""The samples of a file before channels and rate are changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """The samples of a file, at its own sample rate.
+
+    Attributes:
+        samples: int16 [T, channels] if the file has no more precision; else float32, full scale 1.0.
+        rate: Samples per second.
+        problem: Reason why there may be fewer samples than were recorded; None if the file seems complete.
+    """
+
+    samples: NDArray[np.int16 | np.float32]
+    rate: int
+    problem: str | None = None

@@ -1,0 +1,165 @@
+"""Decode files with FFmpeg's libraries, in the package av."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_triton.audio_decoders import limits, ogg
+from nemo_triton.audio_decoders.decoded import Decoded
+from nemo_triton.errors import AudioError, one_line
+
+if TYPE_CHECKING:
+    from av import AudioFrame
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+
+_ROUNDED_CODECS = ("aac", "mp3", "mp3float")
+"""Codecs whose samples NeMo's reader (pydub) rounds to 16 bits. It rounds those of others to 32 bits."""
+_MALFORMED = "malformed"
+"""In libsndfile's reason for not reading a file of a format that it knows."""
+_CONTAINERS = "3gp,aac,ac3,aiff,amr,amrnb,amrwb,asf,au,avi,caf,eac3,flac,matroska,mov,mp3,mpegts,ogg,rm,wav,w64,webm"
+"""FFmpeg's demuxers that may be used. Others, such as playlists, would open other files or addresses."""
+_TIMED_CONTAINERS = ("asf", "avi", "flac", "matroska", "mov", "wav")
+"""Containers that hold their duration. FFmpeg estimates that of others."""
+
+
+def decode_by_ffmpeg(file: FileIO, path: Path, libsndfile_reason: str) -> Decoded:
+    """Decode the first audio stream.
+
+    Args:
+        file: The open file, at its start.
+        path: Its path, for errors.
+        libsndfile_reason: Why libsndfile can't read it; empty if it was not tried, or can.
+
+    Raises:
+        AudioError: The file can't be decoded, or is too large.
+    """
+    try:
+        import av
+    except ImportError:
+        raise AudioError(
+            f"{path}: not readable as audio ({libsndfile_reason}); convert it to WAV or FLAC, or install the package av"
+        ) from None
+    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
+    try:
+        with av.open(_QuietFile(file), "r", options=options) as container:
+            decoded = _decode_audio(container, path)
+            name = container.format.name
+            declared = _declared_seconds(container)
+    # A container without frames, or one whose parameters no decoder takes, raises other errors.
+    except (av.FFmpegError, ValueError, RuntimeError, IndexError, OverflowError) as error:
+        reason = libsndfile_reason or one_line(getattr(error, "strerror", None) or error)
+        raise AudioError(f"{path}: not readable as audio ({reason}); convert it to WAV or FLAC") from error
+    problem = decoded.problem
+    if problem is None and limits.is_short(len(decoded.samples) / decoded.rate, of=declared):
+        problem = f"its header says {declared:.1f} s"
+    if problem is None and _MALFORMED in libsndfile_reason:
+        problem = "it is damaged"
+    if problem is None and name == "ogg" and not ogg.ends(file):
+        problem = ogg.ENDLESS
+    return replace(decoded, problem=problem)
+
+
+def _decode_audio(container: InputContainer, path: Path) -> Decoded:
+    """Decode the first audio stream up to its end, or to a change of its sample rate or channels."""
+    import av
+
+    if not container.streams.audio:
+        types = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
+        raise AudioError(f"{path}: has no audio (only {types}); give another file")
+    stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise ValueError("FFmpeg has no decoder for it")
+    blocks: list[NDArray[np.int16 | np.float32]] = []
+    damages: list[str] = []
+    count, rate, layout, resampler, problem = 0, 0, "", None, None
+    try:
+        for frame in _frames(container, stream, damages):
+            if resampler is None:
+                rate, layout = frame.sample_rate, frame.layout.name
+                is_16_bit = stream.codec_context.name in _ROUNDED_CODECS or frame.format.name in ("s16", "s16p")
+                # Changes the sample format only.
+                resampler = av.AudioResampler("s16p" if is_16_bit else "s32p", frame.layout, rate)
+            if (frame.sample_rate, frame.layout.name) != (rate, layout):
+                problem = "its sample rate or channels change"
+                break
+            for planes in resampler.resample(frame):
+                blocks.append(_scaled(planes.to_ndarray().T))
+                count += blocks[-1].size
+            if count > limits.LARGEST_SAMPLES:
+                raise limits.too_large(path)
+    except av.FFmpegError as error:
+        if not blocks:
+            raise
+        damages.append(one_line(error.strerror))
+    if not blocks:
+        reason = damages[0] if damages else "no samples in it"
+        raise AudioError(f"{path}: not readable as audio ({reason}); record or copy it again")
+    if problem is None and damages:
+        problem = f"it is damaged ({damages[0]})"
+    return Decoded(samples=np.concatenate(blocks), rate=rate, problem=problem)
+
+
+def _frames(container: InputContainer, stream: AudioStream, damages: list[str]) -> Iterator[AudioFrame]:
+    """Decode packet by packet. A packet that can't be decoded is left out, and adds its reason to `damages`."""
+    import av
+
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.InvalidDataError as error:
+            damages.append(one_line(error.strerror))
+        else:
+            yield from frames
+
+
+class _QuietFile:
+    """A file for PyAV, which prints a traceback for each exception that a file raises.
+
+    A place outside the file, which FFmpeg seeks in a damaged file, becomes an error code, and an unreadable part of the
+    disk becomes the end of the file.
+    """
+
+    def __init__(self, file: FileIO) -> None:
+        self.name = str(file.name)
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError:
+            return b""
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(place, whence)
+        except OSError as error:
+            return -(error.errno or 1)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _scaled(samples: NDArray[Any]) -> NDArray[np.int16 | np.float32]:
+    """int16 unchanged, int32 as float32 with a full scale of 1.0."""
+    return samples if samples.dtype == np.int16 else samples.astype(np.float32) * np.float32(2**-31)
+
+
+def _declared_seconds(container: InputContainer) -> float:
+    """The length of the audio stream by the container; 0 if it has none."""
+    import av
+
+    stream = container.streams.audio[0]
+    if not any(name in _TIMED_CONTAINERS for name in container.format.name.split(",")):
+        return 0.0
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    # That of the container is the longest stream's.
+    return (container.duration or 0) / av.time_base if len(container.streams) == 1 else 0.0

@@ -1,0 +1,139 @@
+"""Decode files with libsndfile."""
+
+from __future__ import annotations
+
+import re
+import sys
+from io import FileIO
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from nemo_triton.audio_decoders import limits, ogg
+from nemo_triton.audio_decoders.decoded import Decoded
+from nemo_triton.errors import one_line
+
+_INT16_SUBTYPES = frozenset({"ALAC_16", "ALAW", "PCM_16", "PCM_S8", "PCM_U8", "ULAW"})
+"""Encodings that 16-bit integers represent exactly."""
+_DATA_SIZE = re.compile(r"^ *(?:data|riff|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""A line of libsndfile's log: the size of the samples in the header, and their true size. `riff` is that of W64."""
+_UNKNOWN_SIZE = 0x7FFF0000
+"""Headers of streams, such as those that ffmpeg writes into a pipe, have the largest size instead of the true one."""
+_FRAMES_PER_BLOCK = 1024
+_NOT_REGULAR = "not a regular file"
+"""In libsndfile's reason for not reading an MP3 whose first frame is incomplete. Only regular files are opened."""
+
+
+def decode_by_libsndfile(file: FileIO, path: Path) -> Decoded:
+    """Decode a file with libsndfile.
+
+    Args:
+        file: The open file, unbuffered, at its start.
+        path: Its path, for errors.
+
+    Raises:
+        RuntimeError: libsndfile can't read it.
+        TypeError: The file is named .raw: it has no header with rate and sample format.
+        AudioError: The file is too large.
+    """
+    with _open_by_libsndfile(file) as sound:
+        # The number in the header decides how much memory is allocated. Streams, such as ffmpeg's FLAC, have none.
+        if sound.frames * sound.channels > limits.LARGEST_SAMPLES:
+            if path.stat().st_size > limits.LARGEST_SAMPLES:
+                raise limits.too_large(path)
+            raise RuntimeError("a wrong number of samples in its header")
+        rate, log = int(sound.samplerate), str(sound.extra_info)
+        dtype = _dtype_of(sound)
+        expected = int(sound.frames)
+        problem: str | None = None
+        try:
+            # Files that can't be sought, such as GSM 6.10, are not read without their number of samples.
+            samples = sound.read(expected, dtype=dtype, always_2d=True)
+        except soundfile.LibsndfileError as error:
+            samples, problem = None, f"it is damaged ({reason_of(error) or 'decoding failed'})"
+        else:
+            problem = _what_is_missing(log, expected, len(samples), rate)
+        is_ogg = sound.format == "OGG"
+    if samples is None:
+        file.seek(0)
+        samples = _read_until_damage(file, dtype)
+    if problem is None and is_ogg and not ogg.ends(file):
+        problem = ogg.ENDLESS
+    return Decoded(samples=samples, rate=rate, problem=problem)
+
+
+def read_segment(file: FileIO, start_seconds: float, duration: float | None) -> Decoded | None:
+    """Decode a segment without the rest of the file.
+
+    Args:
+        file: The open file, unbuffered, at its start.
+        start_seconds: Start of the segment.
+        duration: Its length in seconds; None or 0 reads to the end.
+
+    Returns:
+        The samples of the segment; None if it is not completely in the file, or if the file has to be decoded from its
+        start.
+
+    Raises:
+        RuntimeError: libsndfile can't read the file.
+        TypeError: The file is named .raw.
+    """
+    with _open_by_libsndfile(file) as sound:
+        rate, frames = int(sound.samplerate), int(sound.frames)
+        start = sample_at(start_seconds, rate)
+        count = sample_at(duration, rate) if duration else frames - start
+        if not (sound.seekable() and 0 < count <= frames - start and count * sound.channels <= limits.LARGEST_SAMPLES):
+            return None
+        if start:
+            # Not to 0: NeMo doesn't either, and it would change the last bits of an MP3's samples.
+            sound.seek(start)
+        samples = sound.read(count, dtype=_dtype_of(sound), always_2d=True)
+    return Decoded(samples=samples, rate=rate) if len(samples) == count else None
+
+
+def sample_at(seconds: float, rate: int) -> int:
+    """The sample at a time, rounded down as NeMo's AudioSegment does.
+
+    A float can't count the samples of times such as 1e305 s; they get the largest number.
+    """
+    return int(min(seconds * rate, sys.maxsize))
+
+
+def _dtype_of(sound: soundfile.SoundFile) -> str:
+    return "int16" if sound.subtype in _INT16_SUBTYPES else "float32"
+
+
+def reason_of(error: Exception) -> str:
+    """Libsndfile's reason, as part of a line."""
+    reason = one_line(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(".")
+    return "cut off in its header" if _NOT_REGULAR in reason else reason
+
+
+def _open_by_libsndfile(file: FileIO) -> soundfile.SoundFile:
+    # By descriptor: with a Python file, each seek beyond the ends of a damaged file prints a traceback.
+    return soundfile.SoundFile(file.fileno(), closefd=False)
+
+
+def _what_is_missing(log: str, expected: int, read: int, rate: int) -> str | None:
+    sizes = _DATA_SIZE.search(log)
+    if sizes and int(sizes[2]) < int(sizes[1]) < _UNKNOWN_SIZE:
+        return f"its header says {int(sizes[1]):,} bytes of samples, but there are {int(sizes[2]):,}"
+    if limits.is_short(read / rate, of=expected / rate):
+        return f"its header says {expected / rate:.1f} s"
+    return None
+
+
+def _read_until_damage(file: FileIO, dtype: str) -> NDArray[np.int16 | np.float32]:
+    """Read in small blocks: libsndfile drops a whole block if it fails in it."""
+    blocks = []
+    with _open_by_libsndfile(file) as sound:
+        try:
+            while len(block := sound.read(_FRAMES_PER_BLOCK, dtype=dtype, always_2d=True)):
+                blocks.append(block)
+        except soundfile.LibsndfileError:
+            if not blocks:
+                raise
+    samples: NDArray[np.int16 | np.float32] = np.concatenate(blocks)
+    return samples
