@@ -26,25 +26,35 @@ class Reference:
         features: float32 [frames, mels].
         scores: float32 [frames', width], see Decoder.encoder_output.
         text: Transcript of NeMo's greedy search.
+        rounding: Root mean square of the rounding errors of NeMo's features in float32, if these are float64's; else 0.
+        scores_rounding: Root mean square of their effect on the scores.
     """
 
     features: np.ndarray
     scores: np.ndarray
     text: str
+    rounding: float = 0.0
+    scores_rounding: float = 0.0
 
 
-def nemo_reference(checkpoint: Checkpoint, samples: Samples) -> Reference:
+def nemo_reference(checkpoint: Checkpoint, samples: Samples, *, exact: bool = False) -> Reference:
     """Run NeMo's front end, encoder and greedy decoding on one utterance.
 
     Args:
         checkpoint: The model and its front end.
         samples: int16 or float32 [samples], 16 kHz.
+        exact: Compute the spectrum and what follows in the front end in float64.
     """
     model: Any = checkpoint.model
     signal = torch.from_numpy(as_float(samples))[None]
     length = torch.tensor([len(samples)])
-    with torch.no_grad(), older_front_end(model.preprocessor.featurizer, checkpoint.front_end.edges):
+    edges = checkpoint.front_end.edges
+    with (
+        torch.no_grad(),
+        with_front_end(model.preprocessor.featurizer, edges, torch.float64 if exact else torch.float32),
+    ):
         features, frames = model.preprocessor(input_signal=signal, length=length)
+        features = features.float()
         scores, text = checkpoint.decoder.nemo(features, frames)
     return Reference(features[0, :, : int(frames)].T.numpy(), scores, text)
 
@@ -59,11 +69,14 @@ def nemo_samples(utterance: Utterance) -> Samples | None:
         utterance: The recording.
 
     Returns:
-        float32 [samples], 16 kHz; None if NeMo can't read the file, for example because it has no ffmpeg program.
+        float32 [samples], 16 kHz; None if NeMo can't read the file, or only with the installed ffmpeg program, whose
+        versions round differently.
     """
-    from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
+    from nemo.collections.asr.parts.preprocessing.segment import AudioSegment, sf_supported_formats
 
-    number = channel_number(utterance.channel or "average")
+    if utterance.audio.suffix not in sf_supported_formats:
+        return None
+    number = channel_number("average" if utterance.channel is None else utterance.channel)
     try:
         segment = AudioSegment.from_file(
             str(utterance.audio),
@@ -80,36 +93,43 @@ def nemo_samples(utterance: Utterance) -> Samples | None:
 
 
 @contextmanager
-def older_front_end(featurizer: Any, edges: Edges) -> Iterator[None]:
-    """Let NeMo's FilterbankFeatures compute as before 2.5 if `edges` is "reflect", for unbatched utterances.
+def with_front_end(featurizer: Any, edges: Edges, dtype: torch.dtype = torch.float32) -> Iterator[None]:
+    """Let NeMo's FilterbankFeatures compute with these edges and this precision, for unbatched utterances.
 
     NeMo 2.5 and later reads every checkpoint with its new front end. Older checkpoints were trained with the old one,
     which reflects the signal at its ends and has one frame more.
 
-    Source: nemo/collections/asr/parts/preprocessing/features.py of NeMo 2.4.
+    Source: nemo/collections/asr/parts/preprocessing/features.py of NeMo 2.4 and 2.7.
+
+    Args:
+        featurizer: NeMo's FilterbankFeatures.
+        edges: "reflect" computes as before NeMo 2.5.
+        dtype: Type of the spectrum and of what follows.
     """
-    if edges == "zero":
+    if edges == "zero" and dtype == torch.float32:
         yield
         return
 
     def stft(self: Any, signal: torch.Tensor) -> torch.Tensor:
         return torch.stft(
-            signal,
+            signal.to(dtype),
             n_fft=self.n_fft,
             hop_length=self.hop_length,
             win_length=self.win_length,
-            center=True,
-            window=self.window.to(dtype=torch.float),
+            center=not self.exact_pad,
+            window=self.window.to(dtype),
             return_complex=True,
-            pad_mode="reflect",
+            pad_mode="reflect" if edges == "reflect" else "constant",
         )
 
     def get_seq_len(self: Any, samples: torch.Tensor) -> torch.Tensor:
         return torch.div(samples, self.hop_length, rounding_mode="floor").to(torch.long) + 1
 
     featurizer.stft = MethodType(stft, featurizer)
-    featurizer.get_seq_len = MethodType(get_seq_len, featurizer)
+    if edges == "reflect":
+        featurizer.get_seq_len = MethodType(get_seq_len, featurizer)
     try:
         yield
     finally:
-        del featurizer.stft, featurizer.get_seq_len
+        featurizer.__dict__.pop("stft")
+        featurizer.__dict__.pop("get_seq_len", None)

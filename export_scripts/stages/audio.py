@@ -49,13 +49,17 @@ def audio_graph(
     g.give(audio_format.samples, filled)
     accepted = samples + refuse_if(g, samples > ints(max_seconds * sample_rate), too_long(max_seconds))
     if audio_format is FLOAT_AUDIO:
-        accepted = accepted + refuse_if(g, _unusable(filled), NOT_FINITE)
+        accepted = accepted + refuse_if(g, _unusable(g, filled), NOT_FINITE)
     give_length(g, audio_format.samples, g.Expand(accepted, items))
     return g.model()
 
 
-def _unusable(samples: Value) -> Value:
-    """Whether a sample is NaN, infinite or larger than LARGEST_SAMPLE: bool [1]."""
-    # NaN fails every comparison, but is lost in a maximum.
-    unusable = ~(abs(samples) <= LARGEST_SAMPLE)
-    return unusable.astype(np.int32).reshape(-1).max(0, keepdims=True) > np.int32(0)
+def _unusable(g: Graph, samples: Value) -> Value:
+    """Whether a sample is NaN, infinite or larger than LARGEST_SAMPLE: bool [1].
+
+    Only reductions: values for each sample would take more memory than the audio.
+    """
+    in_range = (samples.max() <= LARGEST_SAMPLE) & (g.ReduceMin(samples, keepdims=0) >= -LARGEST_SAMPLE)
+    # A maximum can lose NaN; a sum can't, and NaN fails the comparison.
+    finite = g.ReduceL1(samples, keepdims=0) <= float(np.finfo(np.float32).max)
+    return (~(in_range & finite)).reshape(1)

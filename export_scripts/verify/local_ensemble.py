@@ -10,7 +10,7 @@ import onnxruntime as ort
 from tritonclient.grpc import model_config_pb2 as triton
 
 from export_scripts.repository.config import THREADS_PARAMETER, read_config
-from nemo_triton.contract import AUDIO, AUDIO_FORMATS, FLOAT_AUDIO, INT16_AUDIO, Part
+from nemo_triton.contract import AUDIO, FLOAT_AUDIO, INT16_AUDIO, Part
 
 Item = dict[str, np.ndarray]
 
@@ -20,7 +20,7 @@ class StageError(Exception):
 
 
 class LocalEnsemble:
-    """An ensemble of a repository and its counterpart for float samples, with their graphs opened on the CPU.
+    """An ensemble of a repository, and its counterpart for float samples if there is one, opened on the CPU.
 
     Attributes:
         config: Configuration of the ensemble for 16-bit samples.
@@ -29,8 +29,10 @@ class LocalEnsemble:
     def __init__(self, repository: Path, name: str) -> None:
         ort.set_default_logger_severity(3)
         self.config = read_config(repository / name)
-        configs = {INT16_AUDIO: self.config, FLOAT_AUDIO: read_config(repository / _float_name(name))}
-        self.steps = {audio_format: list(config.ensemble_scheduling.step) for audio_format, config in configs.items()}
+        self.steps = {INT16_AUDIO: list(self.config.ensemble_scheduling.step)}
+        counterpart = repository / _float_name(name)
+        if counterpart.is_dir():
+            self.steps[FLOAT_AUDIO] = list(read_config(counterpart).ensemble_scheduling.step)
         models = dict.fromkeys(step.model_name for steps in self.steps.values() for step in steps)
         self.configs = {model: read_config(repository / model) for model in models}
         self.sessions = {model: _open(repository / model / "1" / "model.onnx", self.configs[model]) for model in models}
@@ -46,21 +48,27 @@ class LocalEnsemble:
             utterance of the batch.
 
         Raises:
-            StageError: A stage fails, and with it the whole batch.
+            StageError: A stage fails, and with it the whole batch; or no ensemble takes float samples.
         """
         items: list[Item] = [{AUDIO.name: samples[None]} for samples in audio]
-        formats = [INT16_AUDIO if samples.dtype == np.int16 else FLOAT_AUDIO for samples in audio]
-        for steps in zip(*(self.steps[audio_format] for audio_format in AUDIO_FORMATS), strict=True):
-            # Stages after the features are the same, and have all items in one batch.
-            for step in {step.model_name: step for step in steps}.values():
-                users = [audio_format for audio_format, each in zip(AUDIO_FORMATS, steps, strict=True) if each == step]
-                self._run(step, [item for item, each in zip(items, formats, strict=True) if each in users])
+        paths = [self._steps_for(samples) for samples in audio]
+        for number in range(len(self.steps[INT16_AUDIO])):
+            # Only the first stages differ; all items share the batches of the others.
+            groups: dict[str, tuple[triton.ModelEnsembling.Step, list[Item]]] = {}
+            for item, steps in zip(items, paths, strict=True):
+                groups.setdefault(steps[number].model_name, (steps[number], []))[1].append(item)
+            for step, group in groups.values():
+                self._run(step, group)
         return items
+
+    def _steps_for(self, samples: np.ndarray) -> list[triton.ModelEnsembling.Step]:
+        audio_format = INT16_AUDIO if samples.dtype == np.int16 else FLOAT_AUDIO
+        if audio_format not in self.steps:
+            raise StageError(f"{self.config.name}: the repository has no {_float_name(self.config.name)}")
+        return self.steps[audio_format]
 
     def _run(self, step: triton.ModelEnsembling.Step, items: Sequence[Item]) -> None:
         """Run one step for these items, and add its outputs to them."""
-        if not items:
-            return
         feeds = [{name: item[source] for name, source in step.input_map.items()} for item in items]
         results = self._execute(self.configs[step.model_name], feeds, list(step.output_map))
         for item, outputs in zip(items, results, strict=True):

@@ -11,7 +11,8 @@ import numpy as np
 
 from export_scripts.errors import ExportError
 from export_scripts.recordings import NO_RECORDINGS, Recordings, read_recordings
-from nemo_triton.contract import SAMPLE_RATE
+from nemo_triton.audio import Samples, as_float
+from nemo_triton.contract import INT16_FULL_SCALE, SAMPLE_RATE
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 
 if TYPE_CHECKING:
@@ -102,11 +103,11 @@ def _demo_commands() -> Recordings:
     return replace(read_recordings(DEMO_MANIFEST.parent), source="demo commands")
 
 
-def _derived_from(recordings: Sequence[np.ndarray]) -> Recordings:
-    """Longer signals, shorter ones, and noise."""
+def _derived_from(recordings: Sequence[Samples]) -> Recordings:
+    """Longer signals, shorter ones, noise, and float samples of unusual levels."""
     noise = np.random.default_rng(0).normal(0, 300, 24_000).astype(np.int16)
     repeated = [recordings[index % len(recordings)] for index in range(ENOUGH)]
-    long = {f"{count} joined": np.concatenate(repeated[:count]) for count in (2, 3, ENOUGH)}
+    long = {f"{count} joined": _joined(repeated[:count]) for count in (2, 3, ENOUGH)}
     # Cut around the loudest sample: in near silence, normalization amplifies the rounding of NeMo's own logarithms
     # beyond any tolerance.
     first = recordings[0]
@@ -114,5 +115,14 @@ def _derived_from(recordings: Sequence[np.ndarray]) -> Recordings:
     starts = {count: min(max(0, loudest - count // 2), len(first) - count) for count in (1_600, 4_801, 11_200)}
     # A first recording that is shorter is a short probe itself.
     short = {f"{count} samples": first[start:][:count] for count, start in starts.items() if start >= 0}
-    signals = {**long, **short, "noise": noise}
-    return Recordings("made of these recordings: joined, cut, and noise", tuple(signals.values()), tuple(signals))
+    levels = {"at a tenth of its level": 0.1, "in the units of int16": float(INT16_FULL_SCALE)}
+    scaled = {name: as_float(first) * np.float32(factor) for name, factor in levels.items()}
+    signals: dict[str, Samples] = {**long, **short, "noise": noise, **scaled}
+    source = "made of these recordings: joined, cut, noise, and at other levels"
+    return Recordings(source, tuple(signals.values()), tuple(signals))
+
+
+def _joined(recordings: Sequence[Samples]) -> Samples:
+    if len({samples.dtype for samples in recordings}) > 1:
+        recordings = [as_float(samples) for samples in recordings]
+    return np.concatenate(recordings)

@@ -16,7 +16,7 @@ from feeds import open_graph, ragged_feeds
 from locations import DEMO_MANIFEST, SHARED, SPEECH
 from nemo.collections.asr.parts.preprocessing.features import FilterbankFeatures
 
-from export_scripts.checkpoints.nemo_reference import older_front_end
+from export_scripts.checkpoints.nemo_reference import with_front_end
 from export_scripts.operators.tuning import TUNINGS, Target
 from export_scripts.stages.features import Edges, FrontEnd, features_graph
 from nemo_triton.contract import SAMPLES
@@ -62,7 +62,7 @@ def run(graph: ort.InferenceSession, batch: Sequence[Samples]) -> list[npt.NDArr
 
 def by_nemo(nemo: FilterbankFeatures, samples: Samples, edges: Edges) -> npt.NDArray[np.float32]:
     signal = torch.from_numpy(samples.astype(np.float32) / 32768)[None]
-    with older_front_end(nemo, edges):
+    with with_front_end(nemo, edges):
         features, frames = nemo(signal, torch.tensor([len(samples)]))
     result: npt.NDArray[np.float32] = features[0, :, : int(frames)].T.numpy()
     return result
