@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
+from hypothesis import strategies as st
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, ROOT
 from tritonclient.grpc import model_config_pb2
 from written_pages import words_of
 
+from nemo_triton.contract import FLOAT_AUDIO
+from server.process import running_server
 from verification.fuzz.campaign import ENDED, Results, Settings, fuzz
 from verification.fuzz.cases import Case, FuzzRequest
-from verification.fuzz.fuzz_readers import examine
+from verification.fuzz.folder_run import Results as FolderResults
+from verification.fuzz.folder_run import texts_of, transcribe_folder
+from verification.fuzz.inputs import Input
+from verification.fuzz.isolated import IsolatedReader
 from verification.fuzz.known_faults import CLASSIFICATION, SHAPE_OVERFLOW, SHAPE_WITHOUT_DATA
-from verification.fuzz.page import readers_summary, requests_summary
-from verification.fuzz.readers import Reader, UnexpectedResult, readers
+from verification.fuzz.page import readers_summary, requests_summary, transcribe_summary
+from verification.fuzz.reader import Reader, UnexpectedResult
+from verification.fuzz.readers import READERS
 from verification.fuzz.targets import Target
 from verification.page_sections import write_section
 
@@ -104,12 +116,24 @@ def test_known_faults_are_left_out(targets: list[Target]) -> None:
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize("number", range(5))
-def test_readers_give_a_result_or_their_documented_error(number: int, tmp_path: Path) -> None:
-    reader = readers(tmp_path)[number]
-    files, read = examine(reader, tmp_path, seed=0, examples=FILES)
+@pytest.mark.parametrize("reader", READERS)
+def test_readers_give_a_result_or_their_documented_error(reader: str, tmp_path: Path) -> None:
+    with IsolatedReader(READERS[reader], tmp_path, tmp_path / "findings") as isolated:
+        files, read, wrong = isolated.examine(seed=0, examples=FILES)
+    assert wrong == ""
     assert files >= FILES // 2
     assert read < files
+
+
+def test_mutated_files_and_lines_cost_good_ones_nothing(repository: Path, tmp_path: Path) -> None:
+    served = [f"--load-model={name}" for name in (MODEL, MODEL + FLOAT_AUDIO.suffix)]
+    with running_server(repository, ["--model-control-mode=explicit", *served]) as server:
+        speech = texts_of(DEMO_MANIFEST, MODEL, server.grpc)
+        results = transcribe_folder(tmp_path, speech, model=MODEL, url=server.grpc, files=FILES * 5, seed=1)
+    assert len(set(speech.values())) > 10
+    assert results.wrong == []
+    assert results.good == FILES * 10
+    assert min(results.lines, results.mutated_with_text) > FILES and results.warnings, "there are many of each kind"
 
 
 @pytest.mark.fast
@@ -122,22 +146,55 @@ def test_readers_give_a_result_or_their_documented_error(number: int, tmp_path: 
     ],
 )
 def test_another_error_is_unexpected(error: Exception, says: str, tmp_path: Path) -> None:
-    def fail(path: Path) -> None:
+    def fail(path: Path, given: Input) -> None:
         raise error
 
-    reader = Reader("any", readers(tmp_path)[0].files, fail, OSError)
+    reader = Reader("any", READERS["audio"](tmp_path).inputs, fail, OSError)
     with pytest.raises((UnexpectedResult, KeyError), match=says):
-        reader.check(tmp_path, "wav", b"x")
+        reader.check(tmp_path, Input.of("wav", b"x"))
+
+
+def reader_that(act: Callable[[], object], folder: Path) -> Reader:
+    def read(path: Path, given: Input) -> None:
+        act()
+
+    return Reader("any", st.just(Input.of("wav", b"x")), read, OSError)
+
+
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def hang() -> None:
+    time.sleep(60)
+
+
+def print_traceback() -> None:
+    os.write(2, b"Traceback (most recent call last)")
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("act", "says"), [(crash, "Segmentation fault"), (hang, "Timeout"), (print_traceback, "printed: Traceback")]
+)
+def test_a_reader_whose_libraries_fail(act: Callable[[], object], says: str, tmp_path: Path) -> None:
+    folder, findings = tmp_path / "any", tmp_path / "findings"
+    folder.mkdir()
+    with IsolatedReader(partial(reader_that, act), folder, findings, hang_seconds=1) as reader:
+        files, read, wrong = reader.examine(seed=0, examples=3)
+    assert (files, read) == (0, 0) and says in wrong
+    if act is not print_traceback:
+        assert (findings / "any_seed_0" / "file.wav").read_bytes() == b"x"
 
 
 @pytest.mark.fast
 def test_memory_is_limited(tmp_path: Path) -> None:
-    def allocate(path: Path) -> None:
+    def allocate(path: Path, given: Input) -> None:
         bytearray(100 * 2**20)
 
-    reader = Reader("any", readers(tmp_path)[0].files, allocate, OSError)
+    reader = Reader("any", READERS["audio"](tmp_path).inputs, allocate, OSError)
     with pytest.raises(UnexpectedResult, match="allocated 100 MiB"):
-        reader.check(tmp_path, "wav", b"x")
+        reader.check(tmp_path, Input.of("wav", b"x"))
 
 
 @pytest.mark.fast
@@ -148,6 +205,8 @@ def test_the_committed_page_has_the_words_of_the_programs(tmp_path: Path) -> Non
     write_section(page, "a", readers_summary([("any", 2, 1, 1.0, "")], seed=0))
     assert "old" not in page.read_text()
     assert words_of(readers_summary([("any", 2, 1, 1.0, "")], seed=0)) <= committed
+    headings = {line for line in words_of(transcribe_summary(FolderResults(), seed=0)) if line.startswith("|")}
+    assert headings <= committed
     headings = {line for line in words_of(requests_summary(Results(), seed=0, patience=60)) if line.startswith("|")}
     assert headings <= committed
     with pytest.raises(ValueError, match="has no <!-- b:begin -->"):

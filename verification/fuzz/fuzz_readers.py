@@ -3,7 +3,8 @@
     python -m verification.fuzz.fuzz_readers --minutes 5
 
 A reader must give a result, or raise the error that it documents, in one line that names the file. It must not take
-much memory or time. Exit code 1 if a reader does something else; the smallest file that shows it is printed.
+much memory or time. Each runs in a process of its own, so that a crash or a hang of a native decoder is a result too.
+Exit code 1 if a reader does something else; the smallest file that shows it is printed.
 """
 
 from __future__ import annotations
@@ -11,53 +12,20 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import click
-import hypothesis
-from hypothesis import HealthCheck
 from rich.console import Console
 from rich.progress import track
 
 from nemo_triton.terminal import options
+from verification.fuzz.isolated import IsolatedReader
 from verification.fuzz.page import readers_summary
-from verification.fuzz.readers import Reader, readers
+from verification.fuzz.readers import READERS
 from verification.page_sections import write_section
 
 EXAMPLES = 500
 """Files per seed."""
-
-
-def examine(reader: Reader, folder: Path, *, seed: int, examples: int) -> tuple[int, int]:
-    """Give mutated files to a reader.
-
-    Args:
-        reader: The reader.
-        folder: Folder for the files.
-        seed: Seed of the mutations.
-        examples: Number of files.
-
-    Returns:
-        The number of files, and of these that the reader could read.
-
-    Raises:
-        Exception: What the reader raised, with the smallest file as a note.
-    """
-    counts = [0, 0]
-
-    @hypothesis.seed(seed)
-    @hypothesis.settings(
-        max_examples=examples, database=None, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False
-    )
-    @hypothesis.given(reader.files)
-    def check(file: tuple[str, bytes]) -> None:
-        counts[0] += 1
-        counts[1] += reader.check(folder, *file)
-
-    run: Callable[[], None] = check
-    run()
-    return counts[0], counts[1]
 
 
 @click.command(help=__doc__)
@@ -74,14 +42,22 @@ def examine(reader: Reader, folder: Path, *, seed: int, examples: int) -> tuple[
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Markdown page whose section `readers` gets the results.",
 )
-def main(minutes: float, seed: int, page: Path | None) -> None:
+@click.option(
+    "--findings",
+    type=click.Path(path_type=Path),
+    default=Path("build/fuzz"),
+    show_default=True,
+    help="Folder for the files with which a reader's process ended or hung.",
+)
+def main(minutes: float, seed: int, page: Path | None, findings: Path) -> None:
     """Examine all readers, print the results, and exit."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        each = readers(folder)
-        for reader in track(each, description="readers", console=Console(stderr=True)):
-            rows.append(_row(reader, folder, seconds=minutes * 60 / len(each), first_seed=seed))
+        for reader, build in track(READERS.items(), description="readers", console=Console(stderr=True)):
+            folder = Path(name, reader)
+            folder.mkdir()
+            with IsolatedReader(build, folder, findings) as isolated:
+                rows.append(_row(build(folder).name, isolated, seconds=minutes * 60 / len(READERS), first_seed=seed))
     summary = readers_summary(rows, seed=seed)
     click.echo(summary)
     if page:
@@ -89,18 +65,14 @@ def main(minutes: float, seed: int, page: Path | None) -> None:
     sys.exit(1 if any(row[4] for row in rows) else 0)
 
 
-def _row(reader: Reader, folder: Path, *, seconds: float, first_seed: int) -> tuple[str, int, int, float, str]:
+def _row(name: str, reader: IsolatedReader, *, seconds: float, first_seed: int) -> tuple[str, int, int, float, str]:
     start, seed, files, read, wrong = time.monotonic(), first_seed, 0, 0, ""
     while not wrong and time.monotonic() - start < seconds:
-        try:
-            examined = examine(reader, folder, seed=seed, examples=EXAMPLES)
-        except Exception as error:  # Whatever a reader raises is the result.
-            notes = "\n".join(getattr(error, "__notes__", ()))
-            click.echo(f"{reader.name}, seed {seed}: {type(error).__name__}: {error}\n{notes}", err=True)
-            wrong = type(error).__name__
-            continue
-        files, read, seed = files + examined[0], read + examined[1], seed + 1
-    return reader.name, files, read, time.monotonic() - start, wrong
+        examined, could_read, wrong = reader.examine(seed=seed, examples=EXAMPLES)
+        if wrong:
+            click.echo(f"{name}, seed {seed}: {wrong}", err=True)
+        files, read, seed = files + examined, read + could_read, seed + 1
+    return name, files, read, time.monotonic() - start, wrong.partition(":")[0]
 
 
 if __name__ == "__main__":

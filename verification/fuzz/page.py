@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from verification.fuzz.campaign import ENDED, Results
+from verification.fuzz.folder_run import Results as FolderResults
 from verification.fuzz.sending import ANSWERED, HUNG
 
 MAX_LINES = 20
@@ -42,6 +43,23 @@ def requests_summary(results: Results, *, seed: int, patience: float) -> str:
         f"Left out because they are known to end the server: {_listed(results.skipped) or 'none'}.",
         f"Memory of the fuzzed server: {' at its start, '.join(memory)} at the end.",
         *_findings(results),
+    ]
+    return "\n".join(lines)
+
+
+def transcribe_summary(results: FolderResults, *, seed: int) -> str:
+    """The results of transcribe.py over good and mutated files, as Markdown."""
+    inputs = f"{results.good:,} good and {results.mutated:,} mutated files and lines in {results.seconds:.0f} s"
+    mutated = f"{results.mutated_with_text:,} that could still be read | {results.lines:,}"
+    lines = [
+        f"{inputs}, seed {seed}: **{len(results.wrong)} had another result than they must have.**",
+        "",
+        "| input | number | text | error line |",
+        "| --- | --- | --- | --- |",
+        f"| good | {results.good:,} | {results.good:,}, each the right one | 0 |",
+        f"| mutated | {results.mutated:,} | {mutated} |",
+        *([""] if results.wrong else []),
+        *(f"- {line}" for line in results.wrong[:MAX_LINES]),
     ]
     return "\n".join(lines)
 

@@ -1,14 +1,11 @@
-"""Readers of files, and what must hold for every file: a result or the documented error, in little memory."""
+"""The readers of files: audio, manifests, run logs and certificates, and what is right for each."""
 
 from __future__ import annotations
 
 import json
 import math
-import time
-import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,8 @@ from hypothesis import strategies as st
 
 from export_scripts.errors import ExportError
 from export_scripts.recordings import read_recordings
-from nemo_triton import Tls, audio, audio_decoders
+from nemo_triton import Tls, audio
+from nemo_triton.audio_decoders import limits
 from nemo_triton.errors import AudioError, ManifestError, TlsError
 from nemo_triton.loadtest.measure import LoadRun, Session
 from nemo_triton.loadtest.recording import Recording, Response
@@ -25,101 +23,66 @@ from nemo_triton.loadtest.run_log import RunLog, RunLogError
 from nemo_triton.loadtest.schedule import ClosedLoop
 from nemo_triton.loadtest.server_counters import Counters
 from nemo_triton.loadtest.server_metrics import Level, Usage
-from nemo_triton.manifest import Utterance, find_audio, read_manifest
+from nemo_triton.manifest import Manifest, Utterance, find_audio, read_manifest
 from nemo_triton.utterances import load_utterance
-from verification.fuzz.files import audio_files, manifests, mutated_json_lines, pem_files, valid_audio
+from verification.fuzz.audio_files import audio_inputs, valid_audio
+from verification.fuzz.files import mutated_json_lines, pem_files
+from verification.fuzz.inputs import Input
+from verification.fuzz.manifest_files import Expected, manifest_inputs
+from verification.fuzz.manifest_lines import RECORDING
+from verification.fuzz.reader import Reader, UnexpectedResult, check_line
 
 LARGEST_SAMPLES = 2**20
 """Limit of the audio reader during a check, so small that memory shows whether it is kept."""
-MEMORY = 64 * 2**20
-"""Bytes that a reader may allocate for these files."""
-SECONDS = 20.0
-"""A reader that takes longer hangs."""
 
 
-class UnexpectedResult(AssertionError):
-    """A reader did something other than it documents."""
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A reader and the files that it gets.
-
-    Attributes:
-        name: Name in tables.
-        files: Strategy of a file's suffix and content.
-        read: Reads the file. Raises `error`, or UnexpectedResult if the result is wrong.
-        error: The documented exception.
-    """
-
-    name: str
-    files: st.SearchStrategy[tuple[str, bytes]]
-    read: Callable[[Path], None]
-    error: type[Exception]
-
-    def check(self, folder: Path, suffix: str, content: bytes) -> bool:
-        """Read a file with this content.
-
-        Returns:
-            Whether the reader gave a result rather than the documented error.
-
-        Raises:
-            UnexpectedResult: The reader does something else.
-        """
-        path = folder / f"file.{suffix}"
-        path.write_bytes(content)
-        with _little_memory():
-            try:
-                self.read(path)
-            except self.error as error:
-                _check_line(str(error), path)
-                return False
-        return True
-
-
-@contextmanager
-def _little_memory() -> Iterator[None]:
-    start = time.monotonic()
-    tracemalloc.start()
+def _read_audio(path: Path, read: Input) -> None:
+    limit, limits.LARGEST_SAMPLES = limits.LARGEST_SAMPLES, LARGEST_SAMPLES
     try:
-        yield
-        peak = tracemalloc.get_traced_memory()[1]
+        _check_samples(audio.load_audio(path, **read.arguments))
+        segment = {name: value for name, value in read.arguments.items() if name != "channel"}
+        for samples in audio.load_channels(path, **segment):
+            _check_samples(samples)
     finally:
-        tracemalloc.stop()
-    if peak > MEMORY:
-        raise UnexpectedResult(f"the reader allocated {peak / 2**20:.0f} MiB")
-    if time.monotonic() - start > SECONDS:
-        raise UnexpectedResult(f"the reader took {time.monotonic() - start:.0f} s")
+        limits.LARGEST_SAMPLES = limit
 
 
-def _check_line(message: str, path: Path) -> None:
-    if not message.isprintable():
-        raise UnexpectedResult(f"the error is not one printable line: {message!r}")
-    if path.stem not in message:
-        raise UnexpectedResult(f"the error does not name the file: {message!r}")
-
-
-def _read_audio(path: Path) -> None:
-    limit, audio_decoders.LARGEST_SAMPLES = audio_decoders.LARGEST_SAMPLES, LARGEST_SAMPLES
-    try:
-        samples = audio.load_audio(path)
-    finally:
-        audio_decoders.LARGEST_SAMPLES = limit
+def _check_samples(samples: audio.Samples) -> None:
     if samples.dtype not in (np.int16, np.float32) or samples.ndim != 1 or len(samples) > LARGEST_SAMPLES:
         raise UnexpectedResult(f"samples are {samples.dtype} {samples.shape}")
     if not np.isfinite(samples).all():
         raise UnexpectedResult("samples are not finite")
 
 
-def _read_manifest(path: Path) -> None:
-    manifest = read_manifest(path)
+def _read_manifest(path: Path, read: Input) -> None:
+    try:
+        manifest = read_manifest(path)
+    except ManifestError as error:
+        if read.expected and read.expected.good:
+            raise UnexpectedResult(f"good lines are refused: {error}") from error
+        raise
     listed = find_audio([path])
     if (listed.utterances, listed.problems) != (manifest.utterances, manifest.problems):
         raise UnexpectedResult("find_audio lists something else than read_manifest")
     for problem in manifest.problems:
-        _check_line(problem, path)
+        check_line(problem)
     for utterance in manifest.utterances:
         _check_utterance(utterance)
+    if read.expected:
+        _check_expected(manifest, read.expected)
+
+
+def _check_expected(manifest: Manifest, expected: Expected) -> None:
+    listed = {(utterance.line, utterance.audio.name, utterance.text) for utterance in manifest.utterances}
+    for line, good in expected.good.items():
+        if (line, Path(good.audio).name, good.text) not in listed:
+            raise UnexpectedResult(f"the good line {line} is not listed")
+    if expected.lines is None:
+        return
+    problems = [re.search(r":(\d+): ", problem) for problem in manifest.problems]
+    named = [line for line, *_ in listed] + [int(match[1]) for match in problems if match]
+    if sorted(named) != sorted(expected.lines):
+        raise UnexpectedResult(f"lines {sorted(expected.lines)} are {sorted(named)} in utterances and problems")
 
 
 def _check_utterance(utterance: Utterance) -> None:
@@ -136,7 +99,7 @@ def _check_utterance(utterance: Utterance) -> None:
             raise UnexpectedResult(f"the error is not one printable line: {str(error)!r}") from error
 
 
-def _read_recordings(path: Path) -> None:
+def _read_recordings(path: Path, read: Input) -> None:
     read_recordings(path)
 
 
@@ -163,7 +126,7 @@ def _run_log_lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def _read_run_log(path: Path) -> None:
+def _read_run_log(path: Path, read: Input) -> None:
     before = path.read_bytes()
     try:
         log, runs = RunLog.resume(path, _HEADER, _RECORDINGS, [_LOAD])
@@ -186,24 +149,47 @@ def _check_run(run: LoadRun) -> None:
         raise UnexpectedResult(f"sessions are {run.sessions}")
 
 
-def _read_certificates(path: Path) -> None:
+def _read_certificates(path: Path, read: Input) -> None:
     Tls(ca=path, certificate=path, key=path)
 
 
-def _with_suffix(content: st.SearchStrategy[bytes], *suffixes: str) -> st.SearchStrategy[tuple[str, bytes]]:
-    return st.tuples(st.sampled_from(suffixes), content)
+def _inputs(content: st.SearchStrategy[bytes], suffix: str) -> st.SearchStrategy[Input]:
+    return content.map(lambda content: Input.of(suffix, content))
 
 
-def readers(folder: Path) -> list[Reader]:
-    """All readers. `folder` gets the recording that manifests name."""
-    (folder / "a.wav").write_bytes(valid_audio("WAV", "PCM_16", 1))
-    return [
-        Reader("audio files", audio_files(), _read_audio, AudioError),
-        Reader("manifests", _with_suffix(manifests(), "jsonl", "csv", "json"), _read_manifest, ManifestError),
-        Reader("the export's recordings", _with_suffix(manifests(), "jsonl", "csv"), _read_recordings, ExportError),
-        Reader(
-            *("logs of bench.py --rows", _with_suffix(mutated_json_lines(_run_log_lines(folder)), "jsonl")),
-            *(_read_run_log, RunLogError),
-        ),
-        Reader("certificates", _with_suffix(pem_files(), "pem"), _read_certificates, TlsError),
-    ]
+def _audio_reader(folder: Path) -> Reader:
+    return Reader("audio files", audio_inputs(), _read_audio, AudioError)
+
+
+def _manifest_reader(folder: Path) -> Reader:
+    _write_recording(folder)
+    return Reader("manifests", manifest_inputs(), _read_manifest, ManifestError)
+
+
+def _recordings_reader(folder: Path) -> Reader:
+    _write_recording(folder)
+    return Reader("the export's recordings", manifest_inputs(), _read_recordings, ExportError)
+
+
+def _run_log_reader(folder: Path) -> Reader:
+    logs = _inputs(mutated_json_lines(_run_log_lines(folder)), "jsonl")
+    return Reader("logs of bench.py --rows", logs, _read_run_log, RunLogError)
+
+
+def _certificate_reader(folder: Path) -> Reader:
+    return Reader("certificates", _inputs(pem_files(), "pem"), _read_certificates, TlsError)
+
+
+def _write_recording(folder: Path) -> None:
+    """Write the recording that manifests name."""
+    (folder / RECORDING).write_bytes(valid_audio("WAV", "PCM_16", 1))
+
+
+READERS: dict[str, Callable[[Path], Reader]] = {
+    "audio": _audio_reader,
+    "manifests": _manifest_reader,
+    "recordings": _recordings_reader,
+    "run_logs": _run_log_reader,
+    "certificates": _certificate_reader,
+}
+"""Functions that return a reader for a folder, by the name of its folder."""
