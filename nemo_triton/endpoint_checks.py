@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from nemo_triton.addresses import Address
 from nemo_triton.calls import single_call
-from nemo_triton.contract import SAMPLE_RATE
+from nemo_triton.contract import SAMPLE_RATE, Part
 from nemo_triton.endpoint import Concurrently, Endpoint, EndpointCall, EndpointCalls, Pause, endpoint_calls
 from nemo_triton.endpoint_errors import is_late, reason_of
 from nemo_triton.endpoint_pool import EndpointPool
@@ -50,6 +50,9 @@ class Export:
         """Return how the export of another endpoint differs; None if it is the same."""
         if (model.parity_id, model.steps) == (self.model.parity_id, self.model.steps):
             return None
+        if model.parity_id == self.model.parity_id and (model.float_name is None) != (self.model.float_name is None):
+            lacking = self.endpoint if self.model.float_name is None else endpoint.name
+            return f"{Part.FLOAT.of(model.name)} is not loaded at {lacking}, but at the other server"
         return (
             f"{model.name} at {endpoint.name} is another export than at {self.endpoint} "
             f"(parity_id {model.parity_id} and {self.model.parity_id})"

@@ -107,7 +107,7 @@ def request(model: ServedModel, samples: Samples | SharedSamples, log_probs: boo
         raise RecognitionError(f"the server has no {Part.LOG_PROBS.of(model.name)}; leave out log_probs")
     if is_float and model.float_name is None:
         raise RecognitionError(
-            f"the server's {model.name} takes 16-bit samples only; export the model again with this version"
+            f"the server has no {Part.FLOAT.of(model.name)} for float samples; load it, too, or export the model again"
         )
     names = {
         (False, False): model.name,
@@ -126,12 +126,12 @@ def request(model: ServedModel, samples: Samples | SharedSamples, log_probs: boo
 
 def _audio_tensor(samples: Samples | SharedSamples) -> Tensor:
     """The input that the samples fit."""
-    is_shared = isinstance(samples, SharedSamples)
-    dtype = samples.dtype if is_shared or isinstance(samples, np.ndarray) else type(samples).__name__
-    tensor = _AUDIO_TENSORS.get(str(dtype))
+    is_array = isinstance(samples, SharedSamples | np.ndarray)
+    tensor = _AUDIO_TENSORS.get(str(samples.dtype)) if is_array else None
     if tensor is None:
+        actual = samples.dtype if is_array else type(samples).__name__
         raise TypeError(
-            f"samples are {dtype}; give a numpy array of int16 or float32 at 16 kHz, e.g. nemo_triton.load_audio(path)"
+            f"samples are {actual}; give a numpy array of int16 or float32 at 16 kHz, e.g. nemo_triton.load_audio(path)"
         )
     return tensor
 

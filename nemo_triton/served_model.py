@@ -61,6 +61,11 @@ class ServedModel:
     precision: str = "fp32"
     max_audio_seconds: int | None = None
 
+    @property
+    def request_names(self) -> tuple[str, ...]:
+        """Names under which requests without log-probs call this model: for 16-bit and for float samples."""
+        return (self.name,) if self.float_name is None else (self.name, self.float_name)
+
 
 def find_recognizer(name: str | None) -> Calls[ServedModel]:
     """Check that the server is live and serves the recognizer.

@@ -42,7 +42,11 @@ def repository() -> Path:
 def triton(repository: Path) -> Iterator[Triton]:
     """A server with only the CTC model."""
     name = DEMO_CHECKPOINT.stem
-    only = ["--model-control-mode=explicit", f"--load-model={name}", f"--load-model={Part.LOG_PROBS.of(name)}"]
+    parts = (Part.LOG_PROBS, Part.FLOAT, Part.FLOAT_LOG_PROBS)
+    only = [
+        "--model-control-mode=explicit",
+        *(f"--load-model={model}" for model in (name, *(p.of(name) for p in parts))),
+    ]
     with running_server(repository, only) as server:
         yield Triton(server.grpc, f"http://{server.metrics}/metrics", name, server.http)
 

@@ -38,11 +38,11 @@ class ServerMonitor(Monitor):
 
     async def check(self, servers: Servers) -> bool:
         """Compare the request count of the metrics with the server's statistics; False if they can't be read."""
-        model = servers.recognizer.model.name
+        models = servers.recognizer.model.request_names
         try:
             # Other clients' requests may arrive between the two reads of the statistics.
             lowest = await servers.successes(self.endpoint)
-            count = await asyncio.to_thread(read_successes, self.url, model)
+            count = await asyncio.to_thread(read_successes, self.url, models)
             highest = await servers.successes(self.endpoint)
         except (RecognizerError, OSError, HTTPException, ValueError):
             return False

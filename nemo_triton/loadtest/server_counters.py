@@ -9,6 +9,7 @@ from functools import reduce
 from typing import Any, TypeAlias
 
 from nemo_triton.calls import Calls
+from nemo_triton.contract import FLOAT_AUDIO
 
 _NANOSECONDS_PER_MS = 1e6
 
@@ -121,8 +122,21 @@ def total(counted: Iterable[Snapshot]) -> Snapshot:
 
 
 def summary(counted: Snapshot) -> list[StepStatistics]:
-    """Compute the statistics of each model, in the order given."""
-    return [_summary(model, counters) for model, counters in counted.items()]
+    """Compute the statistics of each model, in the order given.
+
+    Without requests, a stage for float samples is left out, and so is its counterpart for 16-bit samples if the stage
+    for float samples had requests.
+    """
+
+    def is_idle(model: str) -> bool:
+        base = model.removesuffix(FLOAT_AUDIO.suffix)
+        if counted[model].inferences:
+            return False
+        if base != model:
+            return base in counted
+        return counted.get(base + FLOAT_AUDIO.suffix, Counters()).inferences > 0
+
+    return [_summary(model, counters) for model, counters in counted.items() if not is_idle(model)]
 
 
 def difference(before: Snapshot, after: Snapshot) -> list[StepStatistics]:

@@ -156,18 +156,20 @@ def candidate_metrics_urls(url: str) -> list[str]:
     return [_metrics_url(url, number) for number in dict.fromkeys([port + 1, DEFAULT_METRICS_PORT]) if number < 2**16]
 
 
-def read_successes(url: str, model: str) -> int | None:
-    """Read how many requests of a model have succeeded, by the metrics at `url`.
+def read_successes(url: str, models: Sequence[str]) -> int | None:
+    """Read how many requests of models have succeeded, by the metrics at `url`.
 
     Returns:
-        The count, summed over versions; None if these metrics do not list the model.
+        The count, summed over models and versions; None if these metrics list none of them.
 
     Raises:
         OSError: Nothing answers at the URL.
         HTTPException: The response is not HTTP.
         ValueError: The response is not Prometheus text.
     """
-    counts = [sample.value for sample in _samples(url) if sample.name == _SUCCESSES and sample.labels["model"] == model]
+    counts = [
+        sample.value for sample in _samples(url) if sample.name == _SUCCESSES and sample.labels["model"] in models
+    ]
     return round(sum(counts)) if counts else None
 
 

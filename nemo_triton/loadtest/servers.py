@@ -12,8 +12,9 @@ from nemo_triton.calls import single_call
 from nemo_triton.contract import Description
 from nemo_triton.endpoint import Endpoint
 from nemo_triton.errors import RecognizerError
-from nemo_triton.loadtest.server_counters import Snapshot, snapshot, total
+from nemo_triton.loadtest.server_counters import Counters, Snapshot, snapshot, total
 from nemo_triton.recognizer import AsyncRecognizer
+from nemo_triton.served_model import ServedModel
 
 _SETTLE_TRIES = 20
 _SETTLE_SECONDS = 0.05
@@ -63,7 +64,8 @@ class Servers:
     async def counters_by_period(self) -> dict[UpPeriod, Snapshot]:
         """Read the same as counters, but by server; a server that was restarted gets a new key."""
         model = self.recognizer.model
-        return await self._settled((model.name, *model.steps))
+        by_period = await self._settled((*model.request_names, *model.steps))
+        return {period: _with_one_recognizer(counted, model) for period, counted in by_period.items()}
 
     async def is_live(self) -> bool:
         """Whether at least one server answers."""
@@ -94,8 +96,8 @@ class Servers:
         endpoint = next((endpoint for endpoint in self.recognizer.endpoints if endpoint.name == name), None)
         if endpoint is None:
             raise RecognizerError(f"{name}: no longer among the servers; check --url")
-        model = self.recognizer.model.name
-        return (await self.recognizer.call(endpoint, snapshot([model])))[model].requests
+        counted = await self.recognizer.call(endpoint, snapshot(self.recognizer.model.request_names))
+        return sum(counters.requests for counters in counted.values())
 
     async def share(self, *, region: str, key: str, byte_size: int) -> None:
         """Register a block of this machine's shared memory with the server.
@@ -148,3 +150,10 @@ class Servers:
         if not snapshots:
             raise errors[0]
         return snapshots
+
+
+def _with_one_recognizer(counted: Snapshot, model: ServedModel) -> Snapshot:
+    """Add the counters of the ensembles for 16-bit and for float samples; the sum is the first entry."""
+    names = model.request_names
+    whole = sum((counted[name] for name in names), Counters())
+    return {model.name: whole} | {step: counters for step, counters in counted.items() if step not in names}

@@ -88,7 +88,9 @@ def test_different_exports_are_refused_with_both_servers_named(
         parity_id = str(recognizer.model.parity_id)
     config.write_text(config.read_text().replace(parity_id, "0123456789abcdef"))
     with serve(models=tmp_path / "models") as another:
-        done = run_command("transcribe", "nemo_triton/demo_speech", "--url", f"{pair[0].grpc},{another.grpc}")
+        done = run_command(
+            "transcribe", "nemo_triton/demo_speech/manifest.jsonl", "--url", f"{pair[0].grpc},{another.grpc}"
+        )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     for named in (pair[0].grpc, another.grpc, parity_id, "0123456789abcdef", "serve the same export"):

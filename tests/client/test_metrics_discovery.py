@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from waiting import wait_until
 
+from nemo_triton.contract import Part
 from nemo_triton.loadtest.server_metrics import candidate_metrics_urls
 from server.process import running_server
 
@@ -86,7 +87,8 @@ def test_the_port_after_grpc_is_tried_first(url: str, ports: list[int]) -> None:
 
 def test_metrics_at_the_port_after_grpc_are_found(repository: Path, triton: Any, run_command: Any) -> None:
     grpc, metrics = two_free_ports()
-    flags = ["--model-control-mode=explicit", f"--load-model={triton.model}", f"--metrics-port={metrics}"]
+    loads = [f"--load-model={name}" for name in (triton.model, Part.FLOAT.of(triton.model))]
+    flags = ["--model-control-mode=explicit", *loads, f"--metrics-port={metrics}"]
     with running_server(repository, flags, grpc=f"127.0.0.1:{grpc}") as server:
         wait_until(lambda: has_measured_its_machine(f"http://127.0.0.1:{metrics}/metrics"))
         figures, warnings = bench(run_command, "--url", server.grpc)

@@ -35,6 +35,7 @@ from waiting import wait_until
 from nemo_triton.audio import Samples, load_audio
 from nemo_triton.contract import (
     AUDIO,
+    AUDIO_FLOAT,
     LABELS,
     LOG_PROBS,
     TEXT,
@@ -133,19 +134,19 @@ def test_go(folder: Path, triton: Triton, text: str) -> None:
 
 
 def tensors(heading: str) -> list[Tensor]:
-    """Read the tensors of a table on the page."""
+    """Read the tensors of a table on the page; of a row `TENSOR` of `MODEL` the tensor."""
     rows = []
     for name, dtype, shape, _ in table(heading):
         batch, *dims = shape.strip("[]").split(", ")
         assert batch == "1"
         sizes = tuple(int(size) if size.isdecimal() else size for size in dims)
-        rows.append(Tensor(name.strip("`"), cast("TensorType", dtype), sizes))
+        rows.append(Tensor(name.partition(" of ")[0].strip("`"), cast("TensorType", dtype), sizes))
     return rows
 
 
 @pytest.mark.fast
 def test_tensors_match_the_contract() -> None:
-    assert tensors("Request") == [AUDIO]
+    assert tensors("Request") == [AUDIO, AUDIO_FLOAT]
     assert tensors("Response") == [*TRANSCRIPT, LOG_PROBS, LABELS.length]
 
 
@@ -173,9 +174,15 @@ def test_retries_match_the_client() -> None:
 
 
 def test_tensors_and_parameters_match_the_served_models(client: Any, triton: Triton) -> None:
-    for name, outputs in ((triton.model, TRANSCRIPT), (Part.LOG_PROBS.of(triton.model), tensors("Response"))):
+    int16, float32 = ([tensor] for tensor in tensors("Request"))
+    for name, inputs, outputs in (
+        (triton.model, int16, TRANSCRIPT),
+        (Part.FLOAT.of(triton.model), float32, TRANSCRIPT),
+        (Part.LOG_PROBS.of(triton.model), int16, tensors("Response")),
+        (Part.FLOAT_LOG_PROBS.of(triton.model), float32, tensors("Response")),
+    ):
         metadata = client.get_model_metadata(name)
-        for served, expected in ((metadata.inputs, tensors("Request")), (metadata.outputs, outputs)):
+        for served, expected in ((metadata.inputs, inputs), (metadata.outputs, outputs)):
             assert {(tensor.name, tensor.datatype, len(tensor.shape)) for tensor in served} == {
                 (tensor.name, tensor.dtype, 1 + len(tensor.dims)) for tensor in expected
             }

@@ -52,7 +52,7 @@ def test_requests_to_this_machine_use_no_proxy(
     port = triton.url.rpartition(":")[2]
     for url in (triton.url, f"localhost:{port}"):
         assert list_recognizers(url) == [triton.model]
-    assert read_successes(triton.metrics, triton.model) is not None
+    assert read_successes(triton.metrics, [triton.model]) is not None
 
 
 def test_a_proxy_that_refuses_is_named_without_its_password(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
+from nemo_triton.audio import Samples
 from nemo_triton.errors import ClientError
+from nemo_triton.loadtest import reading
 from nemo_triton.loadtest.reading import expected_bytes, read_into_spool
 from nemo_triton.loadtest.recording import Recording, SpooledRecording, digest
 from nemo_triton.loadtest.spool import Spool
@@ -55,17 +57,16 @@ async def test_each_file_is_stored_once_and_the_digest_is_that_of_all_lines(file
 
 
 async def test_files_are_opened_once(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: Counter[str] = Counter()
-    open_file = soundfile.SoundFile
+    opened: Counter[Path] = Counter()
 
-    def count(file: BinaryIO) -> soundfile.SoundFile:
-        opened[file.name] += 1
-        return open_file(file)
+    def count(utterance: Utterance) -> Samples:
+        opened[utterance.audio] += 1
+        return load_utterance(utterance)
 
-    monkeypatch.setattr(soundfile, "SoundFile", count)
+    monkeypatch.setattr(reading, "load_utterance", count)
     with Spool() as spool:
         await read([Utterance(path) for path in files * 20], spool)
-    assert opened == Counter({str(path): 1 for path in files})
+    assert opened == Counter({path: 1 for path in files})
 
 
 async def test_bad_files_cost_a_line_each_and_no_other_utterance(files: list[Path], tmp_path: Path) -> None:

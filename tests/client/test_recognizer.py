@@ -122,7 +122,7 @@ async def test_audio_over_the_limit_is_refused_and_the_rest_of_the_batch_is_not(
 @pytest.mark.parametrize(
     ("samples", "error", "says"),
     [
-        (np.zeros(160, np.float32), TypeError, "float32"),
+        (np.zeros(160, np.float64), TypeError, "float64"),
         (np.zeros(160, ">i2"), TypeError, ">i2"),
         ([0, 1, 2], TypeError, "list"),
         (np.zeros((1, 160), np.int16), ValueError, "(1, 160)"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nemo_triton.audio import load_audio
+from nemo_triton.audio import as_float, load_audio
 from nemo_triton.loadtest.server_counters import Counters, StepStatistics, add, difference
 from nemo_triton.loadtest.servers import Servers
 from nemo_triton.recognizer import AsyncRecognizer
@@ -103,15 +103,20 @@ def test_sessions_add_up() -> None:
     assert add(first, first) == {"encoder": both}
 
 
-async def test_each_step_counts_each_request(triton: Any, spoken: list[tuple[Path, str]]) -> None:
+@pytest.mark.parametrize("is_float", [False, True])
+async def test_each_step_counts_each_request(triton: Any, spoken: list[tuple[Path, str]], is_float: bool) -> None:
     async with AsyncRecognizer(triton.model, triton.url) as recognizer:
         servers = Servers(recognizer)
         before = await servers.counters()
         for path, _ in spoken[:3]:
-            await recognizer.transcribe(load_audio(path))
+            samples = load_audio(path)
+            await recognizer.transcribe(as_float(samples) if is_float else samples)
         whole, *steps = difference(before, await servers.counters())
         assert whole.model == triton.model and whole.inferences == 3
-        assert tuple(step.model for step in steps) == recognizer.model.steps
+        audio, audio_float, features, features_float, *others = recognizer.model.steps
+        assert (audio_float, features_float) == (f"{audio}_float", f"{features}_float")
+        used = (audio_float, features_float) if is_float else (audio, features)
+        assert [step.model for step in steps] == [*used, *others]
     for step in steps:
         assert (step.inferences, step.executions, step.mean_batch_size) == (3, 3, 1.0)
         assert step.batch_sizes == {1: 3}
