@@ -265,6 +265,8 @@ def bench(
         ),
         reporter,
     )
+    for note in listed.notes:
+        reporter.warning(note)
     for problem in listed.problems:
         run.fail(problem)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -19,6 +19,7 @@ from nemo_triton.errors import AudioError, RecognitionError
 from nemo_triton.manifest import Utterance, find_audio
 from nemo_triton.recognizer import AsyncRecognizer
 from nemo_triton.terminal import exit_codes, options
+from nemo_triton.terminal.native_output import only_python_prints
 from nemo_triton.tls import Tls
 from nemo_triton.utterances import load_utterance, load_utterance_channels
 
@@ -73,7 +74,7 @@ def _read_channel(context: click.Context, parameter: click.Parameter, text: str)
     metavar="left|right|N|average|each",
     callback=_read_channel,
     help="Channel of stereo files; N counts from 0. each transcribes every channel by itself, such as the two talkers "
-    "of a call: one result per channel. A manifest's channel field goes first.",
+    "of a call: one result per channel. A manifest's channel field takes precedence.",
 )
 @click.option(
     "--format",
@@ -121,7 +122,8 @@ def transcribe(
     recognizer = AsyncRecognizer(model, url, timeout, tls)
     run = Run(line, total=len(listed.utterances), failed=len(listed.problems))
     try:
-        asyncio.run(run.all(recognizer, listed.utterances, channel, output, concurrency))
+        with only_python_prints():
+            asyncio.run(run.all(recognizer, listed.utterances, channel, output, concurrency))
     except KeyboardInterrupt:
         exit_codes.print_error(f"interrupted; {run.done} of {run.total} files were transcribed")
         return exit_codes.EXIT_INTERRUPTED
@@ -170,12 +172,19 @@ class Run:
                 options.progress_bar(visible=not stream.isatty()) as progress,
             ):
                 task = progress.add_task("transcribing", total=self.total)
-                async with aclosing(transcribe_all(recognizer, utterances, channel, concurrency)) as files:
+
+                def write(results: list[Result]) -> None:
+                    for result in results:
+                        self._write(result, stream)
+                    self.done += all(result.error is None for result in results)
+                    progress.advance(task)
+
+                # An interrupt also writes the files that wait for an earlier one.
+                async with aclosing(
+                    transcribe_all(recognizer, utterances, channel, concurrency, on_interrupt=write)
+                ) as files:
                     async for results in files:
-                        for result in results:
-                            self._write(result, stream)
-                        self.done += all(result.error is None for result in results)
-                        progress.advance(task)
+                        write(results)
 
     def _write(self, result: Result, stream: TextIO) -> None:
         if result.error is not None:
@@ -187,7 +196,11 @@ class Run:
 
 
 def transcribe_all(
-    recognizer: AsyncRecognizer, utterances: Sequence[Utterance], channel: Channel | None, concurrency: int
+    recognizer: AsyncRecognizer,
+    utterances: Sequence[Utterance],
+    channel: Channel | None,
+    concurrency: int,
+    on_interrupt: Callable[[list[Result]], object],
 ) -> AsyncGenerator[list[Result], None]:
     """Transcribe utterances with `concurrency` concurrent requests.
 
@@ -196,6 +209,7 @@ def transcribe_all(
         utterances: The files.
         channel: Channel to transcribe; None transcribes each by itself, one after the other.
         concurrency: Number of concurrent requests.
+        on_interrupt: Called on an interrupt with the results of each file that waits for an earlier one.
 
     Returns:
         The results of each file, failures included, in the order of the files: one, or one per channel.
@@ -209,7 +223,7 @@ def transcribe_all(
             channels = await asyncio.to_thread(load_utterance_channels, utterance)
         except AudioError as error:
             return [Result(utterance, error=str(error))]
-        return [await transcribe_samples(utterance, samples, number) for number, samples in enumerate(channels)]
+        return [await transcribe_samples(utterance, samples, number) for number, samples in channels.items()]
 
     async def transcribe_samples(utterance: Utterance, samples: Samples, number: int | None) -> Result:
         try:
@@ -219,7 +233,7 @@ def transcribe_all(
             return Result(utterance, number, error=f"{where}: {error}")
         return Result(utterance, number, transcript.text, seconds(samples))
 
-    return map_in_order(transcribe_file, utterances, concurrency)
+    return map_in_order(transcribe_file, utterances, concurrency, on_interrupt=on_interrupt)
 
 
 def _text(result: Result) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,18 @@ def test_failures_are_named_and_the_other_utterances_are_measured(
     assert {failure.split(": ")[0] for failure in figures["failures"][2:]} == {str(empty), str(gone)}
     assert (figures["utterances"], len(figures["failures"])) == (2, 4)
     assert figures["words"]["total"] == sum(len(text.split()) for _, text in spoken[:2])
+
+
+def test_recordings_that_a_folder_does_not_list_are_counted(
+    triton: Any, run_command: Any, spoken: Spoken, tmp_path: Path
+) -> None:
+    (tmp_path / "wav.scp").write_text(f"a {spoken[0][0]}\n")
+    (tmp_path / "text").write_text(f"a {spoken[0][1]}\n")
+    shutil.copy(spoken[1][0], tmp_path / "b.flac")
+    done = run_command(
+        "bench", "--model", triton.model, "--url", triton.url, "--manifest", tmp_path, "--metrics-url", triton.metrics
+    )
+    assert (done.returncode, done.stderr) == (0, f"warning: {tmp_path}: 1 file skipped, not in wav.scp (1 .flac)\n")
 
 
 def test_requests_that_fail_are_counted_and_named(

@@ -118,6 +118,19 @@ async def test_waiting_results_are_bounded() -> None:
     assert [await first, *[result async for result in results]] == list(range(50))
 
 
+async def test_an_interrupt_keeps_the_results_that_wait() -> None:
+    gate = Gate()
+    kept: list[int] = []
+    gate.open(1, 2, 3, 5)
+    results = map_in_order(gate.work, range(50), 2, on_interrupt=kept.append)
+    first = asyncio.ensure_future(anext(results))
+    await wait_until_async(lambda: gate.ended == [1, 2, 3] and 4 in gate.started)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert kept == [1, 2, 3]
+
+
 async def test_work_of_finished_items_is_freed_while_their_results_wait() -> None:
     class Audio:
         pass

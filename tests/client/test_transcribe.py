@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 import soundfile
+from waiting import wait_until
 
 from nemo_triton.audio import load_audio
 from nemo_triton.recognizer import Recognizer
@@ -144,3 +147,40 @@ def test_an_interrupt_keeps_the_results_so_far(triton: Any, start_command: Any, 
     assert 3 <= len(written) < 2000
     assert f"error: interrupted; {len(written)} of 2000 files were transcribed" in stderr
     assert "Traceback" not in stderr
+
+
+def test_an_interrupt_keeps_results_behind_a_slow_file(
+    triton: Any, start_command: Any, spoken: Spoken, texts: list[str], tmp_path: Path
+) -> None:
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.resize(load_audio(spoken[0][0]), 19 * 60 * 16000), 16000, subtype="PCM_16")
+    paths = [path for path, _ in spoken[:8]]
+    before = answered(triton)
+    process = start_command("transcribe", long, *paths, "--url", triton.url, "--concurrency", 2)
+    wait_until(lambda: answered(triton) == before + len(paths))
+    process.send_signal(signal.SIGINT)
+    output, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    # The last answer may be on its way.
+    expected = [f"{path}\t{text}" for path, text in zip(paths, texts[:8], strict=True)]
+    lines = output.splitlines()
+    assert len(lines) >= 7 and lines == expected[: len(lines)]
+    assert stderr == f"error: interrupted; {len(lines)} of 9 files were transcribed\n"
+
+
+def answered(triton: Any) -> int:
+    """Number of requests to the recognizer that succeeded."""
+    with urlopen(triton.metrics) as response:
+        (count,) = re.findall(
+            rf'^nv_inference_request_success{{model="{triton.model}",.*}} (\d+)', response.read().decode(), re.M
+        )
+    return int(count)
+
+
+def test_a_damaged_mp3_prints_one_line(triton: Any, run_command: Any, spoken: Spoken, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, load_audio(spoken[0][0]), 16000, format="MP3")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    done = run_command("transcribe", path, "--url", triton.url)
+    assert done.stderr.startswith(f"warning: {path}: ") and done.stderr.count("\n") == 1

@@ -1,0 +1,161 @@
+"""`python client/transcribe.py` on stereo files, segments, damaged files and folders, against a real server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from nemo_triton.audio import Samples, as_float, load_audio
+from nemo_triton.contract import SAMPLE_RATE
+from nemo_triton.errors import RecognitionError
+from nemo_triton.recognizer import Recognizer
+from verification.encoding import encode
+
+Spoken = list[tuple[Path, str]]
+
+
+@pytest.fixture(scope="module")
+def talkers(spoken: Spoken) -> list[Samples]:
+    """Two recordings of the same length."""
+    both = [load_audio(path) for path, _ in spoken[:2]]
+    length = min(map(len, both))
+    return [samples[:length] for samples in both]
+
+
+@pytest.fixture(scope="module")
+def texts(triton: Any, talkers: list[Samples]) -> list[str]:
+    with Recognizer(triton.model, triton.url) as recognizer:
+        texts = [recognizer.transcribe(samples).text for samples in talkers]
+    assert texts[0] != texts[1]
+    return texts
+
+
+@pytest.fixture
+def call(talkers: list[Samples], tmp_path: Path) -> Path:
+    path = tmp_path / "call.wav"
+    soundfile.write(path, np.stack(talkers, axis=1), SAMPLE_RATE)
+    return path
+
+
+def test_each_channel_has_its_result(triton: Any, run_command: Any, call: Path, texts: list[str]) -> None:
+    done = run_command("transcribe", call, "--url", triton.url, "--channel", "each")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"{call}\tchannel {number}\t{text}" for number, text in enumerate(texts)]
+    done = run_command("transcribe", call, "--url", triton.url, "--channel", "each", "--format", "jsonl")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    expected = [(str(call), number, text) for number, text in enumerate(texts)]
+    assert [(row["audio_filepath"], row["channel"], row["pred_text"]) for row in rows] == expected
+
+
+@pytest.mark.parametrize(("channel", "number"), [("left", 0), ("right", 1), ("1", 1)])
+def test_one_channel(triton: Any, run_command: Any, call: Path, texts: list[str], channel: str, number: int) -> None:
+    done = run_command("transcribe", call, "--url", triton.url, "--channel", channel)
+    assert (done.returncode, done.stdout, done.stderr) == (0, texts[number] + "\n", "")
+
+
+@pytest.mark.parametrize("channel", ["middle", "-1", "1.5"])
+def test_an_unknown_channel_is_refused_before_connecting(run_command: Any, call: Path, channel: str) -> None:
+    done = run_command("transcribe", call, f"--channel={channel}", "--url", "nowhere:1")
+    assert done.returncode == 2 and "give a number from 0, left, right, average or each" in done.stderr
+
+
+def test_a_missing_channel_costs_its_file_only(
+    triton: Any, run_command: Any, call: Path, spoken: Spoken, texts: list[str]
+) -> None:
+    done = run_command("transcribe", spoken[0][0], call, "--url", triton.url, "--channel", "right")
+    assert (done.returncode, done.stdout) == (2, f"{call}\t{texts[1]}\n")
+    assert done.stderr.startswith(f"error: {spoken[0][0]}: has 1 channel (mono), so there is no channel 1")
+
+
+def test_segments_and_channels_of_a_manifest(
+    triton: Any, run_command: Any, call: Path, talkers: list[Samples], texts: list[str], tmp_path: Path
+) -> None:
+    joined = tmp_path / "joined.wav"
+    soundfile.write(joined, np.concatenate(talkers), SAMPLE_RATE)
+    seconds = len(talkers[0]) / SAMPLE_RATE
+    lines = [
+        {"audio_filepath": "joined.wav", "offset": 0, "duration": seconds},
+        {"audio_filepath": "joined.wav", "offset": seconds},
+        {"audio_filepath": "call.wav", "channel": "right"},
+        {"audio_filepath": "joined.wav", "offset": 3 * seconds},
+    ]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = run_command("transcribe", manifest, "--url", triton.url, "--format", "jsonl")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["pred_text"] for row in rows] == [texts[0], texts[1], texts[1]]
+    assert [(row.get("offset"), row.get("channel")) for row in rows] == [(0, None), (seconds, None), (None, "right")]
+    assert [row["duration"] for row in rows] == [pytest.approx(seconds, abs=1e-4)] * 3
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {joined}: offset {3 * seconds:g} s is beyond its end")
+
+
+def test_a_channel_of_a_manifest_goes_before_each(
+    triton: Any, run_command: Any, call: Path, texts: list[str], tmp_path: Path
+) -> None:
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text(
+        "".join(
+            json.dumps(line) + "\n"
+            for line in ({"audio_filepath": "call.wav", "channel": 1}, {"audio_filepath": "call.wav"})
+        )
+    )
+    done = run_command("transcribe", manifest, "--url", triton.url, "--channel", "each")
+    right, left = f"{call} [channel 1]\t{texts[1]}", f"{call}\tchannel 0\t{texts[0]}"
+    assert done.stdout.splitlines() == [right, left, f"{call}\tchannel 1\t{texts[1]}"]
+
+
+def test_a_duration_far_from_the_file_is_said(
+    triton: Any, run_command: Any, spoken: Spoken, talkers: list[Samples], texts: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, talkers[0], SAMPLE_RATE)
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text(json.dumps({"audio_filepath": "a.wav", "duration": 1.0}) + "\n")
+    done = run_command("transcribe", manifest, "--url", triton.url)
+    assert (done.returncode, done.stdout) == (0, f"{path}\t{texts[0]}\n")
+    assert done.stderr.startswith(f"warning: {path}: is ") and "its duration in the manifest is 1 s" in done.stderr
+
+
+def test_a_folder_of_phone_recordings(triton: Any, run_command: Any, talkers: list[Samples], tmp_path: Path) -> None:
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    encode(as_float(talkers[0]), folder / "note.m4a", codec="aac", rate=44100, container="mp4")
+    (folder / "note.txt").write_text("no audio")
+    damaged = folder / "order.wav"
+    soundfile.write(damaged, talkers[1], SAMPLE_RATE)
+    damaged.write_bytes(damaged.read_bytes()[:-20000])
+    with Recognizer(triton.model, triton.url) as recognizer:
+        expected = [recognizer.transcribe(load_audio(path)).text for path in (folder / "note.m4a", damaged)]
+    assert all(expected)
+    done = run_command("transcribe", folder, "--url", triton.url)
+    assert done.stdout.splitlines() == [f"{folder / 'note.m4a'}\t{expected[0]}", f"{damaged}\t{expected[1]}"]
+    skipped, cut = done.stderr.splitlines()
+    assert skipped == f"warning: {folder}: 1 file skipped, not audio (1 .txt)"
+    assert cut.startswith(f"warning: {damaged}: its header says ") and cut.endswith(" s that can be read are used")
+    assert done.returncode == 0
+
+
+def test_a_server_without_float_samples(triton: Any, talkers: list[Samples]) -> None:
+    with Recognizer(triton.model, triton.url) as recognizer:
+        recognizer.model = replace(recognizer.model, float_name=None)
+        with pytest.raises(RecognitionError, match=f"the server has no {triton.model}_float for float samples"):
+            recognizer.transcribe(as_float(talkers[0]))
+
+
+@pytest.mark.parametrize("sample", [np.nan, np.inf, 1e30])
+def test_float_samples_that_cannot_be_used_fail_by_themselves(
+    triton: Any, talkers: list[Samples], sample: float
+) -> None:
+    samples = as_float(talkers[0]).copy()
+    samples[700] = sample
+    with Recognizer(triton.model, triton.url) as recognizer:
+        with pytest.raises(RecognitionError, match="audio has NaN, infinite or huge samples"):
+            recognizer.transcribe(samples)
+        assert recognizer.transcribe(as_float(talkers[0])).text
