@@ -18,7 +18,7 @@ TEST_REPOSITORY := build/test_repository
 FAMILY_REPOSITORY := build/family_repository
 PRECISION_REPOSITORY := build/precision_repository
 RECORDINGS := $(wildcard nemo_triton/demo_speech/manifest.jsonl ../shared/speech/*/*.jsonl)
-EXPORT_CODE := $(shell find export_scripts -name '*.py') nemo_triton/contract.py nemo_triton/audio.py $(wildcard nemo_triton/manifest/*.py)
+EXPORT_CODE := $(shell find export_scripts -name '*.py') $(wildcard nemo_triton/audio.py nemo_triton/audio_decoders/*.py nemo_triton/contract.py nemo_triton/manifest/*.py nemo_triton/utterances.py)
 SERVE_CHECKED := nemo_triton client server demo verification/*.py verification/attack verification/faults verification/fuzz verification/pod tests/attack tests/client tests/docker tests/docs tests/faults tests/packaging tests/server tests/served tests/*.py
 SERVE_TESTS := tests/server tests/client tests/served tests/attack tests/faults tests/benchmark tests/full_size tests/docker \
 	tests/packaging tests/docs tests/test_layers.py tests/test_words.py
@@ -78,7 +78,7 @@ PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvid
 
 # Concurrent measurements would disturb each other.
 .NOTPARALLEL:
-.PHONY: models-table models-memory pod-memory report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack server-enders stage-kills sick-server soak fuzz benchmark-batching benchmark-gpu benchmark-malloc benchmark-overload benchmark-precision gpu-pack verify-full verify-all clean
+.PHONY: models-table models-memory pod-memory report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack server-enders stage-kills sick-server soak fuzz bench-memory benchmark-batching benchmark-gpu benchmark-malloc benchmark-overload benchmark-precision gpu-pack verify-full verify-all clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21
@@ -137,7 +137,7 @@ $(PRECISION_REPOSITORY)/.exported: $(CHECKPOINTS) $(EXPORT_CODE) | install
 		--precision $$precision --name-suffix _$$precision || exit; done
 	touch $@
 
-build/nemo_transcripts.jsonl: $(CHECKPOINTS) $(RECORDINGS) tests/served/nemo_transcripts.py | install
+build/nemo_transcripts.jsonl: $(CHECKPOINTS) $(RECORDINGS) tests/served/nemo_transcripts.py tests/audio_formats.py verification/encoding.py | install
 	$(EXPORT)/python tests/served/nemo_transcripts.py $(CHECKPOINTS) --out $@
 
 build/onnxruntime_1_19/.installed: | install
@@ -194,10 +194,11 @@ FUZZ_REQUESTS = $(SERVE)/python -m verification.fuzz.fuzz_requests $(basename $(
 	--repository $(TEST_REPOSITORY) --minutes $(MINUTES) --seed $(SEED) --page docs/fuzz.md
 
 fuzz: MINUTES ?= 5
-fuzz: install $(TEST_REPOSITORY)/.exported ## send mutated requests and read mutated files, into docs/fuzz.md; 15 minutes (MINUTES=5 each)
+fuzz: install $(TEST_REPOSITORY)/.exported ## send mutated requests and read mutated files, into docs/fuzz.md; 18 minutes (MINUTES=5 each)
 	code=0; $(FUZZ_REQUESTS) || code=$$?; $(FUZZ_REQUESTS) --open-http || code=$$?; \
 		$(SERVE)/python -m verification.fuzz.fuzz_readers --minutes $(MINUTES) --seed $(SEED) --page docs/fuzz.md \
-		|| code=$$?; exit $$code
+		|| code=$$?; $(SERVE)/python -m verification.fuzz.fuzz_transcribe $(basename $(notdir $(firstword $(CHECKPOINTS)))) \
+		--repository $(TEST_REPOSITORY) --seed $(SEED) --page docs/fuzz.md || code=$$?; exit $$code
 
 benchmark-batching: install $(BATCHING)/.exported ## compare ways to batch mixed lengths, into docs/batching.md; 15 minutes
 	$(SERVE)/python -m benchmark.studies.batching.run $(BATCHING)/$(BATCHING_MODEL).nemo --repository $(BATCHING)/repository \
@@ -208,6 +209,9 @@ $(PRECISION)/.begun: $(EXPORT_CODE)
 	rm -rf $(@D)
 	mkdir -p $(@D)
 	touch $@
+
+bench-memory: install $(TEST_REPOSITORY)/.exported ## show that bench.py's memory does not grow with the audio; 2 minutes
+	$(SERVE)/python -m verification.bench_memory $(basename $(notdir $(firstword $(CHECKPOINTS)))) --repository $(TEST_REPOSITORY)
 
 benchmark-malloc: install $(TEST_REPOSITORY)/.exported ## compare settings of malloc: CPU time and memory of a server; 7 minutes
 	$(SERVE)/python -m benchmark.studies.malloc_settings $(basename $(notdir $(CHECKPOINTS))) --repository $(TEST_REPOSITORY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -83,6 +84,12 @@ def test_servers_publish_grpc_only_and_restart(compose: Compose, files: tuple[st
         assert not [flag for flag in server["command"] if flag.startswith("--open")]
         # A server ends when the process of a model dies.
         assert server["restart"] == "unless-stopped"
+
+
+def test_bench_writes_audio_to_a_volume_and_not_into_memory(compose: Compose) -> None:
+    bench = compose(BASE)["services"]["bench"]
+    (folder,) = re.findall(r"^ +TMPDIR=(\S+)$", (DOCKER / "client.Dockerfile").read_text(), re.MULTILINE)
+    assert folder in bench["volumes"] and folder not in bench["tmpfs"]
 
 
 def test_the_admin_key_comes_from_the_environment(compose: Compose) -> None:

@@ -15,7 +15,9 @@ import pytest
 from locations import DEMO_MANIFEST, PRECISION_REPOSITORY, ROOT
 from pages import Command, commands
 
+from nemo_triton.audio import as_float, load_audio
 from server.process import running_server
+from verification.encoding import encode
 
 RUN_HERE = (
     r"python client/(transcribe|bench)\.py (?!.*(--slo|--ca|one:8001,two:8001)\b).*",
@@ -63,8 +65,10 @@ NOT_RUN = {
     r"sudo .*": "changes the system",
     r"make (install|benchmark-gpu) SERVER=server-gpu|make benchmark-gpu": "needs a GPU",
     r"make install TORCH=.*": "needs PyTorch's index of CPU builds",
-    r"make (attack|server-enders|stage-kills|sick-server|soak|fuzz|verify-\w+|report|models-\w+|benchmark-\w+"
-    r"|image-proof|gpu-pack|perf-analyzer).*": ("takes from some minutes to two hours; its programs have tests"),
+    r"make (attack|server-enders|stage-kills|sick-server|soak|fuzz|bench-memory|verify-\w+|report|models-\w+"
+    r"|benchmark-\w+|image-proof|gpu-pack|perf-analyzer).*": (
+        "takes from some minutes to two hours; its programs have tests"
+    ),
     r"make pod-memory.*": "needs root and the exports of `make models-memory`; its program has a test",
     r"tar .*|export NEMO_PYTHON=.*|bash benchmark/studies/gpu/measure\.sh .*|.*build/gpu_pack/portable.*": (
         "is for a GPU machine without a network"
@@ -120,9 +124,12 @@ def checkout(repository_of_all: Path, tmp_path_factory: pytest.TempPathFactory) 
     for entry in entries:
         entry["audio_filepath"] = str(DEMO_MANIFEST.parent / entry["audio_filepath"])
     (folder / "recordings").mkdir()
-    for name in ("order.wav", "recording.wav", "more.flac", "recordings/one.flac"):
+    for name in ("order.wav", "recording.wav", "call.wav", "more.flac", "recordings/one.flac"):
         shutil.copy2(entries[0]["audio_filepath"], folder / name)
-    (folder / "my_speech.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+    samples = as_float(load_audio(entries[0]["audio_filepath"]))
+    encode(samples, folder / "voice_note.m4a", codec="aac", rate=44100, container="mp4")
+    for name in ("my_speech.jsonl", "manifest.jsonl"):
+        (folder / name).write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
     return folder
 
 

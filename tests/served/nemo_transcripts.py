@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from audio_formats import write_all
 from locations import AUDIO_FORMATS, DEMO_MANIFEST, SPEECH
 
-RECORDINGS_IN_EVERY_FORMAT = 4
+RECORDINGS_IN_EVERY_FORMAT = 3
 
 MANIFESTS = (DEMO_MANIFEST, SPEECH / "coffee" / "test.jsonl", SPEECH / "read" / "manifest.jsonl")
 
