@@ -21,7 +21,7 @@ import numpy as np
 from benchmark.core.model_control import only
 from benchmark.core.models import choose, read_models
 from benchmark.core.serving import serving
-from nemo_triton.audio import Samples
+from nemo_triton.audio import Samples, as_float
 from nemo_triton.contract import MAX_AUDIO_SECONDS, SAMPLE_RATE
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.loadtest.recording import read_recordings
@@ -49,6 +49,7 @@ REQUEST_SECONDS = 4 * 3600.0
 )
 @click.option("--requests", type=click.IntRange(1), default=16, show_default=True, help="Concurrent requests.")
 @click.option("--seconds", type=click.IntRange(1), help="Length of each, in seconds.  [default: the model's longest]")
+@click.option("--float", "as_floats", is_flag=True, help="Send float samples, which have twice the size.")
 @click.option("--out", type=click.Path(path_type=Path), help="File that gets the JSON too.")
 def main(
     model: str,
@@ -57,17 +58,21 @@ def main(
     shared_memory: float,
     requests: int,
     seconds: int | None,
+    as_floats: bool,
     out: Path | None,
 ) -> int:
     (served,) = choose(read_models(repository), [model], repository)
     seconds = seconds or served.max_audio_seconds or MAX_AUDIO_SECONDS
-    speech = np.concatenate([recording.samples for recording in read_recordings(DEMO_MANIFEST)])
+    speech: Samples = np.concatenate([recording.samples for recording in read_recordings(DEMO_MANIFEST)])
+    if as_floats:
+        speech = as_float(speech)
     audio = [np.resize(np.roll(speech, -number * SAMPLE_RATE), seconds * SAMPLE_RATE) for number in range(requests)]
     limit_shared_memory(round(shared_memory * GIBIBYTE))
     result = {
         "model": model,
         "requests": requests,
         "seconds": seconds,
+        "samples": str(speech.dtype),
         "memory_bytes": round(memory * GIBIBYTE),
         "shared_memory_bytes": round(shared_memory * GIBIBYTE),
         **run(repository, model, audio, round(memory * GIBIBYTE)),

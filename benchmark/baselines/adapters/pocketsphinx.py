@@ -45,7 +45,8 @@ def _transcribe(audio: Audio) -> str:
     # Without this, the text depends on the earlier recordings.
     decoder.reinit_feat()
     decoder.start_utt()
-    decoder.process_raw((audio * INT16_FULL_SCALE).astype(np.int16).tobytes(), full_utt=True)
+    scaled = (audio * INT16_FULL_SCALE).clip(-INT16_FULL_SCALE, INT16_FULL_SCALE - 1)
+    decoder.process_raw(scaled.astype(np.int16).tobytes(), full_utt=True)
     decoder.end_utt()
     hypothesis = decoder.hyp()
     return hypothesis.hypstr if hypothesis else ""
