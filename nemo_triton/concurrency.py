@@ -19,6 +19,7 @@ async def map_in_order(
     items: Iterable[Item],
     limit: int,
     max_waiting: int = MAX_WAITING_RESULTS,
+    on_interrupt: Callable[[Result], object] = lambda result: None,
 ) -> AsyncGenerator[Result, None]:
     """Yield `work(item)` for each item, in the order of the items.
 
@@ -31,6 +32,8 @@ async def map_in_order(
         items: Read only as fast as tasks start.
         limit: Tasks that may run concurrently.
         max_waiting: Results that may wait to be yielded.
+        on_interrupt: Called with each result that waits, in the order of the items, if the reader of the results is
+            cancelled, as an interrupt does.
     """
     tasks = _Tasks(work, items, limit, max_waiting)
     try:
@@ -40,6 +43,10 @@ async def map_in_order(
             tasks.pending.popleft()
             tasks.start()
             yield result
+    except asyncio.CancelledError:
+        for result in tasks.waiting_results():
+            on_interrupt(result)
+        raise
     finally:
         tasks.cancel()
 
@@ -84,6 +91,10 @@ class _Tasks(Generic[Item, Result]):
         if task.cancelled() or task.exception() is not None:
             self._ended = True
         self.start()
+
+    def waiting_results(self) -> list[Result]:
+        """Results that wait to be yielded."""
+        return [task.result() for task in self.pending if task.done() and not task.cancelled() and not task.exception()]
 
     def cancel(self) -> None:
         """Start no more tasks, and cancel those that run."""
