@@ -227,8 +227,9 @@ def main(
     for pattern in unknown_patterns:
         click.echo(f"error: {pattern}: matches no listed model; see --list", err=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    logging.disable(logging.ERROR)
-    warnings.simplefilter("ignore")
+    if logging.lastResort:
+        # Says which probe is damaged.
+        logging.lastResort.setFormatter(logging.Formatter("warning: %(message)s"))
     try:
         check_suffix(name_suffix)
         # A percentage of changed words needs many words, so reduced precisions use all recordings.
@@ -252,6 +253,9 @@ def main(
     except ExportError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
+    # NeMo and PyTorch log and warn much that helps nobody.
+    logging.disable(logging.ERROR)
+    warnings.simplefilter("ignore")
     failures = export_each(list(sources), settings)
     if everything or families:
         missing = f"; missing: {', '.join(failures)}" if failures else ""

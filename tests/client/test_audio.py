@@ -1,10 +1,12 @@
 """load_audio on real files of many formats, good and bad."""
 
+import logging
 import math
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,15 @@ from nemo_triton.errors import AudioError
 from verification.encoding import ENCODED, encode
 
 pytestmark = pytest.mark.fast
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_logged() -> Iterator[None]:
+    """Let warnings be logged: programs that other tests call in this process disable them."""
+    level = logging.root.manager.disable
+    logging.disable(logging.NOTSET)
+    yield
+    logging.disable(level)
 
 
 def tone(rate: int, duration: float = 1.0, hertz: float = 440.0) -> NDArray[np.float64]:

@@ -54,6 +54,18 @@ def test_probes_that_cannot_be_used(kind: str, tmp_path: Path) -> None:
     assert not (tmp_path / "repository").exists()
 
 
+def test_a_damaged_probe_is_said(tmp_path: Path) -> None:
+    probe = tmp_path / "probe.wav"
+    soundfile.write(probe, np.ones(16000, np.int16), 16000)
+    probe.write_bytes(probe.read_bytes()[:20000])
+    arguments = ["any.nemo", "--repository", str(tmp_path / "repository"), "--probes", str(tmp_path)]
+    command = [sys.executable, str(ROOT / "export_scripts" / "export.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    warning, error = done.stderr.splitlines()
+    assert warning.startswith(f"warning: {probe}: its header says 32,000 bytes of samples, but there are 19,956; ")
+    assert error.startswith("error: any.nemo: ") and done.returncode == 2
+
+
 @pytest.fixture(scope="session")
 def bad_checkpoints(checkpoint_file: CheckpointFile, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("bad")
