@@ -32,7 +32,8 @@ def load_utterance(utterance: Utterance, channel: Channel = "average") -> Sample
     """
     if utterance.channel is not None:
         channel = utterance.channel
-    samples = load_audio(utterance.audio, channel=channel, offset=utterance.offset or 0.0, duration=_cut(utterance))
+    offset, duration = utterance.offset or 0.0, utterance.segment_seconds
+    samples = load_audio(utterance.audio, channel=channel, offset=offset, duration=duration)
     _check_duration(utterance, samples)
     return samples
 
@@ -48,13 +49,9 @@ def load_utterance_channels(utterance: Utterance) -> dict[int | None, Samples]:
     """
     if utterance.channel is not None:
         return {None: load_utterance(utterance)}
-    channels = load_channels(utterance.audio, offset=utterance.offset or 0.0, duration=_cut(utterance))
+    channels = load_channels(utterance.audio, offset=utterance.offset or 0.0, duration=utterance.segment_seconds)
     _check_duration(utterance, channels[0])
     return dict(enumerate(channels))
-
-
-def _cut(utterance: Utterance) -> float | None:
-    return None if utterance.offset is None else utterance.duration
 
 
 def _check_duration(utterance: Utterance, samples: Samples) -> None:

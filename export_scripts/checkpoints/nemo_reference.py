@@ -82,7 +82,7 @@ def nemo_samples(utterance: Utterance) -> Samples | None:
             str(utterance.audio),
             target_sr=SAMPLE_RATE,
             offset=utterance.offset or 0,
-            duration=(utterance.duration or 0) if utterance.offset is not None else 0,
+            duration=utterance.segment_seconds or 0,
             channel_selector="average" if number is None else number,
         )
     except Exception:

@@ -13,7 +13,7 @@ from typing import NoReturn, TextIO
 
 import click
 
-from nemo_triton.audio import Channel, Samples, channel_number, seconds
+from nemo_triton.audio import Channel, Samples, seconds
 from nemo_triton.concurrency import map_in_order
 from nemo_triton.errors import AudioError, RecognitionError
 from nemo_triton.manifest import Utterance, find_audio
@@ -23,6 +23,7 @@ from nemo_triton.terminal.native_output import only_python_prints
 from nemo_triton.tls import Tls
 from nemo_triton.utterances import load_utterance, load_utterance_channels
 
+_CHANNEL_NAMES: tuple[Channel, ...] = ("left", "right", "average")
 _SECTIONS = {
     "Server": ("model", "url", "timeout", "concurrency"),
     "Input": ("channel",),
@@ -54,14 +55,12 @@ def _read_channel(context: click.Context, parameter: click.Parameter, text: str)
     """Parse --channel; None is each."""
     if text == "each":
         return None
-    try:
-        channel: Channel = int(text) if text.isdecimal() else text  # type: ignore[assignment]
-        channel_number(channel)
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r} is no channel; give a number from 0, left, right, average or each"
-        ) from None
-    return channel
+    for name in _CHANNEL_NAMES:
+        if text == name:
+            return name
+    if text.isdecimal():
+        return int(text)
+    raise click.BadParameter(f"{text!r} is no channel; give a number from 0, left, right, average or each")
 
 
 @click.command(cls=options.SectionedCommand, sections=_SECTIONS)

@@ -84,6 +84,4 @@ class _Reader:
 
 def _audio_key(utterance: Utterance) -> Hashable:
     """What is equal for two utterances with the same audio: file, segment and channel."""
-    # Without an offset, the duration only informs.
-    duration = None if utterance.offset is None else utterance.duration
-    return utterance.audio, utterance.offset, duration, utterance.channel
+    return utterance.audio, utterance.offset, utterance.segment_seconds, utterance.channel

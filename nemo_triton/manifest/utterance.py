@@ -35,6 +35,11 @@ class Utterance:
         parts = [*self._seconds(), *self._channel()]
         return f"{self.audio} [{', '.join(parts)}]" if parts else str(self.audio)
 
+    @property
+    def segment_seconds(self) -> float | None:
+        """Length of the segment; None up to the end. Without an offset there is no segment: `duration` only informs."""
+        return None if self.offset is None else self.duration
+
     def _seconds(self) -> list[str]:
         if self.offset is None or (self.offset == 0 and self.duration is None):
             return []

@@ -10,7 +10,7 @@ import soundfile
 from audio_formats import write_all
 
 from export_scripts.checkpoints.nemo_reference import nemo_samples
-from nemo_triton.audio import as_float
+from nemo_triton.audio import Channel, as_float
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.manifest import Utterance
 from nemo_triton.utterances import load_utterance
@@ -47,8 +47,8 @@ def test_samples_are_those_of_nemo(folder: Path, name: str, offset: float | None
 
 
 @pytest.mark.parametrize("channel", [0, "right", "average"])
-def test_channels_are_those_of_nemo(folder: Path, channel: int | str) -> None:
-    utterance = Utterance(folder / "44_khz_stereo.flac", channel=channel)  # type: ignore[arg-type]
+def test_channels_are_those_of_nemo(folder: Path, channel: Channel) -> None:
+    utterance = Utterance(folder / "44_khz_stereo.flac", channel=channel)
     expected = nemo_samples(utterance)
     assert expected is not None
     np.testing.assert_array_equal(as_float(load_utterance(utterance)), expected)
