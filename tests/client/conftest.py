@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import subprocess
 import sys
@@ -11,7 +12,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import pytest
+from audio_formats import write_all
+from audio_signals import noise, tone
 from bench_files import Spoken
 from locations import ROOT
 from several_servers import Serve
@@ -97,3 +101,20 @@ def served_texts(triton: Any, recordings: list[Samples]) -> list[str]:
     """The transcripts of a single server."""
     with Recognizer(triton.model, triton.url) as recognizer:
         return [recognizer.transcribe(samples).text for samples in recordings]
+
+
+@pytest.fixture
+def warnings_are_logged() -> Iterator[None]:
+    """Let warnings be logged: programs that other tests call in this process disable them."""
+    level = logging.root.manager.disable
+    logging.disable(logging.NOTSET)
+    yield
+    logging.disable(level)
+
+
+@pytest.fixture(scope="session")
+def in_every_format(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Six seconds of a tone in every format, by file name."""
+    # With noise, because the codecs' headers are longer than a compressed tone.
+    recording = tone(16000, 6.0) + noise(96000) * 3e-6
+    return {file.name: file for file in write_all(recording.astype(np.float32), tmp_path_factory.mktemp("formats"))}
