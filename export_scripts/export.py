@@ -156,7 +156,8 @@ LONGEST_AUDIO_SECONDS = 24 * 3600
 @click.option(
     "--lengths",
     type=click.Path(path_type=Path),
-    help="For tensorrt: manifest. Engines are built for its shortest and longest duration.  [default: 1 to 35 s]",
+    help="For tensorrt: folder or manifest. Engines are built for its shortest and longest recording.  "
+    "[default: 1 to 35 s]",
 )
 @click.option(
     "--engine-cache",

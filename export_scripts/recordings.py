@@ -10,7 +10,7 @@ from export_scripts.errors import ExportError
 from nemo_triton.audio import Samples
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import AudioError, ManifestError
-from nemo_triton.manifest import Manifest, Utterance, find_audio, is_folder, read_manifest
+from nemo_triton.manifest import Utterance, find_audio, is_folder, read_manifest
 from nemo_triton.utterances import load_utterance
 
 
@@ -94,27 +94,41 @@ def read_recordings(source: Path) -> Recordings:
     """
     # Reports are published: keep this machine's folders out of them.
     name = source.name if source.is_absolute() else str(source)
-    listed = _listed(source)
-    if listed.problems:
-        raise ExportError(listed.problems[0])
-    signals = []
-    for utterance in listed.utterances:
-        where = f"{source}:{utterance.line}: " if utterance.line else ""
-        try:
-            samples = load_utterance(utterance)
-        except AudioError as error:
-            raise ExportError(f"{where}{error}") from error
-        if not len(samples):
-            raise ExportError(f"{where}{utterance.audio}: has no samples; leave it out")
-        signals.append(samples)
-    names = tuple(utterance.audio.name for utterance in listed.utterances)
-    return Recordings(name, tuple(signals), names, tuple(listed.utterances))
+    utterances = list_recordings(source)
+    signals = tuple(read_samples(utterance, source) for utterance in utterances)
+    return Recordings(name, signals, tuple(utterance.audio.name for utterance in utterances), tuple(utterances))
 
 
-def _listed(source: Path) -> Manifest:
-    if is_folder(source):
-        return find_audio([source])
+def list_recordings(source: Path) -> list[Utterance]:
+    """List the recordings of a folder or manifest; at least one.
+
+    Raises:
+        ExportError: There is none, or a line of the manifest can't be used. The message names the line.
+    """
     try:
-        return read_manifest(source)
+        listed = find_audio([source]) if is_folder(source) else read_manifest(source)
     except ManifestError as error:
         raise ExportError(str(error)) from error
+    if listed.problems:
+        raise ExportError(listed.problems[0])
+    return listed.utterances
+
+
+def read_samples(utterance: Utterance, source: Path) -> Samples:
+    """Read the samples of a recording, at least one.
+
+    Args:
+        utterance: The recording.
+        source: The folder or manifest that lists it.
+
+    Raises:
+        ExportError: It can't be read or has no samples. The message names the file and the manifest's line.
+    """
+    where = f"{source}:{utterance.line}: " if utterance.line else ""
+    try:
+        samples = load_utterance(utterance)
+    except AudioError as error:
+        raise ExportError(f"{where}{error}") from error
+    if not len(samples):
+        raise ExportError(f"{where}{utterance.audio}: has no samples; leave it out")
+    return samples

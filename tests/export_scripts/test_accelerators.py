@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import soundfile
 from locations import DEMO_MANIFEST
 from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2 as triton
@@ -113,24 +114,34 @@ def test_lengths_of_a_manifest() -> None:
     assert read_lengths(manifest) == Lengths(shortest=min(durations), longest=max(durations))
 
 
+def test_lengths_without_durations(tmp_path: Path) -> None:
+    """Most kinds of manifests have no durations, and folders none at all: the recordings are read."""
+    for name, length in (("a", 32_000), ("b", 8_000), ("c", 24_000)):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(length, np.int16), 16_000)
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("filename,transcript,duration\na.wav,bear,-1\nb.wav,,\nc.wav,,1.75\n")
+    assert read_lengths(manifest) == read_lengths(tmp_path) == Lengths(shortest=0.5, longest=2.0)
+    manifest.write_text("filename,offset\na.wav,1.75\n")
+    assert read_lengths(manifest) == Lengths(shortest=0.25, longest=0.25)
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (f'{{{AUDIO_PATH}, "duration": 2}}\n{{{AUDIO_PATH}}}\n', ":2: no duration"),
+        (f'{{{AUDIO_PATH}, "duration": 2}}\n{{{AUDIO_PATH}}}\n', ":2: {folder}/a.wav: no such file"),
         (f'{{{AUDIO_PATH}, "duration": "long"}}', ':1: duration is "long"; write seconds'),
-        (f'{{{AUDIO_PATH}, "duration": -1}}\n', ":1: no duration in seconds"),
         (f'{{{AUDIO_PATH}, "duration": 1}}\n{{"duration": 2}}\n', ":2: no audio_filepath"),
         ("\n", ": the manifest is empty"),
-        ("filename,transcript\na.wav,text\n", ":2: no duration"),
+        ("filename,transcript\na.wav,text\n", ":2: {folder}/a.wav: no such file"),
         ("audio,text\n", ": not a manifest"),
     ],
 )
-def test_a_manifest_without_durations(content: str, complaint: str, tmp_path: Path) -> None:
+def test_lengths_that_cannot_be_read(content: str, complaint: str, tmp_path: Path) -> None:
     file = tmp_path / "manifest.jsonl"
     file.write_text(content)
     with pytest.raises(ExportError) as error:
         read_lengths(file)
-    assert str(error.value).startswith(f"{file}{complaint}")
+    assert str(error.value).startswith(f"{file}{complaint.replace('{folder}', str(tmp_path))}")
 
 
 def test_default_options_make_a_plain_cuda_export() -> None:
