@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -97,6 +98,14 @@ def as_float(samples: Samples) -> NDArray[np.float32]:
     if samples.dtype == np.int16:
         return samples * np.float32(1 / INT16_FULL_SCALE)
     return np.asarray(samples, np.float32)
+
+
+def join(signals: Iterable[Samples]) -> Samples:
+    """Join samples [T] end to end: int16 if all are, otherwise float32 with a full scale of 1.0."""
+    signals = list(signals)
+    if all(samples.dtype == np.int16 for samples in signals):
+        return np.concatenate(signals)
+    return np.concatenate([as_float(samples) for samples in signals])
 
 
 def channel_number(channel: Channel) -> int | None:

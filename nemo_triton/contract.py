@@ -109,6 +109,9 @@ class Part(Enum):
         return f"{recognizer}{self.value}"
 
 
+FURTHER_ENSEMBLES = (Part.LOG_PROBS, Part.FLOAT, Part.FLOAT_LOG_PROBS)
+"""The ensembles besides NAME that clients can call, as far as an export has them."""
+
 REQUIRED_PARAMETERS = ("sample_rate", "frame_seconds")
 """Fields of Description that every recognizer's configuration must have."""
 RANDOM_WEIGHTS = "random"

@@ -15,7 +15,7 @@ import pytest
 from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, TEST_REPOSITORY
 from servers import Triton
 
-from nemo_triton.contract import Part
+from benchmark.core.model_control import only
 from server.launch import BACKENDS
 from server.process import running_server
 
@@ -47,12 +47,7 @@ def repository() -> Path:
 def triton(repository: Path) -> Iterator[Triton]:
     """A server with only the CTC model."""
     name = DEMO_CHECKPOINT.stem
-    parts = (Part.LOG_PROBS, Part.FLOAT, Part.FLOAT_LOG_PROBS)
-    only = [
-        "--model-control-mode=explicit",
-        *(f"--load-model={model}" for model in (name, *(p.of(name) for p in parts))),
-    ]
-    with running_server(repository, only) as server:
+    with running_server(repository, only(repository, name)) as server:
         yield Triton(server.grpc, f"http://{server.metrics}/metrics", name, server.http)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from nemo_triton.contract import Part
+from nemo_triton.contract import FURTHER_ENSEMBLES
 from nemo_triton.errors import ServerUnavailableError, one_line
 from nemo_triton.tls import Tls
 
@@ -22,14 +22,18 @@ _UNLOAD_SECONDS = 120.0
 
 
 def only(repository: Path, *models: str) -> list[str]:
-    """Flags of a tritonserver that loads only these recognizers, for 16-bit and for float samples.
+    """Flags of a tritonserver that loads only these recognizers, with and without log-probs and float samples.
 
     Args:
         repository: The model repository.
         models: Names of recognizers.
     """
-    names = [name for model in models for name in (model, Part.FLOAT.of(model)) if (repository / name).is_dir()]
+    names = [name for model in models for name in _ensembles(model) if (repository / name).is_dir()]
     return [EXPLICIT, *(f"--load-model={name}" for name in names)]
+
+
+def _ensembles(model: str) -> list[str]:
+    return [model, *(part.of(model) for part in FURTHER_ENSEMBLES)]
 
 
 @contextmanager
@@ -48,7 +52,7 @@ def loaded(url: str, model: str, tls: Tls | None = None) -> Iterator[None]:
     try:
         before = _present(client)
         known = {entry.name for entry in client.get_model_repository_index().models}
-        names = [name for name in (model, Part.FLOAT.of(model)) if name == model or name in known]
+        names = [name for name in _ensembles(model) if name == model or name in known]
         for name in names:
             client.load_model(name, client_timeout=_LOAD_SECONDS)
         try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from export_scripts.errors import ExportError
 from export_scripts.recordings import NO_RECORDINGS, Recordings, read_recordings
-from nemo_triton.audio import Samples, as_float
+from nemo_triton.audio import Samples, as_float, join
 from nemo_triton.contract import INT16_FULL_SCALE, SAMPLE_RATE
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 
@@ -107,7 +107,7 @@ def _derived_from(recordings: Sequence[Samples]) -> Recordings:
     """Longer signals, shorter ones, noise, and float samples of unusual levels."""
     noise = np.random.default_rng(0).normal(0, 300, 24_000).astype(np.int16)
     repeated = [recordings[index % len(recordings)] for index in range(ENOUGH)]
-    long = {f"{count} joined": _joined(repeated[:count]) for count in (2, 3, ENOUGH)}
+    long = {f"{count} joined": join(repeated[:count]) for count in (2, 3, ENOUGH)}
     # Cut around the loudest sample: in near silence, normalization amplifies the rounding of NeMo's own logarithms
     # beyond any tolerance.
     first = recordings[0]
@@ -120,9 +120,3 @@ def _derived_from(recordings: Sequence[Samples]) -> Recordings:
     signals: dict[str, Samples] = {**long, **short, "noise": noise, **scaled}
     source = "made of these recordings: joined, cut, noise, and at other levels"
     return Recordings(source, tuple(signals.values()), tuple(signals))
-
-
-def _joined(recordings: Sequence[Samples]) -> Samples:
-    if len({samples.dtype for samples in recordings}) > 1:
-        recordings = [as_float(samples) for samples in recordings]
-    return np.concatenate(recordings)

@@ -16,7 +16,7 @@ def make_clips(speech: Samples, seed: int, *, count: int, longest: float) -> lis
     """Cut clips of lengths in geometric progression, and add silence and a clip without samples.
 
     Args:
-        speech: int16 [T] at 16 kHz to cut from; repeated if it is short.
+        speech: int16 or float32 [T] at 16 kHz to cut from; repeated if it is short.
         seed: Seed of the cuts.
         count: Number of clips with speech.
         longest: Length of the longest, in seconds.

@@ -12,15 +12,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import numpy as np
 
 from benchmark.core.options import concurrency_option
 from benchmark.core.results_folder import write_text
-from nemo_triton.audio import load_audio
+from nemo_triton.audio import join
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ServerUnavailableError, one_line
 from nemo_triton.manifest import read_manifest
 from nemo_triton.terminal import options
+from nemo_triton.utterances import load_utterance
 from server.process import ServerError
 from verification.faults.clips import make_clips
 from verification.faults.soak_judge import bounds
@@ -67,7 +67,7 @@ def main(
     manifest: Path,
     out: Path,
 ) -> int:
-    speech = np.concatenate([load_audio(utterance.audio) for utterance in read_manifest(manifest).utterances])
+    speech = join(load_utterance(utterance) for utterance in read_manifest(manifest).utterances)
     folder.mkdir(parents=True, exist_ok=True)
     settings = Settings(
         repository=repository,

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
+from benchmark.core.model_control import only
 from nemo_triton.audio import Samples
 from nemo_triton.errors import RecognizerError
 from nemo_triton.recognizer import AsyncRecognizer
@@ -34,7 +35,7 @@ class Settings:
         repository: The model repository.
         folder: Existing folder for the servers' logs.
         models: Recognizers to serve.
-        clips: Audio to send, each int16 [T] at 16 kHz.
+        clips: Audio to send, each int16 or float32 [T] at 16 kHz.
         servers: Number of servers.
         concurrency: Concurrent requests per recognizer.
         seconds: Duration of the load.
@@ -64,10 +65,10 @@ def soak(settings: Settings, progress: Progress) -> Soak:
         ServerError: A server did not start.
         RecognizerError: A recognizer can't be used, or refuses a clip.
     """
-    only = ["--model-control-mode=explicit", *(f"--load-model={model}" for model in settings.models)]
+    flags = only(settings.repository, *settings.models)
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(RestartingServer(settings.repository, only, settings.folder, f"server_{index}"))
+            stack.enter_context(RestartingServer(settings.repository, flags, settings.folder, f"server_{index}"))
             for index in range(settings.servers)
         ]
         return soak_servers(settings, servers, progress)

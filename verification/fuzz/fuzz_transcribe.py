@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from nemo_triton.contract import FLOAT_AUDIO
+from benchmark.core.model_control import only
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.terminal import options
 from server.process import running_server
@@ -43,10 +43,9 @@ from verification.page_sections import write_section
 )
 def main(model: str, repository: Path, files: int, seed: int, page: Path | None) -> None:
     """Run the command, print the results, and exit."""
-    loaded = [f"--load-model={name}" for name in (model, model + FLOAT_AUDIO.suffix)]
     with (
         tempfile.TemporaryDirectory() as folder,
-        running_server(repository, ["--model-control-mode=explicit", *loaded]) as server,
+        running_server(repository, only(repository, model)) as server,
     ):
         speech = texts_of(DEMO_MANIFEST, model, server.grpc)
         results = transcribe_folder(Path(folder), speech, model=model, url=server.grpc, files=files, seed=seed)

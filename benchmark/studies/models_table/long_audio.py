@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from benchmark.core.model_control import only
 from benchmark.core.models import Model, choose, read_models
@@ -28,7 +27,7 @@ from benchmark.studies.models_table.exports import Folder, smallest_first
 from benchmark.studies.models_table.measure import LOAD_SECONDS
 from benchmark.studies.models_table.memory import MEASURE, PeakMemory
 from benchmark.studies.models_table.speech import cut
-from nemo_triton.audio import Samples
+from nemo_triton.audio import Samples, join
 from nemo_triton.contract import MAX_AUDIO_SECONDS, SAMPLE_RATE, Part
 from nemo_triton.demo_speech import MANIFEST
 from nemo_triton.errors import ClientError, one_line
@@ -81,7 +80,7 @@ CASES = (Case(1, 60), Case(1, 300), Case(CONCURRENT, 60), Case(1, 1200))
 @click.option("--limits-only", is_flag=True, help="Record longest audio and computed memory, measure nothing.")
 def main(names: tuple[str, ...], folder: Path, speech: Path, at_limit: bool, limits_only: bool) -> int:
     place = Folder(folder)
-    samples = np.concatenate([recording.samples for recording in read_recordings(speech)])
+    samples = join(recording.samples for recording in read_recordings(speech))
     exported = {model.name: model for model in read_models(place.repository)}
     chosen = names or [name for name in smallest_first() if name in exported]
     choose(list(exported.values()), chosen, place.repository)

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from nemo_triton.audio import Samples
+from nemo_triton.audio import Samples, join
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.loadtest.recording import Recording, digest, read_recordings
 from nemo_triton.manifest import Utterance
+
+_SUBTYPES = {"int16": "PCM_16", "float32": "FLOAT"}
+"""libsndfile's names of the sample types."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,13 @@ def cut_recordings(manifest: Path, folder: Path, *, count: int, seconds: float) 
         ManifestError: A line of the manifest can't be used.
         AudioError: A file can't be read as audio.
     """
-    joined = np.concatenate([recording.samples for recording in read_recordings(manifest)])
-    pieces = cut(joined, count, round(seconds * SAMPLE_RATE))
+    speech = join(recording.samples for recording in read_recordings(manifest))
+    pieces = cut(speech, count, round(seconds * SAMPLE_RATE))
     folder.mkdir(parents=True, exist_ok=True)
     recordings = []
     for number, samples in enumerate(pieces):
         file = folder / f"{number:02}.wav"
-        soundfile.write(file, samples, SAMPLE_RATE, subtype="PCM_16")
+        soundfile.write(file, samples, SAMPLE_RATE, subtype=_SUBTYPES[samples.dtype.name])
         recordings.append(Recording(Utterance(file), samples))
     return Speech(manifest.parent.name, recordings)
 
@@ -65,7 +68,7 @@ def cut(samples: Samples, count: int, length: int) -> list[Samples]:
     """Cut pieces [length] at equal distances, so that no two are equal; too little speech is repeated.
 
     Args:
-        samples: int16 [T].
+        samples: int16 or float32 [T].
         count: Number of pieces.
         length: Samples per piece.
     """
