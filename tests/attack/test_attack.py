@@ -37,7 +37,7 @@ def test_no_text_changes_and_no_process_dies(outcome: Outcome) -> None:
 def test_valid_and_invalid_requests_were_mixed(outcome: Outcome) -> None:
     correct = {kind for (kind, result), count in outcome.counts.items() if result == CORRECT}
     assert len(correct) > 12
-    assert {"speech of 0.1 to 35 s", "no samples", "float samples"} <= correct
+    assert {"speech of 0.1 to 35 s", "float speech of 0.1 to 35 s", "no samples", "float samples"} <= correct
 
 
 def test_another_text_is_wrong() -> None:

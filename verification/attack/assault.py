@@ -17,9 +17,11 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from nemo_triton.audio import load_audio
+from benchmark.core.model_control import only
+from nemo_triton.audio import join
 from nemo_triton.contract import Part
 from nemo_triton.manifest import read_manifest
+from nemo_triton.utterances import load_utterance
 from server.process import Server, running_server
 from verification.attack.cases import Case, make_cases, probabilities
 from verification.attack.footprint import Footprint, footprint
@@ -250,11 +252,12 @@ def assault(
         concurrency: Number of concurrent clients.
         manifest: Recordings that requests are cut from.
     """
-    speech = np.concatenate([load_audio(utterance.audio) for utterance in read_manifest(manifest).utterances])
+    speech = join(load_utterance(utterance) for utterance in read_manifest(manifest).utterances)
     with_log_probs = {model: (repository / Part.LOG_PROBS.of(model)).exists() for model in models}
-    names = [*models, *(Part.LOG_PROBS.of(model) for model, has in with_log_probs.items() if has)]
-    only = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in names)]
-    with running_server(repository, only) as server, Progress(console=Console(stderr=True)) as progress:
+    with (
+        running_server(repository, only(repository, *models)) as server,
+        Progress(console=Console(stderr=True)) as progress,
+    ):
         cases = make_cases(speech, largest_batch=_largest_batch(server, models), seed=SEED)
         attack = Attack(models=with_log_probs, cases=cases, requests=requests, concurrency=concurrency)
         run = _Assault(attack, server)

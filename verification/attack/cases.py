@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_triton.audio import Samples
-from nemo_triton.contract import AUDIO, SAMPLE_RATE, TEXT
+from nemo_triton.audio import Samples, as_float
+from nemo_triton.contract import FLOAT_AUDIO, INT16_AUDIO, INT16_FULL_SCALE, NOT_FINITE, SAMPLE_RATE, TEXT, AudioFormat
 
 SHORTEST, LONGEST = 0.1, 35.0
 """Seconds of ordinary speech."""
@@ -22,6 +22,9 @@ In one run they differed by 3.7e-3, and no text changed. The cause is not known.
 leaves empty is likely.
 """
 PAIRS = 6
+FLOAT_LEVELS = (1e-3, 0.1, 1.0, 8.0, float(INT16_FULL_SCALE))
+"""Factors of float speech, up to samples in the units of int16."""
+FLOAT_CLIPS = 25
 TEN_MINUTES = 600 * SAMPLE_RATE
 LONGEST_ACCEPTED = 1200 * SAMPLE_RATE
 
@@ -38,7 +41,8 @@ class Case:
         weight: Frequency of the case, relative to the others.
         fate: Expected result under any load. A response must equal that of the same request unbatched.
         complaint: Regular expression that the error of a refused request matches.
-        data_type: Data type of the input.
+        recognizer: Samples of the recognizer that gets the request, NAME or NAME_float.
+        data_type: Data type of the input; empty if it is the recognizer's.
         input_name: Name of the input.
         output_name: Name of the requested output.
         cut_bytes: Bytes at the end of the values that are not sent.
@@ -50,8 +54,9 @@ class Case:
     weight: float
     fate: Fate = "answered"
     complaint: str = ""
-    data_type: str = AUDIO.dtype
-    input_name: str = AUDIO.name
+    recognizer: AudioFormat = INT16_AUDIO
+    data_type: str = ""
+    input_name: str = INT16_AUDIO.audio.name
     output_name: str = TEXT.name
     cut_bytes: int = 0
     tolerance: float = 1e-3
@@ -66,7 +71,12 @@ def make_cases(speech: Samples, *, largest_batch: int, seed: int) -> list[Case]:
         seed: Seed of the cuts.
     """
     rng = np.random.default_rng(seed)
-    return [*_speech(speech, largest_batch, rng), *_extremes(speech, rng), *_refused(speech, largest_batch)]
+    return [
+        *_speech(speech, largest_batch, rng),
+        *_float_speech(speech, rng),
+        *_extremes(speech, rng),
+        *_refused(speech, largest_batch),
+    ]
 
 
 def _speech(speech: Samples, largest_batch: int, rng: np.random.Generator) -> list[Case]:
@@ -81,6 +91,20 @@ def _speech(speech: Samples, largest_batch: int, rng: np.random.Generator) -> li
     cases.append(Case("as many recordings in a request as fit a batch", full, 0.5))
     cases.append(Case("ten minutes of speech", np.resize(speech, TEN_MINUTES)[None], 0.1))
     return cases
+
+
+def _float_speech(speech: Samples, rng: np.random.Generator) -> list[Case]:
+    """Speech as float samples of all levels. Encoder and decoder batch it with int16 speech."""
+    lengths = np.geomspace(SHORTEST, LONGEST, FLOAT_CLIPS) * SAMPLE_RATE
+    levels = np.resize(FLOAT_LEVELS, FLOAT_CLIPS)
+    cases = [
+        Case("no float samples", np.zeros((1, 0), np.float32), 1),
+        Case("digital silence as float", np.zeros((1, 3 * SAMPLE_RATE), np.float32), 1),
+    ]
+    for length, level in zip(lengths, levels, strict=True):
+        samples = as_float(clip(speech, rng, int(length))) * np.float32(level)
+        cases.append(Case("float speech of 0.1 to 35 s", samples[None], 20 / FLOAT_CLIPS))
+    return [replace(case, recognizer=FLOAT_AUDIO) for case in cases]
 
 
 def _extremes(speech: Samples, rng: np.random.Generator) -> list[Case]:
@@ -102,21 +126,28 @@ def _extremes(speech: Samples, rng: np.random.Generator) -> list[Case]:
 
 def _refused(speech: Samples, largest_batch: int) -> list[Case]:
     second = np.resize(speech, SAMPLE_RATE)
+    floats = as_float(second)
     long = np.resize(speech, LONGEST_ACCEPTED + 1)
     batch_limit = f"batch-size must be <= {largest_batch} "
 
     def refused(kind: str, audio: NDArray[np.generic], complaint: str, weight: float = 1) -> Case:
         return Case(kind, audio, weight, "refused", complaint)
 
+    to_float = [
+        replace(refused("16-bit samples as float", second[None], "data-type|datatype"), data_type="INT16"),
+        refused("NaN", np.where(second < 0, np.nan, floats)[None], NOT_FINITE),
+        refused("infinite samples", np.where(second < 0, np.inf, floats)[None], NOT_FINITE),
+    ]
     return [
         refused("more than 20 minutes", long[None], "audio is longer than 1200 seconds", 0.05),
-        replace(refused("float samples", second[None].astype(np.float32), "data-type|datatype"), data_type="FP32"),
+        replace(refused("float samples", floats[None], "data-type|datatype"), data_type="FP32"),
         refused("no batch dimension", second, batch_limit),
         refused("a channel dimension", second[None, :, None], "unexpected shape"),
         refused("too many recordings", np.resize(second[:1600], (largest_batch + 1, 1600)), batch_limit),
         replace(refused("fewer bytes than its shape says", second[None], "expected .* bytes|byte size"), cut_bytes=100),
         replace(refused("another input", second[None], "unexpected inference input"), input_name="SOUND"),
         replace(refused("another output", second[None], "unexpected inference output"), output_name="WORDS"),
+        *(replace(case, recognizer=FLOAT_AUDIO) for case in to_float),
     ]
 
 

@@ -37,10 +37,12 @@ def open_channel(url: str) -> grpc.aio.Channel:
 
 def call(channel: grpc.aio.Channel, model: str, case: Case, *, log_probs: bool, timeout: float) -> Any:
     """Send a case to a recognizer. Returns the pending request, which can be awaited or cancelled."""
-    request = service_pb2.ModelInferRequest(model_name=Part.LOG_PROBS.of(model) if log_probs else model)
-    request.inputs.add(name=case.input_name, datatype=case.data_type, shape=case.audio.shape)
-    for name in (case.output_name, *([LOG_PROBS.name, LABELS.length.name] if log_probs else [])):
-        request.outputs.add(name=name)
+    name = f"{model}{case.recognizer.suffix}"
+    request = service_pb2.ModelInferRequest(model_name=Part.LOG_PROBS.of(name) if log_probs else name)
+    data_type = case.data_type or case.recognizer.audio.dtype
+    request.inputs.add(name=case.input_name, datatype=data_type, shape=case.audio.shape)
+    for output in (case.output_name, *([LOG_PROBS.name, LABELS.length.name] if log_probs else [])):
+        request.outputs.add(name=output)
     content = case.audio.tobytes()
     request.raw_input_contents.append(content[: len(content) - case.cut_bytes])
     return service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=timeout)
