@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -117,7 +118,8 @@ def transcribe(
     for note in listed.notes:
         exit_codes.print_warning(note)
     single_file = len(paths) == 1 and [Path(paths[0])] == [utterance.audio for utterance in listed.utterances]
-    line = _json_line if style == "jsonl" else _text if single_file and channel is not None else _text_line
+    json_line = partial(_json_line, channel=channel)
+    line = json_line if style == "jsonl" else _text if single_file and channel is not None else _text_line
     recognizer = AsyncRecognizer(model, url, timeout, tls)
     run = Run(line, total=len(listed.utterances), failed=len(listed.problems))
     try:
@@ -244,14 +246,16 @@ def _text_line(result: Result) -> str:
     return "\t".join(columns)
 
 
-def _json_line(result: Result) -> str:
+def _json_line(result: Result, channel: Channel | None) -> str:
+    """Format a result like an entry of a manifest, with the channel that was transcribed unless that is the average."""
     utterance = result.utterance
     entry: dict[str, str | float] = {"audio_filepath": str(utterance.audio), "duration": round(result.duration, 4)}
     if utterance.offset is not None:
         entry["offset"] = utterance.offset
-    channel = utterance.channel if result.channel is None else result.channel
-    if channel is not None:
-        entry["channel"] = channel
+    named = utterance.channel if result.channel is None else result.channel
+    used = channel if named is None else named
+    if used is not None and used != "average":
+        entry["channel"] = used
     if result.utterance.text is not None:
         entry["text"] = result.utterance.text
     return json.dumps(entry | {"pred_text": result.text}, ensure_ascii=False)

@@ -57,6 +57,9 @@ def test_each_channel_has_its_result(triton: Any, run_command: Any, call: Path, 
 def test_one_channel(triton: Any, run_command: Any, call: Path, texts: list[str], channel: str, number: int) -> None:
     done = run_command("transcribe", call, "--url", triton.url, "--channel", channel)
     assert (done.returncode, done.stdout, done.stderr) == (0, texts[number] + "\n", "")
+    done = run_command("transcribe", call, "--url", triton.url, "--channel", channel, "--format", "jsonl")
+    row = json.loads(done.stdout)
+    assert (row["channel"], row["pred_text"]) == (int(channel) if channel.isdecimal() else channel, texts[number])
 
 
 @pytest.mark.parametrize("channel", ["middle", "-1", "1.5"])
