@@ -16,6 +16,8 @@ Read recordings:
     load_audio          an audio file as samples at 16 kHz
     load_channels       the same for each channel of a file
     load_utterance      the same for an entry of a manifest, which can be a segment
+    load_utterance_channels
+                        the same for each channel of an entry
     find_audio          the recordings in files, folders and manifests
     read_manifest       the recordings and reference texts in a manifest
 
@@ -31,7 +33,7 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 if TYPE_CHECKING:
-    from nemo_triton.audio import Samples, load_audio, load_channels
+    from nemo_triton.audio import Channel, Samples, load_audio, load_channels
     from nemo_triton.contract import SAMPLE_RATE
     from nemo_triton.errors import (
         AudioError,
@@ -51,13 +53,13 @@ if TYPE_CHECKING:
     from nemo_triton.served_model import ServedModel
     from nemo_triton.tls import Tls
     from nemo_triton.transcript import Transcript
-    from nemo_triton.utterances import load_utterance
+    from nemo_triton.utterances import load_utterance, load_utterance_channels
 
     __version__: str
 
 # Imported on first use, because the export imports the contract from this package and has no gRPC.
 _NAMES_BY_MODULE = {
-    "audio": ("Samples", "load_audio", "load_channels"),
+    "audio": ("Channel", "Samples", "load_audio", "load_channels"),
     "contract": ("SAMPLE_RATE",),
     "errors": (
         "AudioError",
@@ -77,7 +79,7 @@ _NAMES_BY_MODULE = {
     "served_model": ("ServedModel",),
     "tls": ("Tls",),
     "transcript": ("Transcript",),
-    "utterances": ("load_utterance",),
+    "utterances": ("load_utterance", "load_utterance_channels"),
 }
 _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
@@ -107,6 +109,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "AsyncRecognizer",
     "AudioError",
+    "Channel",
     "ClientError",
     "DeadlineExceededError",
     "Manifest",
@@ -131,5 +134,6 @@ __all__ = [
     "load_audio",
     "load_channels",
     "load_utterance",
+    "load_utterance_channels",
     "read_manifest",
 ]

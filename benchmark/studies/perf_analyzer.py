@@ -13,8 +13,10 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -26,9 +28,10 @@ from benchmark.core.serving import serving
 from benchmark.core.tables import spread
 from nemo_triton.addresses import DEFAULT_URL
 from nemo_triton.contract import AUDIO
-from nemo_triton.errors import ClientError
+from nemo_triton.errors import AudioError, ClientError
 from nemo_triton.loadtest.recording import Recording
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop, Plan
+from nemo_triton.manifest import Utterance
 from nemo_triton.terminal import exit_codes, options
 
 INPUT, INTERVALS, PROFILE = "perf_analyzer_input.json", "perf_analyzer_intervals.txt", "perf_analyzer_profile.json"
@@ -138,7 +141,17 @@ def run(
 
 
 def write_input(recordings: Sequence[Recording], file: Path) -> None:
-    """Write perf_analyzer's input: int16 recordings at their full length, which it sends in turn."""
+    """Write perf_analyzer's input: int16 recordings at their full length, which it sends in turn.
+
+    Raises:
+        AudioError: A recording is not int16.
+    """
+    for recording in recordings:
+        if recording.samples.dtype != np.int16:
+            raise AudioError(
+                f"{recording.utterance.name}: is not 16-bit mono at 16 kHz, and perf_analyzer sends one type of "
+                "samples; convert it"
+            )
     entries = [
         {
             AUDIO.name: {
@@ -162,10 +175,20 @@ def write_intervals(rate: float, requests: int, file: Path) -> None:
 def write_manifest(recordings: Sequence[Recording], file: Path) -> None:
     """Write a manifest in the order of perf_analyzer's input."""
     lines = [
-        json.dumps({"audio_filepath": str(recording.utterance.audio.resolve()), "text": recording.utterance.text or ""})
+        json.dumps({key: value for key, value in _entry(recording.utterance).items() if value is not None})
         for recording in recordings
     ]
     file.write_text("\n".join(lines) + "\n")
+
+
+def _entry(utterance: Utterance) -> dict[str, Any]:
+    return {
+        "audio_filepath": str(utterance.audio.resolve()),
+        "text": utterance.text or "",
+        "offset": utterance.offset,
+        "duration": utterance.segment_seconds,
+        "channel": utterance.channel,
+    }
 
 
 def arguments(model: str, url: str, load: Load, requests: int, folder: Path) -> list[str]:

@@ -7,7 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from benchmark_results import RunModule
 from locations import BUILD, DEMO_MANIFEST
 
@@ -54,6 +56,24 @@ def test_without_the_program_its_command_line_is_printed(run_module: RunModule, 
     inputs = json.loads((tmp_path / "perf_analyzer_input.json").read_text())["data"]
     lengths = [entry[AUDIO.name]["shape"] for entry in inputs]
     assert len({length for (length,) in lengths}) > UTTERANCES / 2
+
+
+@pytest.mark.fast
+def test_segments_are_sent_and_float_recordings_refused(run_module: RunModule, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, subtype in (("whole", "PCM_16"), ("float", "FLOAT")):
+        soundfile.write(tmp_path / f"{name}.wav", rng.uniform(-0.5, 0.5, 16_000), 16_000, subtype=subtype)
+    manifest = tmp_path / "in.jsonl"
+    segment = {"audio_filepath": str(tmp_path / "whole.wav"), "text": "", "offset": 0.25, "duration": 0.5}
+    manifest.write_text(json.dumps(segment))
+    flags = ("--manifest", manifest, "--out", tmp_path / "out", "--concurrency", 1)
+    assert run_module("studies.perf_analyzer", "coffee_ctc", *flags).returncode == 0
+    (sent,) = json.loads((tmp_path / "out" / "perf_analyzer_input.json").read_text())["data"]
+    assert sent[AUDIO.name]["shape"] == [8_000]
+    assert json.loads((tmp_path / "out" / "manifest.jsonl").read_text()) == segment
+    manifest.write_text(json.dumps({"audio_filepath": "float.wav"}))
+    done = run_module("studies.perf_analyzer", "coffee_ctc", *flags)
+    assert done.returncode == 2 and "float.wav: is not 16-bit mono at 16 kHz" in done.stderr
 
 
 @pytest.mark.fast

@@ -22,6 +22,7 @@ import grpc
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import tritonclient.grpc as triton_grpc
 from bench_files import Spoken
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
@@ -32,7 +33,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 from waiting import wait_until
 
-from nemo_triton.audio import Samples, load_audio
+from nemo_triton.audio import Samples, as_float, load_audio
 from nemo_triton.contract import (
     AUDIO,
     AUDIO_FLOAT,
@@ -104,9 +105,19 @@ def test_curl(folder: Path, triton: Triton, text: str) -> None:
 
 
 def test_python(folder: Path, triton: Triton, text: str) -> None:
-    program = code("python", "tritonclient").replace("localhost:8001", triton.url)
+    program = code("python", '"order.wav"').replace("localhost:8001", triton.url)
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True)
     assert done.stdout.startswith(f"{text}\n["), done.stderr
+
+
+def test_python_with_float_samples(folder: Path, triton: Triton, samples: Samples) -> None:
+    telephone = folder / "telephone.wav"
+    soundfile.write(telephone, soxr.resample(as_float(samples), 16_000, 8_000), 8_000, subtype="ULAW")
+    with Recognizer(triton.model, triton.url) as recognizer:
+        expected = recognizer.transcribe(load_audio(telephone)).text
+    program = code("python", '"telephone.wav"').replace("localhost:8001", triton.url)
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True)
+    assert expected and done.stdout == f"{expected}\n", done.stderr
 
 
 def test_go(folder: Path, triton: Triton, text: str) -> None:
