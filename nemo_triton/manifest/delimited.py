@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from nemo_triton.audio_decoders import AUDIO_SUFFIXES
-from nemo_triton.manifest.entry import AUDIO_FIELDS, Entry
+from nemo_triton.manifest.entry import AUDIO_FIELDS, Entry, plain_name
 
 _DELIMITERS = (",", ";", "\t")
+_SEPARATOR_LINE = re.compile(r"\"?sep=([^\w\s\"]|\t)\"?[ \r\n]*", re.IGNORECASE)
+"""The first line of a CSV for Excel, such as `sep=;`. It names the delimiter; Excel doesn't show it."""
 _LONGEST_RECORD = 100
 """Lines of a record with line breaks between quotes. More are taken as a quote that was never closed."""
 
@@ -23,7 +26,7 @@ class _Table:
     """The form of a table, from its header.
 
     Attributes:
-        names: Names of the columns.
+        names: Names of the columns, as in the header.
         delimiter: Character between fields.
         audio: Index of the column with audio files.
     """
@@ -36,25 +39,35 @@ class _Table:
 def delimited_entries(content: str) -> Iterator[Entry] | None:
     """Entries of a CSV or TSV with a header.
 
-    Fields are separated by commas, semicolons or tabs, which is found out from the header.
+    Fields are separated by commas, semicolons or tabs, which is found out from the header, or by what a line such as
+    `sep=;` before the header says.
 
     Returns:
-        The entries; None if the first line names no column of audio files.
+        The entries; None if the header names no column of audio files.
     """
     # newline="" keeps line ends, which belong to quoted texts; splitlines() would also split at U+2028 and others.
     lines = list(io.StringIO(content, newline=""))
-    start = next((index for index, line in enumerate(lines) if line.strip()), len(lines))
-    table = _header(lines[start]) if start < len(lines) else None
+    delimiters: Sequence[str] = _DELIMITERS
+    start = _next_line(lines, 0)
+    if start < len(lines) and (separator := _SEPARATOR_LINE.fullmatch(lines[start])):
+        delimiters, start = separator[1], _next_line(lines, start + 1)
+    table = _header(lines[start], delimiters) if start < len(lines) else None
     return _rows(lines, start + 1, table) if table else None
 
 
-def _header(line: str) -> _Table | None:
+def _next_line(lines: Sequence[str], start: int) -> int:
+    """The index of the first line that is not blank."""
+    return next((index for index in range(start, len(lines)) if lines[index].strip()), len(lines))
+
+
+def _header(line: str, delimiters: Sequence[str]) -> _Table | None:
     tables = []
-    for delimiter in _DELIMITERS:
+    for delimiter in delimiters:
         names = [name.strip() for name in _parse([line], delimiter) or ()]
-        known = [name for name in AUDIO_FIELDS if name in names]
+        plain_names = [plain_name(name) for name in names]
+        known = [name for name in AUDIO_FIELDS if name in plain_names]
         if known:
-            tables.append(_Table(names, delimiter, names.index(known[0])))
+            tables.append(_Table(names, delimiter, plain_names.index(known[0])))
     return max(tables, key=lambda table: len(table.names), default=None)
 
 

@@ -18,7 +18,7 @@ from nemo_triton.manifest.utterance import Manifest, Utterance
 Entry: TypeAlias = tuple[int, Mapping[str, Any] | ValueError]
 """Line number, and the line's fields or what is wrong with it."""
 
-# The first that an entry has is used. Error messages name the first if an entry has none.
+# The first that an entry has is used. Error messages name the first if an entry has none. All are plain names.
 AUDIO_FIELDS = (
     *("audio_filepath", "audio_filename", "audio_file"),  # NeMo, nemo/collections/common/parts/preprocessing
     "filename",  # SpeechLoop
@@ -44,6 +44,11 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _LARGEST_TEXT_FILE = 2**20
 
 
+def plain_name(name: str) -> str:
+    """The name of a field without what people write in different ways: `" Filename"` is `filename`."""
+    return name.strip().lower()
+
+
 def collect(path: Path, entries: Iterable[Entry], text_required: bool) -> Manifest:
     """Check all entries of a manifest.
 
@@ -67,6 +72,7 @@ def _utterance(entry: Mapping[str, Any] | ValueError, files: Lookup, text_requir
     """Check one entry. A ValueError names the field that is wrong."""
     if isinstance(entry, ValueError):
         raise entry
+    entry = _by_plain_name(entry)
     audio_field, audio = _string(entry, AUDIO_FIELDS)
     # Names of files may hold bytes that are not UTF-8, which Python reads as half of a surrogate pair.
     _check_unicode(audio or "", audio_field, "surrogateescape")
@@ -83,6 +89,16 @@ def _utterance(entry: Mapping[str, Any] | ValueError, files: Lookup, text_requir
         offset=_seconds(entry, "offset"),
         channel=_channel(entry.get("channel")),
     )
+
+
+def _by_plain_name(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields by their plain names. Of several with the same, one that is written so is kept, else the first."""
+    fields: dict[str, Any] = {}
+    for name, value in entry.items():
+        plain = plain_name(name)
+        if plain == name or plain not in fields:
+            fields[plain] = value
+    return fields
 
 
 def _string(entry: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, str | None]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from manifest_files import write, write_wav
 
+from nemo_triton.errors import ManifestError
 from nemo_triton.manifest import Manifest, Utterance, read_manifest
 
 pytestmark = pytest.mark.fast
@@ -150,3 +151,47 @@ def test_common_voice(tmp_path: Path) -> None:
 def test_names_of_columns(header: str, row: str, tmp_path: Path) -> None:
     wav = write_wav(tmp_path / "a.wav")
     assert read_manifest(write(tmp_path / "m.csv", header, row)).utterances == [Utterance(wav, "bear")]
+
+
+@pytest.mark.parametrize(
+    "header", ["Filename,Transcript", " PATH , TEXT ", '"Audio_FilePath","Text"', "File_Name,\u00a0transcription"]
+)
+def test_names_of_columns_may_differ_by_case_and_blanks(header: str, tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "a.wav")
+    path = write(tmp_path / "m.csv", f"{header},Duration, OFFSET", "a.wav,bear,1.5,0.5", "a.wav,ant,long,0")
+    manifest = read_manifest(path)
+    assert manifest.utterances == [Utterance(wav, "bear", offset=0.5)]
+    assert manifest.utterances[0].duration == 1.5
+    assert manifest.problems == [f'{path}:3: duration is "long"; write seconds, such as 3.5']
+
+
+def test_a_column_with_its_exact_name_goes_first(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", "filename,Text,text,TEXT", "a.wav,Bear!,bear,BEAR")
+    assert texts(read_manifest(path)) == ["bear"]
+
+
+@pytest.mark.parametrize("first", ["sep=;", "SEP=;", '"sep=;"', "sep=; ", "\nsep=;"])
+def test_the_separator_line_of_excel_is_skipped(first: str, tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "a.wav")
+    path = write(tmp_path / "m.csv", first, "filename;transcript", "a.wav;one, two", "a.wav;one;two")
+    manifest = read_manifest(path)
+    line = 4 + first.count("\n")
+    assert (manifest.utterances, lines(manifest)) == ([Utterance(wav, "one, two")], [line])
+    assert [utterance.line for utterance in manifest.utterances] == [line - 1]
+
+
+@pytest.mark.parametrize(("delimiter", "other"), [(",", ";"), (";", ","), ("\t", ","), ("|", ",")])
+def test_the_separator_line_of_excel_is_obeyed(delimiter: str, other: str, tmp_path: Path) -> None:
+    """Without it, the delimiter that gives more columns is used."""
+    rows = [row.replace("+", delimiter).replace("-", other) for row in ("filename-a-b+path", "gone.wav-a-b+a.wav")]
+    wav = write_wav(tmp_path / "a.wav")
+    path = write(tmp_path / "m.csv", f"sep={delimiter}", *rows)
+    assert [utterance.audio for utterance in read_manifest(path).utterances] == [wav]
+    path = write(tmp_path / "m.csv", *rows)
+    assert [utterance.audio.name for utterance in read_manifest(path).utterances] == ["gone.wav"]
+
+
+def test_a_separator_line_without_a_header_is_refused(tmp_path: Path) -> None:
+    for rows in (["sep=;"], ["sep=;", ""], ["sep=;", "words"], ["sep=", "filename"]):
+        with pytest.raises(ManifestError, match="not a manifest"):
+            read_manifest(write(tmp_path / "m.csv", *rows))

@@ -123,6 +123,16 @@ def test_names_of_fields(fields: tuple[str, str], tmp_path: Path) -> None:
     assert read_manifest(path).utterances == [Utterance(wav, "bear")]
 
 
+@pytest.mark.parametrize("names", [("Audio_FilePath", "TEXT"), (" path ", "Sentence"), ("FileName", "\tTranscript")])
+def test_names_of_fields_may_differ_by_case_and_blanks(names: tuple[str, str], tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "a.wav")
+    line = json.dumps({names[0]: "a.wav", names[1]: "bear", "Offset": 0.5, "CHANNEL": 1})
+    path = write(tmp_path / "m.jsonl", line, line.replace("0.5", '"soon"'))
+    manifest = read_manifest(path)
+    assert manifest.utterances == [Utterance(wav, "bear", offset=0.5, channel=1)]
+    assert manifest.problems == [f'{path}:2: offset is "soon"; write seconds, such as 3.5']
+
+
 @pytest.mark.parametrize(("text", "expected"), [("-", None), (" - ", None), ("", ""), ("--", "--"), ("a - b", "a - b")])
 def test_unknown_and_empty_texts(text: str, expected: str | None, tmp_path: Path) -> None:
     path = write(tmp_path / "m.jsonl", json.dumps({**GOOD, "text": text}))
