@@ -19,13 +19,16 @@ Entry: TypeAlias = tuple[int, Mapping[str, Any] | ValueError]
 """Line number, and the line's fields or what is wrong with it."""
 
 # The first that an entry has is used. Error messages name the first if an entry has none. All are plain names.
-AUDIO_FIELDS = (
+_PATH_FIELDS = (
     *("audio_filepath", "audio_filename", "audio_file"),  # NeMo, nemo/collections/common/parts/preprocessing
     "filename",  # SpeechLoop
     "path",  # Common Voice
     "file_name",  # Hugging Face's audio folders
     "wav_filename",  # DeepSpeech
 )
+# Hugging Face's data sets: a path, or an object with it.
+_AUDIO_FIELD = "audio"
+AUDIO_FIELDS = (*_PATH_FIELDS, _AUDIO_FIELD)
 TEXT_FIELDS = (
     "text",  # NeMo
     "transcript",  # SpeechLoop, DeepSpeech
@@ -73,7 +76,7 @@ def _utterance(entry: Mapping[str, Any] | ValueError, files: Lookup, text_requir
     if isinstance(entry, ValueError):
         raise entry
     entry = _by_plain_name(entry)
-    audio_field, audio = _string(entry, AUDIO_FIELDS)
+    audio_field, audio = _audio(entry)
     # Names of files may hold bytes that are not UTF-8, which Python reads as half of a surrogate pair.
     _check_unicode(audio or "", audio_field, "surrogateescape")
     if not audio:
@@ -99,6 +102,23 @@ def _by_plain_name(entry: Mapping[str, Any]) -> Mapping[str, Any]:
         if plain == name or plain not in fields:
             fields[plain] = value
     return fields
+
+
+def _audio(entry: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The field with the path of the recording, and the path; None if the entry has no such field."""
+    name, path = _string(entry, _PATH_FIELDS)
+    audio = entry.get(_AUDIO_FIELD)
+    if path is not None or audio is None:
+        return name, path
+    if isinstance(audio, Mapping):
+        path = _string(audio, ("path",))[1]
+        if not path:
+            raise ValueError(f"{_AUDIO_FIELD} is an object without a path; write the path of the audio file")
+        return _AUDIO_FIELD, path
+    # The object as pandas and csv write it into a table.
+    if isinstance(audio, str) and audio.startswith(("{'", '{"')):
+        raise ValueError(f"{_AUDIO_FIELD} is {json.dumps(audio)[:40]}; write only the path of the audio file")
+    return _string(entry, (_AUDIO_FIELD,))
 
 
 def _string(entry: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, str | None]:

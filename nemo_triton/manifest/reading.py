@@ -27,9 +27,9 @@ def read_manifest(path: str | Path, text_required: bool = False) -> Manifest:
 
     A manifest is a file with NeMo's JSON lines, a JSON array of objects, or a CSV or TSV with a header; each may be
     compressed by gzip. Fields have the names of NeMo (audio_filepath, text, offset, duration), Common Voice (path,
-    sentence), Hugging Face (file_name, transcription) or DeepSpeech (wav_filename, transcript), or are filename and
-    transcript; a field channel selects a channel. A folder of Kaldi has a wav.scp (which can also be given itself), and
-    text and segments; one of LibriSpeech has *.trans.txt somewhere in it.
+    sentence), Hugging Face (file_name or audio, transcription) or DeepSpeech (wav_filename, transcript), or are
+    filename and transcript, in upper or lower case; a field channel selects a channel. A folder of Kaldi has a wav.scp
+    (which can also be given itself), and text and segments; one of LibriSpeech has *.trans.txt somewhere in it.
 
     A relative audio path is looked up next to the manifest, then in the working directory, then in clips/ next to the
     manifest. If none exists, leading folders are removed until a file next to the manifest matches, because data sets

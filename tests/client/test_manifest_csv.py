@@ -146,6 +146,8 @@ def test_common_voice(tmp_path: Path) -> None:
         ("audio_filename,text", "a.wav,bear"),
         ("audio_file,normalized_text", "a.wav,bear"),
         ("id;speaker;filename;text", "1;f;a.wav;bear"),
+        ("audio,text", "a.wav,bear"),
+        ("audio,path,text", "17,a.wav,bear"),
     ],
 )
 def test_names_of_columns(header: str, row: str, tmp_path: Path) -> None:
@@ -195,3 +197,12 @@ def test_a_separator_line_without_a_header_is_refused(tmp_path: Path) -> None:
     for rows in (["sep=;"], ["sep=;", ""], ["sep=;", "words"], ["sep=", "filename"]):
         with pytest.raises(ManifestError, match="not a manifest"):
             read_manifest(write(tmp_path / "m.csv", *rows))
+
+
+def test_an_audio_object_in_a_table_is_no_path(tmp_path: Path) -> None:
+    """As pandas writes Hugging Face's audio."""
+    rows = ["a.wav,bear", "\"{'bytes': None, 'path': 'b.wav'}\",ant"]
+    path = write(tmp_path / "m.csv", "audio,text", *rows)
+    manifest = read_manifest(path)
+    assert (texts(manifest), lines(manifest)) == (["bear"], [3])
+    assert "; write only the path of the audio file" in manifest.problems[0]

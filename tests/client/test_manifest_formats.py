@@ -10,7 +10,7 @@ import pytest
 from manifest_files import write, write_wav
 
 from nemo_triton.errors import ManifestError
-from nemo_triton.manifest import Utterance, decoding, find_audio, is_manifest, read_manifest
+from nemo_triton.manifest import Manifest, Utterance, decoding, find_audio, is_manifest, read_manifest
 
 pytestmark = pytest.mark.fast
 
@@ -115,6 +115,7 @@ def test_deep_nesting(content: str, tmp_path: Path) -> None:
         ("path", "sentence"),
         ("file_name", "transcription"),
         ("wav_filename", "transcript"),
+        ("audio", "text"),
     ],
 )
 def test_names_of_fields(fields: tuple[str, str], tmp_path: Path) -> None:
@@ -131,6 +132,39 @@ def test_names_of_fields_may_differ_by_case_and_blanks(names: tuple[str, str], t
     manifest = read_manifest(path)
     assert manifest.utterances == [Utterance(wav, "bear", offset=0.5, channel=1)]
     assert manifest.problems == [f'{path}:2: offset is "soon"; write seconds, such as 3.5']
+
+
+def test_the_audio_object_of_hugging_face(tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "a.wav")
+    rows: list[dict[str, object]] = [
+        {"audio": {"path": "a.wav", "bytes": None}},
+        {"Audio": {"array": [0.0], "path": "a.wav", "sampling_rate": 16000}},
+        {"path": "a.wav", "audio": {"path": "gone.wav"}},
+        {"path": "a.wav", "audio": [0.0]},
+        {"path": None, "audio": "a.wav"},
+    ]
+    path = write(tmp_path / "m.jsonl", *(json.dumps({**row, "text": "bear"}) for row in rows))
+    assert read_manifest(path) == Manifest([Utterance(wav, "bear")] * len(rows))
+
+
+@pytest.mark.parametrize(
+    ("audio", "says"),
+    [
+        ({"bytes": "UklGRg==", "path": None}, "audio is an object without a path; write the path of the audio file"),
+        ({"path": ""}, "audio is an object without a path; write the path of the audio file"),
+        ({}, "audio is an object without a path; write the path of the audio file"),
+        ({"path": 3}, "path is 3; write it as a string"),
+        ({"path": "\ud800"}, "audio has '\\ud800', which is not a character; write it as Unicode"),
+        ("{'path': 'a.wav'}", "audio is \"{'path': 'a.wav'}\"; write only the path of the audio file"),
+        ([0.5, 1], "audio is [0.5, 1]; write it as a string"),
+        (17, "audio is 17; write it as a string"),
+        ("", "no audio; add the path of the audio file"),
+    ],
+)
+def test_other_audio_objects_cost_themselves(audio: object, says: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.jsonl", json.dumps(GOOD), json.dumps({"audio": audio, "text": "x"}), json.dumps(GOOD))
+    manifest = read_manifest(path)
+    assert ([utterance.line for utterance in manifest.utterances], manifest.problems) == ([1, 3], [f"{path}:2: {says}"])
 
 
 @pytest.mark.parametrize(("text", "expected"), [("-", None), (" - ", None), ("", ""), ("--", "--"), ("a - b", "a - b")])
