@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from nemo_triton.audio_decoders import AUDIO_SUFFIXES
-from nemo_triton.manifest.entry import AUDIO_FIELDS, Entry, plain_name
+from nemo_triton.manifest.entry import AUDIO_FIELDS, DECIMAL_COMMA, TIME_FIELDS, Entry, plain_name
 
 _DELIMITERS = (",", ";", "\t")
 _SEPARATOR_LINE = re.compile(r"\"?sep=([^\w\s\"]|\t)\"?[ \r\n]*", re.IGNORECASE)
@@ -29,11 +29,13 @@ class _Table:
         names: Names of the columns, as in the header.
         delimiter: Character between fields.
         audio: Index of the column with audio files.
+        times: Names of the columns with seconds.
     """
 
     names: Sequence[str]
     delimiter: str
     audio: int
+    times: Sequence[str]
 
 
 def delimited_entries(content: str) -> Iterator[Entry] | None:
@@ -67,7 +69,8 @@ def _header(line: str, delimiters: Sequence[str]) -> _Table | None:
         plain_names = [plain_name(name) for name in names]
         known = [name for name in AUDIO_FIELDS if name in plain_names]
         if known:
-            tables.append(_Table(names, delimiter, plain_names.index(known[0])))
+            times = [name for name in names if plain_name(name) in TIME_FIELDS]
+            tables.append(_Table(names, delimiter, plain_names.index(known[0]), times))
     return max(tables, key=lambda table: len(table.names), default=None)
 
 
@@ -97,7 +100,13 @@ def _named(fields: list[str], table: _Table) -> dict[str, str] | ValueError:
             f"has {len(fields)} fields, the header has {len(table.names)}; "
             f"put quotes around a text with {quotable} in it"
         )
-    return dict(zip(table.names, fields, strict=False))
+    entry = dict(zip(table.names, fields, strict=False))
+    if table.delimiter != ",":
+        # Where spreadsheets write 3,5 for 3.5, they don't separate fields by commas.
+        for name in table.times:
+            if DECIMAL_COMMA.fullmatch(entry.get(name, "").strip()):
+                entry[name] = entry[name].replace(",", ".")
+    return entry
 
 
 def _parse(lines: Sequence[str], delimiter: str) -> list[str] | None:

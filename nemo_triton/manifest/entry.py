@@ -36,6 +36,7 @@ TEXT_FIELDS = (
     "transcription",  # Hugging Face
     "normalized_text",  # NeMo
 )
+TIME_FIELDS = ("offset", "duration")
 _TEXT_FILE_FIELD = "text_filepath"
 
 # NeMo writes this text where none is known (nemo/collections/asr/parts/utils/manifest_utils.py).
@@ -44,6 +45,8 @@ _UNKNOWN_TEXT = "-"
 _UNKNOWN_DURATIONS = (0, -1)
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_CLOCK_TIME = re.compile(r"\d+(:\d+)+([.,]\d+)?", re.ASCII)
 _LARGEST_TEXT_FILE = 2**20
 
 
@@ -167,8 +170,16 @@ def _seconds(entry: Mapping[str, Any], name: str, unknown: tuple[float, ...] = (
     if seconds in unknown:
         return None
     if not 0 <= seconds < math.inf:
-        raise ValueError(f"{name} is {json.dumps(value)[:40]}; write seconds, such as 3.5")
+        raise ValueError(f"{name} is {json.dumps(value)[:40]}; write seconds{_hint(value)}, such as 3.5")
     return seconds
+
+
+def _hint(value: object) -> str:
+    """How the seconds in a text should be written instead; empty if the text is something else."""
+    text = value.strip() if isinstance(value, str) else ""
+    if DECIMAL_COMMA.fullmatch(text):
+        return " with a decimal point"
+    return " without minutes" if _CLOCK_TIME.fullmatch(text) else ""
 
 
 def _number(value: object) -> float:

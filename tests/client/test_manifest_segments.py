@@ -102,6 +102,47 @@ def test_junk_is_a_problem_that_names_the_field(field: str, value: str, tmp_path
     assert problem.startswith(f"{path}:2: {field} is ") and problem.isprintable() and "; write " in problem
 
 
+@pytest.mark.parametrize("name", ["m.jsonl", "m.csv"])
+@pytest.mark.parametrize("others", [{}, {"offset": 0.0}, {"duration": 1.0}, {"duration": 1.0, "offset": 0.0}])
+@pytest.mark.parametrize(
+    ("field", "value", "fix"),
+    [
+        ("channel", "agent", "write 0, 1, ..., left, right or average"),
+        *((field, "00:03", "write seconds without minutes, such as 3.5") for field in ("duration", "offset")),
+        *((field, "1:02:03,5", "write seconds without minutes, such as 3.5") for field in ("duration", "offset")),
+        *((field, "3,5", "write seconds with a decimal point, such as 3.5") for field in ("duration", "offset")),
+        *((field, "3,5 s", "write seconds, such as 3.5") for field in ("duration", "offset")),
+    ],
+)
+def test_what_people_write_costs_its_line(
+    name: str, others: dict[str, float], field: str, value: str, fix: str, tmp_path: Path
+) -> None:
+    """Whether the field would cut a segment or only inform."""
+    fields = {"filename": "a.wav", **others, field: value}
+    good = {**fields, field: ""}
+    if name == "m.csv":
+        rows = [",".join(good), *(",".join(f'"{cell}"' for cell in row.values()) for row in (good, fields, good))]
+    else:
+        rows = ["", *map(json.dumps, (good, fields, good))]
+    path = write(tmp_path / name, *rows)
+    manifest = read_manifest(path)
+    assert [utterance.line for utterance in manifest.utterances] == [2, 4]
+    assert manifest.problems == [f'{path}:3: {field} is "{value}"; {fix}']
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_decimal_commas_of_tables_without_commas(delimiter: str, tmp_path: Path) -> None:
+    rows = [("path", "Offset", "duration", "text"), ("a.wav", " 12,25", "3,5", "1,5"), ("a.wav", "0,5", "1.000,5", "")]
+    path = write(tmp_path / "m.csv", *(delimiter.join(row) for row in rows), delimiter.join(("a.wav", "3,", "", "")))
+    manifest = read_manifest(path)
+    assert manifest.utterances == [Utterance(tmp_path / "a.wav", "1,5", offset=12.25)]
+    assert manifest.utterances[0].duration == 3.5
+    assert manifest.problems == [
+        f'{path}:3: duration is "1.000,5"; write seconds, such as 3.5',
+        f'{path}:4: offset is "3,"; write seconds, such as 3.5',
+    ]
+
+
 def test_each_is_refused_with_a_hint(tmp_path: Path) -> None:
     path = write(tmp_path / "m.jsonl", '{"audio_filepath": "a"}', '{"audio_filepath": "a", "channel": "each"}')
     assert read_manifest(path).problems == [f'{path}:2: channel is "each"; write one line per channel']
