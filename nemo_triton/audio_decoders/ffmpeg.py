@@ -24,9 +24,11 @@ _ROUNDED_CODECS = ("aac", "mp3", "mp3float")
 """Codecs whose samples NeMo's reader (pydub) rounds to 16 bits. It rounds those of others to 32 bits."""
 _MALFORMED = "malformed"
 """In libsndfile's reason for not reading a file of a format that it knows."""
-_CONTAINERS = "3gp,aac,ac3,aiff,amr,amrnb,amrwb,asf,au,avi,caf,eac3,flac,matroska,mov,mp3,mpegts,ogg,rm,wav,w64,webm"
+_CONTAINERS = (
+    "3gp,aac,ac3,aiff,amr,amrnb,amrwb,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,mxf,ogg,rm,wav,w64,webm"
+)
 """FFmpeg's demuxers that may be used. Others, such as playlists, would open other files or addresses."""
-_TIMED_CONTAINERS = ("asf", "avi", "flac", "matroska", "mov", "wav")
+_TIMED_CONTAINERS = ("asf", "avi", "flac", "flv", "matroska", "mov", "mxf", "wav")
 """Containers that hold their duration. FFmpeg estimates that of others."""
 
 

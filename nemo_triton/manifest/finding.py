@@ -15,7 +15,7 @@ from nemo_triton.manifest.utterance import Manifest, Utterance
 
 
 def find_audio(paths: Sequence[str | Path]) -> Manifest:
-    """List the recordings in audio files, folders and manifests. Audio files are not opened.
+    """List the recordings in audio files, folders and manifests. Audio files are not decoded.
 
     Args:
         paths: Audio files, folders (searched recursively) and manifests (.json, .jsonl, .csv and .tsv, each also with

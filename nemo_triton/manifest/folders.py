@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nemo_triton.audio_decoders import AUDIO_SUFFIXES
+from nemo_triton.audio_decoders import AUDIO_SUFFIXES, TRANSPORT_STREAM_SUFFIXES, is_transport_stream
 from nemo_triton.errors import one_line, printable
 
 TRANSCRIPTS_SUFFIX = ".trans.txt"
@@ -52,7 +52,7 @@ class FolderContents:
 
 
 def list_folder(folder: Path) -> FolderContents:
-    """List the files in a folder and all folders in it, without opening them."""
+    """List the files in a folder and all folders in it. Only those that may be TypeScript are opened."""
     contents = FolderContents()
 
     def unreadable(error: OSError) -> None:
@@ -70,12 +70,15 @@ def list_folder(folder: Path) -> FolderContents:
 
 
 def _add(path: Path, folder: Path, contents: FolderContents) -> None:
-    if path.suffix.lower() in AUDIO_SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix in AUDIO_SUFFIXES:
         # Not a broken link, nor a pipe, which would block the reader.
-        if is_file(path):
-            contents.audio.append(path)
+        if not is_file(path):
+            contents.skipped[f"{suffix} that is no file"] += 1
+        elif suffix in TRANSPORT_STREAM_SUFFIXES and not is_transport_stream(path):
+            contents.skipped[_kind(path)] += 1
         else:
-            contents.skipped[f"{path.suffix.lower()} that is no file"] += 1
+            contents.audio.append(path)
     elif path.name.endswith(TRANSCRIPTS_SUFFIX):
         contents.transcripts.append(path)
     elif not any(part.startswith(".") for part in path.relative_to(folder).parts):

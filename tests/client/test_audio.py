@@ -16,6 +16,7 @@ from nemo_triton.audio import Channel, as_float, load_audio, load_channels, seco
 from nemo_triton.audio_decoders import limits
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import AudioError
+from nemo_triton.manifest import find_audio
 from verification.encoding import ENCODED, encode
 
 pytestmark = [pytest.mark.fast, pytest.mark.usefixtures("warnings_are_logged")]
@@ -142,6 +143,63 @@ def test_what_phones_and_browsers_record(in_every_format: dict[str, Path], name:
     assert seconds(loaded) == pytest.approx(6.0, abs=0.15), "encoders add a little silence"
     assert loudest_hertz(loaded) == pytest.approx(440, abs=3)
     assert np.sqrt(np.square(loaded[8000:24000]).mean()) == pytest.approx(0.354, rel=0.2)
+
+
+VIDEOS = {
+    "phone.3g2": ("aac", 44100, "3g2"),
+    "phone.3gpp": ("libopencore_amrnb", 8000, "3gp"),
+    "tablet.m4v": ("aac", 44100, "ipod"),
+    "radio.mp2": ("mp2", 44100, "mp2"),
+    "television.eac3": ("eac3", 48000, "eac3"),
+    "windows.asf": ("wmav2", 44100, "asf"),
+    "windows.wmv": ("wmav2", 44100, "asf"),
+    "camera.mpg": ("mp2", 44100, "mpeg"),
+    "camera.mpeg": ("mp2", 44100, "mpeg"),
+    "disc.VOB": ("ac3", 48000, "vob"),
+    "screen.flv": ("aac", 44100, "flv"),
+    "studio.mxf": ("pcm_s16le", 48000, "mxf_opatom"),
+    "broadcast.ts": ("aac", 44100, "mpegts"),
+    "camcorder.m2ts": ("ac3", 48000, "mpegts"),
+    "camcorder.mts": ("ac3", 48000, "mpegts"),
+    "video.ogv": ("flac", 44100, "ogv"),
+}
+"""Containers of videos and broadcasts: name -> codec, sample rate, FFmpeg's name of the container."""
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_videos_and_broadcasts_are_read_and_listed(name: str, tmp_path: Path) -> None:
+    codec, rate, container = VIDEOS[name]
+    encode(tone(SAMPLE_RATE, 2.0).astype(np.float32), tmp_path / name, codec=codec, rate=rate, container=container)
+    [utterance] = find_audio([tmp_path]).utterances
+    loaded = load_audio(utterance.audio)
+    assert seconds(loaded) == pytest.approx(2.0, abs=0.15)
+    assert loudest_hertz(loaded) == pytest.approx(440, abs=3)
+
+
+def test_wideband_amr(tmp_path: Path) -> None:
+    """Two seconds of frames with zeros, because no encoder is at hand."""
+    frame = b"\x04" + bytes(17)
+    path = tmp_path / "phone.awb"
+    path.write_bytes(b"#!AMR-WB\n" + frame * 100)
+    assert [utterance.audio for utterance in find_audio([tmp_path]).utterances] == [path]
+    assert seconds(load_audio(path)) == 2.0
+
+
+def test_compressed_aiff(tmp_path: Path) -> None:
+    path = tmp_path / "studio.aifc"
+    soundfile.write(path, tone(SAMPLE_RATE), SAMPLE_RATE, format="AIFF", subtype="ULAW")
+    assert [utterance.audio for utterance in find_audio([tmp_path]).utterances] == [path]
+    assert loudest_hertz(load_audio(path)) == pytest.approx(440, abs=3)
+
+
+@pytest.mark.parametrize("name", ["screen.flv", "studio.mxf"])
+def test_half_of_a_video_is_said(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    codec, rate, container = VIDEOS[name]
+    path = tmp_path / name
+    encode(tone(SAMPLE_RATE, 2.0).astype(np.float32), path, codec=codec, rate=rate, container=container)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert seconds(load_audio(path)) == pytest.approx(1.0, abs=0.15)
+    assert "s that can be read are used" in caplog.text
 
 
 def test_video_without_sound(tmp_path: Path) -> None:

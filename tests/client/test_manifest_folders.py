@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from manifest_files import write, write_wav
 
+from nemo_triton.audio_decoders import is_transport_stream
 from nemo_triton.errors import ManifestError
 from nemo_triton.manifest import Utterance, find_audio, is_manifest, read_manifest
 
@@ -174,10 +175,33 @@ def test_a_folder_with_skipped_files_only_is_a_problem(tmp_path: Path) -> None:
 
 def test_what_phones_and_browsers_record_is_listed(tmp_path: Path) -> None:
     suffixes = ("m4a", "mp4", "m4b", "aac", "webm", "mka", "mkv", "amr", "3gp", "wma", "mov", "avi", "oga", "opus")
-    for suffix in (*suffixes, "ac3", "ts", "M4A"):
+    for suffix in (*suffixes, "ac3", "M4A"):
         (tmp_path / f"{suffix}.{suffix}").touch()
+    (tmp_path / "ts.ts").write_bytes((b"\x47" + bytes(187)) * 4)
     listed = find_audio([tmp_path])
     assert (len(listed.utterances), listed.notes) == (len(suffixes) + 3, [])
+
+
+@pytest.mark.parametrize("size", [188, 192, 204])
+@pytest.mark.parametrize("place", [0, 4, 187])
+def test_transport_streams_may_be_cut_off_at_their_start(size: int, place: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.TS"
+    path.write_bytes(bytes(place) + (b"\x47" + bytes(size - 1)) * 4)
+    assert find_audio([tmp_path]).utterances == [Utterance(path)]
+
+
+@pytest.mark.parametrize("content", [b"", b"G" * 100, b"Give = 7;\n" * 500, b"G" + b" " * 187 + b"Go\n" * 300])
+def test_typescript_is_no_audio(content: bytes, tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "a.wav")
+    for name in ("index.ts", "module.mts", "INDEX.TS"):
+        (tmp_path / name).write_bytes(content)
+    listed = find_audio([tmp_path])
+    assert (listed.utterances, listed.problems) == ([Utterance(wav)], [])
+    assert listed.notes == [f"{tmp_path}: 3 files skipped, not audio (2 .ts, 1 .mts)"]
+
+
+def test_a_transport_stream_that_cannot_be_opened_is_left_to_its_reader(tmp_path: Path) -> None:
+    assert is_transport_stream(tmp_path / "gone.ts")
 
 
 def test_hidden_folders_and_pipes(tmp_path: Path) -> None:
