@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from nemo_triton.errors import ManifestError, printable
-from nemo_triton.manifest.folders import is_file, is_folder, kinds, list_folder, skipped_files
+from nemo_triton.manifest.folders import is_file, is_folder, kinds, left_out, list_folder, skipped_files
 from nemo_triton.manifest.kaldi import WAV_LIST
-from nemo_triton.manifest.librispeech import read_librispeech
+from nemo_triton.manifest.librispeech import is_librispeech, read_librispeech
 from nemo_triton.manifest.reading import read_manifest
 from nemo_triton.manifest.suffixes import MANIFEST_SUFFIXES
 from nemo_triton.manifest.utterance import Manifest, Utterance
@@ -24,7 +25,7 @@ def find_audio(paths: Sequence[str | Path]) -> Manifest:
     Returns:
         The utterances in the order of `paths`. Those of a folder are sorted by path, except in a folder of Kaldi or
         LibriSpeech, which is read as `read_manifest` reads it. A folder without audio and an unreadable manifest become
-        problems; other files in a folder are counted in a note.
+        problems; other files in a folder, hidden recordings and linked folders are counted in notes.
 
     Example:
         >>> find_audio(["recordings", "order.wav"]).utterances[-1].name
@@ -59,7 +60,10 @@ def _find_in_folder(folder: Path) -> Manifest:
         return read_manifest(folder)
     contents = list_folder(folder)
     if contents.transcripts:
-        return read_librispeech(folder, contents)
+        manifest = read_librispeech(folder, contents)
+        if is_librispeech(manifest, contents):
+            return manifest
+        contents.skipped += Counter(file.suffix for file in contents.transcripts)
     manifest = Manifest([Utterance(file) for file in contents.audio], contents.problems)
     if not contents.audio:
         skipped = f" (skipped: {kinds(contents.skipped)})" if contents.skipped else ""
@@ -67,4 +71,5 @@ def _find_in_folder(folder: Path) -> Manifest:
         manifest.problems.append(printable(problem))
     elif contents.skipped:
         manifest.notes.append(printable(f"{folder}: {skipped_files(contents.skipped)}"))
+    manifest.notes += [printable(f"{folder}: {message}") for message in left_out(contents)]
     return manifest

@@ -36,18 +36,22 @@ def is_file(path: Path) -> bool:
 
 @dataclass
 class FolderContents:
-    """Files in a folder and all folders in it. Hidden files are left out.
+    """Files in a folder and all folders in it, except hidden and linked folders.
 
     Attributes:
         audio: Recordings, by their suffix; sorted.
         transcripts: LibriSpeech's transcripts; sorted.
-        skipped: Number of other files by kind. Those in hidden folders, such as .git, are not counted.
+        skipped: Number of other files by kind. Hidden ones are not counted.
+        hidden: Number of recordings by kind that are hidden, or in hidden folders.
+        linked: Links to folders, relative to the folder; sorted.
         problems: One message for each folder that can't be read.
     """
 
     audio: list[Path] = field(default_factory=list)
     transcripts: list[Path] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    hidden: Counter[str] = field(default_factory=Counter)
+    linked: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -56,33 +60,72 @@ def list_folder(folder: Path) -> FolderContents:
     contents = FolderContents()
 
     def unreadable(error: OSError) -> None:
-        reason = error.strerror or one_line(error)
-        contents.problems.append(printable(f"{error.filename}: cannot be read ({reason}); check its permissions"))
+        if not _is_hidden(Path(error.filename).relative_to(folder)):
+            reason = error.strerror or one_line(error)
+            contents.problems.append(printable(f"{error.filename}: cannot be read ({reason}); check its permissions"))
 
-    # os.walk instead of rglob: it knows the kind of each file without a stat, and reports unreadable folders.
-    for parent, _, names in os.walk(folder, onerror=unreadable):
+    # os.walk instead of rglob: it knows the kind of each file without a stat, reports unreadable folders, and does not
+    # follow links to folders, which may lead to a parent.
+    for parent, folders, names in os.walk(folder, onerror=unreadable):
+        place = Path(parent).relative_to(folder)
+        in_hidden = _is_hidden(place)
         for name in names:
-            if not name.startswith("."):
-                _add(Path(parent, name), folder, contents)
+            add = _add_hidden if in_hidden or name.startswith(".") else _add
+            add(Path(parent, name), contents)
+        if not in_hidden:
+            links = (name for name in folders if not name.startswith(".") and Path(parent, name).is_symlink())
+            contents.linked += [str(place / name) for name in links]
     contents.audio.sort()
     contents.transcripts.sort()
+    contents.linked.sort()
     return contents
 
 
-def _add(path: Path, folder: Path, contents: FolderContents) -> None:
+def _is_hidden(place: Path) -> bool:
+    """Whether a path, relative to the folder that was given, is hidden or in a hidden folder."""
+    return any(part.startswith(".") for part in place.parts)
+
+
+def _add(path: Path, contents: FolderContents) -> None:
     suffix = path.suffix.lower()
-    if suffix in AUDIO_SUFFIXES:
-        # Not a broken link, nor a pipe, which would block the reader.
-        if not is_file(path):
-            contents.skipped[f"{suffix} that is no file"] += 1
-        elif suffix in TRANSPORT_STREAM_SUFFIXES and not is_transport_stream(path):
-            contents.skipped[_kind(path)] += 1
-        else:
-            contents.audio.append(path)
+    if suffix in AUDIO_SUFFIXES and not is_file(path):
+        # A broken link, or a pipe, which would block the reader.
+        contents.skipped[f"{suffix} that is no file"] += 1
+    elif _is_audio(path):
+        contents.audio.append(path)
     elif path.name.endswith(TRANSCRIPTS_SUFFIX):
         contents.transcripts.append(path)
-    elif not any(part.startswith(".") for part in path.relative_to(folder).parts):
+    else:
         contents.skipped[_kind(path)] += 1
+
+
+def _add_hidden(path: Path, contents: FolderContents) -> None:
+    # macOS keeps properties of a.wav in ._a.wav.
+    if not path.name.startswith("._") and is_file(path) and _is_audio(path):
+        contents.hidden[_kind(path)] += 1
+
+
+def _is_audio(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return suffix in AUDIO_SUFFIXES and (suffix not in TRANSPORT_STREAM_SUFFIXES or is_transport_stream(path))
+
+
+def left_out(contents: FolderContents) -> list[str]:
+    """What of a folder is not looked at: a message for hidden recordings, and one for linked folders, if there are any.
+
+    Others are counted by `skipped_files` or `unlisted_audio`.
+    """
+    messages = []
+    if contents.hidden:
+        messages.append(f"{_files(contents.hidden.total())} skipped, hidden ({kinds(contents.hidden)})")
+    if contents.linked:
+        count = len(contents.linked)
+        names = ", ".join(contents.linked[:_LISTED_KINDS]) + (", ..." if count > _LISTED_KINDS else "")
+        if count == 1:
+            messages.append(f"1 linked folder skipped ({names}); give its path, too, to read it")
+        else:
+            messages.append(f"{count} linked folders skipped ({names}); give their paths, too, to read them")
+    return messages
 
 
 def skipped_files(skipped: Counter[str]) -> str:

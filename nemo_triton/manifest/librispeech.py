@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nemo_triton.errors import ManifestError, one_line, printable
 from nemo_triton.manifest.decoding import read_text
-from nemo_triton.manifest.folders import TRANSCRIPTS_SUFFIX, FolderContents, unlisted_audio
+from nemo_triton.manifest.folders import TRANSCRIPTS_SUFFIX, FolderContents, left_out, unlisted_audio
 from nemo_triton.manifest.utterance import Manifest, Utterance
 
 _AUDIO_SUFFIX = ".flac"
@@ -44,9 +44,19 @@ def read_librispeech(folder: Path, contents: FolderContents, text_required: bool
             except (ValueError, OSError) as error:
                 manifest.problems.append(printable(f"{file}:{number}: {one_line(error)}"))
     listed = (utterance.audio for utterance in manifest.utterances)
-    for note in unlisted_audio(contents.audio, listed, f"a *{TRANSCRIPTS_SUFFIX}"):
+    for note in [*unlisted_audio(contents.audio, listed, f"a *{TRANSCRIPTS_SUFFIX}"), *left_out(contents)]:
         manifest.notes.append(printable(f"{folder}: {note}"))
     return manifest
+
+
+def is_librispeech(manifest: Manifest, contents: FolderContents) -> bool:
+    """Whether a folder's transcripts are LibriSpeech's; if not, they are texts of another kind with the same suffix.
+
+    True if they name a recording of the folder. A folder without recordings may get them later, and without utterances
+    the manifest's problems say more.
+    """
+    listed = {utterance.audio for utterance in manifest.utterances}
+    return not contents.audio or not listed or not listed.isdisjoint(contents.audio)
 
 
 def _utterance(line: str, number: int, file: Path, converted: dict[Path, Path], text_required: bool) -> Utterance:

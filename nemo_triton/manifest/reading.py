@@ -14,7 +14,7 @@ from nemo_triton.manifest.entry import AUDIO_FIELDS, TEXT_FIELDS, Entry, collect
 from nemo_triton.manifest.folders import is_file, is_folder, list_folder
 from nemo_triton.manifest.json_entries import array_entries, line_entries
 from nemo_triton.manifest.kaldi import WAV_LIST, read_kaldi
-from nemo_triton.manifest.librispeech import read_librispeech
+from nemo_triton.manifest.librispeech import is_librispeech, read_librispeech
 from nemo_triton.manifest.suffixes import KALDI_SUFFIX
 from nemo_triton.manifest.utterance import Manifest
 
@@ -62,12 +62,14 @@ def _read_folder(folder: Path, text_required: bool) -> Manifest:
     if is_file(folder / WAV_LIST):
         return read_kaldi(folder / WAV_LIST, text_required)
     contents = list_folder(folder)
-    if not contents.transcripts:
-        raise ManifestError(
-            f"{folder}: is a folder; give a manifest, a .jsonl or .csv file that lists recordings, "
-            "or a folder with Kaldi's wav.scp or LibriSpeech's *.trans.txt"
-        )
-    return read_librispeech(folder, contents, text_required)
+    if contents.transcripts:
+        manifest = read_librispeech(folder, contents, text_required)
+        if is_librispeech(manifest, contents):
+            return manifest
+    raise ManifestError(
+        f"{folder}: is a folder; give a manifest, a .jsonl or .csv file that lists recordings, "
+        "or a folder with Kaldi's wav.scp or LibriSpeech's *.trans.txt"
+    )
 
 
 def _read_file(path: Path, text_required: bool) -> Manifest:

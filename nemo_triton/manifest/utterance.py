@@ -60,7 +60,7 @@ class Manifest:
     Attributes:
         utterances: The usable entries, in the manifest's order.
         problems: One message (file:line and field) for each entry that can't be used.
-        notes: One message for each folder with files that were skipped, with their number.
+        notes: Messages for each folder with recordings or other files that were skipped, with their numbers.
     """
 
     utterances: list[Utterance] = field(default_factory=list)

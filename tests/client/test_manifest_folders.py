@@ -204,7 +204,81 @@ def test_a_transport_stream_that_cannot_be_opened_is_left_to_its_reader(tmp_path
     assert is_transport_stream(tmp_path / "gone.ts")
 
 
-def test_hidden_folders_and_pipes(tmp_path: Path) -> None:
-    hidden = write_wav(tmp_path / ".cache" / "a.wav")
+def test_a_pipe_is_no_recording(tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "a.wav")
     os.mkfifo(tmp_path / "pipe.wav")
-    assert find_audio([tmp_path]).utterances == [Utterance(hidden)]
+    listed = find_audio([tmp_path])
+    assert listed.utterances == [Utterance(wav)]
+    assert listed.notes == [f"{tmp_path}: 1 file skipped, not audio (1 .wav that is no file)"]
+
+
+def test_hidden_recordings_are_skipped_and_counted(tmp_path: Path) -> None:
+    folder = tmp_path / ".home" / "recordings"
+    wav = write_wav(folder / "a.wav")
+    for name in (".cache/b.wav", ".cache/c/d.flac", "b/.e.wav"):
+        write_wav(folder / name)
+    # What macOS writes beside a.wav, and what is hidden but no recording.
+    for name in ("._a.wav", "__MACOSX/._a.wav", ".cache/f.txt", ".cache/84-1.trans.txt", ".git/HEAD", ".g.ts"):
+        write(folder / name, "words")
+    os.mkfifo(folder / ".pipe.wav")
+    (folder / ".linked").symlink_to(tmp_path)
+    listed = find_audio([folder])
+    assert (listed.utterances, listed.problems) == ([Utterance(wav)], [])
+    assert listed.notes == [f"{folder}: 3 files skipped, hidden (2 .wav, 1 .flac)"]
+
+
+def test_linked_folders_are_skipped_and_counted(tmp_path: Path) -> None:
+    folder, other = tmp_path / "recordings", write_wav(tmp_path / "other" / "b.wav").parent
+    wav = write_wav(folder / "a.wav")
+    (folder / "a_link.wav").symlink_to(wav)
+    (folder / "other").symlink_to(other)
+    single = f"{folder}: 1 linked folder skipped (other); give its path, too, to read it"
+    assert find_audio([folder]).notes == [single]
+    for number in range(6):
+        # Each leads to a parent.
+        write(folder / f"{number}" / "up").unlink()
+        (folder / f"{number}" / "up").symlink_to(folder)
+    listed = find_audio([folder])
+    assert (listed.utterances, listed.problems) == ([Utterance(wav), Utterance(folder / "a_link.wav")], [])
+    assert listed.notes == [
+        f"{folder}: 7 linked folders skipped (0/up, 1/up, 2/up, 3/up, 4/up, ...); give their paths, too, to read them"
+    ]
+    (tmp_path / "link").symlink_to(other)
+    assert [utterance.audio.name for utterance in find_audio([tmp_path / "link"]).utterances] == ["b.wav"]
+
+
+def test_a_folder_with_hidden_recordings_only_is_a_problem(tmp_path: Path) -> None:
+    write_wav(tmp_path / ".a.wav")
+    listed = find_audio([tmp_path])
+    assert listed.problems == [f"{tmp_path}: no audio file in this folder; give a folder with e.g. .wav or .flac files"]
+    assert listed.notes == [f"{tmp_path}: 1 file skipped, hidden (1 .wav)"]
+
+
+def test_recordings_beside_a_tree_of_librispeech_are_counted(tmp_path: Path) -> None:
+    tree = librispeech(tmp_path)
+    write_wav(tree / "a.wav")
+    write_wav(tree / ".b.wav")
+    (tree / "linked").symlink_to(tree)
+    for manifest in (read_manifest(tree), find_audio([tree])):
+        assert manifest.notes == [
+            f"{tree}: 2 files skipped, not in a *.trans.txt (1 .flac, 1 .wav)",
+            f"{tree}: 1 file skipped, hidden (1 .wav)",
+            f"{tree}: 1 linked folder skipped (linked); give its path, too, to read it",
+        ]
+
+
+def test_other_texts_with_the_suffix_of_librispeech_hide_no_recording(tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "meeting.wav")
+    write(tmp_path / "meeting.trans.txt", "Hello and welcome.", "", "So let us begin.")
+    listed = find_audio([tmp_path])
+    assert (listed.utterances, listed.problems) == ([Utterance(wav)], [])
+    assert listed.notes == [f"{tmp_path}: 1 file skipped, not audio (1 .txt)"]
+    with pytest.raises(ManifestError, match="is a folder; give a manifest"):
+        read_manifest(tmp_path)
+
+
+def test_librispeech_without_texts_says_that_they_are_required(tmp_path: Path) -> None:
+    write_wav(tmp_path / "1-2-0000.flac")
+    write(tmp_path / "1-2.trans.txt", "1-2-0000")
+    with pytest.raises(ManifestError, match=r"1-2\.trans\.txt:1: no text after the name"):
+        read_manifest(tmp_path, text_required=True)
