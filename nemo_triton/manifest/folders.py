@@ -81,6 +81,15 @@ def list_folder(folder: Path) -> FolderContents:
     return contents
 
 
+def recordings_in(folder: Path) -> list[Path]:
+    """The recordings in a folder without those in its folders, except hidden ones; none if it can't be read."""
+    try:
+        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError:
+        return []
+    return [path for path in paths if is_file(path) and _is_audio(path)]
+
+
 def _is_hidden(place: Path) -> bool:
     """Whether a path, relative to the folder that was given, is hidden or in a hidden folder."""
     return any(part.startswith(".") for part in place.parts)
@@ -141,9 +150,14 @@ def unlisted_audio(audio: Iterable[Path], listed: Iterable[Path], where: str) ->
         listed: Recordings in its list.
         where: Name of the list.
     """
-    known = {path.absolute() for path in listed}
-    unlisted = Counter(_kind(path) for path in audio if path.absolute() not in known)
+    known = set(map(without_dots, listed))
+    unlisted = Counter(_kind(path) for path in audio if without_dots(path) not in known)
     return [f"{_files(unlisted.total())} skipped, not in {where} ({kinds(unlisted)})"] if unlisted else []
+
+
+def without_dots(path: Path) -> Path:
+    """The absolute path without `..`, which lists have that name files outside their folder. No file is looked up."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def _files(count: int) -> str:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from nemo_triton.errors import one_line, printable
 from nemo_triton.manifest.decoding import read_text
-from nemo_triton.manifest.folders import list_folder, unlisted_audio
+from nemo_triton.manifest.folders import recordings_in, unlisted_audio, without_dots
 from nemo_triton.manifest.lookup import Lookup
 from nemo_triton.manifest.utterance import Manifest, Utterance
 
@@ -96,13 +96,23 @@ def read_kaldi(wav_list: Path, text_required: bool) -> Manifest:
             manifest.utterances.append(_utterance(key, segment, line, recordings, texts, text_required))
         except ValueError as error:
             manifest.problems.append(printable(f"{source}:{line}: {one_line(error)}"))
-    listed = (path for _, path in recordings.values.values())
-    for note in unlisted_audio(list_folder(folder).audio, listed, wav_list.name):
+    for note in _unlisted(wav_list, [path for _, path in recordings.values.values()]):
         manifest.notes.append(printable(f"{folder}: {note}"))
     for recording, count in skipped.items():
         line = recordings.refused[recording]
         manifest.notes.append(printable(f"{source}: {count} segments skipped, because {wav_list}:{line} can't be used"))
     return manifest
+
+
+def _unlisted(wav_list: Path, listed: Sequence[Path]) -> list[str]:
+    """Count the recordings beside wav.scp, and beside those that it names in the folder's folders.
+
+    Not in the whole tree: a data folder can be that of a recipe, with millions of files.
+    """
+    folder = without_dots(wav_list.parent)
+    folders = {folder, *(without_dots(path).parent for path in listed)}
+    audio = (path for place in folders if place.is_relative_to(folder) for path in recordings_in(place))
+    return unlisted_audio(audio, listed, wav_list.name)
 
 
 def _read(path: Path, parse: Callable[[str], Value]) -> _Table[Value]:

@@ -79,6 +79,21 @@ def test_kaldi_counts_recordings_that_it_does_not_list(tmp_path: Path) -> None:
     assert read_manifest(folder).notes == [f"{folder}: 1 file skipped, not in wav.scp (1 .wav)"]
 
 
+def test_kaldi_looks_only_into_folders_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = kaldi(tmp_path / "data")
+    for name in ("wavs/more/c.wav", "exp/d.wav", "../other/e.wav", "wavs/.f.wav"):
+        write_wav(folder / name)
+    write(folder / "wav.scp", "call1 wavs/a b.wav", "call2 exp/../b.wav", "call3 ../other/gone.wav", "call4 no/a.wav")
+    write_wav(folder / "b.wav")
+    write_wav(folder / "g.flac")
+    monkeypatch.chdir(folder)
+    for path in (folder, folder / "wav.scp", Path("wav.scp"), Path("../data")):
+        manifest = read_manifest(path)
+        where = path.parent if path.name == "wav.scp" else path
+        assert len(manifest.utterances) == 4
+        assert manifest.notes == [f"{where}: 1 file skipped, not in wav.scp (1 .flac)"]
+
+
 def test_an_empty_list_of_kaldi_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "wav.scp", "")
     assert is_manifest(path)
