@@ -25,7 +25,10 @@ Channel: TypeAlias = int | Literal["average", "left", "right"]
 """A channel's number, from 0; left is 0 and right is 1. "average" is the mean of all channels."""
 
 LOG_NAME = "nemo_triton.audio"
-"""Logger that gets a warning for each file with samples that are incomplete or cancel each other."""
+"""Logger that gets a warning for each file with samples that are incomplete or cancel each other.
+
+The attribute `kind` of a record names what files have the same problem, such as "files without samples".
+"""
 _log = logging.getLogger(LOG_NAME)
 
 _CHANNEL_NUMBERS = {"left": 0, "right": 1}
@@ -143,16 +146,17 @@ def _read_segment(path: Path, offset: float, duration: float | None) -> Decoded:
         raise AudioError(f"{path}: too long for the memory of this machine; split it") from error
     length = len(decoded.samples) / decoded.rate
     if decoded.problem:
-        _warn(path, f"{decoded.problem}; the {length:.1f} s that can be read are used")
+        _warn(path, f"{decoded.problem}; the {length:.1f} s that can be read are used", "incomplete files")
     elif not length:
-        _warn(path, "has no samples; record or copy it again")
+        _warn(path, "has no samples; record or copy it again", "files without samples")
     start = sample_at(offset, decoded.rate)
     if start and start >= len(decoded.samples):
         raise AudioError(f"{path}: offset {offset:g} s is beyond its end at {length:.1f} s; correct the offset")
     stop = start + sample_at(duration, decoded.rate) if duration else len(decoded.samples)
     missing = stop / decoded.rate - length
     if missing > _DURATION_TOLERANCE:
-        _warn(path, f"ends {missing:.1f} s before the segment's end (offset {offset:g} s, duration {duration:g} s)")
+        problem = f"ends {missing:.1f} s before the segment's end (offset {offset:g} s, duration {duration:g} s)"
+        _warn(path, problem, "files that end before their segment")
     return Decoded(samples=decoded.samples[start:stop], rate=decoded.rate)
 
 
@@ -179,7 +183,8 @@ def _select(samples: Samples, channel: Channel, path: Path) -> Samples:
         average, energy = _average(_finite(samples, path))
         kept = np.square(average, dtype=np.float64).mean() if len(average) else 0.0
         if kept < min(_CANCELLED, 0.5 / count) * energy:
-            _warn(path, f"its {count} channels cancel each other when averaged; choose one with --channel")
+            problem = f"its {count} channels cancel each other when averaged; choose one with --channel"
+            _warn(path, problem, "files with channels that cancel each other")
         return average
     if number >= count:
         channels = "1 channel (mono)" if count == 1 else f"{count} channels"
@@ -224,5 +229,5 @@ def _at_16_khz(samples: Samples, rate: int, path: Path) -> Samples:
     return fitted
 
 
-def _warn(path: Path, problem: str) -> None:
-    _log.warning(printable(f"{path}: {problem}"))
+def _warn(path: Path, problem: str, kind: str) -> None:
+    _log.warning(printable(f"{path}: {problem}"), extra={"kind": kind})

@@ -63,5 +63,6 @@ def _check_duration(utterance: Utterance, samples: Samples) -> None:
             printable(
                 f"{utterance.audio}: is {seconds(samples):.1f} s long, but its duration in the manifest is "
                 f"{utterance.duration:g} s; all of it is used (add an offset to cut a segment)"
-            )
+            ),
+            extra={"kind": "files with another duration in the manifest"},
         )

@@ -20,6 +20,7 @@ from nemo_triton.addresses import DEFAULT_URL
 from nemo_triton.endpoint_pool import LOG_NAME
 from nemo_triton.recognizer import DEFAULT_TIMEOUT
 from nemo_triton.terminal.exit_codes import run_and_exit
+from nemo_triton.terminal.repeated_warnings import merged_warnings
 from nemo_triton.tls import Tls
 
 _WIDTH_WITHOUT_TERMINAL = 150
@@ -42,7 +43,8 @@ def run(command: click.Command) -> NoReturn:
     logging.getLogger(LOG_NAME).setLevel(logging.INFO)
     # Schedulers end a job with SIGTERM; keep the results so far, as with Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
-    run_and_exit(command)
+    with merged_warnings():
+        run_and_exit(command)
 
 
 class _Line(logging.Formatter):
