@@ -15,7 +15,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from nemo_triton.audio_decoders import Decoded, decode, decode_segment, limits, sample_at
+from nemo_triton.audio_decoders import Decoded, Segment, decode, decode_segment, limits
 from nemo_triton.contract import INT16_FULL_SCALE, SAMPLE_RATE
 from nemo_triton.errors import AudioError, printable
 
@@ -136,28 +136,38 @@ def _read_segment(path: Path, offset: float, duration: float | None) -> Decoded:
             raise ValueError(f"{name} is {value:g}; give seconds from 0")
     try:
         _check_is_file(path)
-        segment = decode_segment(path, offset, duration) if offset or duration else None
-        if segment is not None:
-            return segment
-        decoded = decode(path)
+        segment = Segment(offset=offset, duration=duration)
+        exact = decode_segment(path, segment) if segment else None
+        if exact is not None:
+            return exact
+        decoded = decode(path, segment)
     except OSError as error:
         raise AudioError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
     except MemoryError as error:
         raise AudioError(f"{path}: too long for the memory of this machine; split it") from error
-    length = len(decoded.samples) / decoded.rate
+    return _cut(decoded, segment, path)
+
+
+def _cut(decoded: Decoded, segment: Segment, path: Path) -> Decoded:
+    """The segment of what was decoded of its file. Warnings say what is missing."""
+    rate, skipped = decoded.rate, decoded.skipped
+    length = decoded.end / rate
+    start, stop = segment.start(rate), segment.stop(rate)
+    if start and start >= decoded.end:
+        reason = f" ({decoded.problem})" if decoded.problem else ""
+        raise AudioError(
+            f"{path}: offset {segment.offset:g} s is beyond its end at {length:.1f} s{reason}; correct the offset"
+        )
     if decoded.problem:
-        _warn(path, f"{decoded.problem}; the {length:.1f} s that can be read are used", "incomplete files")
-    elif not length:
+        used = "what can be read of the segment is" if segment else f"the {length:.1f} s that can be read are"
+        _warn(path, f"{decoded.problem}; {used} used", "incomplete files")
+    elif not decoded.end:
         _warn(path, "has no samples; record or copy it again", "files without samples")
-    start = sample_at(offset, decoded.rate)
-    if start and start >= len(decoded.samples):
-        raise AudioError(f"{path}: offset {offset:g} s is beyond its end at {length:.1f} s; correct the offset")
-    stop = start + sample_at(duration, decoded.rate) if duration else len(decoded.samples)
-    missing = stop / decoded.rate - length
+    missing = stop / rate - length if segment.duration else 0.0
     if missing > _DURATION_TOLERANCE:
-        problem = f"ends {missing:.1f} s before the segment's end (offset {offset:g} s, duration {duration:g} s)"
-        _warn(path, problem, "files that end before their segment")
-    return Decoded(samples=decoded.samples[start:stop], rate=decoded.rate)
+        end = f"offset {segment.offset:g} s, duration {segment.duration:g} s"
+        _warn(path, f"ends {missing:.1f} s before the segment's end ({end})", "files that end before their segment")
+    return Decoded(samples=decoded.samples[start - skipped : stop - skipped], rate=rate)
 
 
 def _check_is_file(path: Path) -> None:

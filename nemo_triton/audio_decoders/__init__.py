@@ -2,16 +2,17 @@
 
 from nemo_triton.audio_decoders.decoded import Decoded
 from nemo_triton.audio_decoders.decoding import decode, decode_segment
-from nemo_triton.audio_decoders.libsndfile import sample_at
+from nemo_triton.audio_decoders.segment import WHOLE, Segment
 from nemo_triton.audio_decoders.suffixes import AUDIO_SUFFIXES
 from nemo_triton.audio_decoders.transport_stream import TRANSPORT_STREAM_SUFFIXES, is_transport_stream
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "TRANSPORT_STREAM_SUFFIXES",
+    "WHOLE",
     "Decoded",
+    "Segment",
     "decode",
     "decode_segment",
     "is_transport_stream",
-    "sample_at",
 ]

@@ -15,9 +15,16 @@ class Decoded:
     Attributes:
         samples: int16 [T, channels] if the file has no more precision; else float32, full scale 1.0.
         rate: Samples per second.
+        skipped: Samples per channel before `samples` that were decoded and dropped: they are before the segment.
         problem: Reason why there may be fewer samples than were recorded; None if the file seems complete.
     """
 
     samples: NDArray[np.int16 | np.float32]
     rate: int
+    skipped: int = 0
     problem: str | None = None
+
+    @property
+    def end(self) -> int:
+        """Samples per channel from the start of the file to the last of `samples`."""
+        return self.skipped + len(self.samples)

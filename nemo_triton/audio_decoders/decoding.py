@@ -11,17 +11,19 @@ from nemo_triton.audio_decoders import limits
 from nemo_triton.audio_decoders.decoded import Decoded
 from nemo_triton.audio_decoders.ffmpeg import decode_by_ffmpeg
 from nemo_triton.audio_decoders.libsndfile import decode_by_libsndfile, read_segment, reason_of
+from nemo_triton.audio_decoders.segment import WHOLE, Segment
 from nemo_triton.errors import AudioError
 
 _FFMPEG_FIRST = ".opus"
 """NeMo reads files of this suffix by FFmpeg, which decodes them at 48 kHz, and libsndfile at the rate of the source."""
 
 
-def decode(path: Path) -> Decoded:
+def decode(path: Path, segment: Segment = WHOLE) -> Decoded:
     """Decode a file. What is left of a damaged file is decoded, and `problem` says what is missing.
 
     Args:
         path: The file.
+        segment: The part that is needed. Where the decoder allows it, what is before and after it is dropped.
 
     Raises:
         AudioError: The file can't be decoded, or is too large.
@@ -31,7 +33,7 @@ def decode(path: Path) -> Decoded:
     with path.open("rb", buffering=0) as file:
         if path.suffix == _FFMPEG_FIRST:
             with suppress(AudioError):
-                return decode_by_ffmpeg(file, path, "")
+                return decode_by_ffmpeg(file, path, segment=segment)
             file.seek(0)
         try:
             decoded = decode_by_libsndfile(file, path)
@@ -39,24 +41,24 @@ def decode(path: Path) -> Decoded:
         except (RuntimeError, TypeError) as error:
             file.seek(0)
             reason = reason_of(error)
-            return decode_by_ffmpeg(file, path, reason)
+            return decode_by_ffmpeg(file, path, libsndfile_reason=reason, segment=segment)
         if len(decoded.samples) and decoded.problem is None:
             return decoded
         file.seek(0)
         # A recorder that died has not written the number of samples into the header, and FFmpeg goes on after a damage.
+        # It decodes the whole file, even for a segment: lengths are compared.
         return _longer(decoded, _if_readable(file, path))
 
 
-def decode_segment(path: Path, offset: float, duration: float | None) -> Decoded | None:
+def decode_segment(path: Path, segment: Segment) -> Decoded | None:
     """Decode a segment without the rest of its file, if that is possible.
 
     Args:
         path: The file.
-        offset: Start of the segment in seconds.
-        duration: Its length in seconds; None or 0 reads to the end.
+        segment: The part to decode.
 
     Returns:
-        The samples of the segment; None if the file has to be decoded from its start.
+        The samples of the segment; None if it is not completely in the file, or if libsndfile can't decode it.
 
     Raises:
         OSError: The file can't be read.
@@ -64,13 +66,13 @@ def decode_segment(path: Path, offset: float, duration: float | None) -> Decoded
     if path.suffix == _FFMPEG_FIRST:
         return None
     with path.open("rb", buffering=0) as file, suppress(RuntimeError, TypeError):
-        return read_segment(file, offset, duration)
+        return read_segment(file, segment)
     return None
 
 
 def _if_readable(file: FileIO, path: Path) -> Decoded | None:
     try:
-        return decode_by_ffmpeg(file, path, "")
+        return decode_by_ffmpeg(file, path)
     except AudioError:
         return None
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nemo_triton.audio_decoders import limits, ogg
 from nemo_triton.audio_decoders.decoded import Decoded
+from nemo_triton.audio_decoders.segment import WHOLE, Segment
 from nemo_triton.errors import AudioError, one_line
 
 if TYPE_CHECKING:
@@ -32,16 +33,20 @@ _TIMED_CONTAINERS = ("asf", "avi", "flac", "flv", "matroska", "mov", "mxf", "wav
 """Containers that hold their duration. FFmpeg estimates that of others."""
 
 
-def decode_by_ffmpeg(file: FileIO, path: Path, libsndfile_reason: str) -> Decoded:
-    """Decode the first audio stream.
+def decode_by_ffmpeg(file: FileIO, path: Path, *, libsndfile_reason: str = "", segment: Segment = WHOLE) -> Decoded:
+    """Decode the first audio stream from its start to the end of a segment.
+
+    FFmpeg can't seek to an exact sample in many formats, so what is before the segment is decoded and dropped. Damage
+    after the segment is not noticed.
 
     Args:
         file: The open file, at its start.
         path: Its path, for errors.
         libsndfile_reason: Why libsndfile can't read it; empty if it was not tried, or can.
+        segment: The part to keep, and up to a frame more on both sides.
 
     Raises:
-        AudioError: The file can't be decoded, or is too large.
+        AudioError: The file can't be decoded, or the segment is too large.
     """
     try:
         import av
@@ -52,7 +57,7 @@ def decode_by_ffmpeg(file: FileIO, path: Path, libsndfile_reason: str) -> Decode
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
     try:
         with av.open(_QuietFile(file), "r", options=options) as container:
-            decoded = _decode_audio(container, path)
+            decoded = _decode_audio(container, path, segment)
             name = container.format.name
             declared = _declared_seconds(container)
     # A container without frames, or one whose parameters no decoder takes, raises other errors.
@@ -60,17 +65,18 @@ def decode_by_ffmpeg(file: FileIO, path: Path, libsndfile_reason: str) -> Decode
         reason = libsndfile_reason or one_line(getattr(error, "strerror", None) or error)
         raise AudioError(f"{path}: not readable as audio ({reason}); convert it to WAV or FLAC") from error
     problem = decoded.problem
-    if problem is None and limits.is_short(len(decoded.samples) / decoded.rate, of=declared):
+    reached_end = decoded.end < segment.stop(decoded.rate)
+    if problem is None and reached_end and limits.is_short(decoded.end / decoded.rate, of=declared):
         problem = f"its header says {declared:.1f} s"
     if problem is None and _MALFORMED in libsndfile_reason:
         problem = "it is damaged"
-    if problem is None and name == "ogg" and not ogg.ends(file):
+    if problem is None and reached_end and name == "ogg" and not ogg.ends(file):
         problem = ogg.ENDLESS
     return replace(decoded, problem=problem)
 
 
-def _decode_audio(container: InputContainer, path: Path) -> Decoded:
-    """Decode the first audio stream up to its end, or to a change of its sample rate or channels."""
+def _decode_audio(container: InputContainer, path: Path, segment: Segment) -> Decoded:
+    """Decode the first audio stream up to the segment's end, or to a change of its sample rate or channels."""
     import av
 
     if not container.streams.audio:
@@ -81,7 +87,7 @@ def _decode_audio(container: InputContainer, path: Path) -> Decoded:
         raise ValueError("FFmpeg has no decoder for it")
     blocks: list[NDArray[np.int16 | np.float32]] = []
     damages: list[str] = []
-    count, rate, layout, resampler, problem = 0, 0, "", None, None
+    end, skipped, count, rate, layout, resampler, problem = 0, 0, 0, 0, "", None, None
     try:
         for frame in _frames(container, stream, damages):
             if resampler is None:
@@ -92,21 +98,28 @@ def _decode_audio(container: InputContainer, path: Path) -> Decoded:
             if (frame.sample_rate, frame.layout.name) != (rate, layout):
                 problem = "its sample rate or channels change"
                 break
+            end += frame.samples
+            if end <= segment.start(rate):
+                skipped = end
+                continue
             for planes in resampler.resample(frame):
                 blocks.append(_scaled(planes.to_ndarray().T))
                 count += blocks[-1].size
             if count > limits.LARGEST_SAMPLES:
                 raise limits.too_large(path)
+            if end >= segment.stop(rate):
+                break
     except av.FFmpegError as error:
-        if not blocks:
+        if not end:
             raise
         damages.append(one_line(error.strerror))
-    if not blocks:
+    if not end:
         reason = damages[0] if damages else "no samples in it"
         raise AudioError(f"{path}: not readable as audio ({reason}); record or copy it again")
     if problem is None and damages:
         problem = f"it is damaged ({damages[0]})"
-    return Decoded(samples=np.concatenate(blocks), rate=rate, problem=problem)
+    samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.int16)
+    return Decoded(samples=samples, rate=rate, skipped=skipped, problem=problem)
 
 
 def _frames(container: InputContainer, stream: AudioStream, damages: list[str]) -> Iterator[AudioFrame]:

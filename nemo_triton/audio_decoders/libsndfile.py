@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from io import FileIO
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from nemo_triton.audio_decoders import limits, ogg
 from nemo_triton.audio_decoders.decoded import Decoded
+from nemo_triton.audio_decoders.segment import Segment
 from nemo_triton.errors import one_line
 
 _INT16_SUBTYPES = frozenset({"ALAC_16", "ALAW", "PCM_16", "PCM_S8", "PCM_U8", "ULAW"})
@@ -22,6 +22,7 @@ _DATA_SIZE = re.compile(r"^ *(?:data|riff|SSND|Data Size) *: (\d+) \(should be (
 _UNKNOWN_SIZE = 0x7FFF0000
 """Headers of streams, such as those that ffmpeg writes into a pipe, have the largest size instead of the true one."""
 _FRAMES_PER_BLOCK = 1024
+_FRAMES_PER_SKIP = 2**16
 _NOT_REGULAR = "not a regular file"
 """In libsndfile's reason for not reading an MP3 whose first frame is incomplete. Only regular files are opened."""
 
@@ -64,17 +65,15 @@ def decode_by_libsndfile(file: FileIO, path: Path) -> Decoded:
     return Decoded(samples=samples, rate=rate, problem=problem)
 
 
-def read_segment(file: FileIO, start_seconds: float, duration: float | None) -> Decoded | None:
+def read_segment(file: FileIO, segment: Segment) -> Decoded | None:
     """Decode a segment without the rest of the file.
 
     Args:
         file: The open file, unbuffered, at its start.
-        start_seconds: Start of the segment.
-        duration: Its length in seconds; None or 0 reads to the end.
+        segment: The part to decode.
 
     Returns:
-        The samples of the segment; None if it is not completely in the file, or if the file has to be decoded from its
-        start.
+        The samples of the segment; None if it is not completely in the file, or too large.
 
     Raises:
         RuntimeError: libsndfile can't read the file.
@@ -82,23 +81,20 @@ def read_segment(file: FileIO, start_seconds: float, duration: float | None) -> 
     """
     with _open_by_libsndfile(file) as sound:
         rate, frames = int(sound.samplerate), int(sound.frames)
-        start = sample_at(start_seconds, rate)
-        count = sample_at(duration, rate) if duration else frames - start
-        if not (sound.seekable() and 0 < count <= frames - start and count * sound.channels <= limits.LARGEST_SAMPLES):
+        start = segment.start(rate)
+        count = (segment.stop(rate) if segment.duration else frames) - start
+        if not (0 < count <= frames - start and count * sound.channels <= limits.LARGEST_SAMPLES):
             return None
-        if start:
+        dtype = _dtype_of(sound)
+        if not sound.seekable():
+            # GSM 6.10 and some ADPCM.
+            for position in range(0, start, _FRAMES_PER_SKIP):
+                sound.read(min(_FRAMES_PER_SKIP, start - position), dtype=dtype)
+        elif start:
             # Not to 0: NeMo doesn't either, and it would change the last bits of an MP3's samples.
             sound.seek(start)
-        samples = sound.read(count, dtype=_dtype_of(sound), always_2d=True)
+        samples = sound.read(count, dtype=dtype, always_2d=True)
     return Decoded(samples=samples, rate=rate) if len(samples) == count else None
-
-
-def sample_at(seconds: float, rate: int) -> int:
-    """The sample at a time, rounded down as NeMo's AudioSegment does.
-
-    A float can't count the samples of times such as 1e305 s; they get the largest number.
-    """
-    return int(min(seconds * rate, sys.maxsize))
 
 
 def _dtype_of(sound: soundfile.SoundFile) -> str:

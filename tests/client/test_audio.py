@@ -1,6 +1,5 @@
-"""load_audio on real files of many formats: levels, rates, channels and segments."""
+"""load_audio on real files of many formats: levels, rates and channels."""
 
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,9 @@ import av
 import numpy as np
 import pytest
 import soundfile
-import soxr
 from audio_signals import loudest_hertz, noise, tone
 
 from nemo_triton.audio import Channel, as_float, load_audio, load_channels, seconds
-from nemo_triton.audio_decoders import limits
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import AudioError
 from nemo_triton.manifest import find_audio
@@ -223,74 +220,3 @@ def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
         path.write_text(content)
         with pytest.raises(AudioError, match="not readable as audio"):
             load_audio(path)
-
-
-@pytest.mark.parametrize("container", ["WAV", "FLAC", "MP3", "GSM", "M4A"])
-def test_segments(tmp_path: Path, container: str) -> None:
-    path = tmp_path / f"a.{container.lower()}"
-    first, second = tone(8000, 1.0, hertz=440).astype(np.float32), tone(8000, 1.0, hertz=880).astype(np.float32)
-    both = np.concatenate([first, second])
-    if container == "M4A":
-        encode(soxr.resample(both, 8000, 16000), path, codec="aac", rate=44100, container="mp4")
-    elif container == "GSM":
-        soundfile.write(path, both, 8000, subtype="GSM610", format="WAV")
-    else:
-        soundfile.write(path, both, 8000, format=container)
-    for offset, hertz in ((0.1, 440), (1.15, 880)):
-        loaded = load_audio(path, offset=offset, duration=0.75)
-        assert len(loaded) == pytest.approx(0.75 * SAMPLE_RATE, abs=1)
-        assert loudest_hertz(as_float(loaded)) == pytest.approx(hertz, abs=4)
-
-
-def test_a_segment_is_read_without_the_rest_of_its_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "a.flac"
-    samples = noise(20 * SAMPLE_RATE)
-    soundfile.write(path, samples, SAMPLE_RATE)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    # A segment of a file that is too large as a whole.
-    monkeypatch.setattr(limits, "LARGEST_SAMPLES", SAMPLE_RATE)
-    assert load_audio(path, offset=3.0, duration=0.5).tolist() == samples[48000:56000].tolist()
-    assert caplog.messages == [], "damage elsewhere does not matter"
-    with pytest.raises(AudioError, match="has more than 16,000 samples; split it"):
-        load_audio(path, offset=3.0)
-
-
-def test_a_segment_is_rounded_down_to_samples_of_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.wav"
-    samples = np.arange(16000, dtype=np.int16)
-    soundfile.write(path, samples, SAMPLE_RATE)
-    loaded = load_audio(path, offset=0.10003, duration=0.20009)
-    assert loaded.tolist() == samples[1600 : 1600 + 3201].tolist(), "as NeMo's AudioSegment does"
-    assert load_audio(path, offset=0.5).tolist() == samples[8000:].tolist()
-
-
-@pytest.mark.parametrize(
-    "segment", [{"offset": -1.0}, {"offset": math.nan}, {"duration": -0.5}, {"duration": math.inf}]
-)
-def test_segments_that_are_none_are_errors_of_the_caller(tmp_path: Path, segment: dict[str, Any]) -> None:
-    path = tmp_path / "a.wav"
-    soundfile.write(path, noise(160), SAMPLE_RATE)
-    with pytest.raises(ValueError, match=f"^{next(iter(segment))} is .*; give seconds from 0$"):
-        load_audio(path, **segment)
-
-
-def test_segments_beyond_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "a.wav"
-    soundfile.write(path, noise(16000), SAMPLE_RATE)
-    with pytest.raises(AudioError, match=r"offset 1 s is beyond its end at 1\.0 s; correct the offset"):
-        load_audio(path, offset=1.0)
-    assert len(load_audio(path, offset=0.9, duration=0.15)) == 1600 and caplog.messages == [], "durations are rounded"
-    assert len(load_audio(path, offset=0.5, duration=2.0)) == 8000
-    assert caplog.messages == [f"{path}: ends 1.5 s before the segment's end (offset 0.5 s, duration 2 s)"]
-
-
-@pytest.mark.parametrize("time", [1e305, 1e18])
-def test_times_that_no_file_reaches(time: float, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "a.wav"
-    soundfile.write(path, noise(16000), SAMPLE_RATE)
-    with pytest.raises(AudioError, match=r"offset 1e\+\d+ s is beyond its end at 1\.0 s; correct the offset"):
-        load_audio(path, offset=time)
-    assert len(load_audio(path, duration=time)) == 16000
-    assert len(caplog.messages) == 1 and "before the segment's end" in caplog.messages[0]
