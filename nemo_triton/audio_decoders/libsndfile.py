@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from io import FileIO
 from pathlib import Path
 
@@ -10,17 +9,13 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from nemo_triton.audio_decoders import limits, ogg
+from nemo_triton.audio_decoders import headers, limits, ogg
 from nemo_triton.audio_decoders.decoded import Decoded
 from nemo_triton.audio_decoders.segment import Segment
 from nemo_triton.errors import one_line
 
 _INT16_SUBTYPES = frozenset({"ALAC_16", "ALAW", "PCM_16", "PCM_S8", "PCM_U8", "ULAW"})
 """Encodings that 16-bit integers represent exactly."""
-_DATA_SIZE = re.compile(r"^ *(?:data|riff|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
-"""A line of libsndfile's log: the size of the samples in the header, and their true size. `riff` is that of W64."""
-_UNKNOWN_SIZE = 0x7FFF0000
-"""Headers of streams, such as those that ffmpeg writes into a pipe, have the largest size instead of the true one."""
 _FRAMES_PER_BLOCK = 1024
 _FRAMES_PER_SKIP = 2**16
 _NOT_REGULAR = "not a regular file"
@@ -54,12 +49,14 @@ def decode_by_libsndfile(file: FileIO, path: Path) -> Decoded:
             samples = sound.read(expected, dtype=dtype, always_2d=True)
         except soundfile.LibsndfileError as error:
             samples, problem = None, f"it is damaged ({reason_of(error) or 'decoding failed'})"
-        else:
-            problem = _what_is_missing(log, expected, len(samples), rate)
         is_ogg = sound.format == "OGG"
     if samples is None:
         file.seek(0)
         samples = _read_until_damage(file, dtype)
+    if problem is None:
+        problem = headers.missing_samples(file, log, len(samples))
+    if problem is None and limits.is_short(len(samples) / rate, of=expected / rate):
+        problem = f"its header says {expected / rate:.1f} s"
     if problem is None and is_ogg and not ogg.ends(file):
         problem = ogg.ENDLESS
     return Decoded(samples=samples, rate=rate, problem=problem)
@@ -110,15 +107,6 @@ def reason_of(error: Exception) -> str:
 def _open_by_libsndfile(file: FileIO) -> soundfile.SoundFile:
     # By descriptor: with a Python file, each seek beyond the ends of a damaged file prints a traceback.
     return soundfile.SoundFile(file.fileno(), closefd=False)
-
-
-def _what_is_missing(log: str, expected: int, read: int, rate: int) -> str | None:
-    sizes = _DATA_SIZE.search(log)
-    if sizes and int(sizes[2]) < int(sizes[1]) < _UNKNOWN_SIZE:
-        return f"its header says {int(sizes[1]):,} bytes of samples, but there are {int(sizes[2]):,}"
-    if limits.is_short(read / rate, of=expected / rate):
-        return f"its header says {expected / rate:.1f} s"
-    return None
 
 
 def _read_until_damage(file: FileIO, dtype: str) -> NDArray[np.int16 | np.float32]:

@@ -71,6 +71,59 @@ def test_the_readable_part_of_a_damaged_file_is_used_and_said(
     )
 
 
+IN_BYTES = "its header says {bytes:,} bytes of samples, but there are "
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype", "rate", "channels", "reason"),
+    [
+        ("NIST", "PCM_16", 16000, 1, "its header says {count:,} samples, but there are "),
+        ("NIST", "ULAW", 8000, 2, "its header says {count:,} samples, but there are "),
+        ("RF64", "PCM_24", 44100, 1, IN_BYTES),
+        ("RF64", "FLOAT", 16000, 2, IN_BYTES),
+        ("W64", "PCM_16", 16000, 2, "its header says "),
+        ("VOC", "PCM_16", 16000, 1, "it is cut off"),
+        ("VOC", "ALAW", 8000, 2, "it is cut off"),
+        ("SVX", "PCM_16", 16000, 1, IN_BYTES),
+        ("WVE", "ALAW", 8000, 1, IN_BYTES),
+    ],
+)
+def test_a_file_of_a_less_common_format_is_said_to_be_cut_off(
+    container: str,
+    subtype: str,
+    rate: int,
+    channels: int,
+    reason: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "a"
+    samples = np.stack([tone(rate)] * channels, axis=1)
+    soundfile.write(path, samples, rate, format=container, subtype=subtype)
+    load_audio(path)
+    assert caplog.messages == []
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    cut = load_audio(path)
+    assert seconds(cut) == pytest.approx(0.5, abs=0.07)
+    (message,) = caplog.messages
+    size = rate * channels * {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}.get(subtype, 1)
+    assert message.startswith(f"{path}: {reason.format(count=rate, bytes=size)}")
+    assert message.endswith(f"; the {seconds(cut):.1f} s that can be read are used")
+
+
+@pytest.mark.parametrize("header", [b"sample_count -i 16000 ", b"sample_count -i 1e9\n", b"sample_count -r 99999\n"])
+def test_a_nist_header_without_a_larger_count(header: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.sph"
+    soundfile.write(path, tone(16000), SAMPLE_RATE, format="NIST", subtype="PCM_16")
+    content = path.read_bytes()
+    count = b"sample_count -i 16000\n"
+    assert count in content
+    path.write_bytes(content.replace(count, header))
+    load_audio(path)
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("kind", ["music.mp3", "16_bit.flac", "phone.m4a"])
 def test_audio_after_a_damage_is_read(
     tmp_path: Path, in_every_format: dict[str, Path], kind: str, caplog: pytest.LogCaptureFixture
