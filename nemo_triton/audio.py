@@ -158,6 +158,8 @@ def _cut(decoded: Decoded, segment: Segment, path: Path) -> Decoded:
         raise AudioError(
             f"{path}: offset {segment.offset:g} s is beyond its end at {length:.1f} s{reason}; correct the offset"
         )
+    if decoded.note:
+        _warn(path, decoded.note)
     if decoded.problem:
         used = "what can be read of the segment is" if segment else f"the {length:.1f} s that can be read are"
         _warn(path, f"{decoded.problem}; {used} used", "incomplete files")

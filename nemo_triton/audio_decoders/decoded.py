@@ -17,12 +17,14 @@ class Decoded:
         rate: Samples per second.
         skipped: Samples per channel before `samples` that were decoded and dropped: they are before the segment.
         problem: Reason why there may be fewer samples than were recorded; None if the file seems complete.
+        note: What the user may not expect, such as which of two audio streams was decoded; None if nothing.
     """
 
     samples: NDArray[np.int16 | np.float32]
     rate: int
     skipped: int = 0
     problem: str | None = None
+    note: str | None = None
 
     @property
     def end(self) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nemo_triton.audio_decoders import limits, ogg
 from nemo_triton.audio_decoders.decoded import Decoded
 from nemo_triton.audio_decoders.segment import WHOLE, Segment
+from nemo_triton.audio_decoders.streams import choose_stream
 from nemo_triton.errors import AudioError, one_line
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _TIMED_CONTAINERS = ("asf", "avi", "flac", "flv", "matroska", "mov", "mxf", "wav
 
 
 def decode_by_ffmpeg(file: FileIO, path: Path, *, libsndfile_reason: str = "", segment: Segment = WHOLE) -> Decoded:
-    """Decode the first audio stream from its start to the end of a segment.
+    """Decode an audio stream from its start to the end of a segment.
 
     FFmpeg can't seek to an exact sample in many formats, so what is before the segment is decoded and dropped. Damage
     after the segment is not noticed.
@@ -57,9 +58,13 @@ def decode_by_ffmpeg(file: FileIO, path: Path, *, libsndfile_reason: str = "", s
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
     try:
         with av.open(_QuietFile(file), "r", options=options) as container:
-            decoded = _decode_audio(container, path, segment)
+            if not container.streams.audio:
+                types = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
+                raise AudioError(f"{path}: has no audio (only {types}); give another file")
+            stream, note = choose_stream(container)
+            decoded = _decode_audio(container, stream, path, segment)
             name = container.format.name
-            declared = _declared_seconds(container)
+            declared = _declared_seconds(container, stream)
     # A container without frames, or one whose parameters no decoder takes, raises other errors.
     except (av.FFmpegError, ValueError, RuntimeError, IndexError, OverflowError) as error:
         reason = libsndfile_reason or one_line(getattr(error, "strerror", None) or error)
@@ -72,19 +77,13 @@ def decode_by_ffmpeg(file: FileIO, path: Path, *, libsndfile_reason: str = "", s
         problem = "it is damaged"
     if problem is None and reached_end and name == "ogg" and not ogg.ends(file):
         problem = ogg.ENDLESS
-    return replace(decoded, problem=problem)
+    return replace(decoded, problem=problem, note=note)
 
 
-def _decode_audio(container: InputContainer, path: Path, segment: Segment) -> Decoded:
-    """Decode the first audio stream up to the segment's end, or to a change of its sample rate or channels."""
+def _decode_audio(container: InputContainer, stream: AudioStream, path: Path, segment: Segment) -> Decoded:
+    """Decode up to the segment's end, or to a change of the stream's sample rate or channels."""
     import av
 
-    if not container.streams.audio:
-        types = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
-        raise AudioError(f"{path}: has no audio (only {types}); give another file")
-    stream = container.streams.audio[0]
-    if stream.codec_context is None:
-        raise ValueError("FFmpeg has no decoder for it")
     blocks: list[NDArray[np.int16 | np.float32]] = []
     damages: list[str] = []
     end, skipped, count, rate, layout, resampler, problem = 0, 0, 0, 0, "", None, None
@@ -167,11 +166,10 @@ def _scaled(samples: NDArray[Any]) -> NDArray[np.int16 | np.float32]:
     return samples if samples.dtype == np.int16 else samples.astype(np.float32) * np.float32(2**-31)
 
 
-def _declared_seconds(container: InputContainer) -> float:
+def _declared_seconds(container: InputContainer, stream: AudioStream) -> float:
     """The length of the audio stream by the container; 0 if it has none."""
     import av
 
-    stream = container.streams.audio[0]
     if not any(name in _TIMED_CONTAINERS for name in container.format.name.split(",")):
         return 0.0
     if stream.duration is not None and stream.time_base is not None:
