@@ -142,7 +142,9 @@ def _read_segment(path: Path, offset: float, duration: float | None) -> Decoded:
             return exact
         decoded = decode(path, segment)
     except OSError as error:
-        raise AudioError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+        # Errors of opening have the name of the file, those of reading don't.
+        advice = "check the path and its permissions" if error.filename else "check its disk, or copy it again"
+        raise AudioError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
     except MemoryError as error:
         raise AudioError(f"{path}: too long for the memory of this machine; split it") from error
     return _cut(decoded, segment, path)

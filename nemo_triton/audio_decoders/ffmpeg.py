@@ -48,7 +48,19 @@ def decode_by_ffmpeg(file: FileIO, path: Path, *, libsndfile_reason: str = "", s
 
     Raises:
         AudioError: The file can't be decoded, or the segment is too large.
+        OSError: A part of the file can't be read.
     """
+    source = _QuietFile(file)
+    try:
+        decoded = _decode_file(source, path, libsndfile_reason, segment)
+    except AudioError:
+        source.raise_read_error()
+        raise
+    source.raise_read_error()
+    return decoded
+
+
+def _decode_file(source: _QuietFile, path: Path, libsndfile_reason: str, segment: Segment) -> Decoded:
     try:
         import av
     except ImportError:
@@ -57,7 +69,7 @@ def decode_by_ffmpeg(file: FileIO, path: Path, *, libsndfile_reason: str = "", s
         ) from None
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
     try:
-        with av.open(_QuietFile(file), "r", options=options) as container:
+        with av.open(source, "r", options=options) as container:
             if not container.streams.audio:
                 types = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
                 raise AudioError(f"{path}: has no audio (only {types}); give another file")
@@ -75,7 +87,7 @@ def decode_by_ffmpeg(file: FileIO, path: Path, *, libsndfile_reason: str = "", s
         problem = f"its header says {declared:.1f} s"
     if problem is None and _MALFORMED in libsndfile_reason:
         problem = "it is damaged"
-    if problem is None and reached_end and name == "ogg" and not ogg.ends(file):
+    if problem is None and reached_end and name == "ogg" and not ogg.ends(source.file):
         problem = ogg.ENDLESS
     return replace(decoded, problem=problem, note=note)
 
@@ -139,26 +151,37 @@ class _QuietFile:
 
     A place outside the file, which FFmpeg seeks in a damaged file, becomes an error code, and an unreadable part of the
     disk becomes the end of the file.
+
+    Attributes:
+        file: The open file.
+        name: Its path, for PyAV.
     """
 
     def __init__(self, file: FileIO) -> None:
+        self.file = file
         self.name = str(file.name)
-        self._file = file
+        self._read_error: OSError | None = None
 
     def read(self, size: int) -> bytes:
         try:
-            return self._file.read(size)
-        except OSError:
+            return self.file.read(size)
+        except OSError as error:
+            self._read_error = error
             return b""
 
     def seek(self, place: int, whence: int = 0) -> int:
         try:
-            return self._file.seek(place, whence)
+            return self.file.seek(place, whence)
         except OSError as error:
             return -(error.errno or 1)
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self.file.tell()
+
+    def raise_read_error(self) -> None:
+        """Raise the last error of the disk, if there was any."""
+        if self._read_error is not None:
+            raise self._read_error
 
 
 def _scaled(samples: NDArray[Any]) -> NDArray[np.int16 | np.float32]:

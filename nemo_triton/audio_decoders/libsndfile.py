@@ -18,6 +18,7 @@ _INT16_SUBTYPES = frozenset({"ALAC_16", "ALAW", "PCM_16", "PCM_S8", "PCM_U8", "U
 """Encodings that 16-bit integers represent exactly."""
 _FRAMES_PER_BLOCK = 1024
 _FRAMES_PER_SKIP = 2**16
+_BYTES_PER_READ = 2**20
 _NOT_REGULAR = "not a regular file"
 """In libsndfile's reason for not reading an MP3 whose first frame is incomplete. Only regular files are opened."""
 
@@ -33,6 +34,7 @@ def decode_by_libsndfile(file: FileIO, path: Path) -> Decoded:
         RuntimeError: libsndfile can't read it.
         TypeError: The file is named .raw: it has no header with rate and sample format.
         AudioError: The file is too large.
+        OSError: A part of the file can't be read.
     """
     with _open_by_libsndfile(file) as sound:
         # The number in the header decides how much memory is allocated. Streams, such as ffmpeg's FLAC, have none.
@@ -49,10 +51,13 @@ def decode_by_libsndfile(file: FileIO, path: Path) -> Decoded:
             samples = sound.read(expected, dtype=dtype, always_2d=True)
         except soundfile.LibsndfileError as error:
             samples, problem = None, f"it is damaged ({reason_of(error) or 'decoding failed'})"
-        is_ogg = sound.format == "OGG"
+        is_ogg, is_mp3 = sound.format == "OGG", sound.format == "MP3"
     if samples is None:
         file.seek(0)
         samples = _read_until_damage(file, dtype)
+    # libsndfile takes an unreadable part of the disk for damage, and in an MP3 for its end.
+    if problem is not None or is_mp3:
+        _raise_if_unreadable(file)
     if problem is None:
         problem = headers.missing_samples(file, log, len(samples))
     if problem is None and limits.is_short(len(samples) / rate, of=expected / rate):
@@ -107,6 +112,12 @@ def reason_of(error: Exception) -> str:
 def _open_by_libsndfile(file: FileIO) -> soundfile.SoundFile:
     # By descriptor: with a Python file, each seek beyond the ends of a damaged file prints a traceback.
     return soundfile.SoundFile(file.fileno(), closefd=False)
+
+
+def _raise_if_unreadable(file: FileIO) -> None:
+    file.seek(0)
+    while file.read(_BYTES_PER_READ):
+        pass
 
 
 def _read_until_damage(file: FileIO, dtype: str) -> NDArray[np.int16 | np.float32]:

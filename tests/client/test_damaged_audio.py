@@ -1,10 +1,12 @@
 """load_audio on damaged files, odd headers and what is no audio."""
 
+import errno
 import os
 import subprocess
 import sys
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import av
 import numpy as np
@@ -333,6 +335,45 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe.wav", Path("/dev/zero")):
         with pytest.raises(AudioError, match="is a pipe or a device, not an audio file"):
             load_audio(path)
+
+
+class FaultyDisk(FileIO):
+    """A file whose second half can't be read. libsndfile itself reads all of it, by the descriptor."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell() >= os.fstat(self.fileno()).st_size // 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().read(size)
+
+
+@pytest.mark.parametrize("kind", ["phone.m4a", "phone.amr", "browser.webm", "messenger.opus", "music.mp3", "cut.wav"])
+def test_an_unreadable_part_of_the_disk_is_not_damage_of_the_file(
+    tmp_path: Path,
+    in_every_format: dict[str, Path],
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = in_every_format.get(kind) or damaged(in_every_format["16_bit.wav"], tmp_path, kind)
+    # A disk with an unreadable part needs a device of its own.
+    monkeypatch.setattr(Path, "open", lambda path, *arguments, **options: FaultyDisk(path))
+    with pytest.raises(AudioError) as caught:
+        load_audio(path)
+    assert str(caught.value) == f"{path}: cannot be read (Input/output error); check its disk, or copy it again"
+    assert caplog.messages == []
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(1000), SAMPLE_RATE)
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> NoReturn:
+        # The system lets root, who may run this test, read everything.
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(AudioError, match=r"cannot be read \(Permission denied\); check the path and its permissions"):
+        load_audio(path)
 
 
 @pytest.mark.parametrize("name", ["a\nb.wav", "\x1b[2J.wav", "\ud800.wav", "a\0.wav"])
