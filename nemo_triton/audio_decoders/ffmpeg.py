@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nemo_triton.audio_decoders import limits, ogg
 from nemo_triton.audio_decoders.decoded import Decoded
+from nemo_triton.audio_decoders.ffmpeg_input import QuietFile, confining_options
 from nemo_triton.audio_decoders.segment import WHOLE, Segment
 from nemo_triton.audio_decoders.streams import choose_stream
 from nemo_triton.errors import AudioError, one_line
@@ -26,10 +27,6 @@ _ROUNDED_CODECS = ("aac", "mp3", "mp3float")
 """Codecs whose samples NeMo's reader (pydub) rounds to 16 bits. It rounds those of others to 32 bits."""
 _MALFORMED = "malformed"
 """In libsndfile's reason for not reading a file of a format that it knows."""
-_CONTAINERS = (
-    "3gp,aac,ac3,aiff,amr,amrnb,amrwb,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,mxf,ogg,rm,wav,w64,webm"
-)
-"""FFmpeg's demuxers that may be used. Others, such as playlists, would open other files or addresses."""
 _TIMED_CONTAINERS = ("asf", "avi", "flac", "flv", "matroska", "mov", "mxf", "wav")
 """Containers that hold their duration. FFmpeg estimates that of others."""
 
@@ -50,7 +47,7 @@ def decode_by_ffmpeg(file: FileIO, path: Path, *, libsndfile_reason: str = "", s
         AudioError: The file can't be decoded, or the segment is too large.
         OSError: A part of the file can't be read.
     """
-    source = _QuietFile(file)
+    source = QuietFile(file)
     try:
         decoded = _decode_file(source, path, libsndfile_reason, segment)
     except AudioError:
@@ -60,16 +57,15 @@ def decode_by_ffmpeg(file: FileIO, path: Path, *, libsndfile_reason: str = "", s
     return decoded
 
 
-def _decode_file(source: _QuietFile, path: Path, libsndfile_reason: str, segment: Segment) -> Decoded:
+def _decode_file(source: QuietFile, path: Path, libsndfile_reason: str, segment: Segment) -> Decoded:
     try:
         import av
     except ImportError:
         raise AudioError(
             f"{path}: not readable as audio ({libsndfile_reason}); convert it to WAV or FLAC, or install the package av"
         ) from None
-    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
     try:
-        with av.open(source, "r", options=options) as container:
+        with av.open(source, "r", options=confining_options()) as container:
             if not container.streams.audio:
                 types = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
                 raise AudioError(f"{path}: has no audio (only {types}); give another file")
@@ -144,44 +140,6 @@ def _frames(container: InputContainer, stream: AudioStream, damages: list[str]) 
             damages.append(one_line(error.strerror))
         else:
             yield from frames
-
-
-class _QuietFile:
-    """A file for PyAV, which prints a traceback for each exception that a file raises.
-
-    A place outside the file, which FFmpeg seeks in a damaged file, becomes an error code, and an unreadable part of the
-    disk becomes the end of the file.
-
-    Attributes:
-        file: The open file.
-        name: Its path, for PyAV.
-    """
-
-    def __init__(self, file: FileIO) -> None:
-        self.file = file
-        self.name = str(file.name)
-        self._read_error: OSError | None = None
-
-    def read(self, size: int) -> bytes:
-        try:
-            return self.file.read(size)
-        except OSError as error:
-            self._read_error = error
-            return b""
-
-    def seek(self, place: int, whence: int = 0) -> int:
-        try:
-            return self.file.seek(place, whence)
-        except OSError as error:
-            return -(error.errno or 1)
-
-    def tell(self) -> int:
-        return self.file.tell()
-
-    def raise_read_error(self) -> None:
-        """Raise the last error of the disk, if there was any."""
-        if self._read_error is not None:
-            raise self._read_error
 
 
 def _scaled(samples: NDArray[Any]) -> NDArray[np.int16 | np.float32]:

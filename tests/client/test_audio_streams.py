@@ -113,3 +113,31 @@ def test_the_language_of_a_stream_is_one_short_line(tmp_path: Path, caplog: pyte
     load_audio(write_tracks(tmp_path / "a.mkv", "matroska", *tracks))
     (message,) = caplog.messages
     assert message.isprintable() and len(message) < len(str(tmp_path)) + 120
+
+
+@pytest.mark.parametrize(("name", "codec"), [("film.mp4", "mpeg4"), ("film.mkv", "mpeg2video"), ("film.ts", "mpeg4")])
+def test_no_picture_is_decoded(name: str, codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / name
+    with av.open(path, "w") as output:
+        video: Any = output.add_stream(codec, rate=25)
+        video.width = video.height = 64
+        sound: Any = output.add_stream("aac", rate=RATE, layout="mono")
+        for _ in range(25):
+            output.mux(video.encode(av.VideoFrame(64, 64, "yuv420p")))
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, RATE // 25), np.float32), format="fltp", layout="mono")
+            samples.sample_rate = RATE
+            output.mux(sound.encode(samples))
+        output.mux(video.encode(None))
+        output.mux(sound.encode(None))
+    formats_of_pictures = []
+    av_open = av.open
+
+    def record(*arguments: Any, **options: Any) -> Any:
+        container = av_open(*arguments, **options)
+        formats_of_pictures.append(container.streams.video[0].codec_context.pix_fmt)
+        return container
+
+    monkeypatch.setattr(av, "open", record)
+    av.open(path).close()
+    assert len(load_audio(path)) == pytest.approx(16000, abs=2000)
+    assert formats_of_pictures == ["yuv420p", None], "only a decoder knows the format"
