@@ -48,6 +48,7 @@ try:
     from export_scripts.verify.probes import read_long_enough, read_probes
     from nemo_triton.contract import MAX_AUDIO_SECONDS
     from nemo_triton.terminal.exit_codes import run_and_exit
+    from nemo_triton.terminal.native_output import only_python_prints
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":
         raise
@@ -234,9 +235,10 @@ def main(
     try:
         check_suffix(name_suffix)
         # A percentage of changed words needs many words, so reduced precisions use all recordings.
-        recordings = read_probes(probes, most=None) if precision_name in REDUCED else read_probes(probes)
+        with only_python_prints():
+            recordings = read_probes(probes, most=None) if precision_name in REDUCED else read_probes(probes)
+            calibrating = read_long_enough(calibration) if calibration else recordings.recordings
         limit = MAX_WORD_CHANGE[precision_name] if max_word_change is None else max_word_change
-        calibrating = read_long_enough(calibration) if calibration else recordings.recordings
         settings = ExportSettings(
             repository=repository,
             serving=Serving(

@@ -6,7 +6,7 @@ import asyncio
 import csv
 import json
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -27,6 +27,7 @@ from nemo_triton.loadtest.slo import EXAMPLE, Objective
 from nemo_triton.loadtest.wer import NORMALIZATIONS
 from nemo_triton.manifest import Utterance, read_manifest
 from nemo_triton.terminal import exit_codes, options
+from nemo_triton.terminal.native_output import LibraryOutput, separate_stderr
 from nemo_triton.terminal.tables import print_results
 
 DEFAULT_CONCURRENCY = 16
@@ -46,9 +47,11 @@ class ProgressReporter:
 
     Attributes:
         bar: The progress bars.
+        libraries: What native libraries print on stderr.
     """
 
     bar: Progress
+    libraries: LibraryOutput
 
     def problem(self, line: str) -> None:
         """Print one error line."""
@@ -63,6 +66,10 @@ class ProgressReporter:
         # Start the bars here. If they started earlier, lines printed while connecting would come with an empty bar.
         self.bar.start()
         return partial(self.bar.advance, self.bar.add_task(description, total=total))
+
+    def decoding(self) -> AbstractContextManager[None]:
+        """Keep the notes of decoders away from stderr."""
+        return self.libraries.silenced()
 
     def close(self) -> None:
         """Stop updating the bars."""
@@ -250,7 +257,9 @@ def bench(
     if not loads and not objective:
         loads = [ClosedLoop(DEFAULT_CONCURRENCY)]
     in_flight = loads[0].concurrency if loads and isinstance(loads[0], ClosedLoop) else DEFAULT_CONCURRENCY
-    reporter = ProgressReporter(options.progress_bar())
+    # Before the bars, which keep Python's stderr for themselves.
+    libraries = click.get_current_context().with_resource(separate_stderr())
+    reporter = ProgressReporter(options.progress_bar(), libraries)
     run = BenchRun(
         RunSettings(
             loads=loads,

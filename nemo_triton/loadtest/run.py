@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,6 +53,9 @@ class Reporter(Protocol):
 
     def begin_task(self, description: str, total: int | None) -> Advance:
         """Show the start of a task of `total` steps; None is an unknown number."""
+
+    def decoding(self) -> AbstractContextManager[None]:
+        """Return a context in which files are decoded, because decoders print notes of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +209,10 @@ class BenchRun:
             # Only a warning, because a manifest may have wrong durations.
             self.reporter.warning(lack)
         advance = self.reporter.begin_task("reading audio", total=len(utterances))
-        self.recordings, self.dataset = await read_into_spool(utterances, spool, on_problem=self.fail, advance=advance)
+        with self.reporter.decoding():
+            self.recordings, self.dataset = await read_into_spool(
+                utterances, spool, on_problem=self.fail, advance=advance
+            )
 
     def _open_run_log(self) -> RunLog | None:
         settings = self.settings

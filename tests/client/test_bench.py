@@ -18,6 +18,7 @@ from bench_files import Spoken, answers, write_manifest
 from tritonclient.grpc import InferenceServerClient
 from waiting import wait_until
 
+from nemo_triton.audio import load_audio
 from nemo_triton.loadtest.csv_rows import COLUMNS
 
 
@@ -192,6 +193,19 @@ def test_failures_are_named_and_the_other_utterances_are_measured(
     assert {failure.split(": ")[0] for failure in figures["failures"][2:]} == {str(empty), str(gone)}
     assert (figures["utterances"], len(figures["failures"])) == (2, 4)
     assert figures["words"]["total"] == sum(len(text.split()) for _, text in spoken[:2])
+
+
+def test_a_damaged_mp3_prints_one_line(triton: Any, run_command: Any, spoken: Spoken, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, load_audio(spoken[0][0]), 16000, format="MP3")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    gone = tmp_path / "gone.wav"
+    manifest = write_manifest(tmp_path / "m.jsonl", [(path, "a"), (gone, "b")])
+    done = run_command("bench", "--url", triton.url, "--metrics-url", triton.metrics, "--manifest", manifest)
+    lines = sorted(done.stderr.splitlines())
+    assert [line.split(str(tmp_path))[0] for line in lines] == ["error: ", "warning: "], done.stderr
+    assert lines[0].startswith(f"error: {gone}: ") and lines[1].startswith(f"warning: {path}: its header says")
 
 
 def test_recordings_that_a_folder_does_not_list_are_counted(
