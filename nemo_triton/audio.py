@@ -15,7 +15,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from nemo_triton.audio_decoders import Decoded, Segment, decode, decode_segment, limits
+from nemo_triton.audio_decoders import Decoded, Segment, decode, decode_segment, limits, read_header
 from nemo_triton.contract import INT16_FULL_SCALE, SAMPLE_RATE
 from nemo_triton.errors import AudioError, printable
 
@@ -94,6 +94,29 @@ def load_channels(path: str | Path, *, offset: float = 0.0, duration: float | No
     decoded = _read_segment(path, offset, duration)
     channels = range(decoded.samples.shape[1])
     return [_at_16_khz(_select(decoded.samples, number, path), decoded.rate, path) for number in channels]
+
+
+def bytes_per_sample(path: str | Path, *, channel: Channel = "average") -> int:
+    """Size of each sample that `load_audio` returns, by the header of the file.
+
+    Args:
+        path: An audio file.
+        channel: The channel to read.
+
+    Returns:
+        2 for int16, 4 for float32. 2 if the file can't be opened, and 4 if FFmpeg decodes it, although the samples of a
+        16 kHz mono AAC are int16.
+    """
+    path = Path(path)
+    try:
+        _check_is_file(path)
+        header = read_header(path)
+    except (AudioError, OSError):
+        return np.dtype(np.int16).itemsize
+    if header is None or not header.is_16_bit or header.rate != SAMPLE_RATE:
+        return np.dtype(np.float32).itemsize
+    is_averaged = header.channels > 1 and channel_number(channel) is None
+    return np.dtype(np.float32 if is_averaged else np.int16).itemsize
 
 
 def as_float(samples: Samples) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The samples of a file before channels and rate are changed."""
+"""The header of a file, and its samples before channels and rate are changed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What is known of a file before it is decoded.
+
+    Attributes:
+        rate: Samples per second.
+        channels: Number of channels.
+        is_16_bit: Whether 16-bit integers represent its samples exactly.
+    """
+
+    rate: int
+    channels: int
+    is_16_bit: bool
 
 
 @dataclass(frozen=True, kw_only=True)

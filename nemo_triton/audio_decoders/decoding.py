@@ -8,9 +8,9 @@ from io import FileIO
 from pathlib import Path
 
 from nemo_triton.audio_decoders import limits
-from nemo_triton.audio_decoders.decoded import Decoded
+from nemo_triton.audio_decoders.decoded import Decoded, Header
 from nemo_triton.audio_decoders.ffmpeg import decode_by_ffmpeg
-from nemo_triton.audio_decoders.libsndfile import decode_by_libsndfile, read_segment, reason_of
+from nemo_triton.audio_decoders.libsndfile import decode_by_libsndfile, header_by_libsndfile, read_segment, reason_of
 from nemo_triton.audio_decoders.segment import WHOLE, Segment
 from nemo_triton.errors import AudioError
 
@@ -67,6 +67,19 @@ def decode_segment(path: Path, segment: Segment) -> Decoded | None:
         return None
     with path.open("rb", buffering=0) as file, suppress(RuntimeError, TypeError):
         return read_segment(file, segment)
+    return None
+
+
+def read_header(path: Path) -> Header | None:
+    """Read the header of a file; None if FFmpeg has to decode it.
+
+    Raises:
+        OSError: The file can't be read.
+    """
+    if path.suffix == _FFMPEG_FIRST:
+        return None
+    with path.open("rb", buffering=0) as file, suppress(RuntimeError, TypeError):
+        return header_by_libsndfile(file)
     return None
 
 

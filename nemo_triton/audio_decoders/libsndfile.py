@@ -10,7 +10,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from nemo_triton.audio_decoders import headers, limits, ogg
-from nemo_triton.audio_decoders.decoded import Decoded
+from nemo_triton.audio_decoders.decoded import Decoded, Header
 from nemo_triton.audio_decoders.segment import Segment
 from nemo_triton.errors import one_line
 
@@ -97,6 +97,21 @@ def read_segment(file: FileIO, segment: Segment) -> Decoded | None:
             sound.seek(start)
         samples = sound.read(count, dtype=dtype, always_2d=True)
     return Decoded(samples=samples, rate=rate) if len(samples) == count else None
+
+
+def header_by_libsndfile(file: FileIO) -> Header:
+    """Read the header of a file.
+
+    Args:
+        file: The open file, unbuffered, at its start.
+
+    Raises:
+        RuntimeError: libsndfile can't read it.
+        TypeError: The file is named .raw.
+    """
+    with _open_by_libsndfile(file) as sound:
+        is_16_bit = sound.subtype in _INT16_SUBTYPES
+        return Header(rate=int(sound.samplerate), channels=int(sound.channels), is_16_bit=is_16_bit)
 
 
 def _dtype_of(sound: soundfile.SoundFile) -> str:

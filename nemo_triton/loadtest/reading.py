@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import aclosing
 
-import numpy as np
-
+from nemo_triton.audio import bytes_per_sample
 from nemo_triton.concurrency import map_in_order
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import AudioError
@@ -55,9 +54,17 @@ async def read_into_spool(
 
 
 def expected_bytes(utterances: Sequence[Utterance]) -> float:
-    """Size of the decoded audio by the manifest's durations. Recordings without a duration count as empty."""
-    durations = {_audio_key(utterance): utterance.duration or 0.0 for utterance in utterances}
-    return sum(durations.values()) * SAMPLE_RATE * np.dtype(np.int16).itemsize
+    """Size of the decoded audio by the manifest's durations and the headers of the files.
+
+    Recordings without a duration count as empty.
+    """
+    recordings = {_audio_key(utterance): utterance for utterance in utterances if utterance.duration}
+    return sum(
+        (utterance.duration or 0.0)
+        * SAMPLE_RATE
+        * bytes_per_sample(utterance.audio, channel="average" if utterance.channel is None else utterance.channel)
+        for utterance in recordings.values()
+    )
 
 
 class _Reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
@@ -204,7 +205,10 @@ class BenchRun:
             self.note(search.failure)
 
     async def _read_all(self, utterances: Sequence[Utterance], spool: Spool) -> None:
-        lack = spool.lack_of_space(expected_bytes(utterances))
+        with self.reporter.decoding():
+            # In a thread, because it opens each file.
+            expected = await asyncio.to_thread(expected_bytes, utterances)
+        lack = spool.lack_of_space(expected)
         if lack:
             # Only a warning, because a manifest may have wrong durations.
             self.reporter.warning(lack)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from audio_signals import tone
 
-from nemo_triton.audio import Samples
+from nemo_triton.audio import Channel, Samples
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.errors import ClientError
 from nemo_triton.loadtest import reading
 from nemo_triton.loadtest.reading import expected_bytes, read_into_spool
@@ -19,6 +22,7 @@ from nemo_triton.loadtest.recording import Recording, SpooledRecording, digest
 from nemo_triton.loadtest.spool import Spool
 from nemo_triton.manifest import Utterance
 from nemo_triton.utterances import load_utterance
+from verification.encoding import encode
 
 pytestmark = pytest.mark.fast
 
@@ -91,6 +95,43 @@ async def test_a_full_disk_ends_the_reading(files: list[Path], monkeypatch: pyte
 def test_the_expected_size_counts_a_file_once() -> None:
     lines = [Utterance(Path("a.wav"), duration=35.0), Utterance(Path("b.wav"), "b", duration=5.0), Utterance(Path("c"))]
     assert expected_bytes(lines * 1000) == 40 * 32000
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "subtype", "channel", "is_float"),
+    [
+        ("a.wav", 16000, 1, "PCM_16", None, False),
+        ("a.wav", 16000, 1, "ULAW", None, False),
+        ("a.wav", 16000, 1, "PCM_24", None, True),
+        ("a.wav", 16000, 1, "FLOAT", None, True),
+        ("a.wav", 8000, 1, "PCM_16", None, True),
+        ("a.flac", 16000, 2, "PCM_16", None, True),
+        ("a.flac", 16000, 2, "PCM_16", "average", True),
+        ("a.flac", 16000, 2, "PCM_16", "right", False),
+        ("a.mp3", 16000, 1, "MPEG_LAYER_III", None, True),
+        ("a.opus", 16000, 1, "OPUS", None, True),
+        ("a.m4a", 44100, 1, "AAC", None, True),
+    ],
+)
+def test_the_expected_size_counts_float_samples_as_such(
+    name: str, rate: int, channels: int, subtype: str, channel: Channel | None, is_float: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if subtype == "AAC":
+        encode(tone(SAMPLE_RATE, 2.0).astype(np.float32), path, codec="aac", rate=rate, container="mp4")
+    else:
+        container = "OGG" if subtype == "OPUS" else None
+        samples = np.stack([tone(rate, 2.0)] * channels, axis=1)
+        soundfile.write(path, samples, rate, subtype=subtype, format=container)
+    utterance = Utterance(path, duration=2.0, channel=channel)
+    loaded = load_utterance(utterance)
+    assert loaded.dtype == (np.float32 if is_float else np.int16)
+    assert expected_bytes([utterance]) == pytest.approx(loaded.nbytes, rel=0.05), "what load_utterance returns"
+
+
+def test_the_expected_size_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert expected_bytes([Utterance(tmp_path / "pipe.wav", duration=1.0)]) == 32000
 
 
 def test_the_digest_of_16_bit_audio_is_that_of_earlier_versions() -> None:
