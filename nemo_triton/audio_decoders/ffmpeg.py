@@ -100,8 +100,8 @@ def _decode_audio(container: InputContainer, stream: AudioStream, path: Path, se
             if resampler is None:
                 rate, layout = frame.sample_rate, frame.layout.name
                 is_16_bit = stream.codec_context.name in _ROUNDED_CODECS or frame.format.name in ("s16", "s16p")
-                # Changes the sample format only.
-                resampler = av.AudioResampler("s16p" if is_16_bit else "s32p", frame.layout, rate)
+                # Changes the sample format only. Not to a planar one: PyAV crashes on those of 8 channels and more.
+                resampler = av.AudioResampler("s16" if is_16_bit else "s32", frame.layout, rate)
             if (frame.sample_rate, frame.layout.name) != (rate, layout):
                 problem = "its sample rate or channels change"
                 break
@@ -109,8 +109,8 @@ def _decode_audio(container: InputContainer, stream: AudioStream, path: Path, se
             if end <= segment.start(rate):
                 skipped = end
                 continue
-            for planes in resampler.resample(frame):
-                blocks.append(_scaled(planes.to_ndarray().T))
+            for packed in resampler.resample(frame):
+                blocks.append(_scaled(packed.to_ndarray().reshape(packed.samples, -1)))
                 count += blocks[-1].size
             if count > limits.LARGEST_SAMPLES:
                 raise limits.too_large(path)

@@ -1,5 +1,8 @@
 """load_audio on files with several audio streams."""
 
+import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -113,6 +116,20 @@ def test_the_language_of_a_stream_is_one_short_line(tmp_path: Path, caplog: pyte
     load_audio(write_tracks(tmp_path / "a.mkv", "matroska", *tracks))
     (message,) = caplog.messages
     assert message.isprintable() and len(message) < len(str(tmp_path)) + 120
+
+
+@pytest.mark.parametrize(("codec", "layout", "channels"), [("aac", "7.1", 8), ("pcm_s16le", "hexadecagonal", 16)])
+def test_a_stream_of_many_channels(codec: str, layout: str, channels: int, tmp_path: Path) -> None:
+    path = write_tracks(tmp_path / "film.mkv", "matroska", Track(440, codec=codec, layout=layout))
+    # In another process, because PyAV would end this one if its frames were planar.
+    read = (
+        "import sys; from nemo_triton import load_channels; print([len(each) for each in load_channels(sys.argv[1])])"
+    )
+    done = subprocess.run([sys.executable, "-c", read, path], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    lengths = json.loads(done.stdout)
+    assert len(lengths) == channels and set(lengths) == {lengths[0]}
+    assert lengths[0] == pytest.approx(16000, abs=1600)
 
 
 @pytest.mark.parametrize(("name", "codec"), [("film.mp4", "mpeg4"), ("film.mkv", "mpeg2video"), ("film.ts", "mpeg4")])
