@@ -184,7 +184,7 @@ def _cut(decoded: Decoded, segment: Segment, path: Path) -> Decoded:
             f"{path}: offset {segment.offset:g} s is beyond its end at {length:.1f} s{reason}; correct the offset"
         )
     if decoded.note:
-        _warn(path, decoded.note)
+        _warn(path, decoded.note, "files with several audio streams")
     if decoded.problem:
         used = "what can be read of the segment is" if segment else f"the {length:.1f} s that can be read are"
         _warn(path, f"{decoded.problem}; {used} used", "incomplete files")
