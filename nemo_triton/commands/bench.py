@@ -18,9 +18,9 @@ from rich.progress import Progress
 
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError, one_line
-from nemo_triton.loadtest.csv_rows import COLUMNS, csv_rows
+from nemo_triton.loadtest.csv_rows import COLUMNS, CSV_START, csv_rows
 from nemo_triton.loadtest.figures import CLOCK, Results, build_results
-from nemo_triton.loadtest.figures_json import as_json
+from nemo_triton.loadtest.figures_json import JSON_START, as_json
 from nemo_triton.loadtest.run import Advance, BenchRun, RunSettings
 from nemo_triton.loadtest.schedule import ClosedLoop, Load, OpenLoop
 from nemo_triton.loadtest.slo import EXAMPLE, Objective
@@ -28,6 +28,7 @@ from nemo_triton.loadtest.wer import NORMALIZATIONS
 from nemo_triton.manifest import Utterance, read_manifest
 from nemo_triton.terminal import exit_codes, options
 from nemo_triton.terminal.native_output import LibraryOutput, separate_stderr
+from nemo_triton.terminal.outputs import check_is_result, check_not_an_input
 from nemo_triton.terminal.tables import print_results
 
 DEFAULT_CONCURRENCY = 16
@@ -253,6 +254,10 @@ def bench(
         raise click.UsageError("--slo can't be resumed; leave out --resume and name a new file for --rows")
     normalization = settings.pop("normalization")
     listed = read_manifest(manifest, text_required=True)
+    inputs = [Path(manifest), *(utterance.audio for utterance in listed.utterances)]
+    for option, path, start in (("--json", json_path, JSON_START), ("--csv", csv_path, CSV_START)):
+        check_not_an_input(option, path, inputs)
+        check_is_result(option, path, start)
     loads: list[Load] = [*map(ClosedLoop, concurrency), *(OpenLoop(each, wait_for_room) for each in rate)]
     if not loads and not objective:
         loads = [ClosedLoop(DEFAULT_CONCURRENCY)]

@@ -21,6 +21,7 @@ from nemo_triton.manifest import Utterance, find_audio
 from nemo_triton.recognizer import AsyncRecognizer
 from nemo_triton.terminal import exit_codes, options
 from nemo_triton.terminal.native_output import only_python_prints
+from nemo_triton.terminal.outputs import check_not_an_input
 from nemo_triton.tls import Tls
 from nemo_triton.utterances import load_utterance, load_utterance_channels
 
@@ -113,6 +114,8 @@ def transcribe(
     code is 2.
     """
     listed = find_audio(paths)
+    inputs = [*map(Path, paths), *(utterance.audio for utterance in listed.utterances)]
+    check_not_an_input("--output", Path(output) if output else None, inputs)
     for problem in listed.problems:
         exit_codes.print_error(problem)
     for note in listed.notes:

@@ -45,6 +45,8 @@ COLUMNS = (
     "complete",
 )
 """Columns of the file. Rates, WER and utilizations are fractions."""
+CSV_START = ",".join(COLUMNS[:2])
+"""Start of the file, also of files that earlier versions wrote."""
 
 
 def csv_rows(results: Results) -> list[Row]:

@@ -9,6 +9,9 @@ from nemo_triton.loadtest.figures import LoadFigures, Results, worst_utterances
 from nemo_triton.loadtest.json_keys import to_json
 from nemo_triton.loadtest.wer import NORMALIZATIONS, alignment
 
+JSON_START = '{\n  "started":'
+"""Start of the file, also of files that earlier versions wrote."""
+
 
 def as_json(results: Results, worst_limit: int) -> dict[str, Any]:
     """Convert the results to JSON values.

@@ -19,7 +19,9 @@ from tritonclient.grpc import InferenceServerClient
 from waiting import wait_until
 
 from nemo_triton.audio import load_audio
-from nemo_triton.loadtest.csv_rows import COLUMNS
+from nemo_triton.loadtest.csv_rows import COLUMNS, CSV_START
+from nemo_triton.loadtest.figures_json import JSON_START
+from nemo_triton.terminal.outputs import check_is_result
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +43,13 @@ def test_a_whole_manifest_succeeds(triton: Any, benched: Any, spoken: Spoken) ->
     assert [load["load"] for load in figures["loads"]] == [{"concurrency": 8}]
     assert (figures["utterances"], figures["failures"], figures["changed_texts"]) == (len(spoken), [], [])
     assert figures["complete"] is True
+
+
+def test_earlier_results_can_be_overwritten(benched: Any) -> None:
+    path = benched[3]
+    for output, start in ((path, CSV_START), (path.with_suffix(".json"), JSON_START)):
+        assert output.read_text().startswith(start)
+        check_is_result("--out", output, start)
 
 
 def test_the_json_has_everything_to_repeat_the_run(benched: Any, repository: Path, demo_manifest: Path) -> None:
