@@ -35,6 +35,8 @@ _CHANNEL_NUMBERS = {"left": 0, "right": 1}
 _CANCELLED = 0.1
 """Energy of the average, as a fraction of the channels' mean energy, below which they cancel each other. Two different
 talkers have 0.5; of many channels, a single talker has 1 / channels, and half of that is the limit."""
+_NOTHING_SECONDS, _MUCH_BYTES = 0.1, 2**14
+"""A damaged file of more bytes that has less audio is not what its decoder takes it for, or is lost."""
 _FRAMES_PER_BLOCK = 2**18
 _DURATION_TOLERANCE = 0.1
 """Seconds by which a segment may end before its duration: durations in manifests are rounded."""
@@ -182,6 +184,12 @@ def _cut(decoded: Decoded, segment: Segment, path: Path) -> Decoded:
         reason = f" ({decoded.problem})" if decoded.problem else ""
         raise AudioError(
             f"{path}: offset {segment.offset:g} s is beyond its end at {length:.1f} s{reason}; correct the offset"
+        )
+    if decoded.problem and length < _NOTHING_SECONDS and path.stat().st_size > _MUCH_BYTES:
+        # For example samples without a header, in which FFmpeg saw a frame of another format.
+        raise AudioError(
+            f"{path}: only {length:.2f} s of its {path.stat().st_size:,} bytes can be decoded; record or copy it "
+            "again, or, if it has samples without a header, write it as WAV"
         )
     if decoded.note:
         _warn(path, decoded.note, "files with several audio streams")

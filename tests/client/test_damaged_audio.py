@@ -381,3 +381,13 @@ def test_the_error_for_an_odd_name_is_one_printable_line(name: str) -> None:
     with pytest.raises(AudioError, match="no such file") as caught:
         load_audio(name)
     assert str(caught.value).isprintable()
+
+
+def test_a_file_of_which_nearly_nothing_is_left_is_refused(tmp_path: Path) -> None:
+    """Its empty text would look like a result."""
+    path = tmp_path / "lost.flac"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 48_000), 48_000)
+    content = path.read_bytes()
+    path.write_bytes(content[:10_000].ljust(len(content), b"\0"))
+    with pytest.raises(AudioError, match=r"only 0\.0\d s of its [\d,]+ bytes can be decoded; record or copy it again"):
+        load_audio(path)
