@@ -226,7 +226,7 @@ def transcribe_all(
                 return [await transcribe_samples(utterance, samples, None)]
             channels = await asyncio.to_thread(load_utterance_channels, utterance)
         except AudioError as error:
-            return [Result(utterance, error=str(error))]
+            return [Result(utterance, error=utterance.problem(error))]
         return [await transcribe_samples(utterance, samples, number) for number, samples in channels.items()]
 
     async def transcribe_samples(utterance: Utterance, samples: Samples, number: int | None) -> Result:

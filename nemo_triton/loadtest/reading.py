@@ -44,7 +44,7 @@ async def read_into_spool(
     async with aclosing(map_in_order(reader.read, utterances, CONCURRENT_FILE_READS)) as results:
         async for utterance, audio in results:
             if isinstance(audio, AudioError):
-                on_problem(str(audio))
+                on_problem(utterance.problem(audio))
             else:
                 # A thread computes the checksum, while others decode the next files.
                 await asyncio.to_thread(checksum.add, utterance.text, audio.dtype, audio.count, audio.chunks())

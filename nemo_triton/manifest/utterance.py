@@ -40,6 +40,10 @@ class Utterance:
         """Length of the segment; None up to the end. Without an offset there is no segment: `duration` only informs."""
         return None if self.offset is None else self.duration
 
+    def problem(self, reason: object) -> str:
+        """A reason why the audio can't be used, with the manifest's line, which the reason doesn't know."""
+        return f"{reason} (line {self.line} of the manifest)" if self.line else str(reason)
+
     def _seconds(self) -> list[str]:
         if self.offset is None or (self.offset == 0 and self.duration is None):
             return []

@@ -75,11 +75,13 @@ async def test_files_are_opened_once(files: list[Path], monkeypatch: pytest.Monk
 
 async def test_bad_files_cost_a_line_each_and_no_other_utterance(files: list[Path], tmp_path: Path) -> None:
     gone = tmp_path / "gone.wav"
-    lines = [Utterance(path) for path in (files[0], gone, files[1], gone, gone)]
+    paths = (files[0], gone, files[1], gone, gone)
+    lines = [Utterance(path, line=number) for number, path in enumerate(paths, start=1)]
     with Spool() as spool:
         recordings, checksum, problems, steps = await read(lines, spool)
     assert [recording.utterance.audio for recording in recordings] == files[:2]
-    assert len(problems) == 3 and all(problem.startswith(f"{gone}: no such file") for problem in problems)
+    missing = f"{gone}: no such file; check the path"
+    assert problems == [f"{missing} (line {number} of the manifest)" for number in (2, 4, 5)]
     assert steps == 5
     assert checksum == digest([Recording(Utterance(path), load_utterance(Utterance(path))) for path in files[:2]])
 

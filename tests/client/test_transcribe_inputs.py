@@ -97,6 +97,7 @@ def test_segments_and_channels_of_a_manifest(
     assert [row["duration"] for row in rows] == [pytest.approx(seconds, abs=1e-4)] * 3
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {joined}: offset {3 * seconds:g} s is beyond its end")
+    assert done.stderr.endswith("(line 4 of the manifest)\n")
 
 
 def test_a_channel_of_a_manifest_goes_before_each(
