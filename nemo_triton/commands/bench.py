@@ -103,8 +103,8 @@ def _output_option(
     "--manifest",
     default=str(DEMO_MANIFEST),
     metavar="FILE",
-    help="Recordings and their texts: NeMo JSON lines or a CSV with filename,transcript.  [default: the coffee orders "
-    "in nemo_triton/demo_speech]",
+    help="Recordings and their texts: NeMo's JSON lines, a CSV with filename,transcript, or another form that "
+    "docs/client.md lists, such as Kaldi's folder.  [default: the coffee orders in nemo_triton/demo_speech]",
 )
 @click.option(
     "--concurrency",
