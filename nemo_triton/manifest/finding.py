@@ -7,9 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nemo_triton.errors import ManifestError, printable
-from nemo_triton.manifest.folders import is_file, is_folder, kinds, left_out, list_folder, skipped_files
+from nemo_triton.manifest.folders import (
+    FolderContents,
+    is_file,
+    is_folder,
+    kinds,
+    left_out,
+    list_folder,
+    skipped_files,
+    unlisted_audio,
+)
 from nemo_triton.manifest.kaldi import WAV_LIST
-from nemo_triton.manifest.librispeech import is_librispeech, read_librispeech
+from nemo_triton.manifest.librispeech import is_librispeech, read_transcripts
 from nemo_triton.manifest.reading import read_manifest
 from nemo_triton.manifest.suffixes import MANIFEST_SUFFIXES
 from nemo_triton.manifest.utterance import Manifest, Utterance
@@ -23,9 +32,10 @@ def find_audio(paths: Sequence[str | Path]) -> Manifest:
             .gz, and Kaldi's wav.scp).
 
     Returns:
-        The utterances in the order of `paths`. Those of a folder are sorted by path, except in a folder of Kaldi or
-        LibriSpeech, which is read as `read_manifest` reads it. A folder without audio and an unreadable manifest become
-        problems; other files in a folder, hidden recordings and linked folders are counted in notes.
+        The utterances in the order of `paths`. Those of a folder are all its recordings, sorted by path; those that
+        LibriSpeech's *.trans.txt name have their texts. A folder of Kaldi is read as `read_manifest` reads it. A folder
+        without audio and an unreadable manifest become problems; other files in a folder, hidden recordings and linked
+        folders are counted in notes.
 
     Example:
         >>> find_audio(["recordings", "order.wav"]).utterances[-1].name
@@ -59,17 +69,27 @@ def _find_in_folder(folder: Path) -> Manifest:
     if is_file(folder / WAV_LIST):
         return read_manifest(folder)
     contents = list_folder(folder)
-    if contents.transcripts:
-        manifest = read_librispeech(folder, contents)
-        if is_librispeech(manifest, contents):
-            return manifest
-        contents.skipped += Counter(file.suffix for file in contents.transcripts)
-    manifest = Manifest([Utterance(file) for file in contents.audio], contents.problems)
-    if not contents.audio:
+    transcripts = _transcripts(contents)
+    unlisted = unlisted_audio(contents.audio, (utterance.audio for utterance in transcripts.utterances))
+    utterances = [*transcripts.utterances, *map(Utterance, unlisted)]
+    manifest = Manifest(
+        sorted(utterances, key=lambda utterance: utterance.audio), [*contents.problems, *transcripts.problems]
+    )
+    if not utterances:
         skipped = f" (skipped: {kinds(contents.skipped)})" if contents.skipped else ""
         problem = f"{folder}: no audio file in this folder; give a folder with e.g. .wav or .flac files{skipped}"
         manifest.problems.append(printable(problem))
-    elif contents.skipped:
+    elif contents.skipped and unlisted:
+        # Not for a tree that is LibriSpeech's only: it has files about speakers and licences.
         manifest.notes.append(printable(f"{folder}: {skipped_files(contents.skipped)}"))
     manifest.notes += [printable(f"{folder}: {message}") for message in left_out(contents)]
     return manifest
+
+
+def _transcripts(contents: FolderContents) -> Manifest:
+    """The recordings that LibriSpeech's transcripts name; other texts are counted as skipped."""
+    manifest = read_transcripts(contents)
+    if is_librispeech(manifest, contents):
+        return manifest
+    contents.skipped += Counter(file.suffix for file in contents.transcripts)
+    return Manifest()

@@ -122,7 +122,7 @@ def _is_audio(path: Path) -> bool:
 def left_out(contents: FolderContents) -> list[str]:
     """What of a folder is not looked at: a message for hidden recordings, and one for linked folders, if there are any.
 
-    Others are counted by `skipped_files` or `unlisted_audio`.
+    Others are counted by `skipped_files` or `count_unlisted`.
     """
     messages = []
     if contents.hidden:
@@ -142,7 +142,18 @@ def skipped_files(skipped: Counter[str]) -> str:
     return f"{_files(skipped.total())} skipped, not audio ({kinds(skipped)})"
 
 
-def unlisted_audio(audio: Iterable[Path], listed: Iterable[Path], where: str) -> list[str]:
+def unlisted_audio(audio: Iterable[Path], listed: Iterable[Path]) -> list[Path]:
+    """The recordings of a folder that its list leaves out.
+
+    Args:
+        audio: Recordings in the folder.
+        listed: Recordings in its list.
+    """
+    known = set(map(without_dots, listed))
+    return [path for path in audio if not known or without_dots(path) not in known]
+
+
+def count_unlisted(audio: Iterable[Path], listed: Iterable[Path], where: str) -> list[str]:
     """Count the recordings of a folder that its list leaves out, as a list with one message or none.
 
     Args:
@@ -150,8 +161,7 @@ def unlisted_audio(audio: Iterable[Path], listed: Iterable[Path], where: str) ->
         listed: Recordings in its list.
         where: Name of the list.
     """
-    known = set(map(without_dots, listed))
-    unlisted = Counter(_kind(path) for path in audio if without_dots(path) not in known)
+    unlisted = Counter(map(_kind, unlisted_audio(audio, listed)))
     return [f"{_files(unlisted.total())} skipped, not in {where} ({kinds(unlisted)})"] if unlisted else []
 
 

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from nemo_triton.errors import one_line, printable
 from nemo_triton.manifest.decoding import read_text
-from nemo_triton.manifest.folders import recordings_in, unlisted_audio, without_dots
+from nemo_triton.manifest.folders import count_unlisted, recordings_in, without_dots
 from nemo_triton.manifest.lookup import Lookup
 from nemo_triton.manifest.utterance import Manifest, Utterance
 
@@ -112,7 +112,7 @@ def _unlisted(wav_list: Path, listed: Sequence[Path]) -> list[str]:
     folder = without_dots(wav_list.parent)
     folders = {folder, *(without_dots(path).parent for path in listed)}
     audio = (path for place in folders if place.is_relative_to(folder) for path in recordings_in(place))
-    return unlisted_audio(audio, listed, wav_list.name)
+    return count_unlisted(audio, listed, wav_list.name)
 
 
 def _read(path: Path, parse: Callable[[str], Value]) -> _Table[Value]:

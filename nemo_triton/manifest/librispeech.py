@@ -5,21 +5,39 @@ Source: Panayotov et al., ICASSP 2015.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from nemo_triton.errors import ManifestError, one_line, printable
 from nemo_triton.manifest.decoding import read_text
-from nemo_triton.manifest.folders import TRANSCRIPTS_SUFFIX, FolderContents, left_out, unlisted_audio
+from nemo_triton.manifest.folders import TRANSCRIPTS_SUFFIX, FolderContents, count_unlisted, left_out
 from nemo_triton.manifest.utterance import Manifest, Utterance
 
 _AUDIO_SUFFIX = ".flac"
 
 
 def read_librispeech(folder: Path, contents: FolderContents, text_required: bool = False) -> Manifest:
-    """Read all transcripts in a folder of the tree and in the folders in it.
+    """Read a folder of the tree as a manifest: recordings that no transcript names are counted in a note.
 
     Args:
         folder: The folder.
+        contents: Its contents, from `list_folder`.
+        text_required: Report utterances without text as problems.
+
+    Returns:
+        See `read_transcripts`, with problems and notes of the folder.
+    """
+    manifest = read_transcripts(contents, text_required)
+    listed = (utterance.audio for utterance in manifest.utterances)
+    for note in [*count_unlisted(contents.audio, listed, f"a *{TRANSCRIPTS_SUFFIX}"), *left_out(contents)]:
+        manifest.notes.append(printable(f"{folder}: {note}"))
+    return replace(manifest, problems=[*contents.problems, *manifest.problems])
+
+
+def read_transcripts(contents: FolderContents, text_required: bool = False) -> Manifest:
+    """Read all transcripts in a folder and in the folders in it.
+
+    Args:
         contents: Its contents, from `list_folder`.
         text_required: Report utterances without text as problems.
 
@@ -29,7 +47,7 @@ def read_librispeech(folder: Path, contents: FolderContents, text_required: bool
     """
     # Recordings that were converted from flac to another format.
     converted = {path.with_suffix(""): path for path in contents.audio if path.suffix != _AUDIO_SUFFIX}
-    manifest = Manifest(problems=list(contents.problems))
+    manifest = Manifest()
     for file in contents.transcripts:
         try:
             lines = read_text(file).split("\n")
@@ -43,9 +61,6 @@ def read_librispeech(folder: Path, contents: FolderContents, text_required: bool
                 manifest.utterances.append(_utterance(line, number, file, converted, text_required))
             except (ValueError, OSError) as error:
                 manifest.problems.append(printable(f"{file}:{number}: {one_line(error)}"))
-    listed = (utterance.audio for utterance in manifest.utterances)
-    for note in [*unlisted_audio(contents.audio, listed, f"a *{TRANSCRIPTS_SUFFIX}"), *left_out(contents)]:
-        manifest.notes.append(printable(f"{folder}: {note}"))
     return manifest
 
 

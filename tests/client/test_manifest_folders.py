@@ -126,7 +126,9 @@ def test_librispeech(tmp_path: Path) -> None:
     [problem] = manifest.problems
     assert problem.startswith(f"{other}/1272-128104.trans.txt:2: ")
     assert manifest.notes == [f"{tree}: 1 file skipped, not in a *.trans.txt (1 .flac)"]
-    assert find_audio([tree]) == manifest
+    (chapter / "84-121123-0002.flac").unlink()
+    manifest.notes.clear()
+    assert find_audio([tree]) == read_manifest(tree) == manifest
     assert read_manifest(chapter).utterances == manifest.utterances[1:]
     required = read_manifest(tree, text_required=True)
     assert [utterance.text for utterance in required.utterances] == ["mister quilter", "go do you hear", "gone"]
@@ -274,12 +276,38 @@ def test_recordings_beside_a_tree_of_librispeech_are_counted(tmp_path: Path) -> 
     write_wav(tree / "a.wav")
     write_wav(tree / ".b.wav")
     (tree / "linked").symlink_to(tree)
-    for manifest in (read_manifest(tree), find_audio([tree])):
-        assert manifest.notes == [
-            f"{tree}: 2 files skipped, not in a *.trans.txt (1 .flac, 1 .wav)",
-            f"{tree}: 1 file skipped, hidden (1 .wav)",
-            f"{tree}: 1 linked folder skipped (linked); give its path, too, to read it",
-        ]
+    left_out = [
+        f"{tree}: 1 file skipped, hidden (1 .wav)",
+        f"{tree}: 1 linked folder skipped (linked); give its path, too, to read it",
+    ]
+    unlisted = f"{tree}: 2 files skipped, not in a *.trans.txt (1 .flac, 1 .wav)"
+    assert read_manifest(tree).notes == [unlisted, *left_out]
+    unlisted = f"{tree}: 3 files skipped, not in a *.trans.txt (2 .flac, 1 .wav)"
+    assert read_manifest(tree, text_required=True).notes == [unlisted, *left_out]
+    assert find_audio([tree]).notes == [f"{tree}: 1 file skipped, not audio (1 .txt)", *left_out]
+
+
+def test_find_audio_lists_recordings_with_and_without_transcripts(tmp_path: Path) -> None:
+    """Texts are not needed to transcribe."""
+    first, last = write_wav(tmp_path / "a.wav"), write_wav(tmp_path / "z" / "call.m4a.wav")
+    chapter = librispeech(tmp_path) / "dev-clean" / "84" / "121123"
+    broken = tmp_path / "z" / "z.trans.txt"
+    broken.write_bytes(b"call CAF\xc9\n")
+    listed = find_audio([tmp_path])
+    assert listed.utterances == [
+        Utterance(first),
+        Utterance(tmp_path / "dev-clean" / "1272" / "128104" / "1272-128104-0000.wav", "mister quilter"),
+        Utterance(chapter / "84-121123-0000.flac", "go do you hear"),
+        Utterance(chapter / "84-121123-0001.flac"),
+        Utterance(chapter / "84-121123-0002.flac"),
+        Utterance(chapter / "84-121123-0003.flac", "gone"),
+        Utterance(last),
+    ]
+    assert [utterance.line for utterance in listed.utterances] == [0, 1, 1, 2, 0, 3, 0]
+    assert [problem.split(": ")[0] for problem in listed.problems] == [
+        f"{tmp_path}/dev-clean/1272/128104/1272-128104.trans.txt:2",
+        str(broken),
+    ]
 
 
 def test_other_texts_with_the_suffix_of_librispeech_hide_no_recording(tmp_path: Path) -> None:
