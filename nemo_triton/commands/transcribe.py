@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, nullcontext
@@ -26,6 +27,7 @@ from nemo_triton.tls import Tls
 from nemo_triton.utterances import load_utterance, load_utterance_channels
 
 _CHANNEL_NAMES: tuple[Channel, ...] = ("left", "right", "average")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SECTIONS = {
     "Server": ("model", "url", "timeout", "concurrency"),
     "Input": ("channel",),
@@ -84,7 +86,7 @@ def _read_channel(context: click.Context, parameter: click.Parameter, text: str)
     default="txt",
     show_default=True,
     help="txt: one line per file (path, tab, text); for a single file just its text. jsonl: one object per file with "
-    "audio_filepath, duration, pred_text and the manifest's text. Both name the channel with --channel each.",
+    "the manifest's fields, audio_filepath, duration and pred_text. Both name the channel with --channel each.",
 )
 @click.option(
     "--output",
@@ -250,9 +252,16 @@ def _text_line(result: Result) -> str:
 
 
 def _json_line(result: Result, channel: Channel | None) -> str:
-    """Format a result like an entry of a manifest, with the channel that was transcribed unless that is the average."""
+    """Format a result like an entry of a manifest, with the channel that was transcribed unless that is the average.
+
+    The entry's other fields go first. As in NeMo's transcribe_speech.py, pred_text replaces one that the entry has.
+    """
     utterance = result.utterance
-    entry: dict[str, str | float] = {"audio_filepath": str(utterance.audio), "duration": round(result.duration, 4)}
+    entry = {
+        **utterance.other_fields,
+        "audio_filepath": str(utterance.audio),
+        "duration": round(result.duration, 4),
+    }
     if utterance.offset is not None:
         entry["offset"] = utterance.offset
     named = utterance.channel if result.channel is None else result.channel
@@ -261,7 +270,9 @@ def _json_line(result: Result, channel: Channel | None) -> str:
         entry["channel"] = used
     if result.utterance.text is not None:
         entry["text"] = result.utterance.text
-    return json.dumps(entry | {"pred_text": result.text}, ensure_ascii=False)
+    line = json.dumps(entry | {"pred_text": result.text}, ensure_ascii=False)
+    # Half of a surrogate pair, which JSON can hold and UTF-8 can't.
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
 
 def main() -> NoReturn:

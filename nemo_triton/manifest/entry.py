@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -48,6 +49,8 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _CLOCK_TIME = re.compile(r"\d+(:\d+)+([.,]\d+)?", re.ASCII)
 _LARGEST_TEXT_FILE = 2**20
+_DEEPEST_FIELD = 100
+"""Levels of arrays and objects in a field. Python's JSON writer ends with an error at about ten times as many."""
 
 
 def plain_name(name: str) -> str:
@@ -78,13 +81,13 @@ def _utterance(entry: Mapping[str, Any] | ValueError, files: Lookup, text_requir
     """Check one entry. A ValueError names the field that is wrong."""
     if isinstance(entry, ValueError):
         raise entry
-    entry = _by_plain_name(entry)
+    written, entry = entry, _by_plain_name(entry)
     audio_field, audio = _audio(entry)
     # Names of files may hold bytes that are not UTF-8, which Python reads as half of a surrogate pair.
     _check_unicode(audio or "", audio_field, "surrogateescape")
     if not audio:
         raise ValueError(f"no {audio_field}; add the path of the audio file")
-    text = _text(entry, files)
+    text_field, text = _text(entry, files)
     if text is None and text_required:
         raise ValueError(f"no {TEXT_FIELDS[0]}; add the reference text of {audio}")
     return Utterance(
@@ -94,7 +97,29 @@ def _utterance(entry: Mapping[str, Any] | ValueError, files: Lookup, text_requir
         line,
         offset=_seconds(entry, "offset"),
         channel=_channel(entry.get("channel")),
+        other_fields=_other_fields(written, {audio_field, text_field, *TIME_FIELDS, "channel"}),
     )
+
+
+def _other_fields(entry: Mapping[str, Any], used: set[str]) -> dict[str, Any]:
+    """The fields whose plain names are not in `used`."""
+    others = {}
+    for name, value in entry.items():
+        plain = plain_name(name)
+        # An object or array of Hugging Face's audio holds samples.
+        if plain in used or (plain == _AUDIO_FIELD and not isinstance(value, str)):
+            continue
+        if _is_deep(value, _DEEPEST_FIELD):
+            raise ValueError(f"{name} is nested more than {_DEEPEST_FIELD} deep; leave it out")
+        # The names are the same in thousands of lines.
+        others[sys.intern(name)] = value
+    return others
+
+
+def _is_deep(value: object, levels: int) -> bool:
+    """Whether arrays and objects are nested deeper than `levels`."""
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(levels == 0 or _is_deep(child, levels - 1) for child in children)
 
 
 def _by_plain_name(entry: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -135,14 +160,15 @@ def _string(entry: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, str 
     return names[0], None
 
 
-def _text(entry: Mapping[str, Any], files: Lookup) -> str | None:
+def _text(entry: Mapping[str, Any], files: Lookup) -> tuple[str, str | None]:
+    """The field with the text, and the text; None if it is unknown."""
     name, text = _string(entry, TEXT_FIELDS)
     if text is None and entry.get(_TEXT_FILE_FIELD) is not None:
         name, text = _TEXT_FILE_FIELD, _text_of_file(entry, files)
     if text is None or text.strip() == _UNKNOWN_TEXT:
-        return None
+        return name, None
     _check_unicode(text, name, "strict")
-    return text
+    return name, text
 
 
 def _text_of_file(entry: Mapping[str, Any], files: Lookup) -> str | None:

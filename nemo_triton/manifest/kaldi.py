@@ -152,6 +152,7 @@ def _utterance(
         line,
         offset=segment.offset,
         channel=segment.channel,
+        other_fields={"utt_id": key},
     )
 
 

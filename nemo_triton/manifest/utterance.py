@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nemo_triton.audio import Channel
 
@@ -19,6 +21,8 @@ class Utterance:
         line: Line number in the manifest, starting at 1; 0 if the recording comes from no manifest.
         offset: Start of the segment in seconds; None if the manifest has none.
         channel: Channel of the recording; None if the manifest has none.
+        other_fields: The fields of the manifest's entry that none of these was read from, such as a speaker, by their
+            names as written. For a line of Kaldi its utterance ID, as utt_id.
     """
 
     audio: Path
@@ -28,6 +32,7 @@ class Utterance:
     line: int = field(default=0, compare=False, repr=False)
     offset: float | None = field(default=None, kw_only=True)
     channel: Channel | None = field(default=None, kw_only=True)
+    other_fields: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False, kw_only=True)
 
     @property
     def name(self) -> str:

@@ -29,6 +29,7 @@ def test_kaldi_without_segments(tmp_path: Path) -> None:
         assert command.startswith(f"{folder}/wav.scp:2: a command (ends in |), which is not run; ")
         assert archive.startswith(f"{folder}/wav.scp:3: a place in an archive (.ark); ")
         assert empty.startswith(f"{folder}/wav.scp:4: no path after the name of the recording; ")
+        assert [utterance.other_fields for utterance in manifest.utterances] == [{"utt_id": "call1"}]
         listed = find_audio([path])
         assert (listed.utterances, listed.problems) == (manifest.utterances, manifest.problems)
 
@@ -52,6 +53,7 @@ def test_kaldi_with_segments(tmp_path: Path) -> None:
         Utterance(wav, None, offset=3.0, channel=1),
     ]
     assert [(utterance.duration, utterance.line) for utterance in manifest.utterances] == [(1.5, 1), (None, 2), (1, 3)]
+    assert [utterance.other_fields["utt_id"] for utterance in manifest.utterances] == ["s1", "s2", "s3"]
     problems = [problem.removeprefix(f"{folder}/") for problem in manifest.problems]
     assert [problem.split(": ")[0] for problem in problems] == [
         *("wav.scp:2", "wav.scp:3", "wav.scp:4"),

@@ -4,6 +4,7 @@ import codecs
 import gzip
 import json
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,59 @@ def test_names_of_fields_may_differ_by_case_and_blanks(names: tuple[str, str], t
     manifest = read_manifest(path)
     assert manifest.utterances == [Utterance(wav, "bear", offset=0.5, channel=1)]
     assert manifest.problems == [f'{path}:2: offset is "soon"; write seconds, such as 3.5']
+
+
+@pytest.mark.parametrize(
+    ("fields", "others"),
+    [
+        ({"audio_filepath": "a.wav", "text": "bear", "utt_id": "u1", "Speaker": 7}, {"utt_id": "u1", "Speaker": 7}),
+        ({"path": "a.wav", "sentence": "bear", "client_id": None, "": ["x"]}, {"client_id": None, "": ["x"]}),
+        ({"Path": "a.wav", "TEXT": "bear", "offset": 1, "Duration": 2, "channel": "", "lang": "en"}, {"lang": "en"}),
+        ({"filename": "a.wav", "path": "clips/a.mp3", "text": "bear"}, {"path": "clips/a.mp3"}),
+        (
+            {"path": "a.wav", "audio": {"array": [0.5]}, "text": "bear", "normalized_text": "a"},
+            {"normalized_text": "a"},
+        ),
+        ({"path": "a.wav", "audio": "17", "text": "bear", "pred_text": "bare"}, {"audio": "17", "pred_text": "bare"}),
+    ],
+)
+def test_fields_that_are_not_used_are_kept(fields: dict[str, object], others: object, tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "a.wav")
+    [utterance] = read_manifest(write(tmp_path / "m.jsonl", json.dumps(fields))).utterances
+    assert utterance.other_fields == others
+    assert utterance == Utterance(wav, "bear", offset=utterance.offset), "other fields are not compared"
+    assert "other_fields" not in repr(utterance)
+
+
+def test_columns_that_are_not_used_are_kept(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", "id,filename, speaker ,duration", "1,a.wav,awb,3", "2,b.wav")
+    assert [utterance.other_fields for utterance in read_manifest(path).utterances] == [
+        {"id": "1", "speaker": "awb"},
+        {"id": "2"},
+    ]
+
+
+def test_a_field_that_is_nested_deeply_costs_its_line(tmp_path: Path) -> None:
+    lines = [f'{{"audio_filepath": "a.wav", "words": {"[" * depth}{"]" * depth}}}' for depth in (101, 102, 500)]
+    path = write(tmp_path / "m.jsonl", *lines)
+    manifest = read_manifest(path)
+    assert [utterance.line for utterance in manifest.utterances] == [1]
+    says = "words is nested more than 100 deep; leave it out"
+    assert manifest.problems == [f"{path}:2: {says}", f"{path}:3: {says}"]
+
+
+def test_other_fields_of_many_lines_need_little_memory(tmp_path: Path) -> None:
+    """Their names are kept once."""
+    others = {f"a_field_with_a_long_name_{'x' * 100}_{number}": number for number in range(20)}
+    path = write(tmp_path / "m.jsonl", *[json.dumps({**GOOD, **others})] * 2000)
+    tracemalloc.start()
+    try:
+        manifest = read_manifest(path)
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(manifest.utterances) == 2000
+    assert size < 2000 * 2000, "the names of each line would be 20 * 150 bytes more"
 
 
 def test_the_audio_object_of_hugging_face(tmp_path: Path) -> None:

@@ -72,14 +72,16 @@ def test_a_manifest_as_jsonl_to_a_file(
     arguments = ("--url", triton.url, "--format", "jsonl", "--output", output)
     done = run_command("transcribe", demo_manifest, *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    voices = [json.loads(line)["voice"] for line in demo_manifest.read_text().splitlines()]
     assert [json.loads(line) for line in output.read_text().splitlines()] == [
         {
+            "voice": voice,
             "audio_filepath": str(path),
             "duration": pytest.approx(soundfile.info(path).duration, abs=1e-4),
             "text": reference,
             "pred_text": text,
         }
-        for (path, reference), text in zip(spoken, texts, strict=True)
+        for voice, (path, reference), text in zip(voices, spoken, texts, strict=True)
     ]
 
 

@@ -115,6 +115,38 @@ def test_a_channel_of_a_manifest_goes_before_each(
     assert done.stdout.splitlines() == [right, left, f"{call}\tchannel 1\t{texts[1]}"]
 
 
+def test_other_fields_of_a_manifest_are_kept(
+    triton: Any, run_command: Any, call: Path, texts: list[str], tmp_path: Path
+) -> None:
+    """As NeMo's transcribe_speech.py keeps them."""
+    others = {"utt_id": "u1", "speaker": None, "words": [{"start": 0.5}], "odd": "\udc80\ud800", "pred_text": "old"}
+    line = {"path": "call.wav", "duration": 1000, **others, "channel": "right", "sentence": "bear"}
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text(json.dumps(line) + "\n")
+    output = tmp_path / "out.jsonl"
+    for style in (("--output", output), ()):
+        done = run_command("transcribe", manifest, "--url", triton.url, "--format", "jsonl", *style)
+        assert done.returncode == 0
+    assert done.stdout == output.read_text(encoding="utf-8")
+    row = json.loads(done.stdout)
+    assert list(row)[:4] == ["utt_id", "speaker", "words", "odd"]
+    expected = {**others, "audio_filepath": str(call), "channel": "right", "text": "bear", "pred_text": texts[1]}
+    assert row == {**expected, "duration": pytest.approx(soundfile.info(call).duration, abs=1e-4)}
+    done = run_command("transcribe", output, "--url", triton.url, "--format", "jsonl")
+    assert (done.stdout, done.stderr) == (output.read_text(encoding="utf-8"), "")
+
+
+def test_the_utterances_of_kaldi_have_their_names(
+    triton: Any, run_command: Any, call: Path, texts: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "wav.scp").write_text("rec call.wav\n")
+    (tmp_path / "segments").write_text("first rec 0 -1 0\nsecond rec 0 -1 1\n")
+    done = run_command("transcribe", tmp_path, "--url", triton.url, "--format", "jsonl")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    expected = [("first", 0, texts[0]), ("second", 1, texts[1])]
+    assert [(row["utt_id"], row["channel"], row["pred_text"]) for row in rows] == expected
+
+
 def test_a_duration_far_from_the_file_is_said(
     triton: Any, run_command: Any, spoken: Spoken, talkers: list[Samples], texts: list[str], tmp_path: Path
 ) -> None:
