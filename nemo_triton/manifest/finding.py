@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePath
 
 from nemo_triton.errors import ManifestError, printable
 from nemo_triton.manifest.folders import (
@@ -24,12 +24,12 @@ from nemo_triton.manifest.suffixes import MANIFEST_SUFFIXES
 from nemo_triton.manifest.utterance import Manifest, Utterance
 
 
-def find_audio(paths: Sequence[str | Path]) -> Manifest:
+def find_audio(paths: str | Path | Iterable[str | Path]) -> Manifest:
     """List the recordings in audio files, folders and manifests. Audio files are not decoded.
 
     Args:
         paths: Audio files, folders (searched recursively) and manifests (.json, .jsonl, .csv and .tsv, each also with
-            .gz, and Kaldi's wav.scp).
+            .gz, and Kaldi's wav.scp), or a single one of these.
 
     Returns:
         The utterances in the order of `paths`. Those of a folder are all its recordings, sorted by path; those that
@@ -42,7 +42,7 @@ def find_audio(paths: Sequence[str | Path]) -> Manifest:
         'order.wav'
     """
     listed = Manifest()
-    for path in map(Path, paths):
+    for path in map(Path, [paths] if isinstance(paths, str | PurePath) else paths):
         try:
             manifest = _find(path)
         except ManifestError as error:

@@ -140,6 +140,13 @@ def test_find_audio_lists_files_folders_and_manifests_in_order(tmp_path: Path) -
     assert result.problems == []
 
 
+def test_find_audio_takes_a_single_path(tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "rec" / "a.wav")
+    for path in (tmp_path / "rec", wav, write(tmp_path / "m.csv", "filename", "rec/a.wav")):
+        assert find_audio(path).utterances == find_audio(str(path)).utterances == [Utterance(wav)]
+        assert find_audio(iter([path])).utterances == [Utterance(wav)]
+
+
 def test_find_audio_lists_every_format_of_libsndfile(tmp_path: Path) -> None:
     for ending in ("wav", "flac", "ogg", "mp3", "aiff", "aif", "au", "w64", "caf", "opus"):
         (tmp_path / f"a.{ending}").touch()
