@@ -38,6 +38,8 @@ TEXT_FIELDS = (
     "normalized_text",  # NeMo
 )
 TIME_FIELDS = ("offset", "duration")
+_OTHER_TIME_FIELDS = ("start", "start_time", "begin", "end", "end_time")
+"""Not read: in other tools' manifests they are seconds, milliseconds, samples or the time of day."""
 _TEXT_FILE_FIELD = "text_filepath"
 
 # NeMo writes this text where none is known (nemo/collections/asr/parts/utils/manifest_utils.py).
@@ -68,13 +70,27 @@ def collect(path: Path, entries: Iterable[Entry], text_required: bool) -> Manife
     """
     manifest = Manifest()
     files = Lookup(path.parent)
+    names: set[str] = set()
     for line, entry in entries:
+        if not isinstance(entry, ValueError):
+            names |= entry.keys()
         try:
             manifest.utterances.append(_utterance(entry, files, text_required, line))
         except (ValueError, OSError, RuntimeError) as error:
             # pathlib raises OSError for names that are too long, RuntimeError for unknown users (~name).
             manifest.problems.append(printable(f"{path}:{line}: {one_line(error)}"))
+    manifest.notes += [printable(f"{path}: {note}") for note in _unused_times(names)]
     return manifest
+
+
+def _unused_times(names: set[str]) -> list[str]:
+    """A message about a manifest without offset that has other times, as a list with one message or none."""
+    plain_names = set(map(plain_name, names))
+    unused = [name for name in _OTHER_TIME_FIELDS if name in plain_names]
+    if not unused or "offset" in plain_names:
+        return []
+    fields = f"{' and '.join(unused)} {'is' if len(unused) == 1 else 'are'}"
+    return [f"{fields} not used, whole files are; to cut segments, write offset and duration in seconds"]
 
 
 def _utterance(entry: Mapping[str, Any] | ValueError, files: Lookup, text_required: bool, line: int) -> Utterance:

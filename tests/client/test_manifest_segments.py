@@ -161,3 +161,34 @@ def test_segments_in_a_csv(tmp_path: Path) -> None:
     assert manifest.utterances == [Utterance(wav, "bear", offset=0.5, channel="left"), Utterance(wav, "ant")]
     assert [utterance.duration for utterance in manifest.utterances] == [1.25, None]
     assert manifest.problems == [f'{path}:4: offset is "soon"; write seconds, such as 3.5']
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"start": 1.5, "end": 3}, "start and end are not used"),
+        ({"Start_Time": "00:01", "end_time": "00:03", "duration": 2}, "start_time and end_time are not used"),
+        ({"begin": 1}, "begin is not used"),
+        ({"start": 1.5, "offset": 1.5}, None),
+        ({"duration": 2, "started": 1}, None),
+    ],
+)
+@pytest.mark.parametrize("name", ["m.jsonl", "m.csv"])
+def test_other_fields_with_times_are_said_once(
+    name: str, fields: dict[str, Any], says: str | None, tmp_path: Path
+) -> None:
+    entry = {"filename": "a.wav", **fields}
+    if name == "m.csv":
+        row = ",".join(map(str, entry.values()))
+        path = write(tmp_path / name, ",".join(entry), row, row, ",x")
+    else:
+        path = write(tmp_path / name, json.dumps(entry), json.dumps(entry), "[]")
+    manifest = read_manifest(path)
+    assert (len(manifest.utterances), len(manifest.problems)) == (2, 1)
+    expected = [f"{path}: {says}, whole files are; to cut segments, write offset and duration in seconds"]
+    assert manifest.notes == (expected if says else [])
+
+
+def test_a_manifest_with_offsets_in_some_lines_is_one_of_segments(tmp_path: Path) -> None:
+    lines = ['{"path": "a.wav", "start": 1}', '{"path": "a.wav", "start": 1, "OFFSET": 1}']
+    assert read_manifest(write(tmp_path / "m.jsonl", *lines)).notes == []
