@@ -12,6 +12,8 @@ from nemo_triton.audio_decoders.decoded import Decoded, Header
 from nemo_triton.audio_decoders.ffmpeg import decode_by_ffmpeg
 from nemo_triton.audio_decoders.libsndfile import decode_by_libsndfile, header_by_libsndfile, read_segment, reason_of
 from nemo_triton.audio_decoders.segment import WHOLE, Segment
+from nemo_triton.audio_decoders.suffixes import AUDIO_SUFFIXES
+from nemo_triton.audio_decoders.text_files import holds_text
 from nemo_triton.errors import AudioError
 
 _FFMPEG_FIRST = ".opus"
@@ -40,14 +42,26 @@ def decode(path: Path, segment: Segment = WHOLE) -> Decoded:
         # soundfile raises TypeError for .raw files, which have no header with rate and sample format.
         except (RuntimeError, TypeError) as error:
             file.seek(0)
-            reason = reason_of(error)
-            return decode_by_ffmpeg(file, path, libsndfile_reason=reason, segment=segment)
+            return _decode_or_recognize_text(file, path, reason_of(error), segment)
         if len(decoded.samples) and decoded.problem is None:
             return decoded
         file.seek(0)
         # A recorder that died has not written the number of samples into the header, and FFmpeg goes on after a damage.
         # It decodes the whole file, even for a segment: lengths are compared.
         return _longer(decoded, _if_readable(file, path))
+
+
+def _decode_or_recognize_text(file: FileIO, path: Path, libsndfile_reason: str, segment: Segment) -> Decoded:
+    """Decode by FFmpeg; if that fails because the file holds text, the error says so."""
+    try:
+        return decode_by_ffmpeg(file, path, libsndfile_reason=libsndfile_reason, segment=segment)
+    except AudioError as error:
+        if not holds_text(file):
+            raise
+        advice = "to use it as a manifest, name it .jsonl, .json, .csv or .tsv"
+        if path.suffix.lower() in AUDIO_SUFFIXES:
+            advice = "record or copy it again"
+        raise AudioError(f"{path}: not readable as audio (it holds text); {advice}") from error
 
 
 def decode_segment(path: Path, segment: Segment) -> Decoded | None:

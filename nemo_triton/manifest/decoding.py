@@ -7,6 +7,7 @@ import gzip
 import zlib
 from pathlib import Path
 
+from nemo_triton.audio_decoders import AUDIO_SUFFIXES
 from nemo_triton.errors import ManifestError, one_line
 
 LARGEST_FILE = 2**30
@@ -41,11 +42,22 @@ def _read_bytes(path: Path) -> bytearray:
         with gzip.open(file) if compressed else file as stream:
             content = bytearray()
             while chunk := stream.read(_CHUNK):
+                # Before the rest, because a recording can be large.
+                if not content and b"\0" in chunk and _is_named_audio(path):
+                    raise _is_audio(path)
                 content += chunk
                 if len(content) > LARGEST_FILE:
                     limit = f"{LARGEST_FILE / 2**30:g} GiB"
                     raise ManifestError(f"{path}: has more than {limit} of text; split the manifest")
             return content
+
+
+def _is_named_audio(path: Path) -> bool:
+    return path.suffix.lower() in AUDIO_SUFFIXES
+
+
+def _is_audio(path: Path) -> ManifestError:
+    return ManifestError(f"{path}: is audio, not a manifest; give a .jsonl or .csv file that lists recordings")
 
 
 def _decode(content: bytearray, path: Path) -> str:
@@ -59,6 +71,10 @@ def _decode(content: bytearray, path: Path) -> str:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
+        if _is_named_audio(path):
+            raise _is_audio(path) from error
+        if b"\0" in content[:_CHUNK]:
+            raise ManifestError(f"{path}: not a manifest (not text); give JSON lines, a CSV or a TSV") from error
         line = content.count(b"\n", 0, error.start) + 1
         raise ManifestError(
             f"{path}: not a manifest (not UTF-8 text): line {line} has the byte 0x{content[error.start]:02X}; "

@@ -28,8 +28,8 @@ def find_audio(paths: str | Path | Iterable[str | Path]) -> Manifest:
     """List the recordings in audio files, folders and manifests. Audio files are not decoded.
 
     Args:
-        paths: Audio files, folders (searched recursively) and manifests (.json, .jsonl, .csv and .tsv, each also with
-            .gz, and Kaldi's wav.scp), or a single one of these.
+        paths: Audio files, folders (searched recursively) and manifests (.json, .jsonl, .ndjson, .jsonlines, .csv and
+            .tsv, each also with .gz, and Kaldi's wav.scp), or a single one of these.
 
     Returns:
         The utterances in the order of `paths`. Those of a folder are all its recordings, sorted by path; those that

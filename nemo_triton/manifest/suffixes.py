@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_PLAIN_MANIFESTS = (".json", ".jsonl", ".csv", ".tsv")
+_PLAIN_MANIFESTS = (".json", ".jsonl", ".ndjson", ".jsonlines", ".csv", ".tsv")
 
 KALDI_SUFFIX = ".scp"
 """Of Kaldi's lists of recordings."""

@@ -69,7 +69,8 @@ class Manifest:
     Attributes:
         utterances: The usable entries, in the manifest's order.
         problems: One message (file:line and field) for each entry that can't be used.
-        notes: Messages for each folder with recordings or other files that were skipped, with their numbers.
+        notes: Messages for each folder with recordings or other files that were skipped, with their numbers, and for
+            each manifest with times that are not used.
     """
 
     utterances: list[Utterance] = field(default_factory=list)

@@ -1,5 +1,6 @@
 """load_audio on damaged files, odd headers and what is no audio."""
 
+import codecs
 import errno
 import os
 import subprocess
@@ -227,6 +228,42 @@ def test_the_error_for_a_bad_file_is_one_line_with_its_name(tmp_path: Path, kind
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and says in message and "\n" not in message
     assert "; " in message, "the message says what to do"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a.wav\nb.wav\n",
+        "filename\ttranscript\r\na.wav\tcaf\u00e9\r\n".encode("utf-16"),
+        codecs.BOM_UTF16_BE + ("path\ttext\r\n" * 3000).encode("utf-16-be"),
+        "call-1 call 0 1.5\ncall-2 call 1.5 3\n",
+        "84-121123-0000 GO DO YOU HEAR\n",
+        "1\n00:00:01,000 --> 00:00:02,000\nhello\n",
+        "\u00e9" * 5000,
+        "caf\u00e9 au lait\n".encode("cp1252"),
+    ],
+)
+def test_text_is_named(content: str | bytes, tmp_path: Path) -> None:
+    """A list of recordings that has no manifest's name, or what a browser saved instead of a recording."""
+    for name, advice in (
+        ("list.txt", "to use it as a manifest, name it .jsonl, .json, .csv or .tsv"),
+        ("list", "to use it as a manifest, name it .jsonl, .json, .csv or .tsv"),
+        ("call.WAV", "record or copy it again"),
+        ("call.opus", "record or copy it again"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(AudioError) as caught:
+            load_audio(path)
+        assert str(caught.value) == f"{path}: not readable as audio (it holds text); {advice}"
+
+
+@pytest.mark.parametrize("content", [b"\x80" * 5000, bytes(range(256)) * 20, b"\xfe\xff\xd8\0" * 900, b" \n", b"a\0b"])
+def test_other_data_is_not_called_text(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=r"a\.bin: not readable as audio \((?!it holds text)"):
+        load_audio(path)
 
 
 def test_gsm_which_has_no_positions_is_read(tmp_path: Path) -> None:

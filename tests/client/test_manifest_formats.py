@@ -3,11 +3,14 @@
 import codecs
 import gzip
 import json
+import os
 import time
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from manifest_files import write, write_wav
 
 from nemo_triton.errors import ManifestError
@@ -249,6 +252,8 @@ def test_texts_in_files(tmp_path: Path) -> None:
 
 CONTENTS = {
     "m.jsonl": json.dumps(GOOD),
+    "m.ndjson": json.dumps(GOOD),
+    "m.JSONLines": json.dumps(GOOD),
     "m.json": json.dumps([GOOD], indent=1),
     "m.csv": "filename,transcript\na.wav,bear\n",
     "m.tsv": "path\tsentence\na.wav\tbear\n",
@@ -295,6 +300,34 @@ def test_other_contents_are_refused(content: bytes, says: str, tmp_path: Path) -
     path = tmp_path / "m.csv"
     path.write_bytes(content)
     assert says in refusal(path)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "OGG", "mp3"])
+def test_a_recording_is_no_manifest(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"call.{suffix}"
+    soundfile.write(path, np.zeros(16000), 16000, format=suffix)
+    expected = f"{path}: is audio, not a manifest; give a .jsonl or .csv file that lists recordings"
+    assert refusal(path) == expected
+    # Without a NUL.
+    path.write_bytes(b"caf\xe9")
+    assert refusal(path) == expected
+
+
+def test_a_large_recording_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "call.wav")
+    os.truncate(path, 2**40)
+    assert "is audio, not a manifest" in refusal(path)
+
+
+def test_other_binary_files_are_no_manifests(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(b"PK\x03\x04\x14\x00\x00\xff\xfe")
+    assert refusal(path) == f"{path}: not a manifest (not text); give JSON lines, a CSV or a TSV"
+
+
+def test_a_text_file_may_have_the_name_of_a_recording(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.ts", json.dumps(GOOD))
+    assert read_manifest(path).utterances == [Utterance(tmp_path / "a.wav", "bear")]
 
 
 def test_a_gzip_bomb_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
