@@ -12,7 +12,9 @@ from pathlib import PurePath
 from nemo_triton.audio_decoders import AUDIO_SUFFIXES
 from nemo_triton.manifest.entry import AUDIO_FIELDS, DECIMAL_COMMA, TIME_FIELDS, Entry, plain_name
 
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS = (",", ";", "\t", "|")
+_PLAIN_QUOTES = ("\t", "|")
+"""Delimiters of tables in which a quote is ordinary text unless a field is wholly quoted."""
 _SEPARATOR_LINE = re.compile(r"\"?sep=([^\w\s\"]|\t)\"?[ \r\n]*", re.IGNORECASE)
 """The first line of a CSV for Excel, such as `sep=;`. It names the delimiter; Excel doesn't show it."""
 _LONGEST_RECORD = 100
@@ -41,7 +43,7 @@ class _Table:
 def delimited_entries(content: str) -> Iterator[Entry] | None:
     """Entries of a CSV or TSV with a header.
 
-    Fields are separated by commas, semicolons or tabs, which is found out from the header, or by what a line such as
+    Fields are separated by commas, semicolons, tabs or |, which is found out from the header, or by what a line such as
     `sep=;` before the header says.
 
     Returns:
@@ -49,12 +51,25 @@ def delimited_entries(content: str) -> Iterator[Entry] | None:
     """
     # newline="" keeps line ends, which belong to quoted texts; splitlines() would also split at U+2028 and others.
     lines = list(io.StringIO(content, newline=""))
-    delimiters: Sequence[str] = _DELIMITERS
-    start = _next_line(lines, 0)
-    if start < len(lines) and (separator := _SEPARATOR_LINE.fullmatch(lines[start])):
-        delimiters, start = separator[1], _next_line(lines, start + 1)
+    start, delimiters = _find_header(lines)
     table = _header(lines[start], delimiters) if start < len(lines) else None
     return _rows(lines, start + 1, table) if table else None
+
+
+def header_names(content: str) -> list[str]:
+    """Names of the columns in what would be the header of a CSV or TSV; none if there is no line for it."""
+    lines = list(io.StringIO(content, newline=""))
+    start, delimiters = _find_header(lines)
+    headers = [_names(lines[start], delimiter) for delimiter in delimiters] if start < len(lines) else []
+    return max(headers, key=len, default=[])
+
+
+def _find_header(lines: Sequence[str]) -> tuple[int, Sequence[str]]:
+    """The index of the header, which is the number of lines if there is none, and the delimiters that it can have."""
+    start = _next_line(lines, 0)
+    if start < len(lines) and (separator := _SEPARATOR_LINE.fullmatch(lines[start])):
+        return _next_line(lines, start + 1), separator[1]
+    return start, _DELIMITERS
 
 
 def _next_line(lines: Sequence[str], start: int) -> int:
@@ -65,13 +80,17 @@ def _next_line(lines: Sequence[str], start: int) -> int:
 def _header(line: str, delimiters: Sequence[str]) -> _Table | None:
     tables = []
     for delimiter in delimiters:
-        names = [name.strip() for name in _parse([line], delimiter) or ()]
+        names = _names(line, delimiter)
         plain_names = [plain_name(name) for name in names]
         known = [name for name in AUDIO_FIELDS if name in plain_names]
         if known:
             times = [name for name in names if plain_name(name) in TIME_FIELDS]
             tables.append(_Table(names, delimiter, plain_names.index(known[0]), times))
     return max(tables, key=lambda table: len(table.names), default=None)
+
+
+def _names(line: str, delimiter: str) -> list[str]:
+    return [name.strip() for name in _parse([line], delimiter) or ()]
 
 
 def _rows(lines: Sequence[str], start: int, table: _Table) -> Iterator[Entry]:
@@ -82,13 +101,17 @@ def _rows(lines: Sequence[str], start: int, table: _Table) -> Iterator[Entry]:
             index += 1
             continue
         fields: list[str] | ValueError
-        if table.delimiter == "\t":
-            fields = _tab_separated(line, table)
+        if table.delimiter in _PLAIN_QUOTES:
+            fields = _with_plain_quotes(line, table)
         elif '"' in line:
             fields, used = _quoted_record(lines, index, table)
         else:
             fields = [field.lstrip(" ") for field in line.rstrip("\r\n").split(table.delimiter)]
-        yield index + 1, fields if isinstance(fields, ValueError) else _named(fields, table)
+        if isinstance(fields, ValueError):
+            yield index + 1, fields
+        elif any(field.strip() for field in fields):
+            yield index + 1, _named(fields, table)
+        # Spreadsheets write rows of empty fields after the last one.
         index += used
 
 
@@ -156,13 +179,16 @@ def _names_audio(line: str, table: _Table) -> bool:
     return PurePath(fields[table.audio].strip('" \r\n')).suffix.lower() in AUDIO_SUFFIXES
 
 
-def _tab_separated(line: str, table: _Table) -> list[str]:
-    """Fields of a line of a TSV, where a quote is ordinary text unless a field is wholly quoted."""
-    fields = line.rstrip("\r\n").split("\t")
+def _with_plain_quotes(line: str, table: _Table) -> list[str]:
+    """Fields of a line in which a quote is ordinary text unless a field is wholly quoted."""
+    fields = line.rstrip("\r\n").split(table.delimiter)
+    if table.delimiter == "|":
+        # People align these columns by blanks.
+        fields = [field.strip(" ") for field in fields]
     if '"' not in line:
         return fields
     if any(fields[len(table.names) :]):
-        quoted = _parse([line], "\t")
+        quoted = _parse([line], table.delimiter)
         if quoted is not None and len(quoted) == len(table.names):
             return quoted
     return [_without_quotes(field) for field in fields]

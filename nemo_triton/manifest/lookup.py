@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -32,7 +33,8 @@ class Lookup:
         Returns:
             The first that exists: next to the manifest, in the working directory, in clips/ next to the manifest
             (Common Voice), or next to the manifest without some leading folders of `name`, because data sets are often
-            moved. If none exists, the path next to the manifest.
+            moved. Then the same with slashes for the backslashes of `name`, as Windows writes them. If none exists, the
+            path next to the manifest.
 
         Raises:
             OSError: The name is too long.
@@ -45,11 +47,17 @@ class Lookup:
             name = str(Path(name).expanduser())
         if name.startswith("/"):
             return Path(name)
-        beside = Path(self._folder, name)
+        path = self._existing(name)
+        if path is None and "\\" in name and os.sep == "/":
+            path = self._existing(name.replace("\\", "/"))
+        return path or self._folder / name
+
+    def _existing(self, name: str) -> Path | None:
+        beside = self._folder / name
         if beside.is_file():
             return beside
         path = Path(name)
         # Built one by one: the first of a path with thousands of folders is too long, which raises an error.
         tails = (self._folder.joinpath(*path.parts[start:]) for start in range(1, len(path.parts)))
         candidates = chain([path], (clips / path for clips in self._clips), tails)
-        return next((candidate for candidate in candidates if candidate.is_file()), beside)
+        return next((candidate for candidate in candidates if candidate.is_file()), None)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
 from nemo_triton.errors import ManifestError
 from nemo_triton.manifest.decoding import read_text
-from nemo_triton.manifest.delimited import delimited_entries
-from nemo_triton.manifest.entry import AUDIO_FIELDS, TEXT_FIELDS, Entry, collect
+from nemo_triton.manifest.delimited import delimited_entries, header_names
+from nemo_triton.manifest.entry import AUDIO_FIELDS, Entry, collect
 from nemo_triton.manifest.folders import is_file, is_folder, list_folder
 from nemo_triton.manifest.json_entries import array_entries, line_entries
 from nemo_triton.manifest.kaldi import WAV_LIST, read_kaldi
@@ -18,6 +19,8 @@ from nemo_triton.manifest.librispeech import is_librispeech, read_librispeech
 from nemo_triton.manifest.suffixes import KALDI_SUFFIX
 from nemo_triton.manifest.utterance import Manifest
 
+_LISTED_NAMES = 5
+_LONGEST_NAME = 30
 _NOT_SPACE = re.compile(r"\S")
 _JSON_LINE = re.compile(r'^[ \t]*\{[ \t]*"', re.MULTILINE)
 
@@ -92,11 +95,22 @@ def _entries(content: str, first: str, path: Path) -> Iterator[Entry]:
         # JSON lines whose first line is damaged.
         return line_entries(content)
     if entries is None:
-        raise ManifestError(
-            f"{path}: not a manifest; give JSON lines with {AUDIO_FIELDS[0]} and {TEXT_FIELDS[0]}, "
-            "or a CSV or TSV whose first line names its columns, such as filename,transcript"
-        )
+        raise ManifestError(f"{path}: not a manifest; {_advice(header_names(content))}")
     first_row = next(entries, None)
     if first_row is None:
         raise ManifestError(f"{path}: there is no line after the header; write one line per utterance")
     return chain([first_row], entries)
+
+
+def _advice(names: Sequence[str]) -> str:
+    """What a table lacks, by the names of its columns."""
+    if not names:
+        return "give JSON lines, or a CSV or TSV whose first line names its columns, such as filename,transcript"
+    listed = [json.dumps(name[:_LONGEST_NAME], ensure_ascii=False) for name in names[:_LISTED_NAMES]]
+    if len(names) > _LISTED_NAMES:
+        listed.append(f"{len(names) - _LISTED_NAMES} more")
+    return f"the header has {_join(listed, 'and')}; one column must be {_join(AUDIO_FIELDS, 'or')} (or give JSON lines)"
+
+
+def _join(names: Sequence[str], word: str) -> str:
+    return f" {word} ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)

@@ -56,6 +56,18 @@ def test_the_manifest_folder_goes_before_the_working_directory(tmp_path: Path, m
     assert [utterance.audio for utterance in read_manifest(path).utterances] == [next_to_manifest, Path("here.wav")]
 
 
+@pytest.mark.parametrize("name", ["audio\\o00.wav", ".\\audio\\o00.wav", "C:\\data\\audio\\o00.wav"])
+def test_paths_of_windows(name: str, tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "audio" / "o00.wav")
+    path = write(tmp_path / "m.jsonl", json.dumps({"audio_filepath": name}))
+    assert read_manifest(path).utterances == [Utterance(wav)]
+    wav.unlink()
+    assert read_manifest(path).utterances == [Utterance(tmp_path / name)], "an error shows the name as it is written"
+    as_named = write_wav(tmp_path / name)
+    write_wav(wav)
+    assert read_manifest(path).utterances == [Utterance(as_named)]
+
+
 def test_missing_audio_is_expected_next_to_the_manifest(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", "filename", "gone/a.wav")
     assert read_manifest(path).utterances == [Utterance(tmp_path / "gone" / "a.wav")]

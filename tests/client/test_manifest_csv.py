@@ -101,7 +101,47 @@ def test_empty_fields_at_the_end_are_no_problem(tmp_path: Path) -> None:
     assert (texts(manifest), manifest.problems) == (["bear", None], [])
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_rows_of_empty_fields_cost_nothing(delimiter: str, tmp_path: Path) -> None:
+    """As spreadsheets write them below a table."""
+    rows = [("filename", "transcript", "id"), ("", "", ""), ("a.wav", "bear", "1"), ("", " ", ""), ('""', "", "")]
+    path = write(tmp_path / "m.csv", *map(delimiter.join, rows), delimiter.join(("", "ant", "2")))
+    manifest = read_manifest(path, text_required=True)
+    assert (texts(manifest), lines(manifest)) == (["bear"], [6])
+    with pytest.raises(ManifestError, match="there is no line after the header"):
+        read_manifest(write(tmp_path / "m.csv", *map(delimiter.join, rows[:2])))
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("Datei,Text", 'the header has "Datei" and "Text"'),
+        ("Datei\tText\tDauer", 'the header has "Datei", "Text" and "Dauer"'),
+        ("a.wav", 'the header has "a.wav"'),
+        ("sep=|\nfile|text;", 'the header has "file" and "text;"'),
+        ("a;b;c;d;e;f;g", 'the header has "a", "b", "c", "d", "e" and 2 more'),
+        ("x" * 40, f'the header has "{"x" * 30}"'),
+    ],
+)
+def test_a_table_without_audio_names_its_columns(header: str, says: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", header, "a.wav,bear")
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(path)
+    assert str(caught.value) == (
+        f"{path}: not a manifest; {says}; one column must be audio_filepath, audio_filename, audio_file, filename, "
+        "path, file_name, wav_filename or audio (or give JSON lines)"
+    )
+
+
+def test_columns_between_pipes(tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "a.wav")
+    rows = ["filename | transcript |speaker", 'a.wav | say "two", 5" | awb', 'a.wav|"one|two"|awb', "a.wav|x|y|z"]
+    manifest = read_manifest(write(tmp_path / "m.csv", *rows))
+    assert manifest.utterances == [Utterance(wav, 'say "two", 5"'), Utterance(wav, "one|two")]
+    assert lines(manifest) == [4] and "put quotes around a text with a | in it" in manifest.problems[0]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_delimiters(delimiter: str, tmp_path: Path) -> None:
     wav = write_wav(tmp_path / "a.wav")
     rows = [delimiter.join(row) for row in (("filename", "transcript"), ("a.wav", "two and " + delimiter), ("a.wav",))]
