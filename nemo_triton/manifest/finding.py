@@ -33,9 +33,9 @@ def find_audio(paths: str | Path | Iterable[str | Path]) -> Manifest:
 
     Returns:
         The utterances in the order of `paths`. Those of a folder are all its recordings, sorted by path; those that
-        LibriSpeech's *.trans.txt name have their texts. A folder of Kaldi is read as `read_manifest` reads it. A folder
-        without audio and an unreadable manifest become problems; other files in a folder, hidden recordings and linked
-        folders are counted in notes.
+        LibriSpeech's *.trans.txt name have their texts. A folder of Kaldi, and one of LibriSpeech with no other
+        recordings, is read as `read_manifest` reads it. A folder without audio and an unreadable manifest become
+        problems; other files in a folder, hidden recordings and linked folders are counted in notes.
 
     Example:
         >>> find_audio(["recordings", "order.wav"]).utterances[-1].name
@@ -72,9 +72,10 @@ def _find_in_folder(folder: Path) -> Manifest:
     transcripts = _transcripts(contents)
     unlisted = unlisted_audio(contents.audio, (utterance.audio for utterance in transcripts.utterances))
     utterances = [*transcripts.utterances, *map(Utterance, unlisted)]
-    manifest = Manifest(
-        sorted(utterances, key=lambda utterance: utterance.audio), [*contents.problems, *transcripts.problems]
-    )
+    if unlisted:
+        # Otherwise the order of the transcripts is kept, as in read_manifest.
+        utterances.sort(key=lambda utterance: utterance.audio)
+    manifest = Manifest(utterances, [*contents.problems, *transcripts.problems])
     if not utterances:
         skipped = f" (skipped: {kinds(contents.skipped)})" if contents.skipped else ""
         problem = f"{folder}: no audio file in this folder; give a folder with e.g. .wav or .flac files{skipped}"
