@@ -12,7 +12,7 @@ _LIBSNDFILE_SUFFIXES |= {".aif", ".aifc", ".mp2", ".mp3", ".oga", ".opus", ".snd
 _FFMPEG_SUFFIXES = {
     *(".3g2", ".3gp", ".3gpp", ".aac", ".ac3", ".amr", ".asf", ".avi", ".awb", ".eac3", ".flv"),
     *(".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mxf"),
-    *(".ogv", ".vob", ".webm", ".wma", ".wmv"),
+    *(".ogv", ".spx", ".vob", ".webm", ".wma", ".wmv"),
     *TRANSPORT_STREAM_SUFFIXES,
 }
 AUDIO_SUFFIXES = frozenset(_LIBSNDFILE_SUFFIXES | _FFMPEG_SUFFIXES)

@@ -69,7 +69,7 @@ def collect(path: Path, entries: Iterable[Entry], text_required: bool) -> Manife
         text_required: Report entries without text as problems.
     """
     manifest = Manifest()
-    files = Lookup(path.parent)
+    files = Lookup(path)
     names: set[str] = set()
     for line, entry in entries:
         if not isinstance(entry, ValueError):

@@ -19,6 +19,7 @@ from nemo_triton.manifest.folders import (
 )
 from nemo_triton.manifest.kaldi import WAV_LIST
 from nemo_triton.manifest.librispeech import is_librispeech, read_transcripts
+from nemo_triton.manifest.lookup import check_no_address
 from nemo_triton.manifest.reading import read_manifest
 from nemo_triton.manifest.suffixes import MANIFEST_SUFFIXES
 from nemo_triton.manifest.utterance import Manifest, Utterance
@@ -42,7 +43,7 @@ def find_audio(paths: str | Path | Iterable[str | Path]) -> Manifest:
         'order.wav'
     """
     listed = Manifest()
-    for path in map(Path, [paths] if isinstance(paths, str | PurePath) else paths):
+    for path in [paths] if isinstance(paths, str | PurePath) else paths:
         try:
             manifest = _find(path)
         except ManifestError as error:
@@ -59,7 +60,12 @@ def is_manifest(path: Path) -> bool:
     return path.name.lower().endswith(MANIFEST_SUFFIXES)
 
 
-def _find(path: Path) -> Manifest:
+def _find(path: str | Path) -> Manifest:
+    try:
+        check_no_address(str(path))
+    except ValueError as error:
+        raise ManifestError(str(error)) from error
+    path = Path(path)
     if is_folder(path):
         return _find_in_folder(path)
     return read_manifest(path) if is_manifest(path) else Manifest([Utterance(path)])

@@ -77,7 +77,7 @@ def read_kaldi(wav_list: Path, text_required: bool) -> Manifest:
         ManifestError: A file can't be read.
     """
     folder = wav_list.parent
-    files = Lookup(folder)
+    files = Lookup(wav_list)
     recordings = _read(wav_list, lambda value: files.find(_audio(value)))
     texts: _Table[str] = _read(folder / _TEXTS, str) if (folder / _TEXTS).is_file() else _Table()
     if (folder / _SEGMENTS).is_file():
@@ -100,7 +100,8 @@ def read_kaldi(wav_list: Path, text_required: bool) -> Manifest:
         manifest.notes.append(printable(f"{folder}: {note}"))
     for recording, count in skipped.items():
         line = recordings.refused[recording]
-        manifest.notes.append(printable(f"{source}: {count} segments skipped, because {wav_list}:{line} can't be used"))
+        segments_skipped = f"{count} segment{'' if count == 1 else 's'} skipped"
+        manifest.notes.append(printable(f"{source}: {segments_skipped}, because {wav_list}:{line} can't be used"))
     return manifest
 
 

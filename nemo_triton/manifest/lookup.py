@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -11,19 +12,35 @@ from nemo_triton.manifest.folders import is_folder
 
 _COMMON_VOICE_FOLDER = "clips"
 _REMEMBERED_FILES = 1000
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_LONGEST_ADDRESS = 100
+
+
+def check_no_address(name: str) -> None:
+    """Refuse an address, such as that of a website or a bucket, with a clear message.
+
+    Raises:
+        ValueError: It is one.
+    """
+    if _ADDRESS.match(name):
+        shown = name if len(name) <= _LONGEST_ADDRESS else f"{name[:_LONGEST_ADDRESS]}..."
+        raise ValueError(f"{shown}: is an address; download it first and give its path")
 
 
 class Lookup:
     """The files that a manifest names.
 
     Args:
-        folder: Folder of the manifest.
+        manifest: The manifest. If it is a link, the folder of the file that it leads to is searched, too.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        clips = folder / _COMMON_VOICE_FOLDER
-        self._clips = [clips] if is_folder(clips) else []
+    def __init__(self, manifest: Path) -> None:
+        self._folder = manifest.parent
+        self._folders = [self._folder]
+        if manifest.is_symlink():
+            self._folders.append(Path(os.path.realpath(manifest)).parent)
+        clips = (folder / _COMMON_VOICE_FOLDER for folder in self._folders)
+        self._clips = [folder for folder in clips if is_folder(folder)]
         # Lists of segments name the same file many times.
         self._remembered = lru_cache(maxsize=_REMEMBERED_FILES)(self._find)
 
@@ -39,10 +56,12 @@ class Lookup:
         Raises:
             OSError: The name is too long.
             RuntimeError: The name starts with ~ and an unknown user.
+            ValueError: The name is an address, such as that of a website.
         """
         return self._remembered(name)
 
     def _find(self, name: str) -> Path:
+        check_no_address(name)
         if name.startswith("~"):
             name = str(Path(name).expanduser())
         if name.startswith("/"):
@@ -53,11 +72,14 @@ class Lookup:
         return path or self._folder / name
 
     def _existing(self, name: str) -> Path | None:
-        beside = self._folder / name
-        if beside.is_file():
-            return beside
+        for folder in self._folders:
+            beside = folder / name
+            if beside.is_file():
+                return beside
         path = Path(name)
         # Built one by one: the first of a path with thousands of folders is too long, which raises an error.
-        tails = (self._folder.joinpath(*path.parts[start:]) for start in range(1, len(path.parts)))
+        tails = (
+            folder.joinpath(*path.parts[start:]) for folder in self._folders for start in range(1, len(path.parts))
+        )
         candidates = chain([path], (clips / path for clips in self._clips), tails)
         return next((candidate for candidate in candidates if candidate.is_file()), None)

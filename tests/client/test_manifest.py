@@ -68,6 +68,38 @@ def test_paths_of_windows(name: str, tmp_path: Path) -> None:
     assert read_manifest(path).utterances == [Utterance(as_named)]
 
 
+def test_a_linked_manifest_is_also_looked_up_where_the_link_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("data/both.wav", "data/target.wav", "data/sub/moved.wav", "data/clips/c.wav", "links/both.wav"):
+        write_wav(tmp_path / name)
+    write_wav(tmp_path / "target.wav")
+    names = ("both.wav", "target.wav", "old/sub/moved.wav", "c.wav", "gone.wav")
+    target = write(tmp_path / "data" / "m.csv", "filename", *names)
+    (tmp_path / "links" / "second.csv").symlink_to(target)
+    link = tmp_path / "links" / "m.csv"
+    link.symlink_to("second.csv")
+    monkeypatch.chdir(tmp_path)
+    expected = ["links/both.wav", "data/target.wav", "data/sub/moved.wav", "data/clips/c.wav", "links/gone.wav"]
+    assert [utterance.audio for utterance in read_manifest(link).utterances] == [tmp_path / name for name in expected]
+
+
+@pytest.mark.parametrize("address", ["https://host/a.wav", "S3://bucket/a.wav", "file:///a.wav"])
+def test_an_address_is_named(address: str, tmp_path: Path) -> None:
+    lines = [json.dumps({"audio_filepath": name}) for name in ("a.wav", address, f"{address}?{'x' * 200}")]
+    path = write(tmp_path / "m.jsonl", *lines, json.dumps({"audio_filepath": "a.wav", "text_filepath": address}))
+    manifest = read_manifest(path)
+    says = "is an address; download it first and give its path"
+    assert len(manifest.utterances) == 1
+    assert manifest.problems[0] == f"{path}:2: {address}: {says}"
+    assert manifest.problems[1].endswith(f"xxx...: {says}") and len(manifest.problems[1]) < len(str(path)) + 200
+    assert manifest.problems[2] == f"{path}:4: {address}: {says}"
+    write(tmp_path / "wav.scp", f"a {address}", "b b.wav")
+    assert read_manifest(tmp_path).problems == [f"{tmp_path}/wav.scp:1: {address}: {says}"]
+    listed = find_audio([address, path])
+    assert (len(listed.utterances), listed.problems[0]) == (1, f"{address}: {says}")
+
+
 def test_missing_audio_is_expected_next_to_the_manifest(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", "filename", "gone/a.wav")
     assert read_manifest(path).utterances == [Utterance(tmp_path / "gone" / "a.wav")]

@@ -64,6 +64,13 @@ def test_kaldi_with_segments(tmp_path: Path) -> None:
     assert manifest.notes == [f"{folder}/segments: 2 segments skipped, because {folder}/wav.scp:2 can't be used"]
 
 
+def test_kaldi_counts_a_single_skipped_segment(tmp_path: Path) -> None:
+    folder = kaldi(tmp_path)
+    write(folder / "segments", "s1 call1 0 1", "s2 call2 0 1")
+    skipped = "1 segment skipped, because"
+    assert read_manifest(folder).notes == [f"{folder}/segments: {skipped} {folder}/wav.scp:2 can't be used"]
+
+
 def test_kaldi_texts_are_a_problem_only_if_they_are_required(tmp_path: Path) -> None:
     write(tmp_path / "wav.scp", "a a.wav", "b b.wav")
     assert [utterance.text for utterance in read_manifest(tmp_path).utterances] == [None, None]
@@ -193,7 +200,23 @@ def test_a_folder_with_skipped_files_only_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_what_phones_and_browsers_record_is_listed(tmp_path: Path) -> None:
-    suffixes = ("m4a", "mp4", "m4b", "aac", "webm", "mka", "mkv", "amr", "3gp", "wma", "mov", "avi", "oga", "opus")
+    suffixes = (
+        "m4a",
+        "mp4",
+        "m4b",
+        "aac",
+        "webm",
+        "mka",
+        "mkv",
+        "amr",
+        "3gp",
+        "wma",
+        "mov",
+        "avi",
+        "oga",
+        "opus",
+        "spx",
+    )
     for suffix in (*suffixes, "ac3", "M4A"):
         (tmp_path / f"{suffix}.{suffix}").touch()
     (tmp_path / "ts.ts").write_bytes((b"\x47" + bytes(187)) * 4)
