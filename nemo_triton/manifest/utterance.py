@@ -36,7 +36,10 @@ class Utterance:
 
     @property
     def name(self) -> str:
-        """The audio path as text, for output. A segment adds its seconds and channel: `call.wav [12.5-15 s, left]`."""
+        """The audio path as text, for output. A segment adds its seconds and channel: `call.wav [12.5-15 s, left]`.
+
+        One up to the end is `call.wav [from 12.5 s]`.
+        """
         parts = [*self._seconds(), *self._channel()]
         return f"{self.audio} [{', '.join(parts)}]" if parts else str(self.audio)
 
@@ -53,8 +56,8 @@ class Utterance:
         if self.offset is None or (self.offset == 0 and self.duration is None):
             return []
         # 15 digits hide rounding errors of the sum, such as 12.5 + 0.1 = 12.600000000000001.
-        end = "" if self.duration is None else f"{self.offset + self.duration:.15g}"
-        return [f"{self.offset:.15g}-{end} s"]
+        start = f"{self.offset:.15g}"
+        return [f"from {start} s" if self.duration is None else f"{start}-{self.offset + self.duration:.15g} s"]
 
     def _channel(self) -> list[str]:
         if self.channel is None:

@@ -36,9 +36,9 @@ def test_segments_of_one_recording_differ(tmp_path: Path) -> None:
     utterances = read_manifest(write(tmp_path / "m.jsonl", *lines)).utterances
     assert [utterance.name.removeprefix(f"{tmp_path}/") for utterance in utterances] == [
         "call.wav",
-        "call.wav [1.5- s]",
-        "call.wav [1.5- s, left]",
-        "call.wav [1.5- s, right]",
+        "call.wav [from 1.5 s]",
+        "call.wav [from 1.5 s, left]",
+        "call.wav [from 1.5 s, right]",
         "call.wav [0-1.5 s]",
         "call.wav [1.5-4.5 s]",
         "call.wav [channel 0]",
