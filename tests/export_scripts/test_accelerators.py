@@ -133,7 +133,7 @@ def test_lengths_without_durations(tmp_path: Path) -> None:
         (f'{{{AUDIO_PATH}, "duration": 1}}\n{{"duration": 2}}\n', ":2: no audio_filepath"),
         ("\n", ": the manifest is empty"),
         ("filename,transcript\na.wav,text\n", ":2: {folder}/a.wav: no such file"),
-        ("audio,text\n", ": not a manifest"),
+        ("file,text\n", ": not a manifest"),
     ],
 )
 def test_lengths_that_cannot_be_read(content: str, complaint: str, tmp_path: Path) -> None:
