@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -11,7 +12,7 @@ from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -115,8 +116,8 @@ def transcribe(
     Results keep that order. A file that fails prints one line to stderr; the other files are transcribed and the exit
     code is 2.
     """
-    listed = find_audio(paths)
-    inputs = [*map(Path, paths), *(utterance.audio for utterance in listed.utterances)]
+    listed = find_audio(paths, keep_fields=style == "jsonl")
+    inputs = [*listed.sources, *map(Path, paths), *(utterance.audio for utterance in listed.utterances)]
     check_not_an_input("--output", Path(output) if output else None, inputs)
     for problem in listed.problems:
         exit_codes.print_error(problem)
@@ -252,27 +253,37 @@ def _text_line(result: Result) -> str:
 
 
 def _json_line(result: Result, channel: Channel | None) -> str:
-    """Format a result like an entry of a manifest, with the channel that was transcribed unless that is the average.
+    """Format a result like an entry of a manifest, with the channel if the entry or --channel names one.
 
     The entry's other fields go first. As in NeMo's transcribe_speech.py, pred_text replaces one that the entry has.
     """
     utterance = result.utterance
     entry = {
-        **utterance.other_fields,
+        **{name: _finite(value) for name, value in utterance.other_fields.items()},
         "audio_filepath": str(utterance.audio),
         "duration": round(result.duration, 4),
     }
     if utterance.offset is not None:
         entry["offset"] = utterance.offset
     named = utterance.channel if result.channel is None else result.channel
-    used = channel if named is None else named
-    if used is not None and used != "average":
-        entry["channel"] = used
+    if named is not None:
+        entry["channel"] = named
+    elif channel is not None and channel != "average":
+        entry["channel"] = channel
     if result.utterance.text is not None:
         entry["text"] = result.utterance.text
-    line = json.dumps(entry | {"pred_text": result.text}, ensure_ascii=False)
+    line = json.dumps(entry | {"pred_text": result.text}, ensure_ascii=False, allow_nan=False)
     # Half of a surrogate pair, which JSON can hold and UTF-8 can't.
     return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+
+
+def _finite(value: Any) -> Any:
+    """A JSON value with null for NaN and infinite numbers, which Python reads and other programs refuse."""
+    if isinstance(value, dict):
+        return {name: _finite(child) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_finite(child) for child in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main() -> NoReturn:

@@ -7,10 +7,12 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from nemo_triton.audio import Channel
+from nemo_triton.audio_decoders import AUDIO_SUFFIXES
 from nemo_triton.errors import ManifestError, one_line, printable
 from nemo_triton.manifest.decoding import read_text
 from nemo_triton.manifest.lookup import Lookup
@@ -60,22 +62,24 @@ def plain_name(name: str) -> str:
     return name.strip().lower()
 
 
-def collect(path: Path, entries: Iterable[Entry], text_required: bool) -> Manifest:
+def collect(path: Path, entries: Iterable[Entry], *, text_required: bool, keep_fields: bool) -> Manifest:
     """Check all entries of a manifest.
 
     Args:
         path: The manifest, for messages and for relative paths.
         entries: The entries.
         text_required: Report entries without text as problems.
+        keep_fields: Keep the other fields of the entries.
     """
-    manifest = Manifest()
+    manifest = Manifest(sources=[path])
     files = Lookup(path)
     names: set[str] = set()
     for line, entry in entries:
         if not isinstance(entry, ValueError):
             names |= entry.keys()
         try:
-            manifest.utterances.append(_utterance(entry, files, text_required, line))
+            utterance = _utterance(entry, files, text_required=text_required, keep_fields=keep_fields)
+            manifest.utterances.append(replace(utterance, line=line, source=path))
         except (ValueError, OSError, RuntimeError) as error:
             # pathlib raises OSError for names that are too long, RuntimeError for unknown users (~name).
             manifest.problems.append(printable(f"{path}:{line}: {one_line(error)}"))
@@ -93,7 +97,9 @@ def _unused_times(names: set[str]) -> list[str]:
     return [f"{fields} not used, whole files are; to cut segments, write offset and duration in seconds"]
 
 
-def _utterance(entry: Mapping[str, Any] | ValueError, files: Lookup, text_required: bool, line: int) -> Utterance:
+def _utterance(
+    entry: Mapping[str, Any] | ValueError, files: Lookup, *, text_required: bool, keep_fields: bool
+) -> Utterance:
     """Check one entry. A ValueError names the field that is wrong."""
     if isinstance(entry, ValueError):
         raise entry
@@ -110,10 +116,9 @@ def _utterance(entry: Mapping[str, Any] | ValueError, files: Lookup, text_requir
         files.find(audio),
         text,
         _seconds(entry, "duration", unknown=_UNKNOWN_DURATIONS),
-        line,
         offset=_seconds(entry, "offset"),
         channel=_channel(entry.get("channel")),
-        other_fields=_other_fields(written, {audio_field, text_field, *TIME_FIELDS, "channel"}),
+        other_fields=_other_fields(written, {audio_field, text_field, *TIME_FIELDS, "channel"}) if keep_fields else {},
     )
 
 
@@ -194,6 +199,8 @@ def _text_of_file(entry: Mapping[str, Any], files: Lookup) -> str | None:
     path = files.find(name)
     if not path.is_file():
         raise ValueError(f"{_TEXT_FILE_FIELD} {path}: no such file; check the path")
+    if path.suffix.lower() in AUDIO_SUFFIXES:
+        raise ValueError(f"{_TEXT_FILE_FIELD} {path}: is audio; name the file with the text")
     if path.stat().st_size > _LARGEST_TEXT_FILE:
         raise ValueError(f"{_TEXT_FILE_FIELD} {path}: larger than 1 MiB; give the text of one recording")
     try:

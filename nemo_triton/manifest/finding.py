@@ -25,12 +25,13 @@ from nemo_triton.manifest.suffixes import MANIFEST_SUFFIXES
 from nemo_triton.manifest.utterance import Manifest, Utterance
 
 
-def find_audio(paths: str | Path | Iterable[str | Path]) -> Manifest:
+def find_audio(paths: str | Path | Iterable[str | Path], *, keep_fields: bool = False) -> Manifest:
     """List the recordings in audio files, folders and manifests. Audio files are not decoded.
 
     Args:
         paths: Audio files, folders (searched recursively) and manifests (.json, .jsonl, .ndjson, .jsonlines, .csv and
             .tsv, each also with .gz, and Kaldi's wav.scp), or a single one of these.
+        keep_fields: Keep fields of manifests that are not used here, such as a speaker, as `other_fields`.
 
     Returns:
         The utterances in the order of `paths`. Those of a folder are all its recordings, sorted by path; those that
@@ -45,13 +46,14 @@ def find_audio(paths: str | Path | Iterable[str | Path]) -> Manifest:
     listed = Manifest()
     for path in [paths] if isinstance(paths, str | PurePath) else paths:
         try:
-            manifest = _find(path)
+            manifest = _find(path, keep_fields)
         except ManifestError as error:
             listed.problems.append(str(error))
         else:
             listed.utterances += manifest.utterances
             listed.problems += manifest.problems
             listed.notes += manifest.notes
+            listed.sources += manifest.sources
     return listed
 
 
@@ -60,15 +62,15 @@ def is_manifest(path: Path) -> bool:
     return path.name.lower().endswith(MANIFEST_SUFFIXES)
 
 
-def _find(path: str | Path) -> Manifest:
+def _find(path: str | Path, keep_fields: bool) -> Manifest:
+    if is_folder(Path(path)):
+        return _find_in_folder(Path(path))
     try:
         check_no_address(str(path))
     except ValueError as error:
         raise ManifestError(str(error)) from error
     path = Path(path)
-    if is_folder(path):
-        return _find_in_folder(path)
-    return read_manifest(path) if is_manifest(path) else Manifest([Utterance(path)])
+    return read_manifest(path, keep_fields=keep_fields) if is_manifest(path) else Manifest([Utterance(path)])
 
 
 def _find_in_folder(folder: Path) -> Manifest:
@@ -81,7 +83,7 @@ def _find_in_folder(folder: Path) -> Manifest:
     if unlisted:
         # Otherwise the order of the transcripts is kept, as in read_manifest.
         utterances.sort(key=lambda utterance: utterance.audio)
-    manifest = Manifest(utterances, [*contents.problems, *transcripts.problems])
+    manifest = Manifest(utterances, [*contents.problems, *transcripts.problems], sources=transcripts.sources)
     if not utterances:
         skipped = f" (skipped: {kinds(contents.skipped)})" if contents.skipped else ""
         problem = f"{folder}: no audio file in this folder; give a folder with e.g. .wav or .flac files{skipped}"

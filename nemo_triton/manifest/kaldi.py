@@ -9,7 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -86,14 +86,16 @@ def read_kaldi(wav_list: Path, text_required: bool) -> Manifest:
     else:
         source = wav_list
         segments = _Table({key: (line, _Segment(key)) for key, (line, _) in recordings.values.items()})
-    manifest = Manifest(problems=[*recordings.problems, *segments.problems, *texts.problems])
+    sources = [file for file in (wav_list, folder / _TEXTS, folder / _SEGMENTS) if file.is_file()]
+    manifest = Manifest(problems=[*recordings.problems, *segments.problems, *texts.problems], sources=sources)
     skipped: Counter[str] = Counter()
     for key, (line, segment) in segments.values.items():
         try:
             if segment.recording in recordings.refused:
                 skipped[segment.recording] += 1
                 continue
-            manifest.utterances.append(_utterance(key, segment, line, recordings, texts, text_required))
+            utterance = _utterance(key, segment, recordings, texts, text_required)
+            manifest.utterances.append(replace(utterance, line=line, source=source))
         except ValueError as error:
             manifest.problems.append(printable(f"{source}:{line}: {one_line(error)}"))
     for note in _unlisted(wav_list, [path for _, path in recordings.values.values()]):
@@ -136,7 +138,6 @@ def _read(path: Path, parse: Callable[[str], Value]) -> _Table[Value]:
 def _utterance(
     key: str,
     segment: _Segment,
-    line: int,
     recordings: _Table[Path],
     texts: _Table[str],
     text_required: bool,
@@ -150,7 +151,6 @@ def _utterance(
         recordings.values[segment.recording][1],
         text,
         segment.duration,
-        line,
         offset=segment.offset,
         channel=segment.channel,
         other_fields={"utt_id": key},

@@ -47,7 +47,7 @@ def read_transcripts(contents: FolderContents, text_required: bool = False) -> M
     """
     # Recordings that were converted from flac to another format.
     converted = {path.with_suffix(""): path for path in contents.audio if path.suffix != _AUDIO_SUFFIX}
-    manifest = Manifest()
+    manifest = Manifest(sources=list(contents.transcripts))
     for file in contents.transcripts:
         try:
             lines = read_text(file).split("\n")
@@ -82,4 +82,4 @@ def _utterance(line: str, number: int, file: Path, converted: dict[Path, Path], 
     flac = file.with_name(f"{name}{_AUDIO_SUFFIX}")
     other = converted.get(file.with_name(name))
     audio = flac if other is None or flac.is_file() else other
-    return Utterance(audio, text[0].strip().lower() if text else None, line=number)
+    return Utterance(audio, text[0].strip().lower() if text else None, line=number, source=file)

@@ -12,7 +12,9 @@ from nemo_triton.manifest.folders import is_folder
 
 _COMMON_VOICE_FOLDER = "clips"
 _REMEMBERED_FILES = 1000
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+"""With two letters or more before the colon, because one is a drive of Windows."""
+_LOCAL_ADDRESS = "file://"
 _LONGEST_ADDRESS = 100
 
 
@@ -22,6 +24,8 @@ def check_no_address(name: str) -> None:
     Raises:
         ValueError: It is one.
     """
+    if name.lower().startswith(_LOCAL_ADDRESS):
+        raise ValueError(f"{name[:_LONGEST_ADDRESS]}: is an address; write the path without {_LOCAL_ADDRESS}")
     if _ADDRESS.match(name):
         shown = name if len(name) <= _LONGEST_ADDRESS else f"{name[:_LONGEST_ADDRESS]}..."
         raise ValueError(f"{shown}: is an address; download it first and give its path")
@@ -61,7 +65,6 @@ class Lookup:
         return self._remembered(name)
 
     def _find(self, name: str) -> Path:
-        check_no_address(name)
         if name.startswith("~"):
             name = str(Path(name).expanduser())
         if name.startswith("/"):
@@ -69,6 +72,8 @@ class Lookup:
         path = self._existing(name)
         if path is None and "\\" in name and os.sep == "/":
             path = self._existing(name.replace("\\", "/"))
+        if path is None:
+            check_no_address(name)
         return path or self._folder / name
 
     def _existing(self, name: str) -> Path | None:

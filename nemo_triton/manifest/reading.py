@@ -25,7 +25,7 @@ _NOT_SPACE = re.compile(r"\S")
 _JSON_LINE = re.compile(r'^[ \t]*\{[ \t]*"', re.MULTILINE)
 
 
-def read_manifest(path: str | Path, text_required: bool = False) -> Manifest:
+def read_manifest(path: str | Path, text_required: bool = False, *, keep_fields: bool = False) -> Manifest:
     """Read a manifest, or a folder of Kaldi or LibriSpeech. The audio files are not opened and need not exist.
 
     A manifest is a file with NeMo's JSON lines, a JSON array of objects, or a CSV or TSV with a header; each may be
@@ -41,6 +41,7 @@ def read_manifest(path: str | Path, text_required: bool = False) -> Manifest:
     Args:
         path: The manifest or folder.
         text_required: Report lines without text as problems.
+        keep_fields: Keep fields that are not used here, such as a speaker, as `other_fields` of each utterance.
 
     Returns:
         The utterances, and a problem for each line that can't be used.
@@ -53,7 +54,10 @@ def read_manifest(path: str | Path, text_required: bool = False) -> Manifest:
         'two large coffees please'
     """
     path = Path(path)
-    manifest = _read_folder(path, text_required) if is_folder(path) else _read_file(path, text_required)
+    if is_folder(path):
+        manifest = _read_folder(path, text_required)
+    else:
+        manifest = _read_file(path, text_required=text_required, keep_fields=keep_fields)
     if manifest.utterances:
         return manifest
     if manifest.problems:
@@ -75,14 +79,15 @@ def _read_folder(folder: Path, text_required: bool) -> Manifest:
     )
 
 
-def _read_file(path: Path, text_required: bool) -> Manifest:
+def _read_file(path: Path, *, text_required: bool, keep_fields: bool) -> Manifest:
     if path.suffix.lower() == KALDI_SUFFIX:
         return read_kaldi(path, text_required)
     content = read_text(path)
     first = _NOT_SPACE.search(content)
     if first is None:
         return Manifest()
-    return collect(path, _entries(content, first.group(), path), text_required)
+    entries = _entries(content, first.group(), path)
+    return collect(path, entries, text_required=text_required, keep_fields=keep_fields)
 
 
 def _entries(content: str, first: str, path: Path) -> Iterator[Entry]:

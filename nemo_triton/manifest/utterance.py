@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_triton.audio import Channel
+from nemo_triton.errors import printable
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,12 @@ class Utterance:
         audio: Path of the audio file.
         text: Reference transcript; None if unknown.
         duration: Seconds, from the manifest; None if unknown, for a segment up to the end of the file.
-        line: Line number in the manifest, starting at 1; 0 if the recording comes from no manifest.
+        line: Line number in `source`, starting at 1; 0 if the recording comes from no manifest.
         offset: Start of the segment in seconds; None if the manifest has none.
         channel: Channel of the recording; None if the manifest has none.
+        source: The manifest, Kaldi's segments or wav.scp, or LibriSpeech's transcript; None if there is none.
         other_fields: The fields of the manifest's entry that none of these was read from, such as a speaker, by their
-            names as written. For a line of Kaldi its utterance ID, as utt_id.
+            names as written; empty unless they were to be kept. For a line of Kaldi its utterance ID, as utt_id.
     """
 
     audio: Path
@@ -32,6 +34,7 @@ class Utterance:
     line: int = field(default=0, compare=False, repr=False)
     offset: float | None = field(default=None, kw_only=True)
     channel: Channel | None = field(default=None, kw_only=True)
+    source: Path | None = field(default=None, compare=False, repr=False, kw_only=True)
     other_fields: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False, kw_only=True)
 
     @property
@@ -49,8 +52,8 @@ class Utterance:
         return None if self.offset is None else self.duration
 
     def problem(self, reason: object) -> str:
-        """A reason why the audio can't be used, with the manifest's line, which the reason doesn't know."""
-        return f"{reason} (line {self.line} of the manifest)" if self.line else str(reason)
+        """A reason why the audio can't be used, with the manifest and line, which the reason doesn't know."""
+        return f"{reason} ({printable(str(self.source))}:{self.line})" if self.source else str(reason)
 
     def _seconds(self) -> list[str]:
         if self.offset is None or (self.offset == 0 and self.duration is None):
@@ -74,8 +77,11 @@ class Manifest:
         problems: One message (file:line and field) for each entry that can't be used.
         notes: Messages for each folder with recordings or other files that were skipped, with their numbers, and for
             each manifest with times that are not used.
+        sources: The files that list the recordings and their texts.
     """
 
     utterances: list[Utterance] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    # Not compared: it says where the others come from.
+    sources: list[Path] = field(default_factory=list, compare=False)

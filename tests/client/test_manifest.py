@@ -84,7 +84,25 @@ def test_a_linked_manifest_is_also_looked_up_where_the_link_leads(
     assert [utterance.audio for utterance in read_manifest(link).utterances] == [tmp_path / name for name in expected]
 
 
-@pytest.mark.parametrize("address", ["https://host/a.wav", "S3://bucket/a.wav", "file:///a.wav"])
+def test_an_address_of_a_data_set_that_was_moved_here(tmp_path: Path) -> None:
+    """Also a path from Windows with doubled slashes is no address."""
+    (tmp_path / "data").mkdir()
+    wav = write_wav(tmp_path / "data" / "a.wav")
+    names = ("s3://bucket/data/a.wav", "file:///old/data/a.wav", "C://old//data//a.wav")
+    path = write(tmp_path / "m.jsonl", *(json.dumps({"audio_filepath": name}) for name in names))
+    assert [utterance.audio for utterance in read_manifest(path).utterances] == [wav] * 3
+
+
+def test_an_address_of_a_local_file(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "m.jsonl", json.dumps({"audio_filepath": "file:///a.wav"}), '{"audio_filepath": "C://a.wav"}'
+    )
+    manifest = read_manifest(path)
+    assert manifest.problems == [f"{path}:1: file:///a.wav: is an address; write the path without file://"]
+    assert [utterance.line for utterance in manifest.utterances] == [2]
+
+
+@pytest.mark.parametrize("address", ["https://host/a.wav", "S3://bucket/a.wav"])
 def test_an_address_is_named(address: str, tmp_path: Path) -> None:
     lines = [json.dumps({"audio_filepath": name}) for name in ("a.wav", address, f"{address}?{'x' * 200}")]
     path = write(tmp_path / "m.jsonl", *lines, json.dumps({"audio_filepath": "a.wav", "text_filepath": address}))

@@ -154,15 +154,17 @@ def test_names_of_fields_may_differ_by_case_and_blanks(names: tuple[str, str], t
 )
 def test_fields_that_are_not_used_are_kept(fields: dict[str, object], others: object, tmp_path: Path) -> None:
     wav = write_wav(tmp_path / "a.wav")
-    [utterance] = read_manifest(write(tmp_path / "m.jsonl", json.dumps(fields))).utterances
+    path = write(tmp_path / "m.jsonl", json.dumps(fields))
+    [utterance] = read_manifest(path, keep_fields=True).utterances
     assert utterance.other_fields == others
+    assert [entry.other_fields for entry in read_manifest(path).utterances] == [{}]
     assert utterance == Utterance(wav, "bear", offset=utterance.offset), "other fields are not compared"
     assert "other_fields" not in repr(utterance)
 
 
 def test_columns_that_are_not_used_are_kept(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", "id,filename, speaker ,duration", "1,a.wav,awb,3", "2,b.wav")
-    assert [utterance.other_fields for utterance in read_manifest(path).utterances] == [
+    assert [utterance.other_fields for utterance in read_manifest(path, keep_fields=True).utterances] == [
         {"id": "1", "speaker": "awb"},
         {"id": "2"},
     ]
@@ -171,7 +173,8 @@ def test_columns_that_are_not_used_are_kept(tmp_path: Path) -> None:
 def test_a_field_that_is_nested_deeply_costs_its_line(tmp_path: Path) -> None:
     lines = [f'{{"audio_filepath": "a.wav", "words": {"[" * depth}{"]" * depth}}}' for depth in (101, 102, 500)]
     path = write(tmp_path / "m.jsonl", *lines)
-    manifest = read_manifest(path)
+    assert len(read_manifest(path).utterances) == 3
+    manifest = read_manifest(path, keep_fields=True)
     assert [utterance.line for utterance in manifest.utterances] == [1]
     says = "words is nested more than 100 deep; leave it out"
     assert manifest.problems == [f"{path}:2: {says}", f"{path}:3: {says}"]
@@ -183,7 +186,7 @@ def test_other_fields_of_many_lines_need_little_memory(tmp_path: Path) -> None:
     path = write(tmp_path / "m.jsonl", *[json.dumps({**GOOD, **others})] * 2000)
     tracemalloc.start()
     try:
-        manifest = read_manifest(path)
+        manifest = read_manifest(path, keep_fields=True)
         size, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -76,12 +76,12 @@ async def test_files_are_opened_once(files: list[Path], monkeypatch: pytest.Monk
 async def test_bad_files_cost_a_line_each_and_no_other_utterance(files: list[Path], tmp_path: Path) -> None:
     gone = tmp_path / "gone.wav"
     paths = (files[0], gone, files[1], gone, gone)
-    lines = [Utterance(path, line=number) for number, path in enumerate(paths, start=1)]
+    lines = [Utterance(path, line=number, source=Path("m.csv")) for number, path in enumerate(paths, start=1)]
     with Spool() as spool:
         recordings, checksum, problems, steps = await read(lines, spool)
     assert [recording.utterance.audio for recording in recordings] == files[:2]
     missing = f"{gone}: no such file; check the path"
-    assert problems == [f"{missing} (line {number} of the manifest)" for number in (2, 4, 5)]
+    assert problems == [f"{missing} (m.csv:{number})" for number in (2, 4, 5)]
     assert steps == 5
     assert checksum == digest([Recording(Utterance(path), load_utterance(Utterance(path))) for path in files[:2]])
 
