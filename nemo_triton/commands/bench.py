@@ -28,7 +28,7 @@ from nemo_triton.loadtest.wer import NORMALIZATIONS
 from nemo_triton.manifest import Utterance, read_manifest
 from nemo_triton.terminal import exit_codes, options
 from nemo_triton.terminal.native_output import LibraryOutput, separate_stderr
-from nemo_triton.terminal.outputs import check_is_result, check_not_an_input
+from nemo_triton.terminal.outputs import check_different, check_is_result, check_not_an_input
 from nemo_triton.terminal.tables import print_results
 
 DEFAULT_CONCURRENCY = 16
@@ -254,7 +254,8 @@ def bench(
         raise click.UsageError("--slo can't be resumed; leave out --resume and name a new file for --rows")
     normalization = settings.pop("normalization")
     listed = read_manifest(manifest, text_required=True)
-    inputs = [Path(manifest), *(utterance.audio for utterance in listed.utterances)]
+    check_different({"--rows": rows, "--json": json_path, "--csv": csv_path})
+    inputs = [*listed.sources, *(utterance.audio for utterance in listed.utterances)]
     for option, path, start in (("--json", json_path, JSON_START), ("--csv", csv_path, CSV_START)):
         check_not_an_input(option, path, inputs)
         check_is_result(option, path, start)

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import click
+
+_STDOUT = Path("-")
+
+
+def check_different(outputs: Mapping[str, Path | None]) -> None:
+    """Refuse one file for two outputs.
+
+    Args:
+        outputs: The files by option; None and - are none.
+
+    Raises:
+        click.UsageError: Two are the same.
+    """
+    options: dict[Path, str] = {}
+    for option, output in outputs.items():
+        if output is None or output == _STDOUT:
+            continue
+        if (other := options.setdefault(output.resolve(), option)) != option:
+            raise click.UsageError(f"{other} and {option} name the same file, {output}; name another")
 
 
 def check_not_an_input(option: str, output: Path | None, inputs: Iterable[Path]) -> None:
@@ -20,7 +39,7 @@ def check_not_an_input(option: str, output: Path | None, inputs: Iterable[Path])
     Raises:
         click.UsageError: It is one of them.
     """
-    target = _identity(output) if output else None
+    target = _identity(output) if output and output != _STDOUT else None
     if target is not None and any(_identity(path) == target for path in set(inputs)):
         raise click.UsageError(f"{option} {output} is one of the inputs and would be overwritten; name another file")
 
@@ -36,17 +55,18 @@ def check_is_result(option: str, output: Path | None, start: str) -> None:
     Raises:
         click.UsageError: The file exists and has another content.
     """
-    if output is None or not output.is_file():
+    if output is None or output == _STDOUT or not output.is_file():
         return
-    with suppress(OSError):
-        content = output.open("rb").read(len(start))
+    with suppress(OSError), output.open("rb") as file:
+        content = file.read(len(start))
         if content and content != start.encode():
             raise click.UsageError(f"{option} {output} exists, and is no earlier result; name another file")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
     """Device and number of a file; None if there is none."""
-    with suppress(OSError):
+    # A name in a manifest may have a NUL, which raises ValueError.
+    with suppress(OSError, ValueError):
         status = path.stat()
         return status.st_dev, status.st_ino
     return None

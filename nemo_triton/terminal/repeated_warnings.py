@@ -52,7 +52,8 @@ def merged_warnings() -> Iterator[None]:
 
     A stderr that is no terminal gets them all: a log must name every file.
     """
-    if not sys.stderr.isatty():
+    # A daemon may close it, and then it is None.
+    if sys.stderr is None or not sys.stderr.isatty():
         yield
         return
     logger, repeated = logging.getLogger(LOG_NAME), RepeatedWarnings()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from locations import ROOT
 from manifest_files import write, write_wav
 
 pytestmark = pytest.mark.fast
@@ -79,3 +80,10 @@ def test_a_file_gets_all_warnings(manifest: Path) -> None:
     lines = stderr_of(manifest, terminal=False)
     assert len(lines) == LINES + 4 and lines[-1] == "error: the end"
     assert sum("its duration in the manifest is 9 s" in line for line in lines) == LINES
+
+
+def test_a_closed_stderr_is_no_terminal() -> None:
+    """As in daemons; Python has no sys.stderr then."""
+    command = [sys.executable, str(ROOT / "client" / "transcribe.py"), "--help"]
+    done = subprocess.run(["bash", "-c", '"$@" 2>&-', "bash", *command], capture_output=True, text=True)
+    assert done.returncode == 0 and "--channel" in done.stdout
