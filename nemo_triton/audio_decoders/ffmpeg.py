@@ -15,7 +15,7 @@ from nemo_triton.audio_decoders import limits, ogg
 from nemo_triton.audio_decoders.decoded import Decoded
 from nemo_triton.audio_decoders.ffmpeg_input import QuietFile, confining_options
 from nemo_triton.audio_decoders.segment import WHOLE, Segment
-from nemo_triton.audio_decoders.streams import choose_stream
+from nemo_triton.audio_decoders.streams import note_about, streams_by_preference
 from nemo_triton.errors import AudioError, one_line
 
 if TYPE_CHECKING:
@@ -31,11 +31,15 @@ _TIMED_CONTAINERS = ("asf", "avi", "flac", "flv", "matroska", "mov", "mxf", "wav
 """Containers that hold their duration. FFmpeg estimates that of others."""
 
 
+class _NoSamplesError(AudioError):
+    """A stream has no samples."""
+
+
 def decode_by_ffmpeg(file: FileIO, path: Path, *, libsndfile_reason: str = "", segment: Segment = WHOLE) -> Decoded:
     """Decode an audio stream from its start to the end of a segment.
 
-    FFmpeg can't seek to an exact sample in many formats, so what is before the segment is decoded and dropped. Damage
-    after the segment is not noticed.
+    FFmpeg can't seek to an exact sample in many formats, so what is before the segment is decoded and dropped. If audio
+    is missing there, the segment is from a later place, which `problem` says. Damage after it is not noticed.
 
     Args:
         file: The open file, at its start.
@@ -69,8 +73,8 @@ def _decode_file(source: QuietFile, path: Path, libsndfile_reason: str, segment:
             if not container.streams.audio:
                 types = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
                 raise AudioError(f"{path}: has no audio (only {types}); give another file")
-            stream, note = choose_stream(container)
-            decoded = _decode_audio(container, stream, path, segment)
+            decoded, stream = _decode_preferred(container, path, segment)
+            note = note_about(stream, container)
             name = container.format.name
             declared = _declared_seconds(container, stream)
     # A container without frames, or one whose parameters no decoder takes, raises other errors.
@@ -88,10 +92,25 @@ def _decode_file(source: QuietFile, path: Path, libsndfile_reason: str, segment:
     return replace(decoded, problem=problem, note=note)
 
 
+def _decode_preferred(container: InputContainer, path: Path, segment: Segment) -> tuple[Decoded, AudioStream]:
+    """Decode the first stream by preference that has samples."""
+    import av
+
+    *preferred, last = streams_by_preference(container)
+    for stream in preferred:
+        try:
+            return _decode_audio(container, stream, path, segment), stream
+        except (_NoSamplesError, av.FFmpegError):
+            container.seek(0)
+    return _decode_audio(container, last, path, segment), last
+
+
 def _decode_audio(container: InputContainer, stream: AudioStream, path: Path, segment: Segment) -> Decoded:
     """Decode up to the segment's end, or to a change of the stream's sample rate or channels."""
     import av
 
+    is_timed = any(name in _TIMED_CONTAINERS for name in container.format.name.split(","))
+    first_time, gap = None, None
     blocks: list[NDArray[np.int16 | np.float32]] = []
     damages: list[str] = []
     end, skipped, count, rate, layout, resampler, problem = 0, 0, 0, 0, "", None, None
@@ -105,6 +124,11 @@ def _decode_audio(container: InputContainer, stream: AudioStream, path: Path, se
             if (frame.sample_rate, frame.layout.name) != (rate, layout):
                 problem = "its sample rate or channels change"
                 break
+            if is_timed and frame.time is not None and gap is None:
+                first_time = frame.time if first_time is None else first_time
+                if limits.is_short(end / rate, of=frame.time - first_time):
+                    missing = frame.time - first_time - end / rate
+                    gap = f"it has a gap of {missing:.1f} s at {end / rate:.1f} s, and later times leave it out"
             end += frame.samples
             if end <= segment.start(rate):
                 skipped = end
@@ -122,9 +146,10 @@ def _decode_audio(container: InputContainer, stream: AudioStream, path: Path, se
         damages.append(one_line(error.strerror))
     if not end:
         reason = damages[0] if damages else "no samples in it"
-        raise AudioError(f"{path}: not readable as audio ({reason}); record or copy it again")
+        raise _NoSamplesError(f"{path}: not readable as audio ({reason}); record or copy it again")
     if problem is None and damages:
         problem = f"it is damaged ({damages[0]})"
+    problem = problem or gap
     samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.int16)
     return Decoded(samples=samples, rate=rate, skipped=skipped, problem=problem)
 

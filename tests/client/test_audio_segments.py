@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -165,3 +166,21 @@ def test_a_segment_of_a_file_without_positions(tmp_path: Path, monkeypatch: pyte
     soundfile.write(as_wav, whole[160_000:164_000], rate, subtype="FLOAT")
     monkeypatch.setattr(limits, "LARGEST_SAMPLES", 8000)
     np.testing.assert_array_equal(load_audio(path, offset=20.0, duration=0.5), load_audio(as_wav))
+
+
+def test_a_gap_before_a_segment_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Matroska goes on after a damaged cluster, so that what follows is at an earlier time."""
+    path = tmp_path / "a.webm"
+    with av.open(path, "w") as output:
+        stream = output.add_stream("libopus", rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone(48_000, 30.0).astype(np.float32)[None], format="flt", layout="mono")
+        frame.sample_rate = 48_000
+        output.mux([*stream.encode(frame), *stream.encode(None)])
+    content, cluster = path.read_bytes(), b"\x1f\x43\xb6\x75"
+    place = content.index(cluster, len(content) // 3)
+    path.write_bytes(content[:place] + bytes(4) + content[place + 4 :])
+    load_audio(path, offset=5, duration=1)
+    assert caplog.messages == []
+    load_audio(path, offset=20, duration=1)
+    (message,) = caplog.messages
+    assert message.startswith(f"{path}: it has a gap of 5.0 s at 15.0 s, and later times leave it out; ")

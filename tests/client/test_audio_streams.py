@@ -30,6 +30,7 @@ class Track:
     layout: str = "mono"
     language: str | None = None
     is_default: bool = False
+    is_empty: bool = False
 
 
 def write_tracks(path: Path, container: str, *tracks: Track) -> Path:
@@ -43,6 +44,8 @@ def write_tracks(path: Path, container: str, *tracks: Track) -> Path:
                 stream.metadata["language"] = track.language
             streams.append(stream)
         for stream, track in zip(streams, tracks, strict=True):
+            if track.is_empty:
+                continue
             samples = tone(RATE, hertz=track.hertz).astype(np.float32)
             source = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
             source.sample_rate, source.time_base, source.pts = RATE, Fraction(1, RATE), 0
@@ -87,6 +90,13 @@ def test_the_stream_of_the_program_ffmpeg_is_used_and_said(
 def test_a_single_stream_is_not_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     load_audio(write_tracks(tmp_path / "a.mkv", "matroska", Track(440)))
     assert caplog.messages == []
+
+
+def test_a_stream_without_samples_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    unused = Track(440, layout="stereo", is_default=True, is_empty=True)
+    path = write_tracks(tmp_path / "a.mkv", "matroska", unused, Track(880))
+    assert loudest_hertz(as_float(load_audio(path))) == pytest.approx(880, abs=3)
+    assert caplog.messages == [f"{path}: has 2 audio streams; number 2 (aac, mono) is used"]
 
 
 def without_decoder(path: Path) -> Path:
