@@ -30,7 +30,8 @@ def read(file: Path) -> Any:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_each_model_has_closed_and_open_loops_up_to_its_capacity(measured: Measured, model: str) -> None:
-    assert (measured.run.returncode, measured.run.stderr) == (0, "")
+    assert measured.run.stderr == ""
+    assert measured.run.returncode == 0
     closed, opened = (read(measured.results / model / "demo" / f"{kind}.json") for kind in ("closed", "open"))
     assert [load["load"] for load in closed["loads"]] == [
         {"concurrency": int(number)} for number in CONCURRENCIES.split(",")

@@ -197,14 +197,17 @@ def test_the_figures_match_the_load(prometheus: Prometheus) -> None:
     window = f"{2 * SECONDS_OF_LOAD + 30}s"
     audio = sum(json.loads(line)["duration"] for line in DEMO_MANIFEST.read_text().splitlines())
     mean = audio / len(DEMO_MANIFEST.read_text().splitlines())
-    (seconds,) = prometheus.values(f"max_over_time(nemo_triton_audio_seconds[{window}])")
+    (seconds,) = prometheus.values(f"max_over_time(nemo_triton_audio_seconds{{model='audio'}}[{window}])")
     (requests,) = prometheus.values(f'max_over_time(nv_inference_request_success{{model="audio"}}[{window}])')
     assert seconds / requests == pytest.approx(mean, rel=0.2)
     recognizers = prometheus.series(without_grafana(PANELS["Requests"]["targets"][0]["expr"]))
     assert {labels["model"] for labels, _ in recognizers} == {
         "coffee_ctc",
+        "coffee_ctc_float",
+        "coffee_ctc_float_log_probs",
         "coffee_ctc_log_probs",
         "coffee_rnnt",
+        "coffee_rnnt_float",
     }
     stages = prometheus.series(without_grafana(PANELS["Batch size"]["targets"][0]["expr"]))
     batch_sizes = {labels["model"]: value for labels, value in stages}
