@@ -10,7 +10,7 @@ from pathlib import Path
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from nemo_triton.contract import FURTHER_ENSEMBLES
+from nemo_triton.contract import FURTHER_ENSEMBLES, Part
 from nemo_triton.errors import ServerUnavailableError, one_line
 from nemo_triton.tls import Tls
 
@@ -28,17 +28,14 @@ def only(repository: Path, *models: str) -> list[str]:
         repository: The model repository.
         models: Names of recognizers.
     """
-    names = [name for model in models for name in _ensembles(model) if (repository / name).is_dir()]
+    parts = [name for model in models for name in (model, *(part.of(model) for part in FURTHER_ENSEMBLES))]
+    names = [name for name in parts if (repository / name).is_dir()]
     return [EXPLICIT, *(f"--load-model={name}" for name in names)]
-
-
-def _ensembles(model: str) -> list[str]:
-    return [model, *(part.of(model) for part in FURTHER_ENSEMBLES)]
 
 
 @contextmanager
 def loaded(url: str, model: str, tls: Tls | None = None) -> Iterator[None]:
-    """Load a recognizer with all its stages, and unload them at the end of the block.
+    """Load a recognizer, for 16-bit and for float samples, with all its stages; unload them at the end of the block.
 
     Args:
         url: Address of the server as HOST:PORT.
@@ -52,7 +49,7 @@ def loaded(url: str, model: str, tls: Tls | None = None) -> Iterator[None]:
     try:
         before = _present(client)
         known = {entry.name for entry in client.get_model_repository_index().models}
-        names = [name for name in _ensembles(model) if name == model or name in known]
+        names = [name for name in (model, Part.FLOAT.of(model)) if name == model or name in known]
         for name in names:
             client.load_model(name, client_timeout=_LOAD_SECONDS)
         try:
