@@ -28,7 +28,7 @@ _ROUNDED_CODECS = ("aac", "mp3", "mp3float")
 _MALFORMED = "malformed"
 """In libsndfile's reason for not reading a file of a format that it knows."""
 _TIMED_CONTAINERS = ("asf", "avi", "flac", "flv", "matroska", "mov", "mxf", "wav")
-"""Containers that hold their duration. FFmpeg estimates that of others."""
+"""Containers that hold their duration and the times of frames. FFmpeg estimates those of others."""
 
 
 class _NoSamplesError(AudioError):
@@ -109,7 +109,7 @@ def _decode_audio(container: InputContainer, stream: AudioStream, path: Path, se
     """Decode up to the segment's end, or to a change of the stream's sample rate or channels."""
     import av
 
-    is_timed = any(name in _TIMED_CONTAINERS for name in container.format.name.split(","))
+    is_timed = _has_times(container)
     first_time, gap = None, None
     blocks: list[NDArray[np.int16 | np.float32]] = []
     damages: list[str] = []
@@ -172,11 +172,15 @@ def _scaled(samples: NDArray[Any]) -> NDArray[np.int16 | np.float32]:
     return samples if samples.dtype == np.int16 else samples.astype(np.float32) * np.float32(2**-31)
 
 
+def _has_times(container: InputContainer) -> bool:
+    return any(name in _TIMED_CONTAINERS for name in container.format.name.split(","))
+
+
 def _declared_seconds(container: InputContainer, stream: AudioStream) -> float:
     """The length of the audio stream by the container; 0 if it has none."""
     import av
 
-    if not any(name in _TIMED_CONTAINERS for name in container.format.name.split(",")):
+    if not _has_times(container):
         return 0.0
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
