@@ -165,14 +165,13 @@ def _read_segment(path: Path, offset: float, duration: float | None) -> Decoded:
         exact = decode_segment(path, segment) if segment else None
         if exact is not None:
             return exact
-        decoded = decode(path, segment)
+        return _cut(decode(path, segment), segment, path)
     except OSError as error:
         # Errors of opening have the name of the file, those of reading don't.
         advice = "check the path and its permissions" if error.filename else "check its disk, or copy it again"
         raise AudioError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
     except MemoryError as error:
         raise AudioError(f"{path}: too long for the memory of this machine; split it") from error
-    return _cut(decoded, segment, path)
 
 
 def _cut(decoded: Decoded, segment: Segment, path: Path) -> Decoded:
@@ -185,10 +184,10 @@ def _cut(decoded: Decoded, segment: Segment, path: Path) -> Decoded:
         raise AudioError(
             f"{path}: offset {segment.offset:g} s is beyond its end at {length:.1f} s{reason}; correct the offset"
         )
-    if decoded.problem and length < _NOTHING_SECONDS and path.stat().st_size > _MUCH_BYTES:
+    if decoded.problem and length < _NOTHING_SECONDS and (size := path.stat().st_size) > _MUCH_BYTES:
         # For example samples without a header, in which FFmpeg saw a frame of another format.
         raise AudioError(
-            f"{path}: only {length:.2f} s of its {path.stat().st_size:,} bytes can be decoded; record or copy it "
+            f"{path}: only {length:.2f} s of its {size:,} bytes can be decoded; record or copy it "
             "again, or, if it has samples without a header, write it as WAV"
         )
     if decoded.note:
@@ -228,7 +227,8 @@ def _select(samples: Samples, channel: Channel, path: Path) -> Samples:
         average, energy = _average(_finite(samples, path))
         kept = np.square(average, dtype=np.float64).mean() if len(average) else 0.0
         if kept < min(_CANCELLED, 0.5 / count) * energy:
-            problem = f"its {count} channels cancel each other when averaged; choose one with --channel"
+            advice = "choose one with --channel or a manifest's channel field"
+            problem = f"its {count} channels cancel each other when averaged; {advice}"
             _warn(path, problem, "files with channels that cancel each other")
         return average
     if number >= count:

@@ -7,7 +7,7 @@ import csv
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import click
 from rich.progress import Progress
 
+from nemo_triton.audio import Channel
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.errors import ClientError, one_line
 from nemo_triton.loadtest.csv_rows import COLUMNS, CSV_START, csv_rows
@@ -27,6 +28,7 @@ from nemo_triton.loadtest.slo import EXAMPLE, Objective
 from nemo_triton.loadtest.wer import NORMALIZATIONS
 from nemo_triton.manifest import Utterance, read_manifest
 from nemo_triton.terminal import exit_codes, options
+from nemo_triton.terminal.channel_option import channel_option
 from nemo_triton.terminal.native_output import LibraryOutput, separate_stderr
 from nemo_triton.terminal.outputs import check_different, check_is_result, check_not_an_input
 from nemo_triton.terminal.tables import print_results
@@ -34,7 +36,7 @@ from nemo_triton.terminal.tables import print_results
 DEFAULT_CONCURRENCY = 16
 
 _SECTIONS = {
-    "Recognizer and recordings": ("model", "manifest", "url"),
+    "Recognizer and recordings": ("model", "manifest", "channel", "url"),
     "Load": ("concurrency", "rate", "wait_for_room", "objective", "duration", "requests"),
     "Results": ("json_path", "csv_path", "rows", "resume", "worst_utterances", "normalization"),
     "Client": ("processes", "shared_memory", "warmup", "timeout", "retries", "order", "seed"),
@@ -106,6 +108,7 @@ def _output_option(
     help="Recordings and their texts: NeMo's JSON lines, a CSV with filename,transcript, or another form that "
     "docs/client.md lists, such as Kaldi's folder.  [default: the coffee orders in nemo_triton/demo_speech]",
 )
+@channel_option("Channel of stereo files; N counts from 0. The manifest's channel field takes precedence.")
 @click.option(
     "--concurrency",
     callback=options.number_list(click.IntRange(min=1)),
@@ -224,6 +227,7 @@ def _output_option(
 )
 def bench(
     manifest: str,
+    channel: Channel,
     concurrency: tuple[int, ...],
     rate: tuple[float, ...],
     wait_for_room: bool,
@@ -254,8 +258,9 @@ def bench(
         raise click.UsageError("--slo can't be resumed; leave out --resume and name a new file for --rows")
     normalization = settings.pop("normalization")
     listed = read_manifest(manifest, text_required=True)
+    utterances = [_with_channel(utterance, channel) for utterance in listed.utterances]
     check_different({"--rows": rows, "--json": json_path, "--csv": csv_path})
-    inputs = [*listed.sources, *(utterance.audio for utterance in listed.utterances)]
+    inputs = [*listed.sources, *(utterance.audio for utterance in utterances)]
     for option, path, start in (("--json", json_path, JSON_START), ("--csv", csv_path, CSV_START)):
         check_not_an_input(option, path, inputs)
         check_is_result(option, path, start)
@@ -285,7 +290,7 @@ def bench(
     for problem in listed.problems:
         run.fail(problem)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    interrupted = _measure(run, reporter, listed.utterances)
+    interrupted = _measure(run, reporter, utterances)
     if interrupted and not run.answered:
         return exit_codes.EXIT_INTERRUPTED
     setting = {
@@ -308,6 +313,11 @@ def bench(
     if interrupted:
         return exit_codes.EXIT_INTERRUPTED
     return exit_codes.EXIT_PROBLEM if results.failures or results.notes else exit_codes.EXIT_OK
+
+
+def _with_channel(utterance: Utterance, channel: Channel) -> Utterance:
+    """The utterance, with the channel if it names none; the average needs no name."""
+    return utterance if channel == "average" or utterance.channel is not None else replace(utterance, channel=channel)
 
 
 def _measure(run: BenchRun, reporter: ProgressReporter, utterances: Sequence[Utterance]) -> bool:

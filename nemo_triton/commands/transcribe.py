@@ -22,12 +22,12 @@ from nemo_triton.errors import AudioError, RecognitionError
 from nemo_triton.manifest import Utterance, find_audio
 from nemo_triton.recognizer import AsyncRecognizer
 from nemo_triton.terminal import exit_codes, options
+from nemo_triton.terminal.channel_option import channel_option
 from nemo_triton.terminal.native_output import only_python_prints
 from nemo_triton.terminal.outputs import check_not_an_input
 from nemo_triton.tls import Tls
 from nemo_triton.utterances import load_utterance, load_utterance_channels
 
-_CHANNEL_NAMES: tuple[Channel, ...] = ("left", "right", "average")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SECTIONS = {
     "Server": ("model", "url", "timeout", "concurrency"),
@@ -56,29 +56,13 @@ class Result:
     error: str | None = None
 
 
-def _read_channel(context: click.Context, parameter: click.Parameter, text: str) -> Channel | None:
-    """Parse --channel; None is each."""
-    if text == "each":
-        return None
-    for name in _CHANNEL_NAMES:
-        if text == name:
-            return name
-    if text.isdecimal():
-        return int(text)
-    raise click.BadParameter(f"{text!r} is no channel; give a number from 0, left, right, average or each")
-
-
 @click.command(cls=options.SectionedCommand, sections=_SECTIONS)
 @click.argument("paths", nargs=-1, required=True, metavar="FILES|FOLDER|MANIFEST...")
 @options.connection_options
-@click.option(
-    "--channel",
-    default="average",
-    show_default=True,
-    metavar="left|right|N|average|each",
-    callback=_read_channel,
-    help="Channel of stereo files; N counts from 0. each transcribes every channel by itself, such as the two talkers "
-    "of a call: one result per channel. A manifest's channel field takes precedence.",
+@channel_option(
+    "Channel of stereo files; N counts from 0. each transcribes every channel by itself, such as the two talkers of a "
+    "call: one result per channel. A manifest's channel field takes precedence.",
+    each=True,
 )
 @click.option(
     "--format",

@@ -102,7 +102,8 @@ def test_channels_that_cancel_each_other_are_said(
     first = tone(16000)
     soundfile.write(path, np.stack([first, *(factor * first for factor in others)], axis=1), SAMPLE_RATE)
     load_audio(path)
-    warnings = [f"{path}: its 2 channels cancel each other when averaged; choose one with --channel"] if cancels else []
+    advice = "choose one with --channel or a manifest's channel field"
+    warnings = [f"{path}: its 2 channels cancel each other when averaged; {advice}"] if cancels else []
     assert caplog.messages == warnings
     caplog.clear()
     load_audio(path, channel=0)

@@ -272,6 +272,7 @@ def test_an_empty_reference_counts_insertions(triton: Any, run_command: Any, spo
         (("--slo", "p95=1s", "--resume", "--rows", "rows.jsonl"), "--slo can't be resumed"),
         (("--csv", "no/such/folder/out.csv"), "no/such/folder"),
         (("--warmup", "-1"), "--warmup"),
+        (("--channel", "each"), "'each' is no channel; give a number from 0, left, right or average"),
         (("--normalization", "nemo"), "--normalization"),
         (("--json", "no/such/folder/out.json"), "no/such/folder"),
         (("--url", "http://localhost:8001"), "is not host:port"),

@@ -1,4 +1,4 @@
-"""`python client/transcribe.py` on stereo files, segments, damaged files and folders, against a real server."""
+"""The commands on stereo files, segments, damaged files and folders, against a real server."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from bench_files import answers
 
 from nemo_triton.audio import Samples, as_float, load_audio
 from nemo_triton.contract import SAMPLE_RATE
@@ -66,6 +67,22 @@ def test_one_channel(triton: Any, run_command: Any, call: Path, texts: list[str]
 def test_an_unknown_channel_is_refused_before_connecting(run_command: Any, call: Path, channel: str) -> None:
     done = run_command("transcribe", call, f"--channel={channel}", "--url", "nowhere:1")
     assert done.returncode == 2 and "give a number from 0, left, right, average or each" in done.stderr
+
+
+def test_bench_measures_a_channel(triton: Any, run_command: Any, call: Path, texts: list[str], tmp_path: Path) -> None:
+    entries: list[dict[str, int]] = [{}, {"channel": 0}]
+    manifest, rows = tmp_path / "m.jsonl", tmp_path / "rows.jsonl"
+    manifest.write_text(
+        "".join(
+            json.dumps({"audio_filepath": "call.wav", "text": text} | entry) + "\n"
+            for entry, text in zip(entries, reversed(texts), strict=True)
+        )
+    )
+    server = ("--model", triton.model, "--url", triton.url, "--metrics-url", triton.metrics)
+    done = run_command("bench", *server, "--manifest", manifest, "--channel", "right", "--rows", rows)
+    assert (done.returncode, done.stderr) == (0, "")
+    heard = {row["audio"]: row["text"] for row in answers(rows)}
+    assert heard == {f"{call} [right]": texts[1], f"{call} [channel 0]": texts[0]}
 
 
 def test_a_missing_channel_costs_its_file_only(
