@@ -157,8 +157,8 @@ LONGEST_AUDIO_SECONDS = 24 * 3600
 @click.option(
     "--lengths",
     type=click.Path(path_type=Path),
-    help="For tensorrt: folder or manifest. Engines are built for its shortest and longest recording.  "
-    "[default: 1 to 35 s]",
+    help="For tensorrt: folder or manifest. Engines are built for its shortest and longest recording, by the "
+    "manifest's durations if it has them.  [default: 1 to 35 s]",
 )
 @click.option(
     "--engine-cache",
@@ -238,13 +238,14 @@ def main(
         with only_python_prints():
             recordings = read_probes(probes, most=None) if precision_name in REDUCED else read_probes(probes)
             calibrating = read_long_enough(calibration) if calibration else recordings.recordings
+            expected_lengths = read_lengths(lengths) if lengths else Lengths()
         limit = MAX_WORD_CHANGE[precision_name] if max_word_change is None else max_word_change
         settings = ExportSettings(
             repository=repository,
             serving=Serving(
                 target=target,
                 max_batch_size=max_batch_size or MAX_BATCH_SIZES[target],
-                tensorrt=TensorRt(lengths=read_lengths(lengths) if lengths else Lengths(), cache=engine_cache),
+                tensorrt=TensorRt(lengths=expected_lengths, cache=engine_cache),
                 **serving,
             ),
             probes=recordings,

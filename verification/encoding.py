@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, Literal
 
 import av
 import numpy as np
+from av.container import OutputContainer
 from numpy.typing import NDArray
 
 from nemo_triton.contract import SAMPLE_RATE
@@ -47,10 +48,22 @@ def encode(
         stream: Any = output.add_stream(codec, rate=rate, layout=layout)
         stream.bit_rate = 12_200 if container == "amr" else 64_000
         stream.codec_context.open()
-        source = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-        source.sample_rate, source.time_base, source.pts = SAMPLE_RATE, Fraction(1, SAMPLE_RATE), 0
-        context = stream.codec_context
-        resampler = av.AudioResampler(context.format, layout, rate, frame_size=context.frame_size)
-        for frame in [*resampler.resample(source), *resampler.resample(None)]:
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
+        add_samples(output, stream, samples, rate=SAMPLE_RATE)
+
+
+def add_samples(output: OutputContainer, stream: Any, samples: NDArray[np.float32], *, rate: int) -> None:
+    """Encode samples as the content of a stream whose codec is open.
+
+    Args:
+        output: The file.
+        stream: The stream.
+        samples: float32 [T].
+        rate: Their sample rate, which may differ from the stream's.
+    """
+    source = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+    source.sample_rate, source.time_base, source.pts = rate, Fraction(1, rate), 0
+    context = stream.codec_context
+    resampler = av.AudioResampler(context.format, context.layout, context.sample_rate, frame_size=context.frame_size)
+    for frame in [*resampler.resample(source), *resampler.resample(None)]:
+        output.mux(stream.encode(frame))
+    output.mux(stream.encode(None))

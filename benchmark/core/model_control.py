@@ -50,14 +50,17 @@ def loaded(url: str, model: str, tls: Tls | None = None) -> Iterator[None]:
         before = _present(client)
         known = {entry.name for entry in client.get_model_repository_index().models}
         names = [name for name in (model, Part.FLOAT.of(model)) if name == model or name in known]
-        for name in names:
-            client.load_model(name, client_timeout=_LOAD_SECONDS)
+        ready: list[str] = []
         try:
+            for name in names:
+                client.load_model(name, client_timeout=_LOAD_SECONDS)
+                ready.append(name)
             yield
         finally:
-            for name in names:
+            for name in ready:
                 client.unload_model(name, unload_dependents=True)
-            _wait_until_gone(client, before)
+            if ready:
+                _wait_until_gone(client, before)
     except InferenceServerException as error:
         reason = one_line(error.message())
         raise ServerUnavailableError(

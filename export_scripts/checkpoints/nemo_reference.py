@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from export_scripts.checkpoints.checkpoint import Checkpoint
 from export_scripts.stages.features import Edges
 from nemo_triton.audio import Samples, as_float, channel_number
+from nemo_triton.audio_decoders import decode, read_header
 from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.manifest import Utterance
 
@@ -70,11 +72,11 @@ def nemo_samples(utterance: Utterance) -> Samples | None:
 
     Returns:
         float32 [samples], 16 kHz; None if NeMo can't read the file, or only with the installed ffmpeg program, whose
-        versions round differently.
+        versions round differently, or if the file is damaged: of some, our reader uses more.
     """
     from nemo.collections.asr.parts.preprocessing.segment import AudioSegment, sf_supported_formats
 
-    if utterance.audio.suffix not in sf_supported_formats:
+    if utterance.audio.suffix not in sf_supported_formats or not _is_read_by_libsndfile(utterance.audio):
         return None
     number = channel_number("average" if utterance.channel is None else utterance.channel)
     try:
@@ -90,6 +92,11 @@ def nemo_samples(utterance: Utterance) -> Samples | None:
         return None
     samples: Samples = segment.samples
     return samples
+
+
+def _is_read_by_libsndfile(path: Path) -> bool:
+    """Whether libsndfile reads a whole file, as it does for NeMo. Otherwise NeMo tries ffmpeg."""
+    return read_header(path) is not None and decode(path).problem is None
 
 
 @contextmanager

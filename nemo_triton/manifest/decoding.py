@@ -17,14 +17,18 @@ _CHUNK = 2**20
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most: int | None = None) -> str:
     """Read a file as text.
 
+    Args:
+        path: The file.
+        most: Most bytes after decompression; None allows LARGEST_FILE.
+
     Raises:
-        ManifestError: The file can't be read, is larger than LARGEST_FILE, or is not UTF-8 or UTF-16 text.
+        ManifestError: The file can't be read, is larger, or is not UTF-8 or UTF-16 text.
     """
     try:
-        content = _read_bytes(path)
+        content = _read_bytes(path, LARGEST_FILE if most is None else most)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ManifestError(f"{path}: cannot be unpacked ({one_line(error)}); compress it again with gzip") from error
     except OSError as error:
@@ -35,7 +39,7 @@ def read_text(path: Path) -> str:
     return _decode(content, path)
 
 
-def _read_bytes(path: Path) -> bytearray:
+def _read_bytes(path: Path, most: int) -> bytearray:
     with path.open("rb") as file:
         # By content, not by name: a download may have lost its suffix. peek reads also from a pipe.
         compressed = file.peek(2)[:2] == _GZIP_MAGIC
@@ -46,9 +50,8 @@ def _read_bytes(path: Path) -> bytearray:
                 if not content and b"\0" in chunk and _is_named_audio(path):
                     raise _is_audio(path)
                 content += chunk
-                if len(content) > LARGEST_FILE:
-                    limit = f"{LARGEST_FILE / 2**30:g} GiB"
-                    raise ManifestError(f"{path}: has more than {limit} of text; split the manifest")
+                if len(content) > most:
+                    raise ManifestError(f"{path}: has more than {most / 2**20:,g} MiB of text; split it")
             return content
 
 

@@ -201,11 +201,9 @@ def _text_of_file(entry: Mapping[str, Any], files: Lookup) -> str | None:
         raise ValueError(f"{_TEXT_FILE_FIELD} {path}: no such file; check the path")
     if path.suffix.lower() in AUDIO_SUFFIXES:
         raise ValueError(f"{_TEXT_FILE_FIELD} {path}: is audio; name the file with the text")
-    if path.stat().st_size > _LARGEST_TEXT_FILE:
-        raise ValueError(f"{_TEXT_FILE_FIELD} {path}: larger than 1 MiB; give the text of one recording")
     try:
         # NeMo removes line breaks, which joins the words next to them.
-        return " ".join(read_text(path).splitlines()).strip()
+        return " ".join(read_text(path, _LARGEST_TEXT_FILE).splitlines()).strip()
     except ManifestError as error:
         raise ValueError(f"{_TEXT_FILE_FIELD} {error}") from error
 

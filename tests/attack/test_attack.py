@@ -40,6 +40,14 @@ def test_valid_and_invalid_requests_were_mixed(outcome: Outcome) -> None:
     assert {"speech of 0.1 to 35 s", "float speech of 0.1 to 35 s", "no samples", "float samples"} <= correct
 
 
+@pytest.mark.fast
+def test_requests_of_float_recordings_are_int16() -> None:
+    cases = make_cases(np.linspace(-1.5, 1.5, 16000, dtype=np.float32), largest_batch=8, seed=0)
+    speech = [case.audio for case in cases if case.kind == "speech of 0.1 to 35 s"]
+    assert {audio.dtype for audio in speech} == {np.dtype(np.int16)}
+    assert (min(map(np.min, speech)), max(map(np.max, speech))) == (-32768, 32767)
+
+
 def test_another_text_is_wrong() -> None:
     assert judge(CASES[0], Answer(("a",)), Answer(("a",))) == CORRECT
     assert judge(CASES[0], Answer(("a",)), Answer(("b",))) == "text ('b',), expected ('a',)"

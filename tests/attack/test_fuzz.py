@@ -17,7 +17,7 @@ from locations import DEMO_CHECKPOINT, DEMO_MANIFEST, ROOT
 from tritonclient.grpc import model_config_pb2
 from written_pages import words_of
 
-from nemo_triton.contract import FLOAT_AUDIO
+from benchmark.core.model_control import only
 from server.process import running_server
 from verification.fuzz.campaign import ENDED, Results, Settings, fuzz
 from verification.fuzz.cases import Case, FuzzRequest
@@ -27,7 +27,7 @@ from verification.fuzz.inputs import Input
 from verification.fuzz.isolated import IsolatedReader
 from verification.fuzz.known_faults import CLASSIFICATION, SHAPE_OVERFLOW, SHAPE_WITHOUT_DATA
 from verification.fuzz.page import readers_summary, requests_summary, transcribe_summary
-from verification.fuzz.reader import Reader, UnexpectedResult
+from verification.fuzz.reader import Reader, UnexpectedResult, examine
 from verification.fuzz.readers import READERS
 from verification.fuzz.targets import Target
 from verification.page_sections import write_section
@@ -126,8 +126,7 @@ def test_readers_give_a_result_or_their_documented_error(reader: str, tmp_path: 
 
 
 def test_mutated_files_and_lines_cost_good_ones_nothing(repository: Path, tmp_path: Path) -> None:
-    served = [f"--load-model={name}" for name in (MODEL, MODEL + FLOAT_AUDIO.suffix)]
-    with running_server(repository, ["--model-control-mode=explicit", *served]) as server:
+    with running_server(repository, only(repository, MODEL)) as server:
         speech = texts_of(DEMO_MANIFEST, MODEL, server.grpc)
         results = transcribe_folder(tmp_path, speech, model=MODEL, url=server.grpc, files=FILES * 5, seed=1)
     assert len(set(speech.values())) > 10
@@ -185,6 +184,17 @@ def test_a_reader_whose_libraries_fail(act: Callable[[], object], says: str, tmp
     assert (files, read) == (0, 0) and says in wrong
     if act is not print_traceback:
         assert (findings / "any_seed_0" / "file.wav").read_bytes() == b"x"
+
+
+@pytest.mark.fast
+def test_of_two_faults_of_a_reader_one_is_said(tmp_path: Path) -> None:
+    def fail(path: Path, given: Input) -> None:
+        raise KeyError("first") if path.read_bytes() == b"x" else ValueError("second")
+
+    inputs = st.sampled_from([Input.of("wav", b"x"), Input.of("wav", b"y")])
+    with pytest.raises((KeyError, ValueError), match=r"first|second") as caught:
+        examine(Reader("any", inputs, fail, OSError), tmp_path, seed=0, examples=50)
+    assert any("file.wav" in note or "Input" in note for note in caught.value.__notes__)
 
 
 @pytest.mark.fast

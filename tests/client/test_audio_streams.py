@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from audio_signals import loudest_hertz, tone
 
 from nemo_triton.audio import as_float, load_audio
 from nemo_triton.errors import AudioError
+from verification.encoding import add_samples
 
 pytestmark = [pytest.mark.fast, pytest.mark.usefixtures("warnings_are_logged")]
 
@@ -46,14 +46,7 @@ def write_tracks(path: Path, container: str, *tracks: Track) -> Path:
         for stream, track in zip(streams, tracks, strict=True):
             if track.is_empty:
                 continue
-            samples = tone(RATE, hertz=track.hertz).astype(np.float32)
-            source = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-            source.sample_rate, source.time_base, source.pts = RATE, Fraction(1, RATE), 0
-            context = stream.codec_context
-            resampler = av.AudioResampler(context.format, track.layout, RATE, frame_size=context.frame_size)
-            for frame in [*resampler.resample(source), *resampler.resample(None)]:
-                output.mux(stream.encode(frame))
-            output.mux(stream.encode(None))
+            add_samples(output, stream, tone(RATE, hertz=track.hertz).astype(np.float32), rate=RATE)
     return path
 
 

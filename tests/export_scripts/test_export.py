@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+import soxr
 import torch
 from architectures import NEW_NEMO, OLD_NEMO
 from feeds import names
 from fixture_types import CheckpointFile, ExportOnce, OpenCheckpoint
+from locations import DEMO_CHECKPOINT
 from snapshots import snapshot
 from tiny_models import read_config, rewrite_config
 from tritonclient.grpc import model_config_pb2 as triton
@@ -24,6 +27,7 @@ from export_scripts.errors import ExportError, ParityError
 from export_scripts.export_checkpoint import ExportSettings, export_checkpoint
 from export_scripts.operators.tuning import Target
 from export_scripts.precision.choice import FP32, Precision
+from export_scripts.recordings import read_recordings
 from export_scripts.repository.config import Serving
 from export_scripts.repository.config import read_config as read_model_config
 from export_scripts.repository.publish import publishing
@@ -32,7 +36,8 @@ from export_scripts.stages.rnnt_decoder import TOO_MANY_SYMBOLS
 from export_scripts.verify.local_ensemble import LocalEnsemble, StageError
 from export_scripts.verify.parity import verify
 from export_scripts.verify.probes import Probes, read_probes
-from nemo_triton.contract import FLOAT_AUDIO, PIECES, TARGET_SUFFIXES, TEXT, TRANSCRIPT, Part
+from nemo_triton.audio import as_float
+from nemo_triton.contract import FLOAT_AUDIO, PIECES, SAMPLE_RATE, TARGET_SUFFIXES, TEXT, TRANSCRIPT, Part
 
 FEW = Probes(read_probes(None).recordings.first(3))
 
@@ -247,6 +252,22 @@ def test_a_model_that_differs_from_nemo_is_not_published(checkpoint_file: Checkp
             checkpoint.model.decoder.decoder_layers[0].bias.add_(torch.linspace(-8, 8, 29))
         verify(checkpoint, folder, FEW)
     assert not (tmp_path / "repository").exists()
+
+
+def test_telephone_speech_and_a_damaged_recording_are_compared(tmp_path: Path) -> None:
+    """In bands without sound NeMo's front end rounds more than the export's."""
+    recordings = tmp_path / "recordings"
+    recordings.mkdir()
+    speech = [as_float(signal) for signal in FEW.recordings.signals]
+    soundfile.write(recordings / "a.wav", soxr.resample(speech[0], SAMPLE_RATE, 8000), 8000)
+    soundfile.write(recordings / "cut.flac", speech[1], SAMPLE_RATE)
+    content = (recordings / "cut.flac").read_bytes()
+    (recordings / "cut.flac").write_bytes(content[: len(content) // 2])
+    checkpoint = open_checkpoint(str(DEMO_CHECKPOINT))
+    write_recognizer(tmp_path / "repository", checkpoint, Serving())
+    parity = verify(checkpoint, tmp_path / "repository", Probes(read_recordings(recordings)))
+    assert (parity.probes, parity.texts_equal) == (2, 6)
+    assert (parity.exact_references, parity.recordings_read_by_nemo) == (1, 1)
 
 
 def test_an_encoder_for_tensorrt_has_warm_up_files(checkpoint: OpenCheckpoint, tmp_path: Path) -> None:

@@ -66,12 +66,13 @@ def test_a_damaged_probe_is_said(tmp_path: Path) -> None:
     assert error.startswith("error: any.nemo: ") and done.returncode == 2
 
 
-def test_a_damaged_mp3_among_the_probes_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--probes", "--lengths"])
+def test_a_damaged_mp3_is_one_line(option: str, tmp_path: Path) -> None:
     probe = tmp_path / "probe.mp3"
     samples = np.random.default_rng(0).normal(scale=3000, size=64000).astype(np.int16)
     soundfile.write(probe, samples, 16000, format="MP3")
     probe.write_bytes(probe.read_bytes()[: probe.stat().st_size // 2])
-    result = run_export(tmp_path / "any.nemo", "--repository", tmp_path / "repository", "--probes", tmp_path)
+    result = run_export(tmp_path / "any.nemo", "--repository", tmp_path / "repository", option, tmp_path)
     damaged, missing = result.stderr.splitlines()
     assert damaged.startswith(f"warning: {probe}: its header says")
     assert missing.startswith(f"error: {tmp_path / 'any.nemo'}: ")

@@ -71,6 +71,7 @@ def test_the_report_of_each_precision(repository: Path) -> None:
         assert sum(words_changed(text["nemo"], text["export"]) for text in texts) == parity["words_changed"]
         assert {text["probe"] for text in texts} <= {*SPEECH.names, *read_probes(None).derived.names}
         assert parity["probe_recordings"] == {**asdict(SPEECH.trace()), "source": "demo commands"}
+        assert parity["exact_references"] == 0, "no recording has a band without sound"
         assert parity["recordings_read_by_nemo"] == parity["probe_recordings"]["recordings"], "all are FLAC"
         assert parity["probe_recordings"]["recordings"] + parity["probes_made"]["recordings"] == parity["probes"]
         calibration = {**asdict(SPEECH.trace()), "among_probes": len(COMMANDS)} if precision in CALIBRATED else None

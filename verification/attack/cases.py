@@ -66,17 +66,24 @@ def make_cases(speech: Samples, *, largest_batch: int, seed: int) -> list[Case]:
     """Make the requests of an attack.
 
     Args:
-        speech: int16 [T] at 16 kHz that recordings are cut from; repeated if it is short.
+        speech: [T] at 16 kHz that recordings are cut from; repeated if it is short. Float samples are rounded to int16.
         largest_batch: Most recordings that a request may have.
         seed: Seed of the cuts.
     """
     rng = np.random.default_rng(seed)
+    speech = _as_int16(speech)
     return [
         *_speech(speech, largest_batch, rng),
         *_float_speech(speech, rng),
         *_extremes(speech, rng),
         *_refused(speech, largest_batch),
     ]
+
+
+def _as_int16(samples: Samples) -> NDArray[np.int16]:
+    if samples.dtype != np.int16:
+        samples = np.rint(samples * np.float32(INT16_FULL_SCALE)).clip(-INT16_FULL_SCALE, INT16_FULL_SCALE - 1)
+    return samples.astype(np.int16, copy=False)
 
 
 def _speech(speech: Samples, largest_batch: int, rng: np.random.Generator) -> list[Case]:

@@ -14,6 +14,7 @@ import grpc
 import psutil
 from tritonclient.grpc import service_pb2_grpc
 
+from benchmark.core.model_control import only
 from nemo_triton.audio import load_audio
 from nemo_triton.manifest import read_manifest
 from server.access import HTTP_INFERENCE
@@ -149,8 +150,9 @@ async def fuzzed_server(settings: Settings, address: str | None = None) -> Async
 @asynccontextmanager
 async def serving(settings: Settings, address: str | None = None, opened: Sequence[str] = ()) -> AsyncIterator[Server]:
     """Serve in a thread, so that requests to other servers go on."""
-    only = ["--model-control-mode=explicit", *(f"--load-model={model}" for model in settings.models)]
-    manager = running_server(settings.repository, only, grpc=address, opened=opened)
+    manager = running_server(
+        settings.repository, only(settings.repository, *settings.models), grpc=address, opened=opened
+    )
     server = await asyncio.to_thread(manager.__enter__)
     try:
         yield server

@@ -7,24 +7,18 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-_NAMES = st.sampled_from(
-    ["audio_filepath", "filename", "text", "transcript", "duration", "offset", "", "x", " text", "\ufeffaudio_filepath"]
-)
 _TEXTS = st.sampled_from(
     [
-        *("a.wav", "/tmp/a.wav", "~/a.wav", "~nobody-here/a.wav", "..", ".", "", " ", "a\0b", "a\nb", "\x1b[2Ja"),
-        *("\ud800", "\udc80", "\U0001f600", "\u2028", "a/" * 40_000, "x" * 300, "C:\\a.wav", "NaN", "1e999"),
+        *("", " ", "a\0b", "a\nb", "\x1b[2Ja", "\ud800", "\udc80", "\U0001f600", "\u2028", "a/" * 40_000, "x" * 300),
+        *("NaN", "1e999"),
     ]
 ) | st.text(max_size=20)
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.sampled_from([10**400, -(10**300), 2**63]) | st.floats() | _TEXTS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=3),
-    max_leaves=6,
-)
 
 
 def mutated_json_lines(lines: list[dict[str, Any]]) -> st.SearchStrategy[bytes]:
     """JSON lines in which some values, at any depth, are replaced or missing."""
+    names = sorted({key for _, key in _places(lines) if isinstance(key, str)})
+    values = _json(st.sampled_from([*names, "", "x"]))
 
     @st.composite
     def build(draw: st.DrawFn) -> bytes:
@@ -34,7 +28,7 @@ def mutated_json_lines(lines: list[dict[str, Any]]) -> st.SearchStrategy[bytes]:
             if not (key in container if isinstance(container, dict) else key < len(container)):
                 continue
             if draw(st.booleans()):
-                container[key] = draw(_JSON)
+                container[key] = draw(values)
             else:
                 del container[key]
         content = "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -44,6 +38,19 @@ def mutated_json_lines(lines: list[dict[str, Any]]) -> st.SearchStrategy[bytes]:
         return content
 
     return build()
+
+
+def _json(names: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
+    return st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.sampled_from([10**400, -(10**300), 2**63])
+        | st.floats()
+        | _TEXTS,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+        max_leaves=6,
+    )
 
 
 def _places(value: Any) -> Any:

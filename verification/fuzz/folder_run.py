@@ -27,7 +27,8 @@ from verification.fuzz.manifest_lines import mutated_line
 Value = TypeVar("Value")
 
 TRANSCRIBE = Path(__file__).parents[2] / "client" / "transcribe.py"
-_SECONDS_PER_FILE = 5.0
+_SECONDS_FOR_START, _SECONDS_PER_FILE = 120.0, 0.5
+"""Time after which it counts as hung, for each mutated file and the good ones beside it: ten times the usual."""
 _FIELDS = ("audio_filepath", "text")
 
 
@@ -93,12 +94,21 @@ def transcribe_folder(
     good = _write_audio(folder / "audio", speech, files, seed)
     manifests, good_lines = _write_manifests(folder, speech, files, seed)
     paths = [folder / "audio", *manifests]
+    results = Results()
     started = time.monotonic()
     command = [sys.executable, str(TRANSCRIBE), *map(str, paths), "--model", model, "--url", url, "--format", "jsonl"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, errors="surrogateescape", timeout=_SECONDS_PER_FILE * (files + 10)
-    )
-    results = Results(seconds=time.monotonic() - started)
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=_SECONDS_FOR_START + _SECONDS_PER_FILE * files,
+        )
+    except subprocess.TimeoutExpired as error:
+        results.wrong.append(f"{TRANSCRIBE.name} had not ended after {error.timeout:.0f} s")
+        return results
+    results.seconds = time.monotonic() - started
     if done.returncode != EXIT_PROBLEM:
         results.wrong.append(f"exit code {done.returncode}")
     _compare(results, done.stdout, done.stderr, good | good_lines, find_audio(paths))
@@ -155,7 +165,11 @@ def _compare(results: Results, output: str, printed: str, good: Mapping[str, str
     texts: dict[str, list[str]] = {}
     # splitlines() would also split at characters that JSON allows in a string, such as U+2028.
     for line in output.split("\n")[:-1]:
-        entry = json.loads(line)
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            results.wrong.append(f"printed: {line}")
+            continue
         texts.setdefault(entry["audio_filepath"], []).append(entry["pred_text"])
     errors = []
     for line in printed.split("\n")[:-1]:

@@ -123,7 +123,13 @@ def examine(reader: Reader, folder: Path, *, seed: int, examples: int) -> tuple[
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
-        max_examples=examples, database=None, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+        # Of several failures, hypothesis would raise a group without their messages and files.
+        report_multiple_bugs=False,
     )
     @hypothesis.given(reader.inputs)
     def check(read: Input) -> None:

@@ -80,7 +80,7 @@ def _check_expected(manifest: Manifest, expected: Expected) -> None:
     if expected.lines is None:
         return
     problems = [re.search(r":(\d+): ", problem) for problem in manifest.problems]
-    named = [line for line, *_ in listed] + [int(match[1]) for match in problems if match]
+    named = [utterance.line for utterance in manifest.utterances] + [int(match[1]) for match in problems if match]
     if sorted(named) != sorted(expected.lines):
         raise UnexpectedResult(f"lines {sorted(expected.lines)} are {sorted(named)} in utterances and problems")
 
