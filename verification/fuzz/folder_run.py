@@ -28,7 +28,7 @@ Value = TypeVar("Value")
 
 TRANSCRIBE = Path(__file__).parents[2] / "client" / "transcribe.py"
 _SECONDS_FOR_START, _SECONDS_PER_FILE = 120.0, 0.5
-"""Time after which it counts as hung, for each mutated file and the good ones beside it: ten times the usual."""
+"""Time after which it counts as hung, for each mutated file with its good one: ten times the usual."""
 _FIELDS = ("audio_filepath", "text")
 
 
