@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from export_scripts.recordings import Recordings, Trace
-from export_scripts.verify.parity import Calibration, Parity, words_changed
+from export_scripts.verify.parity import words_changed
+from export_scripts.verify.report import Calibration, Parity
 from nemo_triton.contract import LOG_PROBS
 
 
