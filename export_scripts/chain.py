@@ -100,12 +100,13 @@ class Ensemble:
 def ensembles(checkpoint: Checkpoint) -> dict[str, Ensemble]:
     """A recognizer's ensembles by name."""
     name, decoder = checkpoint.name, checkpoint.decoder
+    transcript = (*TRANSCRIPT, *decoder.further_outputs)
     written = {
-        name: Ensemble(INT16_AUDIO, TRANSCRIPT),
-        Part.FLOAT.of(name): Ensemble(FLOAT_AUDIO, TRANSCRIPT),
+        name: Ensemble(INT16_AUDIO, transcript),
+        Part.FLOAT.of(name): Ensemble(FLOAT_AUDIO, transcript),
     }
     if decoder.scores_are_served:
-        outputs = (*TRANSCRIPT, decoder.encoder_output, decoder.encoder_length)
+        outputs = (*transcript, decoder.encoder_output, decoder.encoder_length)
         written[Part.LOG_PROBS.of(name)] = Ensemble(INT16_AUDIO, outputs)
         written[Part.FLOAT_LOG_PROBS.of(name)] = Ensemble(FLOAT_AUDIO, outputs)
     return written

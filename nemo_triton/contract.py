@@ -55,6 +55,8 @@ TEXT = Tensor("TEXT", "BYTES", (1,))
 TOKENS = Tensor("TOKENS", "INT32", ("tokens",))
 FRAMES = Tensor("FRAMES", "INT32", ("tokens",))
 """The encoder frame of each token."""
+DURATIONS = Tensor("DURATIONS", "INT32", ("tokens",))
+"""The encoder frames that each token lasts, as a TDT model predicts."""
 LABELS = Tensor("LABELS", "INT32", ("encoded",))
 """The best label of each encoder frame of a CTC model. Clients receive only its length."""
 LOG_PROBS = Tensor("LOG_PROBS", "FP32", ("encoded", "labels"))

@@ -51,6 +51,19 @@ TRANSDUCER: Block = {
 }
 
 
+DURATIONS = [0, 1, 2, 3, 4]
+
+
+def tdt() -> Block:
+    """A token-and-duration transducer: its joint also predicts how many frames a label lasts."""
+    return {
+        **TRANSDUCER,
+        "joint": {**TRANSDUCER["joint"], "num_extra_outputs": len(DURATIONS)},
+        "decoding": {**TRANSDUCER["decoding"], "model_type": "tdt", "durations": DURATIONS},
+        "loss": {"loss_name": "tdt", "tdt_kwargs": {"durations": DURATIONS}},
+    }
+
+
 def ctc_head(vocabulary: list[str]) -> Block:
     return {
         "_target_": "nemo.collections.asr.modules.ConvASRDecoder",
@@ -103,7 +116,7 @@ def conformer(mels: int) -> Block:
     }
 
 
-Kind = Literal["characters", "pieces", "transducer"]
+Kind = Literal["characters", "pieces", "transducer", "tdt"]
 
 CTC: dict[str, tuple[Block, Block, Kind]] = {
     "quartznet": (preprocessor(64, 0.02, 16), convolutional(QUARTZNET, 64), "characters"),

@@ -15,7 +15,7 @@ import onnx
 from export_scripts.stages.ctc_decoder import ctc_decoder_graph
 from export_scripts.stages.rnnt_decoder import rnnt_decoder_graph
 from export_scripts.stages.text import Pieces
-from nemo_triton.contract import ENCODED, LABELS, LOG_PROBS, Tensor
+from nemo_triton.contract import DURATIONS, ENCODED, LABELS, LOG_PROBS, Tensor
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ class Decoder(ABC):
         ValueError: A part of the model can't be exported.
     """
 
-    kind: ClassVar[str]
+    kind: str
     """Short name, such as ctc."""
     nemo_classes: ClassVar[tuple[str, ...]]
     """NeMo's classes of this kind."""
@@ -56,6 +56,8 @@ class Decoder(ABC):
     """The output with the number of frames of `encoder_output`."""
     scores_are_served: ClassVar[bool] = False
     """Whether clients can request `encoder_output`, from another ensemble."""
+    further_outputs: tuple[Tensor, ...] = ()
+    """Outputs of the decoder stage for clients, besides TRANSCRIPT."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -156,7 +158,7 @@ class CtcDecoder(Decoder):
 
 
 class RnntDecoder(Decoder):
-    """RNNT: a prediction network and a joint. The scores are the joint's projection of the encoder's output."""
+    """RNNT or TDT: a prediction network and a joint. The scores are the joint's projection of the encoder's output."""
 
     kind = "rnnt"
     nemo_classes: ClassVar[tuple[str, ...]] = ("EncDecRNNTModel", "EncDecRNNTBPEModel")
@@ -164,11 +166,14 @@ class RnntDecoder(Decoder):
     encoder_length = ENCODED.length
 
     def __init__(self, model: Any) -> None:
-        from export_scripts.checkpoints.rnnt_weights import end_search, read_rnnt_weights
+        from export_scripts.checkpoints.rnnt_weights import read_rnnt_weights, settle_search
 
         super().__init__(model)
-        end_search(model)
+        settle_search(model)
         self.weights = read_rnnt_weights(model)
+        if self.weights.durations:
+            self.kind = "tdt"
+            self.further_outputs = (DURATIONS,)
 
     @staticmethod
     def vocabulary(model: Any) -> list[str]:
@@ -192,26 +197,11 @@ class RnntDecoder(Decoder):
         return projected
 
     def differs_by_a_tie(self, scores: Scores, tokens: np.ndarray, frames: np.ndarray, nemo: Scores) -> bool:
-        """Follow NeMo's greedy search to the first decision that differs; later differences follow from it."""
-        import torch
+        """Whether NeMo's search finds this transcript by decisions that are each best or a near tie, not all best."""
+        from export_scripts.checkpoints.near_ties import is_found_by_ties
 
-        decisions = dict(enumerate(zip(frames.tolist(), tokens.tolist(), strict=True)))
-        decoder, joint, blank = self.model.decoder, self.model.joint, self.model.decoding.blank_id
-        label, state, emitted = torch.tensor([[blank]]), decoder.initialize_state(torch.zeros(1, 1, 1)), 0
-        with torch.no_grad():
-            for frame, encoded in enumerate(torch.split(torch.from_numpy(nemo)[None], 1, dim=1)):
-                for _ in range(self.weights.max_symbols):
-                    predicted, after = decoder.predict(label, state, add_sos=False, batch_size=1)
-                    log_probs = joint.joint_after_projection(encoded, joint.pred(predicted)).log_softmax(-1).flatten()
-                    token_frame, token = decisions.get(emitted, (None, blank))
-                    exported = token if token_frame == frame else blank
-                    best = int(log_probs.argmax())
-                    if best != exported:
-                        return bool(log_probs[best] - log_probs[exported] < TIE)
-                    if best == blank:
-                        break
-                    label, state, emitted = torch.tensor([[best]]), after, emitted + 1
-        return False
+        transcript = list(zip(frames.tolist(), tokens.tolist(), strict=True))
+        return is_found_by_ties(self.model, nemo, transcript, limit=self.weights.max_symbols, tie=TIE)
 
 
 DECODERS: tuple[type[Decoder], ...] = (CtcDecoder, RnntDecoder)

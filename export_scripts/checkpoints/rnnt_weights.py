@@ -1,4 +1,4 @@
-"""Read what RNNT decoding needs from a NeMo model: prediction network, joint and limits."""
+"""Read what RNNT and TDT decoding needs from a NeMo model: prediction network, joint and limits."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ def read_rnnt_weights(model: Any) -> RnntWeights:
     """Read a NeMo model's prediction network and joint.
 
     Raises:
-        ValueError: The model isn't a plain LSTM transducer.
+        ValueError: The model isn't an LSTM transducer, RNNT or TDT.
     """
     decoder, joint = model.decoder, model.joint
     if type(decoder).__name__ != "RNNTDecoder":
         raise ValueError(
             f"the decoder is a {type(decoder).__name__}; only RNNTDecoder can be exported; choose another checkpoint"
         )
-    if joint.num_extra_outputs:
+    durations = tuple(int(duration) for duration in model.decoding.durations or ())
+    if joint.num_extra_outputs != len(durations):
         raise ValueError(
-            f"joint.num_extra_outputs is {joint.num_extra_outputs}: a TDT or multi-blank model can't be "
-            "exported; choose a plain RNNT or CTC checkpoint"
+            f"joint.num_extra_outputs is {joint.num_extra_outputs}, but decoding.durations has {len(durations)}: a "
+            "multi-blank model can't be exported; choose an RNNT, TDT or CTC checkpoint"
+        )
+    if durations and (min(durations) < 0 or max(durations) == 0):
+        raise ValueError(
+            f"decoding.durations is {list(durations)}; only 0 or more can be exported, and not only 0; choose "
+            "another checkpoint"
         )
     if not decoder.blank_as_pad:
         raise ValueError("decoder.blank_as_pad is false; only true can be exported; choose another checkpoint")
@@ -53,20 +59,27 @@ def read_rnnt_weights(model: Any) -> RnntWeights:
         output=_linear(joint.joint_net[-1]),
         activation=activation,
         max_symbols=min(model.decoding.decoding.max_symbols or NO_LIMIT, NO_LIMIT),
+        durations=durations,
     )
 
 
-def end_search(model: Any) -> None:
-    """Let NeMo's greedy search of a model without a limit end: at NO_LIMIT tokens, it goes to the next frame.
+def settle_search(model: Any) -> None:
+    """Let NeMo's greedy search end, and search as in a batch.
 
     NeMo reads max_symbols null and 0 as no limit, and refuses negative numbers. Without one it would never end where
-    the blank never wins, and so would the comparison of an export.
+    the blank never wins, and so would the comparison of an export. At NO_LIMIT tokens, it goes to the next frame.
+
+    NeMo has two greedy searches, greedy and greedy_batch. For TDT they differ after `max_symbols` tokens of which the
+    last moves on: greedy moves one frame more.
     """
-    if (model.decoding.decoding.max_symbols or NO_LIMIT) < NO_LIMIT:
-        return
     decoding: Any = OmegaConf.to_container(model.cfg.decoding)
-    greedy = {**(decoding.get("greedy") or {}), "max_symbols": NO_LIMIT}
-    model.change_decoding_strategy({**decoding, "greedy": greedy}, verbose=False)
+    needed = dict(decoding)
+    if (model.decoding.decoding.max_symbols or NO_LIMIT) >= NO_LIMIT:
+        needed["greedy"] = {**(decoding.get("greedy") or {}), "max_symbols": NO_LIMIT}
+    if model.decoding.durations:
+        needed["strategy"] = "greedy_batch"
+    if needed != decoding:
+        model.change_decoding_strategy(needed, verbose=False)
 
 
 def _layer(lstm: torch.nn.LSTM, index: int) -> LstmLayer:

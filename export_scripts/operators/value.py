@@ -69,6 +69,9 @@ class Value:
     def __and__(self, other: Operand) -> Value:
         return self._node("And", self, other)
 
+    def __or__(self, other: Operand) -> Value:
+        return self._node("Or", self, other)
+
     def __lt__(self, other: Operand) -> Value:
         return self._node("Less", self, other)
 

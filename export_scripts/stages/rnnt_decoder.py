@@ -1,4 +1,4 @@
-"""RNNT greedy decoding as one graph: a loop runs prediction network and joint for the whole batch."""
+"""RNNT and TDT greedy decoding as one graph: a loop runs prediction network and joint for the whole batch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from onnx import TensorProto
 
 from export_scripts.operators.builder import Graph, Value, ints
 from export_scripts.operators.ragged import Padded, pack, padded, ragged_input
+from export_scripts.stages.rnnt_window import Window, first_token, first_token_by_durations
 from export_scripts.stages.text import Pieces, give_transcript
-from nemo_triton.contract import ENCODED, TOO_MANY_TOKENS
+from nemo_triton.contract import DURATIONS, ENCODED, TOO_MANY_TOKENS
 
 FRAMES_PER_STEP = 4
 """Frames that a step of the loop evaluates. Most are blank, and a step ends at the first that is not."""
@@ -69,6 +70,7 @@ class RnntWeights:
         activation: Activation of the joint, by PyTorch's name.
         max_symbols: Largest number of tokens per frame: the next token is looked for in the next frame. NO_LIMIT: a
             frame with more than MAX_SYMBOLS is an error.
+        durations: Frames that a label of a TDT model may last, by the joint's last outputs. Empty for plain RNNT.
     """
 
     embedding: np.ndarray
@@ -77,6 +79,7 @@ class RnntWeights:
     output: Linear
     activation: str
     max_symbols: int
+    durations: tuple[int, ...] = ()
 
     @property
     def has_limit(self) -> bool:
@@ -88,30 +91,33 @@ class RnntWeights:
 
     @property
     def blank(self) -> int:
-        return int(self.output.weight.shape[1]) - 1
+        return int(self.output.weight.shape[1]) - 1 - len(self.durations)
 
 
 def rnnt_decoder_graph(weights: RnntWeights, pieces: Pieces, frames_per_step: int = FRAMES_PER_STEP) -> onnx.ModelProto:
     """ENCODED float32 (ragged), the joint's projection of the encoder -> TEXT, TOKENS, FRAMES, TOKENS_LENGTH.
 
-    Tokens are those of NeMo's greedy_batch. Each step of the loop advances each item to its next token, or by
-    `frames_per_step` frames if there is none. With NO_LIMIT, a frame with too many tokens fails the whole batch: ONNX
-    has no error of one item.
+    A TDT model has DURATIONS too. Tokens are those of NeMo's greedy_batch. Each step of the loop advances each item to
+    its next token, or past `frames_per_step` frames if there is none. With NO_LIMIT, a frame with too many tokens fails
+    the whole batch: ONNX has no error of one item.
 
-    Source: Graves 2012, "Sequence transduction with recurrent neural networks"; NeMo's
-    GreedyBatchedRNNTLabelLoopingComputer in parts/submodules/transducer_decoding.
+    Source: Graves 2012, "Sequence transduction with recurrent neural networks"; Xu et al. 2023, "Efficient sequence
+    transduction by jointly predicting tokens and durations"; NeMo's GreedyBatchedRNNTLabelLoopingComputer and
+    GreedyBatchedTDTLabelLoopingComputer in parts/submodules/transducer_decoding.
     """
     g = Graph("rnnt")
     encoded = padded(g, ragged_input(g, ENCODED, width=weights.joint_size))
-    tokens, frames = greedy_search(g, encoded, weights, frames_per_step)
-    (tokens, frames), length = pack(g, [tokens, frames], tokens >= 0)
+    tokens, *details = greedy_search(g, encoded, weights, frames_per_step)
+    (tokens, frames, *durations), length = pack(g, [tokens, *details], tokens >= 0)
     refusal = "" if weights.has_limit else TOO_MANY_SYMBOLS
     give_transcript(g, tokens=tokens, frames=frames, length=length, pieces=pieces, refusal=refusal)
+    for column in durations:
+        g.give(DURATIONS, column.astype(np.int32))
     return g.model()
 
 
-def greedy_search(g: Graph, encoded: Padded, weights: RnntWeights, frames_per_step: int) -> tuple[Value, Value]:
-    """Token of each step, or -1, and its frame: int64 [B, steps] each.
+def greedy_search(g: Graph, encoded: Padded, weights: RnntWeights, frames_per_step: int) -> list[Value]:
+    """Token of each step, or -1, and its frame, and for TDT its duration in frames: int64 [B, steps] each.
 
     With NO_LIMIT, an item ends at a frame with too many tokens, and its last token is the blank.
     """
@@ -126,9 +132,9 @@ def greedy_search(g: Graph, encoded: Padded, weights: RnntWeights, frames_per_st
     zeros = g.Expand(0, items)
     state = [zeros, zeros] + [g.Expand(row, g.Concat(items, ints(1), axis=0)) for row in start]
     body = _step(weights, rows, states=len(start), frames_per_step=frames_per_step)
-    results = g.add("Loop", ["", np.array(True), *state], len(state) + 2, body=body.graph())
-    tokens, frames = (column.transpose(1, 0) for column in results[-2:])
-    return tokens, frames
+    columns = 3 if weights.durations else 2
+    results = g.add("Loop", ["", np.array(True), *state], len(state) + columns, body=body.graph())
+    return [column.transpose(1, 0) for column in results[len(state) :]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,18 +175,23 @@ def _step(weights: RnntWeights, rows: _Rows, *, states: int, frames_per_step: in
     *memory, predicted = carried
 
     frames = frame[:, None] + np.arange(frames_per_step, dtype=np.int64)[None]
-    label, is_token = _labels(g, weights, rows, frames=frames, predicted=predicted)
-    ahead = is_token.argmax(axis=1, keepdims=True)
-    any_token = is_token.max(1).astype(np.bool_)
-    token = g.GatherElements(label, ahead, axis=1).squeeze(1)
-    ahead = ahead.squeeze(1)
-    token_frame = frame + ahead
+    window = _window(g, weights, rows, frames=frames, predicted=predicted)
+    if weights.durations:
+        found = first_token_by_durations(g, window, frames_per_step, longest=max(weights.durations))
+    else:
+        found = first_token(g, window, frames_per_step)
+    token, any_token = found.token, found.exists
+    token_frame = frame + found.ahead
 
-    same_frame = g.Where(ahead == 0, symbols, 0)
+    same_frame = g.Where(found.ahead == 0, symbols, 0)
     counted = g.Where(any_token, same_frame + 1, 0)
     full = counted >= weights.max_symbols
-    after_token = token_frame + full.astype(np.int64)
-    next_frame = g.Where(any_token, after_token, frame + frames_per_step)
+    moves = full.astype(np.int64)
+    stays = ~full
+    if found.duration is not None:
+        moves = g.Max(moves, found.duration)
+        stays = moves == 0
+    next_frame = g.Where(any_token, token_frame + moves, frame + found.searched)
     if not weights.has_limit:
         token = g.Where(full, weights.blank, token)
         next_frame = g.Where(full, rows.length, next_frame)
@@ -188,18 +199,20 @@ def _step(weights: RnntWeights, rows: _Rows, *, states: int, frames_per_step: in
 
     g.output("go_on", go_on.astype(np.bool_), TensorProto.BOOL, [])
     g.output("frame", next_frame, TensorProto.INT64, ["items"])
-    g.output("symbols", g.Where(full, 0, counted), TensorProto.INT64, ["items"])
+    g.output("symbols", g.Where(stays, counted, 0), TensorProto.INT64, ["items"])
     updated = _predict(g, weights, token, memory)
     is_updated = any_token[:, None]
     for index, (new, old) in enumerate(zip(updated, carried, strict=True)):
         g.output(f"state_{index}", g.Where(is_updated, new, old), TensorProto.FLOAT, ["items", "width"])
     g.output("token", g.Where(any_token, token, -1), TensorProto.INT64, ["items"])
     g.output("token_frame", token_frame, TensorProto.INT64, ["items"])
+    if found.duration is not None:
+        g.output("token_duration", found.duration, TensorProto.INT64, ["items"])
     return g
 
 
-def _labels(g: Graph, weights: RnntWeights, rows: _Rows, *, frames: Value, predicted: Value) -> tuple[Value, Value]:
-    """Best label at some frames, int64 [B, frames], and whether it is a token, float32 1 or 0.
+def _window(g: Graph, weights: RnntWeights, rows: _Rows, *, frames: Value, predicted: Value) -> Window:
+    """The best labels at some frames, if no token comes between.
 
     Args:
         g: Body of the loop.
@@ -212,10 +225,13 @@ def _labels(g: Graph, weights: RnntWeights, rows: _Rows, *, frames: Value, predi
     row = g.Min(frames, rows.last_frame) + rows.first[:, None]
     activate = getattr(g, ACTIVATIONS[weights.activation])
     logits = activate(rows.table[row] + predicted[:, None]) @ weights.output.weight + weights.output.bias
+    duration, labels = None, weights.blank + 1
+    if weights.durations:
+        duration = g.Gather(np.array(weights.durations), logits[:, :, labels:].argmax(axis=2), axis=0)
+        logits = logits[:, :, :labels]
     label = logits.argmax(axis=2)
     is_token = (label != weights.blank) & within
-    # onnxruntime 1.19 has no ArgMax of int64, and its CUDA provider none of int32.
-    return label, is_token.astype(np.float32)
+    return Window(label=label, is_token=is_token, within=within, duration=duration)
 
 
 def _predict(g: Graph, weights: RnntWeights, token: Value, memory: Sequence[Value]) -> list[Value]:

@@ -37,6 +37,7 @@ from nemo_triton.audio import Samples, as_float, load_audio
 from nemo_triton.contract import (
     AUDIO,
     AUDIO_FLOAT,
+    DURATIONS,
     LABELS,
     LOG_PROBS,
     TEXT,
@@ -158,7 +159,7 @@ def tensors(heading: str) -> list[Tensor]:
 @pytest.mark.fast
 def test_tensors_match_the_contract() -> None:
     assert tensors("Request") == [AUDIO, AUDIO_FLOAT]
-    assert tensors("Response") == [*TRANSCRIPT, LOG_PROBS, LABELS.length]
+    assert tensors("Response") == [*TRANSCRIPT, DURATIONS, LOG_PROBS, LABELS.length]
 
 
 @pytest.mark.fast
@@ -186,11 +187,12 @@ def test_retries_match_the_client() -> None:
 
 def test_tensors_and_parameters_match_the_served_models(client: Any, triton: Triton) -> None:
     int16, float32 = ([tensor] for tensor in tensors("Request"))
+    with_log_probs = [tensor for tensor in tensors("Response") if tensor != DURATIONS]
     for name, inputs, outputs in (
         (triton.model, int16, TRANSCRIPT),
         (Part.FLOAT.of(triton.model), float32, TRANSCRIPT),
-        (Part.LOG_PROBS.of(triton.model), int16, tensors("Response")),
-        (Part.FLOAT_LOG_PROBS.of(triton.model), float32, tensors("Response")),
+        (Part.LOG_PROBS.of(triton.model), int16, with_log_probs),
+        (Part.FLOAT_LOG_PROBS.of(triton.model), float32, with_log_probs),
     ):
         metadata = client.get_model_metadata(name)
         for served, expected in ((metadata.inputs, inputs), (metadata.outputs, outputs)):

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from architectures import ARCHITECTURES, NEW_NEMO, TRANSDUCER, Block, Kind, conformer, preprocessor
+from architectures import ARCHITECTURES, NEW_NEMO, Block, Kind, conformer, preprocessor
 from command import invoke_export
 from fixture_types import CheckpointFile
-from nemo.collections.asr.models import EncDecRNNTBPEModel
-from omegaconf import OmegaConf
-from tiny_models import read_config, rewrite_config, save_tiny_model, tokenizer_folder
+from tiny_models import read_config, rewrite_config, save_tiny_model
 
 from export_scripts.repository import publish
 from export_scripts.repository.validate import check_repository
-
-DURATIONS = [0, 1, 2, 3, 4]
 
 
 def fast_conformer(mels: int = 80, **settings: object) -> Block:
@@ -30,6 +24,7 @@ def fast_conformer(mels: int = 80, **settings: object) -> Block:
 LATER: dict[str, tuple[Block, Block, Kind]] = {
     "fastconformer_ctc": (preprocessor(80, 0.025, 0), fast_conformer(), "pieces"),
     "fastconformer_rnnt": (preprocessor(80, 0.025, 0), fast_conformer(), "transducer"),
+    "parakeet_tdt": (preprocessor(128, 0.025, 0), fast_conformer(128, xscaling=False, use_bias=False), "tdt"),
     "parakeet_rnnt": (preprocessor(128, 0.025, 0), fast_conformer(128, xscaling=False, use_bias=False), "transducer"),
 }
 
@@ -47,20 +42,6 @@ def test_fast_conformers_give_nemos_text(name: str, tmp_path: Path, monkeypatch:
     assert check_repository(repository) == []
 
 
-def tdt_checkpoint(file: Path) -> None:
-    """A token-and-duration transducer: its joint also predicts how many frames to skip."""
-    config: dict[str, Any] = {
-        "preprocessor": preprocessor(80, 0.025, 0),
-        "encoder": fast_conformer(),
-        "tokenizer": {"dir": tokenizer_folder(), "type": "bpe"},
-        **copy.deepcopy(TRANSDUCER),
-        "loss": {"loss_name": "tdt", "tdt_kwargs": {"durations": DURATIONS}},
-    }
-    config["joint"]["num_extra_outputs"] = len(DURATIONS)
-    config["decoding"] |= {"model_type": "tdt", "durations": DURATIONS}
-    EncDecRNNTBPEModel(cfg=OmegaConf.create(config)).save_to(str(file))
-
-
 def changed(checkpoint: Path, part: str, file: Path, **changes: object) -> None:
     """Copy a checkpoint with changes to a part of its config."""
     file.write_bytes(checkpoint.read_bytes())
@@ -70,10 +51,6 @@ def changed(checkpoint: Path, part: str, file: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("kind", "complaint"),
     [
-        (
-            "tdt",
-            "joint.num_extra_outputs is 5: a TDT or multi-blank model can't be exported; choose a plain RNNT or CTC",
-        ),
         ("attention", "encoder.self_attention_model is rel_pos_local_attn; only rel_pos can be exported; choose "),
         (
             "context",
@@ -96,9 +73,7 @@ def test_a_refused_model_names_its_class_or_setting(
 ) -> None:
     checkpoint, file = checkpoint_file("conformer_transducer", NEW_NEMO), tmp_path / f"{kind}.nemo"
     classes = {"hybrid": "EncDecHybridRNNTCTCBPEModel", "canary": "EncDecMultiTaskModel", "unnamed": ""}
-    if kind == "tdt":
-        tdt_checkpoint(file)
-    elif kind == "attention":
+    if kind == "attention":
         local = {"self_attention_model": "rel_pos_local_attn", "att_context_size": [64, 64]}
         changed(checkpoint, "encoder", file, **local)
     elif kind == "context":

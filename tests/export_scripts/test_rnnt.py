@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +12,7 @@ import pytest
 import torch
 from feeds import names, open_graph, ragged_feeds
 from nemo.collections.asr.modules import RNNTDecoder, RNNTJoint
-from nemo.collections.asr.parts.submodules.rnnt_greedy_decoding import GreedyBatchedRNNTInfer
-from omegaconf import OmegaConf
+from transducer_model import LETTERS, PIECES, WIDTH, Encoded, Model, encodings, projected
 
 from export_scripts.checkpoints.families import RnntDecoder
 from export_scripts.checkpoints.rnnt_weights import read_rnnt_weights
@@ -30,32 +28,8 @@ from export_scripts.stages.rnnt_decoder import (
 from export_scripts.stages.text import Pieces
 from nemo_triton.contract import ENCODED, TRANSCRIPT
 
-WIDTH, PIECES = 20, 30
-LETTERS = tuple(chr(ord("a") + piece % 26) for piece in range(PIECES))
-Encoded = npt.NDArray[np.float32]
 Decoded = tuple[str, list[int], list[int]]
 """Text, tokens and their frames."""
-
-
-class Model:
-    """NeMo's prediction network, joint and greedy search, with the attributes of its models."""
-
-    def __init__(self, layers: int, activation: str, max_symbols: int | None) -> None:
-        torch.manual_seed(11)
-        sizes = {"pred_hidden": 16, "pred_rnn_layers": layers}
-        self.decoder: Any = RNNTDecoder(prednet=sizes, vocab_size=PIECES, blank_as_pad=True).eval()
-        jointnet = {"encoder_hidden": WIDTH, "pred_hidden": 16, "joint_hidden": 24, "activation": activation}
-        self.joint: Any = RNNTJoint(jointnet=jointnet, num_classes=PIECES, vocabulary=list(LETTERS)).eval()
-        search = GreedyBatchedRNNTInfer(self.decoder, self.joint, PIECES, max_symbols_per_step=max_symbols)
-        self.decoding: Any = type("Decoding", (), {"decoding": search, "blank_id": PIECES})()
-        self.cfg: Any = OmegaConf.create({"decoding": {"strategy": "greedy_batch"}})
-        with torch.no_grad():
-            self.joint.joint_net[-1].weight.mul_(9)
-            self.joint.joint_net[-1].bias.zero_()[-1] = 4.0
-
-    def change_decoding_strategy(self, config: Any, verbose: bool) -> None:
-        limit = config["greedy"]["max_symbols"]
-        self.decoding.decoding = GreedyBatchedRNNTInfer(self.decoder, self.joint, PIECES, max_symbols_per_step=limit)
 
 
 def numbers(*values: float) -> npt.NDArray[np.float32]:
@@ -83,17 +57,6 @@ def model(request: pytest.FixtureRequest) -> Model:
 def graph(model: Model) -> ort.InferenceSession:
     pieces = Pieces(LETTERS, LETTERS, (True,) * PIECES, frozenset())
     return open_graph(rnnt_decoder_graph(read_rnnt_weights(model), pieces))
-
-
-def encodings(*lengths: int) -> list[Encoded]:
-    rng = np.random.default_rng(sum(lengths))
-    return [rng.normal(0, 2, (length, WIDTH)).astype(np.float32) for length in lengths]
-
-
-@torch.no_grad()
-def projected(model: Model, encoded: Encoded) -> Encoded:
-    result: Encoded = model.joint.enc(torch.from_numpy(encoded)).numpy()
-    return result
 
 
 def decode(model: Model, graph: ort.InferenceSession, batch: Sequence[Encoded]) -> list[Decoded]:
@@ -192,7 +155,7 @@ def test_only_a_close_choice_is_a_tie(lead: float, is_tie: bool) -> None:
     ("part", "complaint"),
     [
         ("norm", "only decoder.normalization_mode null can be exported"),
-        ("extra", "num_extra_outputs is 5: a TDT or multi-blank model can't be exported"),
+        ("extra", "num_extra_outputs is 5, but decoding.durations has 0: a multi-blank model can't be exported"),
         ("stateless", "only RNNTDecoder can be exported"),
     ],
 )

@@ -13,7 +13,7 @@ from typing import Any
 import soundfile
 import torch
 import yaml
-from architectures import ARCHITECTURES, CHARACTERS, TRANSDUCER, Block, ctc_head
+from architectures import ARCHITECTURES, CHARACTERS, TRANSDUCER, Block, ctc_head, tdt
 from locations import DEMO_MANIFEST
 from nemo.collections.asr.models import EncDecCTCModel, EncDecCTCModelBPE, EncDecRNNTBPEModel
 from omegaconf import OmegaConf
@@ -33,8 +33,9 @@ def tiny_model(architecture: str, nemo_version: str) -> Any:
     front_end, encoder, kind = ARCHITECTURES[architecture]
     config: Block = {"preprocessor": front_end, "encoder": encoder, "nemo_version": nemo_version}
     model: Any
-    if kind == "transducer":
-        config |= {"tokenizer": {"dir": tokenizer_folder(), "type": "bpe"}, **TRANSDUCER}
+    if kind in ("transducer", "tdt"):
+        decoder = TRANSDUCER if kind == "transducer" else tdt()
+        config |= {"tokenizer": {"dir": tokenizer_folder(), "type": "bpe"}, **decoder}
         model = EncDecRNNTBPEModel(cfg=OmegaConf.create(config))
     elif kind == "pieces":
         config |= {"tokenizer": {"dir": tokenizer_folder(), "type": "bpe"}, "decoder": ctc_head([])}
@@ -77,7 +78,8 @@ def _spread_joint(model: Any, encoded: torch.Tensor) -> None:
     output.weight.mul_(4 / output(torch.relu(projected)).std())
     logits = output(torch.relu(projected))
     output.bias.copy_(-logits.mean(dim=(0, 1)))
-    output.bias[-1] += (logits + output.bias).amax(dim=2).median()
+    blank = model.decoding.blank_id
+    output.bias[blank] += (logits + output.bias)[:, :, : blank + 1].amax(dim=2).median()
 
 
 def _encode(model: Any, signal: Any) -> torch.Tensor:

@@ -17,7 +17,6 @@ BEGIN, END = "<!-- models-table:begin -->", "<!-- models-table:end -->"
 ALT = "Published word error rate against measured speed, a circle per model"
 SCORES_URL = "https://github.com/NVIDIA-NeMo/NeMo/tree/main/docs/source/asr/data/scores/en"
 REFUSED = (
-    ("TDT decoder", "parakeet-tdt-0.6b-v2", "take a model with a CTC or RNNT decoder"),
     ("hybrid", "parakeet-tdt_ctc-110m", "convert it to CTC with NeMo's convert_nemo_asr_hybrid_to_ctc.py"),
     ("over 2 GiB in fp32", "parakeet-ctc-0.6b, parakeet-rnnt-0.6b", "take a smaller model"),
 )

@@ -1,0 +1,96 @@
+"""The first token among the next frames of an RNNT or TDT model, for each item of a batch.
+
+A step of the decoder's loop computes the best labels of several frames, because the prediction stays the same until a
+token is found.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from export_scripts.operators.builder import Graph, Value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Best labels of the next frames, if no token comes between.
+
+    Attributes:
+        label: int64 [B, frames].
+        is_token: bool [B, frames], whether the label is a token of a frame within the item.
+        within: bool [B, frames], false beyond an item's end.
+        duration: int64 [B, frames], frames that the label lasts; None for plain RNNT.
+    """
+
+    label: Value
+    is_token: Value
+    within: Value
+    duration: Value | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The first token of a window.
+
+    Attributes:
+        exists: bool [B], whether there is one.
+        token: int64 [B]; any label if there is none.
+        ahead: int64 [B], its frame, counted from the first of the window.
+        searched: Where the next step continues if there is none, counted likewise: int64 [B], or a number.
+        duration: int64 [B], frames that the token lasts; None for plain RNNT.
+    """
+
+    exists: Value
+    token: Value
+    ahead: Value
+    searched: Value | int
+    duration: Value | None = None
+
+
+def first_token(g: Graph, window: Window, frames_per_step: int) -> Found:
+    """The first token of plain RNNT: each blank lasts one frame."""
+    # onnxruntime 1.19 has no ArgMax of int64, and its CUDA provider none of int32.
+    is_token = window.is_token.astype(np.float32)
+    ahead = is_token.argmax(axis=1, keepdims=True)
+    return Found(
+        exists=is_token.max(1).astype(np.bool_),
+        token=g.GatherElements(window.label, ahead, axis=1).squeeze(1),
+        ahead=ahead.squeeze(1),
+        searched=frames_per_step,
+    )
+
+
+def first_token_by_durations(g: Graph, window: Window, frames_per_step: int, *, longest: int) -> Found:
+    """The first token of TDT: labels last as many frames as the model says, and a blank at least one.
+
+    Positions are counted from the first frame of the window. `after` says where the search goes from each: to itself
+    from a token or beyond the end of the item or the window. Applying it to itself doubles the number of its jumps.
+
+    Args:
+        g: Body of the loop.
+        window: Labels of the next frames, with durations.
+        frames_per_step: Frames of the window.
+        longest: Largest possible duration.
+    """
+    assert window.duration is not None
+    place = np.arange(frames_per_step)
+    after = g.Where(window.is_token | ~window.within, place, g.Max(window.duration, 1) + place)
+    beyond = np.concatenate([np.zeros(frames_per_step, np.int64), frames_per_step + np.arange(longest)])
+    after = after.pad((0, 0), (0, longest)) + beyond
+    for _ in range(math.ceil(math.log2(frames_per_step)) - 1):
+        after = g.GatherElements(after, after, axis=1)
+    end = after[:, :1]
+    if frames_per_step > 1:
+        end = g.GatherElements(after, end, axis=1)
+    at = g.Min(end, frames_per_step - 1)
+    exists = g.GatherElements(window.is_token, at, axis=1) & (end < frames_per_step)
+    return Found(
+        exists=exists.squeeze(1),
+        token=g.GatherElements(window.label, at, axis=1).squeeze(1),
+        ahead=end.squeeze(1),
+        searched=end.squeeze(1),
+        duration=g.GatherElements(window.duration, at, axis=1).squeeze(1),
+    )

@@ -1,0 +1,66 @@
+"""A small RNNT or TDT decoder of NeMo's classes, without an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from nemo.collections.asr.modules import RNNTDecoder, RNNTJoint
+from nemo.collections.asr.parts.submodules.rnnt_greedy_decoding import GreedyBatchedRNNTInfer, GreedyBatchedTDTInfer
+from omegaconf import OmegaConf
+
+WIDTH, PIECES = 20, 30
+LETTERS = tuple(chr(ord("a") + piece % 26) for piece in range(PIECES))
+Encoded = npt.NDArray[np.float32]
+
+
+class Model:
+    """NeMo's prediction network, joint and greedy search, with the attributes of its models."""
+
+    def __init__(
+        self, layers: int, activation: str, max_symbols: int | None, durations: Sequence[int] | None = None
+    ) -> None:
+        torch.manual_seed(11)
+        self.durations = durations
+        sizes = {"pred_hidden": 16, "pred_rnn_layers": layers}
+        self.decoder: Any = RNNTDecoder(prednet=sizes, vocab_size=PIECES, blank_as_pad=True).eval()
+        jointnet = {"encoder_hidden": WIDTH, "pred_hidden": 16, "joint_hidden": 24, "activation": activation}
+        extra = len(durations or ())
+        joint = RNNTJoint(jointnet=jointnet, num_classes=PIECES, vocabulary=list(LETTERS), num_extra_outputs=extra)
+        self.joint: Any = joint.eval()
+        attributes = {"decoding": self._search(max_symbols), "blank_id": PIECES, "durations": durations}
+        self.decoding: Any = type("Decoding", (), attributes)()
+        self.cfg: Any = OmegaConf.create({"decoding": {"strategy": "greedy_batch"}})
+        with torch.no_grad():
+            self.joint.joint_net[-1].weight.mul_(9)
+            self.joint.joint_net[-1].bias.zero_()[PIECES] = 4.0
+
+    def change_decoding_strategy(self, config: Any, verbose: bool) -> None:
+        limit = config["greedy"]["max_symbols"]
+        self.decoding.decoding = self._search(limit)
+
+    def _search(self, limit: int | None) -> Any:
+        if not self.durations:
+            return GreedyBatchedRNNTInfer(self.decoder, self.joint, PIECES, max_symbols_per_step=limit)
+        return GreedyBatchedTDTInfer(
+            self.decoder,
+            self.joint,
+            PIECES,
+            durations=list(self.durations),
+            max_symbols_per_step=limit,
+            include_duration=True,
+        )
+
+
+def encodings(*lengths: int) -> list[Encoded]:
+    rng = np.random.default_rng(sum(lengths))
+    return [rng.normal(0, 2, (length, WIDTH)).astype(np.float32) for length in lengths]
+
+
+@torch.no_grad()
+def projected(model: Model, encoded: Encoded) -> Encoded:
+    result: Encoded = model.joint.enc(torch.from_numpy(encoded)).numpy()
+    return result
