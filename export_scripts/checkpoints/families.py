@@ -201,7 +201,8 @@ class RnntDecoder(Decoder):
         from export_scripts.checkpoints.near_ties import is_found_by_ties
 
         transcript = list(zip(frames.tolist(), tokens.tolist(), strict=True))
-        return is_found_by_ties(self.model, nemo, transcript, limit=self.weights.max_symbols, tie=TIE)
+        tied: bool = is_found_by_ties(self.model, nemo, transcript, limit=self.weights.max_symbols, tie=TIE)
+        return tied
 
 
 DECODERS: tuple[type[Decoder], ...] = (CtcDecoder, RnntDecoder)

@@ -33,18 +33,18 @@ def is_found_by_ties(
     paths = [(0, 0, 0, *first, False)]
     seen = set()
     while paths:
-        frame, found, at_frame, label, state, tied = paths.pop()
-        if (frame, found, at_frame, tied) in seen:
+        frame, emitted, at_frame, label, state, tied = paths.pop()
+        if (frame, emitted, at_frame, tied) in seen:
             continue
-        seen.add((frame, found, at_frame, tied))
+        seen.add((frame, emitted, at_frame, tied))
         if frame >= len(scores):
-            if found == len(transcript) and tied:
+            if emitted == len(transcript) and tied:
                 return True
             continue
         predicted, after = decoder.predict(label, state, add_sos=False, batch_size=1)
         logits = joint.joint_after_projection(torch.from_numpy(scores)[None, frame : frame + 1], joint.pred(predicted))
         labels, lengths = logits.flatten().split([blank + 1, len(durations)])
-        next_frame, token = transcript[found] if found < len(transcript) else (len(scores), blank)
+        next_frame, token = transcript[emitted] if emitted < len(transcript) else (len(scores), blank)
         chosen = token if next_frame == frame else blank
         behind = float(labels.max() - labels[chosen])
         if next_frame < frame or behind >= tie:
@@ -52,7 +52,7 @@ def is_found_by_ties(
         tied = tied or chosen != int(labels.argmax())
         is_token = chosen != blank
         if is_token:
-            label, state, found, at_frame = torch.tensor([[chosen]]), after, found + 1, at_frame + 1
+            label, state, emitted, at_frame = torch.tensor([[chosen]]), after, emitted + 1, at_frame + 1
         # Plain RNNT has no durations: a token stays at its frame.
         places: list[int | None] = [*_close(lengths, tie)] or [None]
         for place in places:
@@ -60,7 +60,7 @@ def is_found_by_ties(
             if not is_token or at_frame >= limit:
                 moves = max(moves, 1)
             other = place is not None and place != int(lengths.argmax())
-            paths.append((frame + moves, found, 0 if moves else at_frame, label, state, tied or other))
+            paths.append((frame + moves, emitted, 0 if moves else at_frame, label, state, tied or other))
     return False
 
 

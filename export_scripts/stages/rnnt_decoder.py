@@ -177,21 +177,21 @@ def _step(weights: RnntWeights, rows: _Rows, *, states: int, frames_per_step: in
     frames = frame[:, None] + np.arange(frames_per_step, dtype=np.int64)[None]
     window = _window(g, weights, rows, frames=frames, predicted=predicted)
     if weights.durations:
-        found = first_token_by_durations(g, window, frames_per_step, longest=max(weights.durations))
+        first = first_token_by_durations(g, window, frames_per_step, longest=max(weights.durations))
     else:
-        found = first_token(g, window, frames_per_step)
-    token, any_token = found.token, found.exists
-    token_frame = frame + found.ahead
+        first = first_token(g, window, frames_per_step)
+    token, any_token = first.token, first.exists
+    token_frame = frame + first.ahead
 
-    same_frame = g.Where(found.ahead == 0, symbols, 0)
+    same_frame = g.Where(first.ahead == 0, symbols, 0)
     counted = g.Where(any_token, same_frame + 1, 0)
     full = counted >= weights.max_symbols
     moves = full.astype(np.int64)
     stays = ~full
-    if found.duration is not None:
-        moves = g.Max(moves, found.duration)
+    if first.duration is not None:
+        moves = g.Max(moves, first.duration)
         stays = moves == 0
-    next_frame = g.Where(any_token, token_frame + moves, frame + found.searched)
+    next_frame = g.Where(any_token, token_frame + moves, frame + first.searched)
     if not weights.has_limit:
         token = g.Where(full, weights.blank, token)
         next_frame = g.Where(full, rows.length, next_frame)
@@ -206,8 +206,8 @@ def _step(weights: RnntWeights, rows: _Rows, *, states: int, frames_per_step: in
         g.output(f"state_{index}", g.Where(is_updated, new, old), TensorProto.FLOAT, ["items", "width"])
     g.output("token", g.Where(any_token, token, -1), TensorProto.INT64, ["items"])
     g.output("token_frame", token_frame, TensorProto.INT64, ["items"])
-    if found.duration is not None:
-        g.output("token_duration", found.duration, TensorProto.INT64, ["items"])
+    if first.duration is not None:
+        g.output("token_duration", first.duration, TensorProto.INT64, ["items"])
     return g
 
 

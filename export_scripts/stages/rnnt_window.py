@@ -32,7 +32,7 @@ class Window:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FirstToken:
     """The first token of a window.
 
     Attributes:
@@ -50,12 +50,12 @@ class Found:
     duration: Value | None = None
 
 
-def first_token(g: Graph, window: Window, frames_per_step: int) -> Found:
+def first_token(g: Graph, window: Window, frames_per_step: int) -> FirstToken:
     """The first token of plain RNNT: each blank lasts one frame."""
     # onnxruntime 1.19 has no ArgMax of int64, and its CUDA provider none of int32.
     is_token = window.is_token.astype(np.float32)
     ahead = is_token.argmax(axis=1, keepdims=True)
-    return Found(
+    return FirstToken(
         exists=is_token.max(1).astype(np.bool_),
         token=g.GatherElements(window.label, ahead, axis=1).squeeze(1),
         ahead=ahead.squeeze(1),
@@ -63,7 +63,7 @@ def first_token(g: Graph, window: Window, frames_per_step: int) -> Found:
     )
 
 
-def first_token_by_durations(g: Graph, window: Window, frames_per_step: int, *, longest: int) -> Found:
+def first_token_by_durations(g: Graph, window: Window, frames_per_step: int, *, longest: int) -> FirstToken:
     """The first token of TDT: labels last as many frames as the model says, and a blank at least one.
 
     Positions are counted from the first frame of the window. `after` says where the search goes from each: to itself
@@ -87,7 +87,7 @@ def first_token_by_durations(g: Graph, window: Window, frames_per_step: int, *, 
         end = g.GatherElements(after, end, axis=1)
     at = g.Min(end, frames_per_step - 1)
     exists = g.GatherElements(window.is_token, at, axis=1) & (end < frames_per_step)
-    return Found(
+    return FirstToken(
         exists=exists.squeeze(1),
         token=g.GatherElements(window.label, at, axis=1).squeeze(1),
         ahead=end.squeeze(1),

@@ -51,8 +51,8 @@ def by_nemo(model: Model, encoded: Encoded) -> Decoded:
     (hypothesis,) = model.decoding.decoding(
         encoder_output=torch.from_numpy(encoded.T[None].copy()), encoded_lengths=torch.tensor([len(encoded)])
     )[0]
-    found = (hypothesis.y_sequence, hypothesis.timestamp, hypothesis.token_duration)
-    tokens, frames, durations = ([int(number) for number in column] for column in found)
+    columns = (hypothesis.y_sequence, hypothesis.timestamp, hypothesis.token_duration)
+    tokens, frames, durations = ([int(number) for number in column] for column in columns)
     return "".join(LETTERS[token] for token in tokens), tokens, frames, durations
 
 
