@@ -297,8 +297,9 @@ def main(
         opened = open_checkpoint(str(checkpoint))
     except ExportError as error:
         raise click.UsageError(str(error)) from error
-    if not isinstance(opened.decoder, RnntDecoder):
-        raise click.UsageError(f"{checkpoint}: is a {opened.model_class}; give an RNNT model")
+    if not isinstance(opened.decoder, RnntDecoder) or opened.decoder.weights.durations:
+        # Steps of TDT are not counted by loop_steps.
+        raise click.UsageError(f"{checkpoint}: is a {opened.model_class}, {opened.decoder.kind}; give an RNNT model")
     weights = opened.decoder.weights
     try:
         utterances = encode(opened.model, manifest)

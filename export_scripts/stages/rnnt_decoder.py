@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from export_scripts.operators.builder import Graph, Value, ints
 from export_scripts.operators.ragged import Padded, pack, padded, ragged_input
-from export_scripts.stages.rnnt_window import Window, first_token, first_token_by_durations
+from export_scripts.stages.rnnt_window import Window, find_first_token
 from export_scripts.stages.text import Pieces, give_transcript
 from nemo_triton.contract import DURATIONS, ENCODED, TOO_MANY_TOKENS
 
@@ -176,21 +176,17 @@ def _step(weights: RnntWeights, rows: _Rows, *, states: int, frames_per_step: in
 
     frames = frame[:, None] + np.arange(frames_per_step, dtype=np.int64)[None]
     window = _window(g, weights, rows, frames=frames, predicted=predicted)
-    if weights.durations:
-        first = first_token_by_durations(g, window, frames_per_step, longest=max(weights.durations))
-    else:
-        first = first_token(g, window, frames_per_step)
+    first = find_first_token(g, window, frames_per_step, longest_duration=max(weights.durations, default=1))
     token, any_token = first.token, first.exists
     token_frame = frame + first.ahead
 
     same_frame = g.Where(first.ahead == 0, symbols, 0)
     counted = g.Where(any_token, same_frame + 1, 0)
     full = counted >= weights.max_symbols
-    moves = full.astype(np.int64)
-    stays = ~full
+    leaves, moves = full, full.astype(np.int64)
     if first.duration is not None:
         moves = g.Max(moves, first.duration)
-        stays = moves == 0
+        leaves = moves > 0
     next_frame = g.Where(any_token, token_frame + moves, frame + first.searched)
     if not weights.has_limit:
         token = g.Where(full, weights.blank, token)
@@ -199,7 +195,7 @@ def _step(weights: RnntWeights, rows: _Rows, *, states: int, frames_per_step: in
 
     g.output("go_on", go_on.astype(np.bool_), TensorProto.BOOL, [])
     g.output("frame", next_frame, TensorProto.INT64, ["items"])
-    g.output("symbols", g.Where(stays, counted, 0), TensorProto.INT64, ["items"])
+    g.output("symbols", g.Where(leaves, 0, counted), TensorProto.INT64, ["items"])
     updated = _predict(g, weights, token, memory)
     is_updated = any_token[:, None]
     for index, (new, old) in enumerate(zip(updated, carried, strict=True)):

@@ -50,7 +50,21 @@ class FirstToken:
     duration: Value | None = None
 
 
-def first_token(g: Graph, window: Window, frames_per_step: int) -> FirstToken:
+def find_first_token(g: Graph, window: Window, frames_per_step: int, *, longest_duration: int) -> FirstToken:
+    """The first token of each item, if there is one.
+
+    Args:
+        g: Body of the loop.
+        window: Labels of the next frames.
+        frames_per_step: Frames of the window.
+        longest_duration: Largest possible duration.
+    """
+    if window.duration is None:
+        return _first_token(g, window, frames_per_step)
+    return _first_token_by_durations(g, window, window.duration, frames_per_step, longest_duration)
+
+
+def _first_token(g: Graph, window: Window, frames_per_step: int) -> FirstToken:
     """The first token of plain RNNT: each blank lasts one frame."""
     # onnxruntime 1.19 has no ArgMax of int64, and its CUDA provider none of int32.
     is_token = window.is_token.astype(np.float32)
@@ -63,34 +77,29 @@ def first_token(g: Graph, window: Window, frames_per_step: int) -> FirstToken:
     )
 
 
-def first_token_by_durations(g: Graph, window: Window, frames_per_step: int, *, longest: int) -> FirstToken:
+def _first_token_by_durations(
+    g: Graph, window: Window, duration: Value, frames_per_step: int, longest_duration: int
+) -> FirstToken:
     """The first token of TDT: labels last as many frames as the model says, and a blank at least one.
 
     Positions are counted from the first frame of the window. `after` says where the search goes from each: to itself
     from a token or beyond the end of the item or the window. Applying it to itself doubles the number of its jumps.
-
-    Args:
-        g: Body of the loop.
-        window: Labels of the next frames, with durations.
-        frames_per_step: Frames of the window.
-        longest: Largest possible duration.
     """
-    assert window.duration is not None
     place = np.arange(frames_per_step)
-    after = g.Where(window.is_token | ~window.within, place, g.Max(window.duration, 1) + place)
-    beyond = np.concatenate([np.zeros(frames_per_step, np.int64), frames_per_step + np.arange(longest)])
-    after = after.pad((0, 0), (0, longest)) + beyond
+    after = g.Where(window.is_token | ~window.within, place, g.Max(duration, 1) + place)
+    beyond = np.concatenate([np.zeros(frames_per_step, np.int64), frames_per_step + np.arange(longest_duration)])
+    after = after.pad((0, 0), (0, longest_duration)) + beyond
     for _ in range(math.ceil(math.log2(frames_per_step)) - 1):
         after = g.GatherElements(after, after, axis=1)
     end = after[:, :1]
     if frames_per_step > 1:
         end = g.GatherElements(after, end, axis=1)
-    at = g.Min(end, frames_per_step - 1)
+    ahead, at = end.squeeze(1), g.Min(end, frames_per_step - 1)
     exists = g.GatherElements(window.is_token, at, axis=1) & (end < frames_per_step)
     return FirstToken(
         exists=exists.squeeze(1),
         token=g.GatherElements(window.label, at, axis=1).squeeze(1),
-        ahead=end.squeeze(1),
-        searched=end.squeeze(1),
-        duration=g.GatherElements(window.duration, at, axis=1).squeeze(1),
+        ahead=ahead,
+        searched=ahead,
+        duration=g.GatherElements(duration, at, axis=1).squeeze(1),
     )

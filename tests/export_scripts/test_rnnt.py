@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ import pytest
 import torch
 from feeds import names, open_graph, ragged_feeds
 from nemo.collections.asr.modules import RNNTDecoder, RNNTJoint
-from transducer_model import LETTERS, PIECES, WIDTH, Encoded, Model, encodings, projected
+from transducer_model import LETTERS, PIECES, WIDTH, Model, by_nemo, check_ties, decode, encodings
 
 from export_scripts.checkpoints.families import RnntDecoder
 from export_scripts.checkpoints.rnnt_weights import read_rnnt_weights
@@ -27,9 +26,6 @@ from export_scripts.stages.rnnt_decoder import (
 )
 from export_scripts.stages.text import Pieces
 from nemo_triton.contract import ENCODED, TRANSCRIPT
-
-Decoded = tuple[str, list[int], list[int]]
-"""Text, tokens and their frames."""
 
 
 def numbers(*values: float) -> npt.NDArray[np.float32]:
@@ -57,25 +53,6 @@ def model(request: pytest.FixtureRequest) -> Model:
 def graph(model: Model) -> ort.InferenceSession:
     pieces = Pieces(LETTERS, LETTERS, (True,) * PIECES, frozenset())
     return open_graph(rnnt_decoder_graph(read_rnnt_weights(model), pieces))
-
-
-def decode(model: Model, graph: ort.InferenceSession, batch: Sequence[Encoded]) -> list[Decoded]:
-    rows = [projected(model, item) if len(item) else np.ones((1, 24), np.float32) for item in batch]
-    feeds = ragged_feeds(ENCODED, rows, [len(item) for item in batch])
-    text, tokens, frames, length = graph.run(names(TRANSCRIPT), feeds)
-    return [
-        (text[row, 0], tokens[row, :count].tolist(), frames[row, :count].tolist())
-        for row, count in enumerate(length[:, 0])
-    ]
-
-
-@torch.no_grad()
-def by_nemo(model: Model, encoded: Encoded) -> Decoded:
-    (hypothesis,) = model.decoding.decoding(
-        encoder_output=torch.from_numpy(encoded.T[None].copy()), encoded_lengths=torch.tensor([len(encoded)])
-    )[0]
-    tokens = [int(token) for token in hypothesis.y_sequence]
-    return "".join(LETTERS[token] for token in tokens), tokens, [int(frame) for frame in hypothesis.timestamp]
 
 
 def test_tokens_and_frames_equal_nemos(model: Model, graph: ort.InferenceSession) -> None:
@@ -137,18 +114,12 @@ def test_only_a_close_choice_is_a_tie(lead: float, is_tie: bool) -> None:
     model = Model(1, "relu", 10)
     output = model.joint.joint_net[-1]
     (encoded,) = encodings(60)
-    first = Counter(by_nemo(model, encoded)[1]).most_common(1)[0][0]
+    first = Counter[int](by_nemo(model, encoded)[1]).most_common(1)[0][0]
     second = (first + 1) % PIECES
     with torch.no_grad():
         output.weight[second] = output.weight[first]
         output.bias[first] = lead
-    scores = projected(model, encoded)
-    _, tokens, frames = by_nemo(model, encoded)
-    decoder = RnntDecoder(model)
-    assert not decoder.differs_by_a_tie(scores, np.array(tokens), np.array(frames), scores), "nothing differs"
-    place = tokens.index(first)
-    exported = np.array([*tokens[:place], second, *tokens[place + 1 :]])
-    assert decoder.differs_by_a_tie(scores, exported, np.array(frames), scores) == is_tie
+    check_ties(model, encoded, first, second, is_tie)
 
 
 @pytest.mark.parametrize(

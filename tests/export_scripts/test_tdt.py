@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-from feeds import names, open_graph, ragged_feeds
-from transducer_model import LETTERS, PIECES, Encoded, Model, encodings, projected
+from architectures import ARCHITECTURES, NEW_NEMO
+from feeds import open_graph
+from nemo.collections.asr.parts.submodules.rnnt_greedy_decoding import GreedyBatchedTDTInfer
+from tiny_models import read_config, rewrite_config, save_tiny_model
+from transducer_model import LETTERS, PIECES, Model, by_nemo, check_ties, decode, encodings, projected
 
+from export_scripts.checkpoints.checkpoint import open_checkpoint
 from export_scripts.checkpoints.families import RnntDecoder
 from export_scripts.checkpoints.rnnt_weights import read_rnnt_weights
 from export_scripts.stages.rnnt_decoder import MAX_SYMBOLS, NO_LIMIT, TOO_MANY_SYMBOLS, rnnt_decoder_graph
 from export_scripts.stages.text import Pieces
-from nemo_triton.contract import DURATIONS, ENCODED, TRANSCRIPT
+from nemo_triton.contract import DURATIONS
 
-Decoded = tuple[str, list[int], list[int], list[int]]
-"""Text, tokens, their frames and durations."""
 VARIANTS = [
     (1, "relu", 10, (0, 1, 2, 3, 4)),
     (2, "relu", 2, (0, 1, 2, 3, 4)),
@@ -33,27 +35,6 @@ VARIANTS = [
 def graph_of(model: Model, frames_per_step: int) -> ort.InferenceSession:
     pieces = Pieces(LETTERS, LETTERS, (True,) * PIECES, frozenset())
     return open_graph(rnnt_decoder_graph(read_rnnt_weights(model), pieces, frames_per_step))
-
-
-def decode(model: Model, graph: ort.InferenceSession, batch: Sequence[Encoded]) -> list[Decoded]:
-    rows = [projected(model, item) if len(item) else np.ones((1, 24), np.float32) for item in batch]
-    feeds = ragged_feeds(ENCODED, rows, [len(item) for item in batch])
-    text, tokens, frames, length, durations = graph.run(names([*TRANSCRIPT, DURATIONS]), feeds)
-    assert (durations[np.arange(durations.shape[1]) >= length] == -1).all()
-    return [
-        (text[row, 0], *(column[row, :count].tolist() for column in (tokens, frames, durations)))
-        for row, count in enumerate(length[:, 0])
-    ]
-
-
-@torch.no_grad()
-def by_nemo(model: Model, encoded: Encoded) -> Decoded:
-    (hypothesis,) = model.decoding.decoding(
-        encoder_output=torch.from_numpy(encoded.T[None].copy()), encoded_lengths=torch.tensor([len(encoded)])
-    )[0]
-    columns = (hypothesis.y_sequence, hypothesis.timestamp, hypothesis.token_duration)
-    tokens, frames, durations = ([int(number) for number in column] for column in columns)
-    return "".join(LETTERS[token] for token in tokens), tokens, frames, durations
 
 
 @pytest.mark.parametrize("frames_per_step", [1, 2, 3, 4, 5, 8])
@@ -103,17 +84,25 @@ def test_without_a_limit_a_frame_with_too_many_tokens_is_an_error() -> None:
         output.bias[PIECES], output.bias[PIECES + 1] = -1000, 1000  # No blank and no other duration ever wins.
     with pytest.raises(Exception, match=TOO_MANY_SYMBOLS):
         decode(model, graph_of(model, 4), [item])
-    assert Counter(by_nemo(model, item)[2])[0] == MAX_SYMBOLS + 1
+    assert Counter[int](by_nemo(model, item)[2])[0] == MAX_SYMBOLS + 1
 
 
-def test_the_search_of_a_checkpoint_is_the_batched_one() -> None:
+def test_the_search_of_a_checkpoint_is_the_batched_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """NeMo's other greedy search moves on further after the last token of a full frame."""
-    model = Model(1, "relu", 3, (0, 1, 2, 3, 4))
-    model.cfg.decoding.strategy = "greedy"
-    chosen: list[object] = []
-    model.change_decoding_strategy = lambda config, verbose: chosen.append(config["strategy"])  # type: ignore[method-assign]
-    decoder = RnntDecoder(model)
-    assert (chosen, decoder.kind, decoder.further_outputs) == (["greedy_batch"], "tdt", (DURATIONS,))
+    front_end, encoder, _ = ARCHITECTURES["conformer_transducer"]
+    monkeypatch.setitem(ARCHITECTURES, "tdt", (front_end, encoder, "tdt"))
+    file = tmp_path / "tdt.nemo"
+    save_tiny_model("tdt", NEW_NEMO, file)
+    rewrite_config(file, decoding={**read_config(file)["decoding"], "strategy": "greedy"})
+    opened = open_checkpoint(str(file))
+    assert isinstance(opened.model.decoding.decoding, GreedyBatchedTDTInfer)
+    assert (opened.decoder.kind, opened.decoder.further_outputs) == ("tdt", (DURATIONS,))
+
+
+@pytest.mark.parametrize("durations", [(0, 0), (-1, 2)])
+def test_durations_without_progress_are_refused(durations: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="only 0 or more can be exported, and not only 0"):
+        read_rnnt_weights(Model(1, "relu", 3, durations))
 
 
 @pytest.mark.parametrize(("lead", "is_tie"), [(1e-4, True), (1e-2, False)])
@@ -122,23 +111,13 @@ def test_only_a_close_label_is_a_tie(lead: float, is_tie: bool) -> None:
     model = Model(1, "relu", 10, (0, 1, 2, 3, 4))
     output, embedding = model.joint.joint_net[-1], model.decoder.prediction["embed"]
     (encoded,) = encodings(60)
-    first = Counter(by_nemo(model, encoded)[1]).most_common(1)[0][0]
+    first = Counter[int](by_nemo(model, encoded)[1]).most_common(1)[0][0]
     second = (first + 1) % PIECES
     with torch.no_grad():
         output.weight[second] = output.weight[first]
         embedding.weight[second] = embedding.weight[first]
         output.bias[first] = lead
     check_ties(model, encoded, first, second, is_tie)
-
-
-def check_ties(model: Model, encoded: Encoded, first: int, second: int, is_tie: bool) -> None:
-    scores = projected(model, encoded)
-    _, tokens, frames, _ = by_nemo(model, encoded)
-    decoder = RnntDecoder(model)
-    assert not decoder.differs_by_a_tie(scores, np.array(tokens), np.array(frames), scores), "nothing differs"
-    place = tokens.index(first)
-    exported = np.array([*tokens[:place], second, *tokens[place + 1 :]])
-    assert decoder.differs_by_a_tie(scores, exported, np.array(frames), scores) == is_tie
 
 
 @pytest.mark.parametrize(("lead", "is_tie"), [(1e-4, True), (1e-2, False)])

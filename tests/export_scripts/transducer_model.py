@@ -7,14 +7,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime as ort
 import torch
+from feeds import names, ragged_feeds
 from nemo.collections.asr.modules import RNNTDecoder, RNNTJoint
 from nemo.collections.asr.parts.submodules.rnnt_greedy_decoding import GreedyBatchedRNNTInfer, GreedyBatchedTDTInfer
 from omegaconf import OmegaConf
 
+from export_scripts.checkpoints.families import RnntDecoder
+from nemo_triton.contract import DURATIONS, ENCODED, FRAMES, TEXT, TOKENS
+
 WIDTH, PIECES = 20, 30
 LETTERS = tuple(chr(ord("a") + piece % 26) for piece in range(PIECES))
 Encoded = npt.NDArray[np.float32]
+Decoded = tuple[Any, ...]
+"""Text, tokens, their frames, and for TDT their durations."""
 
 
 class Model:
@@ -39,8 +46,7 @@ class Model:
             self.joint.joint_net[-1].bias.zero_()[PIECES] = 4.0
 
     def change_decoding_strategy(self, config: Any, verbose: bool) -> None:
-        limit = config["greedy"]["max_symbols"]
-        self.decoding.decoding = self._search(limit)
+        self.decoding.decoding = self._search(config["greedy"]["max_symbols"])
 
     def _search(self, limit: int | None) -> Any:
         if not self.durations:
@@ -64,3 +70,36 @@ def encodings(*lengths: int) -> list[Encoded]:
 def projected(model: Model, encoded: Encoded) -> Encoded:
     result: Encoded = model.joint.enc(torch.from_numpy(encoded)).numpy()
     return result
+
+
+def decode(model: Model, graph: ort.InferenceSession, batch: Sequence[Encoded]) -> list[Decoded]:
+    rows = [projected(model, item) if len(item) else np.ones((1, 24), np.float32) for item in batch]
+    feeds = ragged_feeds(ENCODED, rows, [len(item) for item in batch])
+    outputs = [TEXT, TOKENS.length, TOKENS, FRAMES] + ([DURATIONS] if model.durations else [])
+    text, length, *columns = graph.run(names(outputs), feeds)
+    for column in columns:
+        assert (column[np.arange(column.shape[1]) >= length] == -1).all()
+    return [
+        (text[row, 0], *(column[row, :count].tolist() for column in columns)) for row, count in enumerate(length[:, 0])
+    ]
+
+
+@torch.no_grad()
+def by_nemo(model: Model, encoded: Encoded) -> Decoded:
+    (hypothesis,) = model.decoding.decoding(
+        encoder_output=torch.from_numpy(encoded.T[None].copy()), encoded_lengths=torch.tensor([len(encoded)])
+    )[0]
+    columns = [hypothesis.y_sequence, hypothesis.timestamp] + ([hypothesis.token_duration] if model.durations else [])
+    tokens, *details = ([int(number) for number in column] for column in columns)
+    return "".join(LETTERS[token] for token in tokens), tokens, *details
+
+
+def check_ties(model: Model, encoded: Encoded, first: int, second: int, is_tie: bool) -> None:
+    """Check the judge on a transcript that has `second` in place of the first `first`."""
+    scores = projected(model, encoded)
+    _, tokens, frames, *_ = by_nemo(model, encoded)
+    decoder = RnntDecoder(model)
+    assert not decoder.differs_by_a_tie(scores, np.array(tokens), np.array(frames), scores), "nothing differs"
+    place = tokens.index(first)
+    exported = np.array([*tokens[:place], second, *tokens[place + 1 :]])
+    assert decoder.differs_by_a_tie(scores, exported, np.array(frames), scores) == is_tie

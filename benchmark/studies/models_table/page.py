@@ -18,7 +18,7 @@ ALT = "Published word error rate against measured speed, a circle per model"
 SCORES_URL = "https://github.com/NVIDIA-NeMo/NeMo/tree/main/docs/source/asr/data/scores/en"
 REFUSED = (
     ("hybrid", "parakeet-tdt_ctc-110m", "convert it to CTC with NeMo's convert_nemo_asr_hybrid_to_ctc.py"),
-    ("over 2 GiB in fp32", "parakeet-ctc-0.6b, parakeet-rnnt-0.6b", "take a smaller model"),
+    ("over 2 GiB in fp32", "parakeet-rnnt-0.6b, parakeet-tdt-1.1b", "take a smaller model"),
 )
 SHARED = "Models of one architecture share one measurement, because their files here are the same:"
 LINE = 118
