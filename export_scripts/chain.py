@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import onnx
 from tritonclient.grpc import model_config_pb2 as triton
 
 from export_scripts.checkpoints.activations import measure_activations
 from export_scripts.checkpoints.checkpoint import Checkpoint
+from export_scripts.checkpoints.families import Decoder
 from export_scripts.operators.tuning import TUNINGS, Target, Tuning
 from export_scripts.precision.choice import FP32, RULES, Precision, PrecisionName
 from export_scripts.precision.convert import conversion
@@ -20,7 +22,7 @@ from export_scripts.repository.config import Serving, Stage, ensemble_config, st
 from export_scripts.repository.gpu import warm_up, write_files
 from export_scripts.repository.publish import write_model
 from export_scripts.stages.audio import audio_graph
-from export_scripts.stages.encoder import Conversion, EncoderOptions, unchanged
+from export_scripts.stages.encoder import Conversion, EncoderOptions, encoder_graph, unchanged
 from export_scripts.stages.features import features_graph
 from export_scripts.stages.text import split_text
 from nemo_triton.contract import (
@@ -44,11 +46,12 @@ def write_recognizer(
     *,
     prepare: Conversion = unchanged,
 ) -> Description:
-    """Write a recognizer's stages and ensembles into `folder`.
+    """Write the stages and ensembles of a checkpoint's recognizers into `folder`.
 
-    There is an ensemble for each type of samples: an input of a model has a single type. They have their own first two
-    stages and share the others. A CTC model gets the same ensembles again, with log-probs. Triton computes every output
-    of an ensemble, requested or not, so with a single ensemble each request would pay for copying log-probs.
+    A recognizer has an ensemble for each type of samples: an input of a model has a single type. They have their own
+    first two stages and share the others. A CTC recognizer gets the same ensembles again, with log-probs.
+    Triton computes every output of an ensemble, requested or not, so with a single ensemble each request would pay for
+    copying log-probs.
 
     Args:
         folder: Folder that gets one subfolder per model.
@@ -58,9 +61,9 @@ def write_recognizer(
         prepare: Change of the traced encoder, before its conversion to the precision.
 
     Returns:
-        What the recognizer's configuration says about it.
+        What the recognizers' configurations say about them.
     """
-    configs: list[tuple[triton.ModelConfig, AudioFormat | None]] = []
+    configs: list[tuple[triton.ModelConfig, Stage]] = []
     footprint = _footprint(checkpoint, serving.encoders)
     max_seconds = serving.max_audio_seconds or default_limit(footprint)
     for stage in _stages(checkpoint, serving, precision, prepare, max_seconds):
@@ -69,7 +72,7 @@ def write_recognizer(
         files = warm_up(config, serving.tensorrt.lengths, stage.step_rate) if warms_up else {}
         write_model(folder, config, stage.graph)
         write_files(folder / config.name, files)
-        configs.append((config, stage.audio_format))
+        configs.append((config, stage))
     description = replace(
         _description(checkpoint, precision, serving.target),
         max_audio_seconds=max_seconds,
@@ -77,10 +80,11 @@ def write_recognizer(
         shared_memory_bytes=footprint.shared_memory(max_seconds),
     )
     parameters = description.as_parameters()
-    for name, ensemble in ensembles(checkpoint).items():
-        names = [tensor.name for tensor in ensemble.outputs]
-        steps = [config for config, audio_format in configs if audio_format in (None, ensemble.audio_format)]
-        write_model(folder, ensemble_config(name, steps, names, parameters), graph=None)
+    for recognizer, decoder in checkpoint.recognizers.items():
+        for name, ensemble in ensembles(recognizer, decoder).items():
+            names = [tensor.name for tensor in ensemble.outputs]
+            steps = [config for config, stage in configs if ensemble.has(stage)]
+            write_model(folder, ensemble_config(name, steps, names, parameters), graph=None)
     return description
 
 
@@ -89,26 +93,31 @@ class Ensemble:
     """One of a recognizer's ensembles.
 
     Attributes:
+        recognizer: Name of the recognizer.
         audio_format: Type of the samples that it takes.
         outputs: Its outputs.
     """
 
+    recognizer: str
     audio_format: AudioFormat
     outputs: tuple[Tensor, ...]
 
+    def has(self, stage: Stage) -> bool:
+        """Whether the stage is one of its steps."""
+        return stage.recognizer in (None, self.recognizer) and stage.audio_format in (None, self.audio_format)
 
-def ensembles(checkpoint: Checkpoint) -> dict[str, Ensemble]:
+
+def ensembles(name: str, decoder: Decoder) -> dict[str, Ensemble]:
     """A recognizer's ensembles by name."""
-    name, decoder = checkpoint.name, checkpoint.decoder
     transcript = (*TRANSCRIPT, *decoder.further_outputs)
     written = {
-        name: Ensemble(INT16_AUDIO, transcript),
-        Part.FLOAT.of(name): Ensemble(FLOAT_AUDIO, transcript),
+        name: Ensemble(name, INT16_AUDIO, transcript),
+        Part.FLOAT.of(name): Ensemble(name, FLOAT_AUDIO, transcript),
     }
     if decoder.scores_are_served:
         outputs = (*transcript, decoder.encoder_output, decoder.encoder_length)
-        written[Part.LOG_PROBS.of(name)] = Ensemble(INT16_AUDIO, outputs)
-        written[Part.FLOAT_LOG_PROBS.of(name)] = Ensemble(FLOAT_AUDIO, outputs)
+        written[Part.LOG_PROBS.of(name)] = Ensemble(name, INT16_AUDIO, outputs)
+        written[Part.FLOAT_LOG_PROBS.of(name)] = Ensemble(name, FLOAT_AUDIO, outputs)
     return written
 
 
@@ -141,16 +150,21 @@ def _stages(
         convert=lambda traced: convert(prepare(traced)),
         tuning=tuning.up_to(max_seconds),
     )
-    encoder = checkpoint.decoder.encoder_graph(options)
+    encoder = encoder_graph(checkpoint.model.encoder, [decoder.head() for decoder in checkpoint.decoders], options)
     device: Literal["cpu", "any"] = "cpu" if RULES[precision.name].cpu_only else "any"
     yield Stage(name=Part.ENCODER.of(name), graph=encoder, device=device, encodes=True, step_rate=front_end.frame_rate)
-    decoder = checkpoint.decoder.decoder_graph(checkpoint.pieces)
+    for recognizer, decoder in checkpoint.recognizers.items():
+        yield from _decoder_stages(recognizer, decoder.decoder_graph(checkpoint.pieces), serving)
+
+
+def _decoder_stages(recognizer: str, decoder: onnx.ModelProto, serving: Serving) -> Iterator[Stage]:
+    name, text_name = Part.DECODER.of(recognizer), Part.TEXT.of(recognizer)
     if serving.decoder_device == "cpu":
-        yield Stage(name=Part.DECODER.of(name), graph=decoder, device="cpu")
+        yield Stage(name=name, graph=decoder, device="cpu", recognizer=recognizer)
         return
     without_text, text = split_text(decoder)
-    yield Stage(name=Part.DECODER.of(name), graph=without_text, device="any")
-    yield Stage(name=Part.TEXT.of(name), graph=text, device="cpu")
+    yield Stage(name=name, graph=without_text, device="any", recognizer=recognizer)
+    yield Stage(name=text_name, graph=text, device="cpu", recognizer=recognizer)
 
 
 def tuning_of(target: Target, precision: PrecisionName) -> Tuning:

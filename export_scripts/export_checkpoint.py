@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export_scripts.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from export_scripts.checkpoints.families import decoder_class
+from export_scripts.checkpoints.families import decoder_classes
 from export_scripts.errors import ExportError
 from export_scripts.precision.choice import FP32, Precision
 from export_scripts.repository.audio_limit import REQUESTS
@@ -58,8 +58,9 @@ def export_checkpoint(source: str, settings: ExportSettings, report: Callable[[s
     with publishing(repository) as folder:
         report("loading NeMo and the checkpoint")
         checkpoint = open_checkpoint(source, settings.suffix)
-        existing = find_existing(repository, checkpoint.name)
-        _check_replaceable(source, checkpoint, existing)
+        existing = [known for name in checkpoint.recognizers if (known := find_existing(repository, name))]
+        for known in existing:
+            _check_replaceable(source, checkpoint, known)
         _check_size(source, checkpoint, settings.precision)
         # Imported late: NeMo and PyTorch take half a minute, and a wrong argument should fail before that.
         from export_scripts.chain import ensembles, write_recognizer
@@ -69,17 +70,20 @@ def export_checkpoint(source: str, settings: ExportSettings, report: Callable[[s
         description = write_recognizer(folder, checkpoint, settings.serving, settings.precision)
         _check_fits(source, repository, folder)
         report("comparing with NeMo")
-        parity = verify(checkpoint, folder, settings.probes, settings.precision)
-        for ensemble in ensembles(checkpoint):
-            parity.publish(folder / ensemble)
-        line = f"{parity.summary()}; {_needs(description)}"
+        summaries = []
+        for name, decoder in checkpoint.recognizers.items():
+            parity = verify(checkpoint, name, folder, settings.probes, settings.precision)
+            for ensemble in ensembles(name, decoder):
+                parity.publish(folder / ensemble)
+            summaries.append(parity.summary())
+        line = f"{'; '.join(summaries)}; {_needs(description)}"
         if checkpoint.unknown_settings:
             line += f"; left out what this version of NeMo doesn't know ({', '.join(checkpoint.unknown_settings)})"
         if existing:
-            line += f"; replaced {existing.describe(parity.checkpoint_sha256)}"
-        text = Part.TEXT.of(checkpoint.name)
-        if (repository / text).exists() and not (folder / text).exists():
-            line += f"; {text} is left from an earlier export and can be deleted"
+            line += f"; replaced {' and '.join(known.describe(parity.checkpoint_sha256) for known in existing)}"
+        for text in map(Part.TEXT.of, checkpoint.recognizers):
+            if (repository / text).exists() and not (folder / text).exists():
+                line += f"; {text} is left from an earlier export and can be deleted"
         return line
 
 
@@ -92,18 +96,25 @@ def _needs(description: Description) -> str:
     )
 
 
-def _check_replaceable(source: str, checkpoint: Checkpoint, existing: Existing | None) -> None:
+def _check_replaceable(source: str, checkpoint: Checkpoint, existing: Existing) -> None:
     """Refuse to replace a CTC recognizer by an RNNT one, or the reverse: parts that only the old one has would remain.
 
+    So would those of a recognizer that shares its encoder with another, if only one of both were replaced.
+
     Raises:
-        ExportError: The name is used by another kind of recognizer.
+        ExportError: The name is used by another kind of recognizer, or by one with another encoder stage.
     """
-    kind = decoder_class(existing.nemo_class) if existing else None
-    if existing and kind and kind is not type(checkpoint.decoder):
-        raise ExportError(
-            f"{source}: the repository has a {existing.name} of another class ({existing.nemo_class}); add a "
-            "--name-suffix or export to another repository"
-        )
+    kinds = decoder_classes(existing.nemo_class)
+    if existing.encoder not in ("", Part.ENCODER.of(checkpoint.name)):
+        difference = f"with another encoder ({existing.encoder})"
+    elif kinds and kinds != decoder_classes(checkpoint.model_class):
+        difference = f"of another class ({existing.nemo_class})"
+    else:
+        return
+    raise ExportError(
+        f"{source}: the repository has a {existing.name} {difference}; add a --name-suffix or export to another "
+        "repository"
+    )
 
 
 def _check_size(source: str, checkpoint: Checkpoint, precision: Precision) -> None:

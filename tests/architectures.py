@@ -64,6 +64,12 @@ def tdt() -> Block:
     }
 
 
+def hybrid(transducer: Block, vocabulary: list[str]) -> Block:
+    """A transducer with a CTC head beside it."""
+    aux_ctc = {"ctc_loss_weight": 0.3, "decoder": ctc_head(vocabulary), "decoding": {"strategy": "greedy"}}
+    return {**transducer, "aux_ctc": aux_ctc}
+
+
 def ctc_head(vocabulary: list[str]) -> Block:
     return {
         "_target_": "nemo.collections.asr.modules.ConvASRDecoder",
@@ -116,7 +122,13 @@ def conformer(mels: int) -> Block:
     }
 
 
-Kind = Literal["characters", "pieces", "transducer", "tdt"]
+def fast_conformer(mels: int = 80, **settings: object) -> Block:
+    """A FastConformer's encoder: depthwise subsampling by 8, short kernels."""
+    fast = {"subsampling": "dw_striding", "subsampling_factor": 8, "conv_kernel_size": 9}
+    return {**conformer(mels), **fast, **settings}
+
+
+Kind = Literal["characters", "pieces", "transducer", "tdt", "hybrid", "hybrid_tdt", "hybrid_characters"]
 
 CTC: dict[str, tuple[Block, Block, Kind]] = {
     "quartznet": (preprocessor(64, 0.02, 16), convolutional(QUARTZNET, 64), "characters"),
@@ -128,5 +140,8 @@ RNNT: dict[str, tuple[Block, Block, Kind]] = {
     "contextnet": (preprocessor(80, 0.025, 16), convolutional(CITRINET, 80), "transducer"),
     "conformer_transducer": (preprocessor(80, 0.025, 0), conformer(80), "transducer"),
 }
-ARCHITECTURES = CTC | RNNT
+HYBRID: dict[str, tuple[Block, Block, Kind]] = {
+    "fastconformer_hybrid": (preprocessor(80, 0.025, 0), fast_conformer(), "hybrid_tdt"),
+}
+ARCHITECTURES = CTC | RNNT | HYBRID
 """Preprocessor, encoder and kind of decoder, by family."""

@@ -44,7 +44,7 @@ class Served(System):
         texts = {recordings[response.recording].utterance.name: response.text for response in run.responses}
         latencies = [response.latency for response in run.responses]
         (session,) = run.sessions
-        (encoder,) = (step for step in summary(session.counted) if step.model == Part.ENCODER.of(self.model))
+        (encoder,) = (step for step in summary(session.counted) if step.model.endswith(Part.ENCODER.value))
         return Measured(session.wall_seconds, texts, latencies, encoder.mean_batch_size)
 
     async def _measure(self, audio: Sequence[Samples], concurrency: int) -> LoadRun:

@@ -19,7 +19,7 @@ class Activations:
 
     Attributes:
         largest_layer: Inputs and outputs of the encoder's largest layer, which are in memory together.
-        scores: Output of the encoder stage.
+        scores: Outputs of the encoder stage.
     """
 
     largest_layer: float
@@ -49,8 +49,8 @@ def measure_activations(checkpoint: Checkpoint) -> Activations:
     finally:
         for hook in hooks:
             hook.remove()
-    scores = checkpoint.decoder.scores_of(encoded)
-    return Activations(largest / EXAMPLE_SECONDS, scores.nbytes / EXAMPLE_SECONDS)
+    scores = sum(decoder.scores_of(encoded).nbytes for decoder in checkpoint.decoders)
+    return Activations(largest / EXAMPLE_SECONDS, scores / EXAMPLE_SECONDS)
 
 
 def _tensors(values: Any) -> Iterator[torch.Tensor]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from export_scripts.checkpoints.families import Decoder, decoder_class, refusal
+from export_scripts.checkpoints.families import Decoder, decoder_classes, refusal
 from export_scripts.checkpoints.names import is_file, recognizer_name
 from export_scripts.checkpoints.restore import first_line, restore, unpacked
 from export_scripts.checkpoints.saved_decoding import unknown_settings
@@ -31,18 +32,18 @@ RANDOM_WEIGHTS = "random_weights"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A recognizer restored from a checkpoint file, on the CPU and in evaluation mode.
+    """A model restored from a checkpoint file, on the CPU and in evaluation mode.
 
     Attributes:
         file: Path of the .nemo file.
-        name: Name of the recognizer in the model repository.
+        name: Name of the model's main recognizer in the model repository.
         model_class: NeMo's class of the model.
         nemo_version: NeMo version that wrote the file; None if the config has none.
         random_weights: Whether the model was never trained.
         model: NeMo's model.
         front_end: Settings of the model's front end.
         pieces: Vocabulary of the model.
-        decoder: Kind of the model, which decides its encoder and decoder stages.
+        decoders: The heads of the model, the main one first; each has a decoder stage.
         unknown_settings: Settings of its decoding that are left out because this version of NeMo doesn't know them.
     """
 
@@ -54,8 +55,18 @@ class Checkpoint:
     model: ASRModel
     front_end: FrontEnd
     pieces: Pieces
-    decoder: Decoder
+    decoders: tuple[Decoder, ...]
     unknown_settings: tuple[str, ...] = ()
+
+    @property
+    def decoder(self) -> Decoder:
+        """The main head."""
+        return self.decoders[0]
+
+    @property
+    def recognizers(self) -> dict[str, Decoder]:
+        """The heads by the names of their recognizers, the main one first."""
+        return {f"{self.name}{decoder.suffix}": decoder for decoder in self.decoders}
 
 
 def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
@@ -76,8 +87,8 @@ def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
     with unpacked(file) as saved:
         config = saved.config
         model_class = str(config.get("target", "")).rpartition(".")[2]
-        kind = decoder_class(model_class)
-        if kind is None:
+        kinds = decoder_classes(model_class)
+        if not kinds:
             raise ExportError(f"{file}: {refusal(model_class)}")
         model = restore(saved)
     version = config.get("nemo_version")
@@ -93,8 +104,8 @@ def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
             random_weights=bool(config.get(RANDOM_WEIGHTS)),
             model=model,
             front_end=_front_end(model, edges_of(version)),
-            pieces=_pieces(model, kind),
-            decoder=kind(model),
+            pieces=_pieces(model, kinds),
+            decoders=tuple(kind(model) for kind in kinds),
             unknown_settings=tuple(unknown_settings(config)),
         )
     except ValueError as error:
@@ -173,11 +184,19 @@ def _front_end(model: ASRModel, edges: Edges) -> FrontEnd:
     )
 
 
-def _pieces(model: ASRModel, kind: type[Decoder]) -> Pieces:
-    size = len(kind.vocabulary(model))
-    if model.decoding.blank_id != size:
-        raise ValueError(
-            f"the blank is label {model.decoding.blank_id}; only the last, {size}, can be exported; "
-            "choose another checkpoint"
-        )
+def _pieces(model: ASRModel, kinds: Sequence[type[Decoder]]) -> Pieces:
+    """Read the labels, which are the same for all heads: NeMo builds them from one tokenizer, or one list."""
+    labels = kinds[0].vocabulary(model)
+    size = len(labels)
+    for kind in kinds:
+        if kind.vocabulary(model) != labels:
+            raise ValueError(
+                "aux_ctc.decoder.vocabulary differs from the labels of the main head; only a hybrid with the same "
+                "labels can be exported; choose another checkpoint"
+            )
+        blank = kind.decoding(model).blank_id
+        if blank != size:
+            raise ValueError(
+                f"the blank is label {blank}; only the last, {size}, can be exported; choose another checkpoint"
+            )
     return read_pieces(size, model.decoding.decode_ids_to_str, model.decoding.supported_punctuation or ())

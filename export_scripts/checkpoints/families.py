@@ -20,7 +20,7 @@ from nemo_triton.contract import DURATIONS, ENCODED, LABELS, LOG_PROBS, Tensor
 if TYPE_CHECKING:
     import torch
 
-    from export_scripts.stages.encoder import EncoderOptions
+    from export_scripts.stages.heads import Head
 
 TIE = 1e-3
 """Near tie: if NeMo prefers a label by less than this (log-prob), float rounding may decide, in NeMo too."""
@@ -29,6 +29,8 @@ Scores = np.ndarray
 """float32 [frames', width]: the encoder stage's output for one utterance."""
 
 
+HYBRIDS = ("EncDecHybridRNNTCTCModel", "EncDecHybridRNNTCTCBPEModel")
+"""NeMo's classes with an encoder for two heads: an RNNT's or a TDT's, and a CTC's."""
 OF_EACH_CLASS = ("kind", "nemo_classes")
 """Attributes that each Decoder must set itself: inherited ones would be those of another kind."""
 OF_EACH_STAGE = ("encoder_output", "encoder_length")
@@ -46,8 +48,10 @@ class Decoder(ABC):
 
     kind: str
     """Short name, such as ctc."""
+    suffix: ClassVar[str] = ""
+    """What the recognizer's name has behind the checkpoint's: a hybrid checkpoint has a recognizer for each head."""
     nemo_classes: ClassVar[tuple[str, ...]]
-    """NeMo's classes of this kind."""
+    """NeMo's classes with this kind of head."""
     module: ClassVar[str] = "nemo.collections.asr.models"
     """Module or package with these classes. NeMo imports it to open a checkpoint, so others are refused."""
     encoder_output: ClassVar[Tensor]
@@ -75,13 +79,18 @@ class Decoder(ABC):
         """The labels of a NeMo model, without the blank."""
 
     @staticmethod
+    def decoding(model: Any) -> Any:
+        """NeMo's object that searches with this head and writes the text."""
+        return model.decoding
+
+    @staticmethod
     @abstractmethod
     def hypotheses(model: Any, encoded: torch.Tensor, length: torch.Tensor) -> list[Any]:
         """NeMo's greedy search on a batch of outputs of `model.forward`; each result has a `text`."""
 
     @abstractmethod
-    def encoder_graph(self, options: EncoderOptions) -> onnx.ModelProto:
-        """The stage that computes `encoder_output` from features."""
+    def head(self) -> Head:
+        """What the encoder stage computes `encoder_output` with."""
 
     @abstractmethod
     def decoder_graph(self, pieces: Pieces) -> onnx.ModelProto:
@@ -131,10 +140,10 @@ class CtcDecoder(Decoder):
     def hypotheses(model: Any, encoded: torch.Tensor, length: torch.Tensor) -> list[Any]:
         return list(model.decoding.ctc_decoder_predictions_tensor(encoded, decoder_lengths=length))
 
-    def encoder_graph(self, options: EncoderOptions) -> onnx.ModelProto:
-        from export_scripts.stages.encoder import CtcEncoder, ctc_encoder_graph
+    def head(self) -> Head:
+        from export_scripts.stages.heads import CtcHead
 
-        return ctc_encoder_graph(CtcEncoder(self.model.encoder, self.model.decoder), options)
+        return CtcHead(self.model.decoder)
 
     def decoder_graph(self, pieces: Pieces) -> onnx.ModelProto:
         return ctc_decoder_graph(pieces)
@@ -145,7 +154,7 @@ class CtcDecoder(Decoder):
     def tokens_of(self, labels: np.ndarray) -> np.ndarray:
         """Tokens int [n] of the best labels int [frames']."""
         begins = np.diff(labels, prepend=-1) != 0
-        tokens: np.ndarray = labels[begins & (labels != self.model.decoding.blank_id)]
+        tokens: np.ndarray = labels[begins & (labels != self.decoding(self.model).blank_id)]
         return tokens
 
     def differs_by_a_tie(self, scores: Scores, tokens: np.ndarray, frames: np.ndarray, nemo: Scores) -> bool:
@@ -157,11 +166,41 @@ class CtcDecoder(Decoder):
         return len(flipped) > 0 and bool((margins < TIE).all())
 
 
+class HybridCtcDecoder(CtcDecoder):
+    """The CTC head of a hybrid model, whose main head is an RNNT's or a TDT's."""
+
+    kind = "ctc"
+    suffix = "_ctc"
+    nemo_classes = HYBRIDS
+
+    @staticmethod
+    def vocabulary(model: Any) -> list[str]:
+        return list(model.ctc_decoder.vocabulary)
+
+    @staticmethod
+    def decoding(model: Any) -> Any:
+        return model.ctc_decoding
+
+    @staticmethod
+    def hypotheses(model: Any, encoded: torch.Tensor, length: torch.Tensor) -> list[Any]:
+        log_probs = model.ctc_decoder(encoder_output=encoded)
+        return list(model.ctc_decoding.ctc_decoder_predictions_tensor(log_probs, decoder_lengths=length))
+
+    def head(self) -> Head:
+        from export_scripts.stages.heads import CtcHead
+
+        return CtcHead(self.model.ctc_decoder)
+
+    def scores_of(self, encoded: torch.Tensor) -> torch.Tensor:
+        log_probs: torch.Tensor = self.model.ctc_decoder(encoder_output=encoded)
+        return log_probs
+
+
 class RnntDecoder(Decoder):
     """RNNT or TDT: a prediction network and a joint. The scores are the joint's projection of the encoder's output."""
 
     kind = "rnnt"
-    nemo_classes: ClassVar[tuple[str, ...]] = ("EncDecRNNTModel", "EncDecRNNTBPEModel")
+    nemo_classes: ClassVar[tuple[str, ...]] = ("EncDecRNNTModel", "EncDecRNNTBPEModel", *HYBRIDS)
     encoder_output = ENCODED
     encoder_length = ENCODED.length
 
@@ -184,10 +223,10 @@ class RnntDecoder(Decoder):
         decoding = model.decoding
         return list(decoding.rnnt_decoder_predictions_tensor(encoder_output=encoded, encoded_lengths=length))
 
-    def encoder_graph(self, options: EncoderOptions) -> onnx.ModelProto:
-        from export_scripts.stages.encoder import RnntEncoder, rnnt_encoder_graph
+    def head(self) -> Head:
+        from export_scripts.stages.heads import RnntHead
 
-        return rnnt_encoder_graph(RnntEncoder(self.model.encoder, self.model.joint.enc), options)
+        return RnntHead(self.model.joint.enc)
 
     def decoder_graph(self, pieces: Pieces) -> onnx.ModelProto:
         return rnnt_decoder_graph(self.weights, pieces)
@@ -205,14 +244,10 @@ class RnntDecoder(Decoder):
         return tied
 
 
-DECODERS: tuple[type[Decoder], ...] = (CtcDecoder, RnntDecoder)
-"""All kinds. To add one, write a class and add its name here."""
+DECODERS: tuple[type[Decoder], ...] = (CtcDecoder, RnntDecoder, HybridCtcDecoder)
+"""All kinds. To add one, write a class and add its name here. A model's main head comes before its others."""
 
 NO_EXPORT = {
-    "EncDecHybridRNNTCTC": (
-        "a hybrid of RNNT and CTC",
-        "save its CTC or RNNT part with NeMo's convert_nemo_asr_hybrid_to_ctc.py, and export that",
-    ),
     "EncDecMultiTask": (
         "a multi-task model such as Canary",
         "choose a CTC or RNNT checkpoint",
@@ -222,21 +257,21 @@ NO_EXPORT = {
 to do."""
 
 
-def decoder_class(nemo_class: str) -> type[Decoder] | None:
-    """The kind of a NeMo class, or None if it can't be exported."""
-    return next((decoder for decoder in DECODERS if nemo_class in decoder.nemo_classes), None)
+def decoder_classes(nemo_class: str) -> tuple[type[Decoder], ...]:
+    """The kinds of a NeMo class's heads, the main one first; none if it can't be exported."""
+    return tuple(decoder for decoder in DECODERS if nemo_class in decoder.nemo_classes)
 
 
 def decoder_class_of(model: Any) -> type[Decoder]:
-    """The kind of a NeMo model.
+    """The kind of a NeMo model's main head.
 
     Raises:
         ValueError: The model's class can't be exported.
     """
-    decoder = decoder_class(type(model).__name__)
-    if decoder is None:
+    kinds = decoder_classes(type(model).__name__)
+    if not kinds:
         raise ValueError(refusal(type(model).__name__))
-    return decoder
+    return kinds[0]
 
 
 def refusal(nemo_class: str) -> str:
@@ -251,4 +286,4 @@ def refusal(nemo_class: str) -> str:
 
 def exported_classes() -> list[str]:
     """NeMo's classes that can be exported."""
-    return [nemo_class for decoder in DECODERS for nemo_class in decoder.nemo_classes]
+    return list(dict.fromkeys(nemo_class for decoder in DECODERS for nemo_class in decoder.nemo_classes))

@@ -6,10 +6,11 @@ import importlib
 import inspect
 from typing import Any
 
+from export_scripts.checkpoints.saved_decoding import AUX_CTC
 from export_scripts.errors import RefusedFileError, excerpt
 
 SECTIONS = ("preprocessor", "encoder", "decoder", "joint")
-"""Sections that name a class and its arguments, and that an exported model needs."""
+"""Sections that name a class and its arguments, and that an exported model needs. A hybrid's AUX_CTC has one inside."""
 
 _LATER_DEFAULTS = {
     ("ConformerEncoder", "att_chunk_context_size"): None,
@@ -28,10 +29,14 @@ def without_later_arguments(config: dict[str, Any]) -> dict[str, Any]:
     Raises:
         RefusedFileError: An argument that the installed NeMo doesn't know changes what the class computes, or may.
     """
-    return {
+    kept = {
         name: _known_arguments(name, section) if name in SECTIONS and isinstance(section, dict) else section
         for name, section in config.items()
     }
+    aux_ctc = kept.get(AUX_CTC)
+    if isinstance(aux_ctc, dict) and isinstance(aux_ctc.get("decoder"), dict):
+        kept[AUX_CTC] = {**aux_ctc, "decoder": _known_arguments(f"{AUX_CTC}.decoder", aux_ctc["decoder"])}
+    return kept
 
 
 def _known_arguments(path: str, section: dict[str, Any]) -> dict[str, Any]:

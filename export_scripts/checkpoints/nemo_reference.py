@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from export_scripts.checkpoints.checkpoint import Checkpoint
+from export_scripts.checkpoints.families import Decoder
 from export_scripts.stages.features import Edges
 from nemo_triton.audio import Samples, as_float, channel_number
 from nemo_triton.audio_decoders import decode, read_header
@@ -39,11 +40,12 @@ class Reference:
     scores_rounding: float = 0.0
 
 
-def nemo_reference(checkpoint: Checkpoint, samples: Samples, *, exact: bool = False) -> Reference:
+def nemo_reference(checkpoint: Checkpoint, decoder: Decoder, samples: Samples, *, exact: bool = False) -> Reference:
     """Run NeMo's front end, encoder and greedy decoding on one utterance.
 
     Args:
         checkpoint: The model and its front end.
+        decoder: The head whose results they are.
         samples: int16 or float32 [samples], 16 kHz.
         exact: Compute the spectrum and what follows in the front end in float64.
     """
@@ -57,7 +59,7 @@ def nemo_reference(checkpoint: Checkpoint, samples: Samples, *, exact: bool = Fa
     ):
         features, frames = model.preprocessor(input_signal=signal, length=length)
         features = features.float()
-        scores, text = checkpoint.decoder.nemo(features, frames)
+        scores, text = decoder.nemo(features, frames)
     return Reference(features[0, :, : int(frames)].T.numpy(), scores, text)
 
 

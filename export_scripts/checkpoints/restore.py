@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from export_scripts.checkpoints.archive import unpack
 from export_scripts.checkpoints.later_arguments import without_later_arguments
 from export_scripts.checkpoints.saved_config import read_saved_config, restorable_config
-from export_scripts.checkpoints.saved_decoding import searches_beams
+from export_scripts.checkpoints.saved_decoding import AUX_CTC, searches_beams
 from export_scripts.checkpoints.saved_weights import check_weights
 from export_scripts.checkpoints.tokenizer_files import tokenizer_in
 from export_scripts.errors import ExportError, RefusedFileError
@@ -97,8 +97,11 @@ def restore(saved: SavedModel) -> ASRModel:
         model: ASRModel = model_class.restore_from(
             str(saved.folder), map_location="cpu", save_restore_connector=connector
         )
+        # Adds NeMo's defaults for greedy decoding, which a config for beam search may lack.
+        aux_ctc = saved.config.get(AUX_CTC)
+        if AUX_CTC in config and isinstance(aux_ctc, dict) and searches_beams(aux_ctc):
+            model.change_decoding_strategy({**model.cfg.aux_ctc.decoding}, decoder_type="ctc", verbose=False)
         if searches_beams(saved.config):
-            # Adds NeMo's defaults for greedy decoding, which a config for beam search may lack.
             model.change_decoding_strategy({**model.cfg.decoding}, verbose=False)
     except RefusedFileError as error:
         raise ExportError(f"{saved.file}: {error}") from error

@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from export_scripts.checkpoints.archive import UNTRUSTED
-from export_scripts.checkpoints.families import decoder_class, refusal
-from export_scripts.checkpoints.saved_decoding import BEAM_SEARCH, check_decoding, greedy_decoding
+from export_scripts.checkpoints.families import HYBRIDS, decoder_classes, refusal
+from export_scripts.checkpoints.saved_decoding import AUX_CTC, BEAM_SEARCH, check_decoding, greedy_decoding
 from export_scripts.errors import RefusedFileError, excerpt
 
 MAX_CONFIG_BYTES = 4 * 2**20
@@ -110,20 +110,24 @@ def restorable_config(config: dict[str, Any]) -> dict[str, Any]:
     """
     target = str(config.get("target", ""))
     model_class = target.rpartition(".")[2]
-    decoder = decoder_class(model_class)
-    if decoder is None:
+    kinds = decoder_classes(model_class)
+    if not kinds:
         raise RefusedFileError(refusal(model_class))
+    decoder = kinds[0]
     for path, key, value in _values(config):
         if key in ("_target_", "cls") and value is not None and not _PACKAGES.fullmatch(str(value)):
             raise RefusedFileError(_names_code(path, value))
     if not re.fullmatch(rf"{re.escape(decoder.module)}\.(\w+\.)?\w+", target):
         raise RefusedFileError(_names_code("target", target))
-    kept = {name: value for name, value in config.items() if name in _SECTIONS or not isinstance(value, (dict, list))}
+    sections = _SECTIONS | ({AUX_CTC} if model_class in HYBRIDS else set())
+    kept = {name: value for name, value in config.items() if name in sections or not isinstance(value, (dict, list))}
     del kept["target"]
+    if isinstance(aux_ctc := kept.get(AUX_CTC), dict):
+        kept[AUX_CTC] = dict(aux_ctc)
     if isinstance(loss := kept.get("loss"), dict) and loss.get("loss_name") not in _LOSSES_WITH_DURATIONS:
         del kept["loss"]
-    if isinstance(decoding := kept.get("decoding"), dict):
-        kept["decoding"] = {name: value for name, value in decoding.items() if name not in BEAM_SEARCH}
+    for _, parent in _with_decoding(kept):
+        parent["decoding"] = {name: value for name, value in parent["decoding"].items() if name not in BEAM_SEARCH}
     if isinstance(validation := kept.get("validation_ds"), dict):
         kept["validation_ds"] = {name: value for name, value in validation.items() if isinstance(value, (int, float))}
     for path, key, value in _values(kept):
@@ -136,10 +140,17 @@ def restorable_config(config: dict[str, Any]) -> dict[str, Any]:
                 f"{excerpt(path)} names the file {excerpt(value)}, which the export doesn't read; set it to "
                 "null in the config"
             )
-    if isinstance(decoding := kept.get("decoding"), dict):
-        check_decoding(decoding)
-        kept["decoding"] = greedy_decoding(decoding)
+    for path, parent in _with_decoding(kept):
+        check_decoding(parent["decoding"], path)
+        parent["decoding"] = greedy_decoding(parent["decoding"])
     return {**kept, "target": f"{decoder.module}.{model_class}"}
+
+
+def _with_decoding(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the parts of a config that have a section `decoding`, with the path of that section."""
+    for path, parent in (("decoding", config), (f"{AUX_CTC}.decoding", config.get(AUX_CTC))):
+        if isinstance(parent, dict) and isinstance(parent.get("decoding"), dict):
+            yield path, parent
 
 
 def _names_code(path: str, value: object) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 from export_scripts.errors import RefusedFileError, excerpt
 
+AUX_CTC = "aux_ctc"
+"""Section of a hybrid's config with the CTC head and its own `decoding`."""
 GREEDY = ("greedy", "greedy_batch")
 BEAM_SEARCH = ("beam", "wfst")
 """Sections that name language models. The export decodes greedily."""
@@ -35,29 +37,33 @@ _PHRASES = ("key_phrases_list", "key_phrase_items_list")
 
 
 def searches_beams(config: Mapping[str, Any]) -> bool:
-    """Whether a config as saved asks for another decoding than greedy."""
+    """Whether a config as saved, or its section AUX_CTC, asks for another decoding than greedy."""
     decoding = config.get("decoding")
     return isinstance(decoding, dict) and decoding.get("strategy", GREEDY[0]) not in GREEDY
 
 
-def check_decoding(decoding: Mapping[str, Any]) -> None:
+def check_decoding(decoding: Mapping[str, Any], path: str) -> None:
     """Refuse settings that change the text of NeMo's greedy search but not that of the export.
 
     Language models and lists of phrases in files are refused with all other files of a config.
+
+    Args:
+        decoding: A section `decoding`.
+        path: Its path in the config.
 
     Raises:
         RefusedFileError: The section has such a setting.
     """
     if decoding.get("strip_lang_tags"):
         raise RefusedFileError(
-            f"decoding.strip_lang_tags is {excerpt(decoding['strip_lang_tags'])}; the export doesn't remove language "
+            f"{path}.strip_lang_tags is {excerpt(decoding['strip_lang_tags'])}; the export doesn't remove language "
             "tags from a text: set it to false in the config"
         )
     tree = _section(_section(decoding, "greedy"), "boosting_tree")
     for name in _PHRASES:
         if tree.get(name):
             raise RefusedFileError(
-                f"decoding.greedy.boosting_tree.{name} is {excerpt(tree[name])}; the export doesn't boost phrases: set "
+                f"{path}.greedy.boosting_tree.{name} is {excerpt(tree[name])}; the export doesn't boost phrases: set "
                 "it to null in the config"
             )
 
@@ -81,15 +87,14 @@ def unknown_settings(config: Mapping[str, Any]) -> list[str]:
     Returns:
         Each as `decoding.name: value`.
     """
-    decoding = _section(config, "decoding")
     of_all = _READ | _UNUSED | {"greedy", *BEAM_SEARCH}
     of_greedy = _READ_OF_GREEDY | _UNUSED
-    unknown = [(f"decoding.{name}", value) for name, value in decoding.items() if name not in of_all]
-    unknown += [
-        (f"decoding.greedy.{name}", value)
-        for name, value in _section(decoding, "greedy").items()
-        if name not in of_greedy
-    ]
+    unknown: list[tuple[str, Any]] = []
+    for path, parent in (("decoding", config), (f"{AUX_CTC}.decoding", _section(config, AUX_CTC))):
+        decoding = _section(parent, "decoding")
+        greedy = _section(decoding, "greedy")
+        unknown += [(f"{path}.{name}", value) for name, value in decoding.items() if name not in of_all]
+        unknown += [(f"{path}.greedy.{name}", value) for name, value in greedy.items() if name not in of_greedy]
     return [f"{excerpt(name)}: {excerpt(value)}" for name, value in unknown if value]
 
 

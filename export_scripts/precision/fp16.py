@@ -4,7 +4,7 @@ Matrix products and convolutions compute in float16 and store their weights as f
 scale or gate their results. Sums over many numbers, norms, softmax, logarithms and exponentials stay in float32, where
 float16 would overflow or underflow. So do values that depend on weights only, which are computed when the model is
 loaded. Inputs and outputs keep their types. The last layer stays in float32, because two labels may differ by less than
-float16 resolves.
+float16 resolves. A hybrid has two.
 
 Source: PyTorch's autocast (documentation of torch.amp, "Autocast Op Reference").
 """
@@ -52,13 +52,22 @@ LARGEST = float(np.finfo(np.float16).max)
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Convert to mixed precision; inputs and outputs keep their types."""
     converted = onnx.shape_inference.infer_shapes(model)
-    _Scope(converted.graph, None, {last_layer(converted.graph)}).convert()
+    _Scope(converted.graph, None, last_layers(converted.graph)).convert()
     return converted
 
 
-def last_layer(graph: onnx.GraphProto) -> str:
-    """Name of the node that computes the scores: the last product before the outputs."""
-    return str([node.name for node in graph.node if node.op_type in HEAVY][-1])
+def last_layers(graph: onnx.GraphProto) -> set[str]:
+    """Names of the nodes that compute the scores: the last product of each head."""
+    makers = {name: node for node in graph.node for name in node.output}
+    scores, _ = graph.output
+    layers, behind = set(), [makers[scores.name]]
+    while behind:
+        node = behind.pop()
+        if node.op_type in HEAVY:
+            layers.add(node.name)
+        else:
+            behind += [makers[name] for name in node.input if name in makers]
+    return layers
 
 
 class _Scope:

@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-from export_scripts.precision.fp16 import last_layer
+from export_scripts.precision.fp16 import last_layers
 
 CONVOLUTIONAL = ("Conv", "Mul", "Relu")
 """Convolutions and the operators between them, so that activations stay in 8 bits from one convolution to the next."""
@@ -39,7 +39,7 @@ class _Reader:
 def to_int8(model: onnx.ModelProto, batches: Iterator[Batch]) -> onnx.ModelProto:
     """Quantize a traced encoder.
 
-    The last layer stays in float32. So do the few products of squeeze-and-excite, which scale whole channels.
+    The last layers stay in float32. So do the few products of squeeze-and-excite, which scale whole channels.
 
     Args:
         model: Traced encoder.
@@ -48,7 +48,7 @@ def to_int8(model: onnx.ModelProto, batches: Iterator[Batch]) -> onnx.ModelProto
     model = sums_in_double(model)
     operators = {node.op_type for node in model.graph.node}
     attends = "LayerNormalization" in operators
-    excluded = {last_layer(model.graph)}
+    excluded = last_layers(model.graph)
     if not attends:
         excluded |= {node.name for node in model.graph.node if node.op_type == "MatMul"}
     with tempfile.TemporaryDirectory() as folder:

@@ -119,6 +119,7 @@ class Stage:
         step_rate: Steps per second of an encoder's input.
         target: Hardware that a shared stage is tuned for; its name says so.
         audio_format: Type of the samples that the stage is for; None if it serves all.
+        recognizer: Name of the recognizer that the stage is for; None if it serves all of a checkpoint's.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Stage:
     step_rate: int = 0
     target: Target = "cpu"
     audio_format: AudioFormat | None = None
+    recognizer: str | None = None
 
 
 def stage_config(stage: Stage, serving: Serving) -> triton.ModelConfig:

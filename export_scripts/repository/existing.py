@@ -8,7 +8,7 @@ from pathlib import Path
 
 from export_scripts.errors import ExportError
 from export_scripts.repository.config import read_config
-from nemo_triton.contract import Description
+from nemo_triton.contract import Description, Part
 
 REPORT = "parity.json"
 
@@ -20,12 +20,14 @@ class Existing:
     Attributes:
         name: Name of the model.
         nemo_class: NeMo's class of the checkpoint; empty if unknown, as for models of other tools.
+        encoder: Name of its encoder stage; empty if unknown.
         precision: Precision of the encoder; empty if unknown.
         checkpoint_sha256: SHA-256 of the checkpoint; empty if unknown.
     """
 
     name: str
     nemo_class: str = ""
+    encoder: str = ""
     precision: str = ""
     checkpoint_sha256: str = ""
 
@@ -42,13 +44,15 @@ def find_existing(repository: Path, name: str) -> Existing | None:
     if not folder.is_dir():
         return None
     try:
-        parameters = {key: value.string_value for key, value in read_config(folder).parameters.items()}
-        description = Description.of(parameters)
+        config = read_config(folder)
+        description = Description.of({key: value.string_value for key, value in config.parameters.items()})
     except (ExportError, ValueError):
         return Existing(name=name)
+    stages = [step.model_name for step in config.ensemble_scheduling.step]
     return Existing(
         name=name,
         nemo_class=description.nemo_class,
+        encoder=next((stage for stage in stages if stage.endswith(Part.ENCODER.value)), ""),
         precision=description.precision,
         checkpoint_sha256=_checkpoint(folder),
     )

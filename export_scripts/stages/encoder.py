@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MethodType
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from nemo.collections.asr.modules import ConformerEncoder, ConvASREncoder
@@ -33,13 +32,14 @@ from nemo.collections.asr.parts.submodules.multi_head_attention import (
 from nemo.core.classes.common import typecheck
 
 from export_scripts.operators.attention import attention
-from export_scripts.operators.bucketing import in_buckets, side_by_side
+from export_scripts.operators.bucketing import in_buckets
 from export_scripts.operators.builder import OPSET, Graph, Value
 from export_scripts.operators.convolutions import without_convolutions
-from export_scripts.operators.ragged import Padded, Ragged, give_length, ragged_input
+from export_scripts.operators.ragged import Padded, ragged_input
 from export_scripts.operators.rotated_attention import placeholder, with_rotated_attention
 from export_scripts.operators.tuning import CPU, Tuning
-from nemo_triton.contract import ENCODED, FEATURES, LABELS, LOG_PROBS
+from export_scripts.stages.heads import Head
+from nemo_triton.contract import FEATURES
 
 Conversion = Callable[[onnx.ModelProto], onnx.ModelProto]
 """Changes the traced encoder and keeps its inputs (features, length) and outputs (scores, scores_length)."""
@@ -68,11 +68,12 @@ class EncoderOptions:
 
 
 class LengthKeepingEncoder(torch.nn.Module):
-    """NeMo's encoder and the layers after it, time-major; items may have no frames."""
+    """NeMo's encoder and the heads behind it, time-major; items may have no frames."""
 
-    def __init__(self, encoder: torch.nn.Module) -> None:
+    def __init__(self, encoder: torch.nn.Module, heads: Sequence[Head]) -> None:
         super().__init__()
         self.encoder = encoder
+        self.heads = torch.nn.ModuleList(heads)
 
     def forward(self, features: torch.Tensor, length: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode a padded batch.
@@ -84,67 +85,29 @@ class LengthKeepingEncoder(torch.nn.Module):
             length: int64 [B], valid frames of each item.
 
         Returns:
-            Scores float32 [B, frames', width], and their valid frames, int64 [B].
+            Scores of all heads side by side, float32 [B, frames', width], and their valid frames, int64 [B].
         """
+        scores, encoded_length = self.scores(features, length)
+        joined = torch.cat(scores, dim=2) if len(scores) > 1 else scores[0]
+        return joined, torch.where(length > 0, encoded_length.to(torch.int64), 0)
+
+    def scores(self, features: torch.Tensor, length: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Scores of each head, float32 [B, frames', width], and the frames of items that have at least one."""
         at_least_one = length.clamp(min=1)
         encoded, encoded_length = self.encoder(audio_signal=features.transpose(1, 2), length=at_least_one)
-        return self.scores(encoded), torch.where(length > 0, encoded_length.to(torch.int64), 0)
-
-    def scores(self, encoded: torch.Tensor) -> torch.Tensor:
-        """Scores [B, frames', width] from the encoder's output [B, D, frames']."""
-        raise NotImplementedError
+        return [head(encoded) for head in self.heads], encoded_length
 
 
-class CtcEncoder(LengthKeepingEncoder):
-    """Encoder with CTC head; the scores are log-probs."""
+def encoder_graph(encoder: torch.nn.Module, heads: Sequence[Head], options: EncoderOptions) -> onnx.ModelProto:
+    """The encoder stage: FEATURES float32 (ragged) -> the outputs of each head.
 
-    def __init__(self, encoder: torch.nn.Module, head: torch.nn.Module) -> None:
-        super().__init__(encoder)
-        self.head = head
-
-    def scores(self, encoded: torch.Tensor) -> torch.Tensor:
-        log_probs: torch.Tensor = self.head(encoder_output=encoded)
-        return log_probs
-
-
-class RnntEncoder(LengthKeepingEncoder):
-    """Encoder with the joint's projection, which doesn't depend on decoded tokens."""
-
-    def __init__(self, encoder: torch.nn.Module, projection: torch.nn.Module) -> None:
-        super().__init__(encoder)
-        self.projection = projection
-
-    def scores(self, encoded: torch.Tensor) -> torch.Tensor:
-        projected: torch.Tensor = self.projection(encoded.transpose(1, 2))
-        return projected
-
-
-def ctc_encoder_graph(encoder: CtcEncoder, options: EncoderOptions) -> onnx.ModelProto:
-    """FEATURES float32 (ragged) -> LABELS int32 [B, frames'], LABELS_LENGTH, LOG_PROBS float32.
-
-    LABELS is the best label of each frame, as in NeMo. LOG_PROBS [B, frames', labels] is for the ensemble with
-    log-probs.
+    Args:
+        encoder: NeMo's encoder.
+        heads: Heads of the recognizers that share it.
+        options: Settings of the stage.
     """
-    g, log_probs = _encoder(encoder, options)
-    best = log_probs.table.argmax(axis=1).astype(np.int32)
-    g.give(LABELS, side_by_side(g, replace(log_probs, table=best, width=None)))
-    give_length(g, LABELS, log_probs.length)
-    g.give(LOG_PROBS, side_by_side(g, log_probs), labels=log_probs.width or 1)
-    return g.model()
-
-
-def rnnt_encoder_graph(encoder: RnntEncoder, options: EncoderOptions) -> onnx.ModelProto:
-    """FEATURES float32 (ragged) -> ENCODED float32 [B, frames', joint size], ENCODED_LENGTH."""
-    g, encoded = _encoder(encoder, options)
-    g.give(ENCODED, side_by_side(g, encoded), width=encoded.width or 1)
-    give_length(g, ENCODED, encoded.length)
-    return g.model()
-
-
-def _encoder(encoder: LengthKeepingEncoder, options: EncoderOptions) -> tuple[Graph, Ragged]:
-    """The graph so far, and the scores of each item's valid frames."""
-    tuning = options.tuning
-    traced, width = trace(encoder, options.mels, tuning)
+    tuning, module = options.tuning, LengthKeepingEncoder(encoder, heads)
+    traced, widths = trace(module, options.mels, tuning)
     converted = options.convert(traced)
 
     def network(bucket: Graph, batch: Padded) -> tuple[Value, Value]:
@@ -153,19 +116,25 @@ def _encoder(encoder: LengthKeepingEncoder, options: EncoderOptions) -> tuple[Gr
 
     g = Graph("encoder")
     features = ragged_input(g, FEATURES, mels=options.mels)
-    return g, in_buckets(g, features, network, width=width, step_rate=options.frame_rate, tuning=tuning)
+    joined = in_buckets(g, features, network, width=sum(widths), step_rate=options.frame_rate, tuning=tuning)
+    end = 0
+    for head, width in zip(heads, widths, strict=True):
+        start, end = end, end + width
+        table = joined.table if len(heads) == 1 else joined.table[:, start:end]
+        head.give(g, replace(joined, table=table, width=width))
+    return g.model()
 
 
-def trace(module: LengthKeepingEncoder, mels: int, tuning: Tuning) -> tuple[onnx.ModelProto, int]:
+def trace(module: LengthKeepingEncoder, mels: int, tuning: Tuning) -> tuple[onnx.ModelProto, list[int]]:
     """Trace a module as a graph for one padded batch (see Conversion).
 
     Args:
-        module: Encoder and the layers after it.
+        module: Encoder and the heads behind it.
         mels: Number of mel bands of the input.
         tuning: Settings of how the stage divides its work.
 
     Returns:
-        The graph, and the width of its scores.
+        The graph, and the width of each head's scores.
     """
     example = torch.randn(2, 120, mels), torch.tensor([120, 73])
     with (
@@ -177,7 +146,7 @@ def trace(module: LengthKeepingEncoder, mels: int, tuning: Tuning) -> tuple[onnx
         lengths_from_shapes(module.eval(), tuning),
     ):
         warnings.simplefilter("ignore")
-        width = module(*example)[0].shape[2]
+        widths = [scores.shape[2] for scores in module.scores(*example)[0]]
         file = Path(folder) / "encoder.onnx"
         torch.onnx.export(
             module,
@@ -200,7 +169,7 @@ def trace(module: LengthKeepingEncoder, mels: int, tuning: Tuning) -> tuple[onnx
     if tuning.rotated_attention and isinstance(module.encoder, ConformerEncoder):
         size = module.encoder.d_model
         traced = with_rotated_attention(traced, width=size, scores_at_once=tuning.scores_at_once)
-    return traced, width
+    return traced, widths
 
 
 def check_encoder(encoder: torch.nn.Module) -> None:

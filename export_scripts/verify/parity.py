@@ -34,11 +34,12 @@ RANDOM_SEQUENCES = 200
 MISMATCHES_SHOWN = 5
 
 
-def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: Precision = FP32) -> Parity:
-    """Compare the recognizer in `repository` with the checkpoint's NeMo model.
+def verify(checkpoint: Checkpoint, name: str, repository: Path, probes: Probes, precision: Precision = FP32) -> Parity:
+    """Compare a recognizer in `repository` with the checkpoint's NeMo model.
 
     Args:
         checkpoint: Checkpoint with NeMo's model.
+        name: Name of one of the checkpoint's recognizers.
         repository: Folder with the new models.
         probes: Recordings to compare on.
         precision: Precision of the export.
@@ -48,17 +49,16 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: 
         ParityError: A stage fails; features, scores or texts differ by more than rounding; or in a reduced precision,
             too many words change or a text depends on the batch.
     """
-    decoder = checkpoint.decoder
-    name = Part.LOG_PROBS.of(checkpoint.name) if decoder.scores_are_served else checkpoint.name
-    ensemble = LocalEnsemble(repository, name)
+    decoder = checkpoint.recognizers[name]
+    ensemble = LocalEnsemble(repository, Part.LOG_PROBS.of(name) if decoder.scores_are_served else name)
     probes = probes.up_to(int(ensemble.config.parameters["max_audio_seconds"].string_value))
     probes = probes.for_front_end(checkpoint.front_end)
-    parity = _empty_report(checkpoint, probes, precision)
+    parity = _empty_report(checkpoint, name, probes, precision)
     references, unbatched = [], []
     for index, (probe, probe_name) in enumerate(zip(probes.signals, probes.names, strict=True)):
         label = f"probe {index} unbatched"
         unbatched += _run(ensemble, label, [probe])
-        references.append(_reference(parity, checkpoint, _as_nemo_reads(parity, probes, index), unbatched[-1]))
+        references.append(_reference(parity, checkpoint, decoder, _as_nemo_reads(parity, probes, index), unbatched[-1]))
         _compare(parity, decoder, label, nemo=references[-1], item=unbatched[-1])
         _count_words(parity, probe_name, nemo=references[-1].text, exported=_text(unbatched[-1]))
     for batch in mixed_batches(parity.probes, ensemble.config.max_batch_size):
@@ -67,21 +67,21 @@ def verify(checkpoint: Checkpoint, repository: Path, probes: Probes, precision: 
             label = f"probe {index} in a batch of {len(batch)}"
             _compare(parity, decoder, label, nemo=references[index], item=item)
             _compare_batched(parity, decoder, label, unbatched=unbatched[index], batched=item)
-    _compare_texts(parity, checkpoint)
+    _compare_texts(parity, checkpoint, decoder)
     if parity.reduced and not parity.word_change <= precision.max_word_change:
         parity.mismatches.insert(0, _too_many_words(parity, checkpoint))
     if parity.mismatches:
         more = len(parity.mismatches) - MISMATCHES_SHOWN
         problems = "; ".join(parity.mismatches[:MISMATCHES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-        raise ParityError(f"{checkpoint.name}: {problems}; nothing was published, see docs/export.md")
+        raise ParityError(f"{name}: {problems}; nothing was published, see docs/export.md")
     return parity
 
 
-def _reference(parity: Parity, checkpoint: Checkpoint, samples: Samples, item: Item) -> Reference:
+def _reference(parity: Parity, checkpoint: Checkpoint, decoder: Decoder, samples: Samples, item: Item) -> Reference:
     """NeMo's results for a probe: in float32, or in float64 if the features of `item` are closer to these."""
-    nemo = nemo_reference(checkpoint, samples)
+    nemo = nemo_reference(checkpoint, decoder, samples)
     features = item[FEATURES.name][0, : int(item[FEATURES.length.name].item())]
-    scores = _scores(checkpoint.decoder, item)
+    scores = _scores(decoder, item)
     if (features.shape, scores.shape) != (nemo.features.shape, nemo.scores.shape):
         return nemo
     # In a reduced precision scores differ for other reasons.
@@ -89,7 +89,7 @@ def _reference(parity: Parity, checkpoint: Checkpoint, samples: Samples, item: I
         parity.reduced or _largest(scores, nemo.scores) <= SCORES_TOLERANCE
     ):
         return nemo
-    exact = nemo_reference(checkpoint, samples, exact=True)
+    exact = nemo_reference(checkpoint, decoder, samples, exact=True)
     rounding = _root_mean_square(nemo.features, exact.features)
     if not _root_mean_square(features, exact.features) <= rounding:
         return nemo
@@ -125,15 +125,15 @@ def _run(ensemble: LocalEnsemble, label: str, signals: Sequence[np.ndarray]) -> 
         raise ParityError(f"{name}: {label}: {error}; nothing was published, see docs/export.md") from error
 
 
-def _empty_report(checkpoint: Checkpoint, probes: Probes, precision: Precision) -> Parity:
+def _empty_report(checkpoint: Checkpoint, name: str, probes: Probes, precision: Precision) -> Parity:
     packages = ("nemo_toolkit", "torch", "onnx", "onnxruntime")
     return Parity(
-        model=checkpoint.name,
+        model=name,
         checkpoint_sha256=hashlib.sha256(checkpoint.file.read_bytes()).hexdigest(),
         nemo_class=checkpoint.model_class,
         checkpoint_nemo_version=checkpoint.nemo_version,
         front_end=checkpoint.front_end.name,
-        scores=checkpoint.decoder.encoder_output.name,
+        scores=checkpoint.recognizers[name].encoder_output.name,
         versions={package: version(package) for package in packages},
         precision=precision.name,
         max_word_change=precision.max_word_change,
@@ -242,14 +242,14 @@ def _text(item: Item) -> str:
     return str(item[TEXT.name].item())
 
 
-def _compare_texts(parity: Parity, checkpoint: Checkpoint) -> None:
+def _compare_texts(parity: Parity, checkpoint: Checkpoint, decoder: Decoder) -> None:
     """Compare the text of random token sequences with NeMo's."""
     rng = np.random.default_rng(0)
     session = ort.InferenceSession(text_graph(checkpoint.pieces).SerializeToString())
     for _ in range(RANDOM_SEQUENCES):
         tokens = rng.choice(rng.integers(0, len(checkpoint.pieces), 12), size=rng.integers(1, 40))
         text = session.run(None, {TOKENS.name: tokens[None]})[0].item()
-        nemo = checkpoint.model.decoding.decode_tokens_to_str_with_strip_punctuation(tokens.tolist())
+        nemo = decoder.decoding(checkpoint.model).decode_tokens_to_str_with_strip_punctuation(tokens.tolist())
         parity.token_sequences += 1
         if text != nemo:
             parity.mismatches.append(f"tokens {tokens.tolist()}: text {text!r}, NeMo has {nemo!r}")

@@ -17,7 +17,8 @@ from fixture_types import OpenCheckpoint
 from nemo.collections.asr.modules import ConformerEncoder, ConvASREncoder
 
 from export_scripts.operators.tuning import CPU, Tuning
-from export_scripts.stages.encoder import CtcEncoder, EncoderOptions, check_encoder, ctc_encoder_graph
+from export_scripts.stages.encoder import EncoderOptions, check_encoder, encoder_graph
+from export_scripts.stages.heads import CtcHead
 from nemo_triton.contract import FEATURES, LABELS, LOG_PROBS
 
 Features = npt.NDArray[np.float32]
@@ -27,7 +28,7 @@ FRAME_RATE = 100
 
 def encoder_stage(model: Any, tuning: Tuning = CPU) -> onnx.ModelProto:
     options = EncoderOptions(mels=model.cfg.preprocessor.features, frame_rate=FRAME_RATE, tuning=tuning)
-    return ctc_encoder_graph(CtcEncoder(model.encoder, model.decoder), options)
+    return encoder_graph(model.encoder, [CtcHead(model.decoder)], options)
 
 
 @pytest.fixture(scope="module", params=sorted(CTC))

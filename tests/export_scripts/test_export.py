@@ -137,7 +137,7 @@ def test_with_the_decoder_on_a_gpu_a_cpu_stage_writes_the_text(
     folders = {"cpu": tmp_path / "cpu", "gpu": tmp_path / "gpu"}
     write_recognizer(folders["cpu"], opened, Serving(max_batch_size=8))
     write_recognizer(folders["gpu"], opened, Serving(max_batch_size=8, decoder_device="gpu"))
-    parity = verify(opened, folders["gpu"], FEW)
+    parity = verify(opened, opened.name, folders["gpu"], FEW)
     assert parity.texts_equal + parity.texts_tied == parity.texts_compared == 3 * len(FEW.signals)
     assert check_repository(folders["gpu"]) == []
 
@@ -223,7 +223,7 @@ def test_a_checkpoint_without_limit_whose_blank_never_wins(checkpoint_file: Chec
         checkpoint.model.joint.joint_net[-1].bias[-1] = -1000
     write_recognizer(tmp_path, checkpoint, Serving())
     with pytest.raises(ParityError, match=f"^endless: probe 0 unbatched: endless_decoder: .*{TOO_MANY_SYMBOLS}"):
-        verify(checkpoint, tmp_path, FEW)
+        verify(checkpoint, checkpoint.name, tmp_path, FEW)
 
     ensemble = LocalEnsemble(tmp_path, "endless")
     nothing, speech = np.zeros(0, np.int16), FEW.signals[0]
@@ -250,7 +250,7 @@ def test_a_model_that_differs_from_nemo_is_not_published(checkpoint_file: Checkp
         write_recognizer(folder, checkpoint, Serving())
         with torch.no_grad():
             checkpoint.model.decoder.decoder_layers[0].bias.add_(torch.linspace(-8, 8, 29))
-        verify(checkpoint, folder, FEW)
+        verify(checkpoint, checkpoint.name, folder, FEW)
     assert not (tmp_path / "repository").exists()
 
 
@@ -265,7 +265,7 @@ def test_telephone_speech_and_a_damaged_recording_are_compared(tmp_path: Path) -
     (recordings / "cut.flac").write_bytes(content[: len(content) // 2])
     checkpoint = open_checkpoint(str(DEMO_CHECKPOINT))
     write_recognizer(tmp_path / "repository", checkpoint, Serving())
-    parity = verify(checkpoint, tmp_path / "repository", Probes(read_recordings(recordings)))
+    parity = verify(checkpoint, checkpoint.name, tmp_path / "repository", Probes(read_recordings(recordings)))
     assert (parity.probes, parity.texts_equal) == (2, 6)
     assert (parity.exact_references, parity.recordings_read_by_nemo) == (1, 1)
 

@@ -14,7 +14,8 @@ import torch
 from feeds import names, open_graph, ragged_feeds
 from locations import DEMO_MANIFEST, SHARED
 
-from export_scripts.stages.encoder import EncoderOptions, RnntEncoder, check_encoder, rnnt_encoder_graph
+from export_scripts.stages.encoder import EncoderOptions, check_encoder, encoder_graph
+from export_scripts.stages.heads import RnntHead
 from nemo_triton.contract import ENCODED, FEATURES
 
 CHECKPOINT = SHARED / "nemo" / "vad_multilingual_marblenet.nemo"
@@ -37,8 +38,8 @@ def marblenet() -> Any:
 def graph(marblenet: Any) -> ort.InferenceSession:
     """The encoder stage without a head: ENCODED is the encoder's output."""
     check_encoder(marblenet.encoder)
-    encoder = RnntEncoder(marblenet.encoder, torch.nn.Identity())
-    return open_graph(rnnt_encoder_graph(encoder, EncoderOptions(mels=80, frame_rate=100)))
+    head = RnntHead(torch.nn.Identity())
+    return open_graph(encoder_graph(marblenet.encoder, [head], EncoderOptions(mels=80, frame_rate=100)))
 
 
 @pytest.fixture(scope="module")

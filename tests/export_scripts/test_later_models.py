@@ -6,20 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from architectures import ARCHITECTURES, NEW_NEMO, Block, Kind, conformer, preprocessor
+from architectures import ARCHITECTURES, NEW_NEMO, Block, Kind, fast_conformer, preprocessor
 from command import invoke_export
 from fixture_types import CheckpointFile
 from tiny_models import read_config, rewrite_config, save_tiny_model
 
 from export_scripts.repository import publish
 from export_scripts.repository.validate import check_repository
-
-
-def fast_conformer(mels: int = 80, **settings: object) -> Block:
-    """A FastConformer's encoder: depthwise subsampling by 8, short kernels."""
-    fast = {"subsampling": "dw_striding", "subsampling_factor": 8, "conv_kernel_size": 9}
-    return {**conformer(mels), **fast, **settings}
-
 
 LATER: dict[str, tuple[Block, Block, Kind]] = {
     "fastconformer_ctc": (preprocessor(80, 0.025, 0), fast_conformer(), "pieces"),
@@ -60,10 +53,6 @@ def changed(checkpoint: Path, part: str, file: Path, **changes: object) -> None:
             "normalization",
             "preprocessor.normalize is NA; only per_feature, all_features, none can be exported; it is a ",
         ),
-        (
-            "hybrid",
-            "EncDecHybridRNNTCTCBPEModel, a hybrid of RNNT and CTC, can't be exported; save its CTC or RNNT part ",
-        ),
         ("canary", "EncDecMultiTaskModel, a multi-task model such as Canary, can't be exported; choose a CTC or RNNT "),
         ("unnamed", "its config names no class (target); save it again"),
     ],
@@ -72,7 +61,7 @@ def test_a_refused_model_names_its_class_or_setting(
     kind: str, complaint: str, checkpoint_file: CheckpointFile, tmp_path: Path
 ) -> None:
     checkpoint, file = checkpoint_file("conformer_transducer", NEW_NEMO), tmp_path / f"{kind}.nemo"
-    classes = {"hybrid": "EncDecHybridRNNTCTCBPEModel", "canary": "EncDecMultiTaskModel", "unnamed": ""}
+    classes = {"canary": "EncDecMultiTaskModel", "unnamed": ""}
     if kind == "attention":
         local = {"self_attention_model": "rel_pos_local_attn", "att_context_size": [64, 64]}
         changed(checkpoint, "encoder", file, **local)

@@ -17,7 +17,8 @@ from export_scripts.operators.tuning import CPU
 from export_scripts.precision.choice import PrecisionName
 from export_scripts.precision.fp16 import to_fp16
 from export_scripts.precision.int8 import Batch, to_int8
-from export_scripts.stages.encoder import CtcEncoder, trace
+from export_scripts.stages.encoder import LengthKeepingEncoder, trace
+from export_scripts.stages.heads import CtcHead
 
 Numbers = npt.NDArray[Any]
 
@@ -27,7 +28,7 @@ def traced(request: pytest.FixtureRequest, checkpoint: OpenCheckpoint) -> tuple[
     """A traced tiny encoder, and its number of mel bands."""
     model: Any = checkpoint(request.param).model
     mels = model.cfg.preprocessor.features
-    return trace(CtcEncoder(model.encoder, model.decoder), mels, CPU)[0], mels
+    return trace(LengthKeepingEncoder(model.encoder, [CtcHead(model.decoder)]), mels, CPU)[0], mels
 
 
 def batches(mels: int, *lengths: int) -> Iterator[Batch]:

@@ -18,7 +18,8 @@ from export_scripts.operators import rotated_attention
 from export_scripts.operators.tuning import CPU, GPU
 from export_scripts.operators.walk import all_graphs
 from export_scripts.precision.fp16 import to_fp16
-from export_scripts.stages.encoder import CtcEncoder, check_encoder, trace
+from export_scripts.stages.encoder import LengthKeepingEncoder, check_encoder, trace
+from export_scripts.stages.heads import CtcHead
 
 LENGTHS = (900, 401, 7)
 MELS = 80
@@ -37,7 +38,7 @@ def make_encoder(**options: Any) -> Any:
             if "pos_bias" in name or name.endswith(".bias"):
                 parameter.normal_(0, 0.3)
     head = ConvASRDecoder(feat_in=WIDTH, num_classes=20, vocabulary=[str(label) for label in range(20)])
-    return CtcEncoder(encoder, head).eval()
+    return LengthKeepingEncoder(encoder, [CtcHead(head)]).eval()
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from tiny_models import read_config, rewrite_config
 
 from export_scripts.checkpoints.checkpoint import open_checkpoint
-from export_scripts.checkpoints.families import decoder_class
+from export_scripts.checkpoints.families import decoder_class_of
 from export_scripts.checkpoints.restore import restore_file
 from export_scripts.checkpoints.saved_decoding import greedy_decoding, unknown_settings
 from export_scripts.errors import ExportError
@@ -58,9 +58,7 @@ def transcript(model: Any) -> str:
     model.preprocessor.featurizer.dither = 0.0
     with torch.inference_mode():
         encoded, length, *_ = model.forward(input_signal=audio, input_signal_length=torch.tensor([audio.shape[1]]))
-        kind = decoder_class(type(model).__name__)
-        assert kind is not None
-        return str(kind.hypotheses(model, encoded, length)[0].text)
+        return str(decoder_class_of(model).hypotheses(model, encoded, length)[0].text)
 
 
 def with_config(checkpoint: Path, file: Path, **changes: object) -> Path:

@@ -34,7 +34,7 @@ def folder_of(folder: Path, **samples: int) -> Path:
 def frames_by_nemo(checkpoint: OpenCheckpoint, edges: Edges, samples: int) -> int:
     opened = checkpoint("conformer")
     opened = dataclasses.replace(opened, front_end=dataclasses.replace(opened.front_end, edges=edges))
-    return len(nemo_reference(opened, SPEECH[:samples]).features)
+    return len(nemo_reference(opened, opened.decoder, SPEECH[:samples]).features)
 
 
 @pytest.mark.parametrize("edges", FRONT_ENDS)
@@ -73,7 +73,7 @@ def test_signals_derived_of_a_short_first_recording(samples: int, tmp_path: Path
     assert len(cut) == sum(count <= samples for count in (1_600, 4_801, 11_200))
     opened = checkpoint("conformer")
     opened = dataclasses.replace(opened, front_end=dataclasses.replace(opened.front_end, edges="reflect"))
-    assert all(np.isfinite(nemo_reference(opened, signal).scores).all() for signal in derived.signals)
+    assert all(np.isfinite(nemo_reference(opened, opened.decoder, signal).scores).all() for signal in derived.signals)
 
 
 @pytest.mark.parametrize("option", ["--probes", "--calibration"])

@@ -13,9 +13,17 @@ from typing import Any
 import soundfile
 import torch
 import yaml
-from architectures import ARCHITECTURES, CHARACTERS, TRANSDUCER, Block, ctc_head, tdt
+from architectures import ARCHITECTURES, CHARACTERS, TRANSDUCER, Block, ctc_head, hybrid, tdt
 from locations import DEMO_MANIFEST
-from nemo.collections.asr.models import EncDecCTCModel, EncDecCTCModelBPE, EncDecRNNTBPEModel
+from nemo.collections.asr.models import (
+    EncDecCTCModel,
+    EncDecCTCModelBPE,
+    EncDecHybridRNNTCTCBPEModel,
+    EncDecHybridRNNTCTCModel,
+    EncDecRNNTBPEModel,
+    EncDecRNNTModel,
+)
+from nemo.collections.asr.modules import ConvASRDecoder
 from omegaconf import OmegaConf
 from tasks import train_tokenizer
 
@@ -37,6 +45,13 @@ def tiny_model(architecture: str, nemo_version: str) -> Any:
         decoder = TRANSDUCER if kind == "transducer" else tdt()
         config |= {"tokenizer": {"dir": tokenizer_folder(), "type": "bpe"}, **decoder}
         model = EncDecRNNTBPEModel(cfg=OmegaConf.create(config))
+    elif kind in ("hybrid", "hybrid_tdt"):
+        heads = hybrid(TRANSDUCER if kind == "hybrid" else tdt(), [])
+        config |= {"tokenizer": {"dir": tokenizer_folder(), "type": "bpe"}, **heads}
+        model = EncDecHybridRNNTCTCBPEModel(cfg=OmegaConf.create(config))
+    elif kind == "hybrid_characters":
+        config |= {**hybrid(TRANSDUCER, CHARACTERS), "labels": CHARACTERS}
+        model = EncDecHybridRNNTCTCModel(cfg=OmegaConf.create(config))
     elif kind == "pieces":
         config |= {"tokenizer": {"dir": tokenizer_folder(), "type": "bpe"}, "decoder": ctc_head([])}
         model = EncDecCTCModelBPE(cfg=OmegaConf.create(config))
@@ -61,10 +76,15 @@ def _settle(model: Any) -> None:
         _encode(model, signal)
     model.eval()
     encoded = _encode(model, signals[0])
-    if isinstance(model, EncDecRNNTBPEModel):
+    if isinstance(model, EncDecRNNTModel):
         _spread_joint(model, encoded)
-        return
-    head = model.decoder.decoder_layers[0]
+    for decoder in (model.decoder, getattr(model, "ctc_decoder", None)):
+        if isinstance(decoder, ConvASRDecoder):
+            _spread_labels(decoder.decoder_layers[0], encoded)
+
+
+def _spread_labels(head: Any, encoded: torch.Tensor) -> None:
+    """Spread the log-probs of a CTC head."""
     head.bias.zero_()
     head.weight.mul_(4 / head(encoded).std())
     head.bias.copy_(-head(encoded).mean(dim=(0, 2)))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from architectures import ARCHITECTURES, CTC
+from architectures import ARCHITECTURES, CTC, HYBRID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from locations import DEMO_MANIFEST, FAMILY_REPOSITORY
@@ -45,11 +45,11 @@ def families() -> Iterator[str]:
         yield server.grpc
 
 
-@pytest.mark.parametrize("family", [*ARCHITECTURES, "conformer_gpu"])
+@pytest.mark.parametrize("family", [*ARCHITECTURES, *(f"{name}_ctc" for name in HYBRID), "conformer_gpu"])
 def test_batched_transcripts_equal_unbatched_ones(families: str, family: str) -> None:
     with Recognizer(f"tiny_{family}", families) as recognizer:
         log_probs = recognizer.model.log_probs_name is not None
-        assert log_probs == (family.removesuffix("_gpu") in CTC)
+        assert log_probs == (family.removesuffix("_gpu") in CTC or family.endswith("_ctc"))
         texts = set()
 
         @settings(max_examples=15, deadline=None, derandomize=True)
@@ -63,6 +63,23 @@ def test_batched_transcripts_equal_unbatched_ones(families: str, family: str) ->
 
         check()
     assert len(texts) > 40, "texts that are all alike prove nothing"
+
+
+@pytest.mark.parametrize("family", HYBRID)
+def test_both_heads_of_a_hybrid_at_the_same_time(families: str, family: str) -> None:
+    """They share the encoder, so its batches mix requests for both."""
+    names = f"tiny_{family}", f"tiny_{family}_ctc"
+    mix = [(start * SAMPLE_RATE, (1 + start % 7) * SAMPLE_RATE) for start in range(40)]
+
+    async def of_both(concurrency: int) -> list[list[Transcript]]:
+        return list(await asyncio.gather(*(transcribe_all(families, name, mix, concurrency, False) for name in names)))
+
+    unbatched, batched = (asyncio.run(of_both(concurrency)) for concurrency in (1, 8))
+    for expected, actual in zip(unbatched, batched, strict=True):
+        assert [transcript.text for transcript in actual] == [transcript.text for transcript in expected]
+        assert len({transcript.text for transcript in expected}) > 20
+    main, ctc = ([transcript.text for transcript in head] for head in batched)
+    assert main != ctc
 
 
 async def transcribe_all(url: str, model: str, mix: list[Clip], concurrency: int, log_probs: bool) -> list[Transcript]:

@@ -55,7 +55,7 @@ def transcribe(checkpoint: Checkpoint, recording: Recording) -> Record:
 
     model: Any = checkpoint.model
     with kept_tokens(model.decoding) as tokens:
-        truth = nemo_reference(checkpoint, recording.samples)
+        truth = nemo_reference(checkpoint, checkpoint.decoder, recording.samples)
     return Record(recording.name, recording.seconds, truth.text, tokens[-1] if tokens else None, truth.scores)
 
 

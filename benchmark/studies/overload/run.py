@@ -64,12 +64,11 @@ def main(
         clip = load_audio(read_manifest(manifest).utterances[0].audio)
     except ClientError as error:
         raise click.ClickException(str(error)) from error
-    encoder = Part.ENCODER.of(model)
     settings: dict[str, Change] = {
         AS_EXPORTED: each_step(lambda step: None),
         WAITING: each_step(lambda step: None),
-        LARGER: each_step(lambda step: _double_batches(step) if step.config.name == encoder else None),
-        TWO_ENCODERS: each_step(lambda step: _two_instances(step) if step.config.name == encoder else None),
+        LARGER: each_step(lambda step: _double_batches(step) if _encodes(step) else None),
+        TWO_ENCODERS: each_step(lambda step: _two_instances(step) if _encodes(step) else None),
         UNLIMITED: each_step(_remove_limits),
     }
     measured: list[dict[str, Measured]] = []
@@ -102,14 +101,16 @@ def _two_instances(step: Step) -> None:
     step.config.parameters[THREADS_PARAMETER].string_value = str(max(len(os.sched_getaffinity(0)) // 2, 1))
 
 
+def _encodes(step: Step) -> bool:
+    return str(step.config.name).endswith(Part.ENCODER.value)
+
+
 def _remove_limits(step: Step) -> None:
     step.config.dynamic_batching.ClearField("default_queue_policy")
 
 
 def _limits(repository: Path, model: str) -> Limits:
-    (encoder,) = [
-        step.config for step in read_variant(repository, model).steps if step.config.name == Part.ENCODER.of(model)
-    ]
+    (encoder,) = [step.config for step in read_variant(repository, model).steps if _encodes(step)]
     return Limits(
         batch=encoder.max_batch_size * encoder.instance_group[0].count,
         queue=int(encoder.dynamic_batching.default_queue_policy.max_queue_size),
