@@ -3,9 +3,9 @@
     python export_scripts/export.py CHECKPOINT... --repository FOLDER
 
 A CHECKPOINT is a .nemo file, the name of a pretrained model (NeMo downloads it), or a pattern of listed names such as
-'stt_en_citrinet_*'. Each becomes a recognizer of the same name: a chain of ONNX models, from audio to text. Its
-transcripts are compared with NeMo's before it is published. If anything fails, nothing of that checkpoint is published,
-and the next one is exported. docs/export.md says which models work, and when to use which option.
+'stt_en_citrinet_*' or 'parakeet-*'. Each becomes a recognizer of the same name: a chain of ONNX models, from audio to
+text. Its transcripts are compared with NeMo's before it is published. If anything fails, nothing of that checkpoint is
+published, and the next one is exported. docs/export.md says which models work, and when to use which option.
 
 Exit code 0: all were exported. 1: a model differs from NeMo, changes more words than allowed, or one of --all or
 --family is missing. 2: a CHECKPOINT can't be read or exported, or the repository can't be written. 130: interrupted.
@@ -22,9 +22,8 @@ from typing import Any
 
 try:
     import click
-    from rich.console import Console
 
-    from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES, select
+    from export_scripts.checkpoints.catalogue import FAMILIES, PUBLISHED, select
     from export_scripts.checkpoints.names import check_suffix
     from export_scripts.errors import ExportError, ParityError
     from export_scripts.export_checkpoint import ExportSettings
@@ -39,7 +38,7 @@ try:
         Precision,
         PrecisionName,
     )
-    from export_scripts.progress import LIST_NOTES, catalogue_table, export_each
+    from export_scripts.progress import export_each, print_catalogue
     from export_scripts.recordings import NO_RECORDINGS
     from export_scripts.repository.config import MAX_BATCH_SIZES, Serving
     from export_scripts.repository.durations import read_lengths
@@ -57,23 +56,22 @@ except ModuleNotFoundError as missing:
 
     sys.exit(report(missing))
 
-LIST_WIDTH = 80
 LONGEST_AUDIO_SECONDS = 24 * 3600
 """Highest --max-audio-seconds. Far beyond any memory; lengths in samples must fit int32."""
 
 
 @click.command(help=__doc__)
 @click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help=f"Export all {len(CATALOGUE)} listed models.")
+@click.option("--all", "everything", is_flag=True, help=f"Export the first list, {len(PUBLISHED)} models.")
 @click.option(
     "--family",
     "families",
-    type=click.Choice(list(NEMO_CLASSES)),
+    type=click.Choice(FAMILIES),
     multiple=True,
-    help="Export all listed models of a family; repeat it for more families.",
+    help="Export the models of a family in both lists; repeat it for more families.",
 )
 @click.option(
-    "--list", "only_list", is_flag=True, help="List models with size and published word error rate, and exit."
+    "--list", "only_list", is_flag=True, help="List models with size, published word error rates and licence, and exit."
 )
 @click.option(
     "--repository", type=click.Path(path_type=Path), help="Model repository to write; it is created if needed."
@@ -217,8 +215,7 @@ def main(
     **serving: Any,
 ) -> None:
     if only_list:
-        Console(width=LIST_WIDTH).print(catalogue_table())
-        click.echo(f"\n{LIST_NOTES}")
+        print_catalogue()
         return
     _check_precision(precision_name, target, max_word_change, calibration)
     sources, unknown_patterns = select(checkpoints, families, everything)

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES
+from export_scripts.checkpoints.catalogue import FAMILIES, OTHERS, PUBLISHED
+from export_scripts.checkpoints.listed_model import NEMO_CLASSES, NVIDIA_OPEN, UNREAD, Model
 from export_scripts.errors import ExportError
 from export_scripts.export_checkpoint import ExportSettings, export_checkpoint
 from nemo_triton.errors import printable
@@ -51,29 +52,67 @@ def export_each(sources: Sequence[str], settings: ExportSettings) -> dict[str, E
     return failures
 
 
+LIST_WIDTH = 80
 LIST_NOTES = """\
-MB: weights as float32. WER %: NVIDIA's figures, no language model, LibriSpeech
-test-clean / test-other (dev: dev-clean / dev-other), or the set that is named.
+NeMo's classes: CTC EncDecCTCModelBPE (characters: EncDecCTCModel), RNNT and TDT
+EncDecRNNTBPEModel, with CTC EncDecHybridRNNTCTCBPEModel.
+M: millions of parameters. MB: weights as float32. WER %: published, no language
+model, LibriSpeech test-clean / test-other (dev: dev-clean / dev-other), or the
+set that is named. avg: mean WER of the Open ASR Leaderboard's eight sets. -: no
+figure was found. docs/models.md names the sources.
++: writes punctuation and capitals. NGC page: licence not read. NVIDIA: its Open
+Model License. You can leave out nvidia/.
 
-Other checkpoints of these classes export too, by their name or file:
-FastConformer CTC and RNNT, Conformers of other sizes, your own models.
-Not exported: TDT, hybrid, Canary and streaming models, and encoders over 2 GiB.
+Other checkpoints of these classes export too, by their name or file.
+Not exported: Canary and other multi-task models, streaming models.
 docs/export.md says what to do then."""
 _SHORT_SETS = {"test-clean/other": "", "dev-clean/other": "dev"}
+_SHORT_LICENCES = {UNREAD: "NGC page", NVIDIA_OPEN: "NVIDIA"}
+_NONE = "-"
 
 
-def catalogue_table() -> Table:
-    """The models of the catalogue by family, at most 80 columns wide."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("name, by --family", no_wrap=True)
-    for heading in ("parameters", "MB"):
+def catalogue_table(models: Sequence[Model], title: str) -> Table:
+    """Models by family and decoder, at most LIST_WIDTH columns wide.
+
+    Args:
+        models: Models of the catalogue.
+        title: Heading of the column of names.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(title, no_wrap=True)
+    for heading in ("M", "MB"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("WER %", no_wrap=True)
-    for family, nemo_class in NEMO_CLASSES.items():
-        table.add_row(f"{family} ({nemo_class})", style="bold")
-        for model in CATALOGUE:
-            if model.family == family:
-                rates = " / ".join(str(rate) for rate in model.word_error_rates)
-                wer = f"{rates} {_SHORT_SETS.get(model.measured_on, model.measured_on)}".rstrip()
-                table.add_row(f"  {model.name}", f"{model.parameters:.1f} M", f"{model.megabytes:.0f}", wer)
+    table.add_column("avg", justify="right", no_wrap=True)
+    table.add_column("licence", no_wrap=True)
+    for family in FAMILIES:
+        for kind in NEMO_CLASSES:
+            chosen = [model for model in models if (model.family, model.decoder_kind) == (family, kind)]
+            if chosen:
+                table.add_row(f"{family}, {kind}", style="bold")
+            for model in chosen:
+                table.add_row(*_cells(model))
     return table
+
+
+def _cells(model: Model) -> tuple[str, ...]:
+    rates = " / ".join(map(str, model.word_error_rates))
+    average = model.average
+    return (
+        f"  {model.name}{' +' * model.punctuated}",
+        _NONE if model.parameters is None else f"{model.parameters:g}",
+        _NONE if model.megabytes is None else f"{model.megabytes:.0f}",
+        f"{rates} {_SHORT_SETS.get(model.measured_on, model.measured_on)}".rstrip() if rates else _NONE,
+        f"{average.word_error_rate:.2f}" if average else _NONE,
+        _SHORT_LICENCES.get(model.licence, model.licence),
+    )
+
+
+def print_catalogue() -> None:
+    """Print both lists of the catalogue, and what is not in them."""
+    console = Console(width=LIST_WIDTH)
+    console.print(catalogue_table(PUBLISHED, "the 22, by --family"))
+    console.print()
+    console.print(catalogue_table(OTHERS, "today's, by --family"))
+    multilingual = [f"{model.served_as} ({model.languages} languages)" for model in OTHERS if model.languages > 1]
+    click.echo(f"\nMultilingual: {', '.join(multilingual)}.\n{LIST_NOTES}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from export_scripts.checkpoints.downloads import download
 from export_scripts.checkpoints.families import Decoder, decoder_classes, refusal
 from export_scripts.checkpoints.names import is_file, recognizer_name
-from export_scripts.checkpoints.restore import first_line, restore, unpacked
+from export_scripts.checkpoints.restore import restore, unpacked
 from export_scripts.checkpoints.saved_decoding import unknown_settings
 from export_scripts.errors import ExportError
 from export_scripts.stages.features import Edges, FrontEnd, Normalization
@@ -83,7 +83,7 @@ def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
     if Path(source).is_dir():
         raise ExportError(f"{source}: is a folder; give a .nemo file in it, or the name of a pretrained model")
     name = recognizer_name(source, suffix)
-    file = Path(source) if is_file(source) else _download(source)
+    file = Path(source) if is_file(source) else download(source)
     with unpacked(file) as saved:
         config = saved.config
         model_class = str(config.get("target", "")).rpartition(".")[2]
@@ -117,24 +117,6 @@ def edges_of(nemo_version: object) -> Edges:
     numbers = re.match(r"(\d+)\.(\d+)", str(nemo_version))
     release = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
     return "zero" if release >= ZERO_EDGES_SINCE else "reflect"
-
-
-def _download(name: str) -> Path:
-    from nemo.collections.asr.models import ASRModel
-
-    try:
-        return Path(ASRModel.from_pretrained(name, return_model_file=True))
-    except FileNotFoundError as error:
-        raise ExportError(
-            f"{name}: neither a .nemo file nor a pretrained model that NeMo knows; see --list, or give a file's path"
-        ) from error
-    except Exception as error:
-        # NeMo's downloads raise any error of its HTTP library and its cache.
-        reason = first_line(error)
-        raise ExportError(
-            f"{name}: no such file, and it could not be downloaded ({textwrap.shorten(reason, 120)}); check "
-            "the path, or the name and the network"
-        ) from error
 
 
 def _front_end(model: ASRModel, edges: Edges) -> FrontEnd:

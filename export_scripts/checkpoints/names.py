@@ -12,19 +12,30 @@ MAX_LENGTH = 200
 """Longest name of a recognizer. File systems allow 255, and its parts and their temporary files have longer names."""
 
 
+NVIDIA = "nvidia/"
+"""NVIDIA's name at Hugging Face, as NeMo's downloads have it in front of a model's name."""
+
+
 def is_file(source: str) -> bool:
     """Whether a CHECKPOINT is a file name (of a missing file, too) and not the name of a pretrained model."""
     return source.endswith(".nemo") or Path(source).is_file()
 
 
+def bare_name(name: str) -> str:
+    """The name of a pretrained model without nvidia/."""
+    return name.removeprefix(NVIDIA)
+
+
 def recognizer_name(source: str, suffix: str = "") -> str:
     """The name of a checkpoint's recognizer: the name of its file or pretrained model, with `suffix`.
+
+    NVIDIA's models at Hugging Face are called as in NeMo's list, without nvidia/.
 
     Raises:
         ExportError: The name is no name of a folder, such as `..`, or too long, or reserved for a part of a recognizer,
             which an export would replace.
     """
-    name = model_name(Path(source).stem if is_file(source) else source) + suffix
+    name = model_name(Path(source).stem if is_file(source) else bare_name(source)) + suffix
     if not re.match("[A-Za-z0-9_]", name):
         raise ExportError(
             f"{source}: a recognizer can't be called {name!r}; rename the file: its name must begin with a letter, a "

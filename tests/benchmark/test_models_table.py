@@ -23,7 +23,9 @@ from benchmark.studies.models_table.measure import Passes
 from benchmark.studies.models_table.page import BEGIN, END, page, replace_table, short_table
 from benchmark.studies.models_table.rows import all_rows
 from benchmark.studies.models_table.speech import cut, cut_recordings
-from export_scripts.checkpoints.catalogue import CATALOGUE, PUBLISHED, Model
+from export_scripts.checkpoints.catalogue import OTHERS, PUBLISHED
+from export_scripts.checkpoints.listed_model import Model
+from export_scripts.checkpoints.refused_models import REFUSED
 from export_scripts.repository.config import read_config, write_config
 from verification.full_size.architectures import ARCHITECTURES, LATER
 
@@ -118,7 +120,7 @@ def test_measures_a_model_and_goes_on_after_a_failure(run_module: RunModule, rep
 @pytest.mark.fast
 def test_no_row_of_the_22_has_a_gap(complete: Folder) -> None:
     table = all_rows(complete)
-    assert [row["name"] for row in table["models"]] == [model.served_as for model in CATALOGUE]
+    assert [row["name"] for row in table["models"]] == [model.served_as for model in PUBLISHED]
     text, short = page(table), short_table(table)
     for model in PUBLISHED:
         rows = table_rows(text, model.name)
@@ -232,20 +234,43 @@ def test_measures_the_memory_of_long_audio(run_module: RunModule, repository: Pa
 @pytest.mark.fast
 def test_a_later_model_needs_data_alone(complete: Folder) -> None:
     new = Model(LATER_NAME, "conformer_ctc", 115.6, (1.9, 4.2), source="its model card")
-    table = all_rows(complete, [*CATALOGUE, new])
+    table = all_rows(complete, [*PUBLISHED, new])
     (row,) = [row for row in table["models"] if row["name"] == LATER_NAME]
     assert (row["status"], row["measured"]) == ("not measured", None)
-    assert LATER_NAME not in [row["name"] for row in table["later_architectures"]]
     assert all(
         "not measured yet" in cells or "its model card" in cells for cells in table_rows(page(table), LATER_NAME)
     )
 
     write_results(complete.root, LATER_NAME)
-    table = all_rows(complete, [*CATALOGUE, new])
+    table = all_rows(complete, [*PUBLISHED, new])
     assert table["models"][-1]["measured"]["served_rtfx"]["median"] == 40.0
     assert len(candidates(table["models"])) == 23
-    (row,) = [row for row in all_rows(complete)["later_architectures"] if row["name"] == LATER_NAME]
-    assert row["fits_export"] and row["measured"]["served_rtfx"]["median"] == 40.0
+
+
+@pytest.mark.fast
+def test_todays_models_are_rows_by_data_and_keep_their_measurements(complete: Folder, tmp_path: Path) -> None:
+    table = all_rows(complete)
+    assert [row["name"] for row in table["others"]] == [model.served_as for model in OTHERS]
+    assert {row["status"] for row in table["others"]} == {"not measured"}
+    text = page(table)
+    for model in OTHERS:
+        assert [cells[-2] for cells in table_rows(text, model.served_as)] == ["not measured yet"]
+    (cells,) = table_rows(text, "parakeet-tdt-0.6b-v3")
+    assert cells[1:7] == ["Parakeet", "TDT", "627.0", "1.92 / 3.59", "leaderboard", "6.32"]
+    assert cells[7:10] == ["3333", "punctuation, capitals; 25 languages", "CC-BY-4.0"]
+    (cells,) = table_rows(text, "stt_en_fastconformer_ctc_large_ls")
+    assert cells[3:8] == ["-", "-", "-", "-", "-"] and "NGC page" in cells[9]
+    for kind in REFUSED:
+        assert f"`{kind.example}`" in text and kind.kind in text
+    assert not any(table_rows(short_table(table), model.served_as) for model in OTHERS)
+
+    write_results(tmp_path, LATER_NAME)
+    measured = all_rows(Folder(tmp_path))
+    again = all_rows(complete, earlier=measured)
+    for rows in (measured["others"], again["others"]):
+        (row,) = [row for row in rows if row["name"] == LATER_NAME]
+        assert row["measured"]["served_rtfx"]["median"] == 40.0
+        assert row["published"]["leaderboard"]["word_error_rate"] == 8.97
 
 
 @pytest.mark.fast
@@ -279,7 +304,7 @@ def test_the_command_writes_all_files(run_module: RunModule, complete: Folder, t
     assert (done.returncode, readme.read_text()) == (0, "no markers\n")
     assert f"{readme}: has no markers for the table of models; not changed\n" in done.stderr
     assert "22 of 22 models measured" in done.stderr
-    assert len(json.loads((tmp_path / "models.json").read_text())["models"]) == len(CATALOGUE)
+    assert len(json.loads((tmp_path / "models.json").read_text())["models"]) == len(PUBLISHED)
 
     readme.write_text(f"{BEGIN}\n{END}\n")
     assert run_module(*arguments).returncode == 0

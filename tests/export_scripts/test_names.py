@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from locations import DEMO_CHECKPOINT, ROOT
 
-from export_scripts.checkpoints.catalogue import PUBLISHED
+from export_scripts.checkpoints.catalogue import CATALOGUE
 from export_scripts.checkpoints.names import check_suffix, recognizer_name
 from export_scripts.errors import ExportError
 from nemo_triton.contract import AUDIO_STAGE, Part
@@ -18,8 +18,9 @@ pytestmark = pytest.mark.fast
 
 
 @pytest.mark.parametrize("suffix", ["", "_int8"])
-def test_names_of_the_22_are_free(suffix: str) -> None:
-    assert [recognizer_name(model.name, suffix) for model in PUBLISHED] == [model.name + suffix for model in PUBLISHED]
+def test_listed_names_are_free(suffix: str) -> None:
+    names = [model.name.removeprefix("nvidia/") for model in CATALOGUE]
+    assert [recognizer_name(model.name, suffix) for model in CATALOGUE] == [name + suffix for name in names]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,9 @@ def test_names_of_the_22_are_free(suffix: str) -> None:
         ("x_encoder.nemo", "_2", "x_encoder_2"),
         ("text.nemo", "", "text"),
         ("mel_gibson.nemo", "", "mel_gibson"),
-        ("nvidia/stt_en", "", "nvidia_stt_en"),
+        ("nvidia/stt_en", "", "stt_en"),
+        ("nvidia/parakeet-tdt_ctc-1.1b", "_int8", "parakeet-tdt_ctc-1.1b_int8"),
+        ("owner/stt_en", "", "owner_stt_en"),
     ],
 )
 def test_a_recognizers_name(source: str, suffix: str, name: str) -> None:

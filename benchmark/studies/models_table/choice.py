@@ -14,6 +14,8 @@ FAMILY_TITLES = {
     "conformer_ctc": "Conformer-CTC",
     "contextnet": "ContextNet",
     "conformer_transducer": "Conformer-Transducer",
+    "fastconformer": "FastConformer",
+    "parakeet": "Parakeet",
 }
 FAMILY_LABELS = {**FAMILY_TITLES, "conformer_ctc": "CTC", "conformer_transducer": "RNNT"}
 """Short names of families, for points of a chart whose legend has the full names."""

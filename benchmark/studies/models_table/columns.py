@@ -9,7 +9,7 @@ from benchmark.core.tables import MB
 from benchmark.core.tables import NONE as DASH
 from benchmark.studies.models_table.choice import FAMILY_TITLES
 from benchmark.studies.models_table.text_table import Column
-from export_scripts.checkpoints.catalogue import SCORES, UNREAD
+from export_scripts.checkpoints.listed_model import LEADERBOARD, SCORES, UNREAD
 
 Json = dict[str, Any]
 
@@ -47,7 +47,7 @@ def megabytes(size: float | None) -> str:
 def parameters(row: Json) -> str:
     """Millions of parameters: counted, or published if they were not counted."""
     millions = row["parameters"] / 1e6 if row["parameters"] else row["published"]["parameters_millions"]
-    return f"{millions:.1f}"
+    return DASH if millions is None else f"{millions:.1f}"
 
 
 def onnx_megabytes(row: Json, precision: str) -> str:
@@ -63,6 +63,27 @@ def error_rates(row: Json) -> str:
     rates = row["published"]["wer_percent"]
     text = " / ".join(map(str, rates.values()))
     return f"other {text}" if len(rates) == 1 else text + r" \*" * ("dev-other" in rates)
+
+
+def leaderboard(row: Json, key: str, digits: int = 0) -> str:
+    """A figure of the Open ASR Leaderboard, or of a model card for its test sets."""
+    figures = row["published"]["leaderboard"]
+    if not figures or figures[key] is None:
+        return DASH
+    mark = "" if figures["source"] == LEADERBOARD else " (card)"
+    return f"{figures[key]:.{digits}f}{mark}"
+
+
+def rates_source(row: Json) -> str:
+    """Where the word error rates are published, without the folder that the section on sources names."""
+    source = row["published"]["source"]
+    return "leaderboard" if source == LEADERBOARD else source.removeprefix(f"{SCORES}/") or DASH
+
+
+def text_style(row: Json) -> str:
+    """What the text is like."""
+    style = "punctuation, capitals" if row["punctuated"] else "lower case"
+    return f"{style}; {row['languages']} languages" if row["languages"] > 1 else style
 
 
 def test_set(row: Json) -> str:
@@ -190,6 +211,20 @@ QUALITY = (
     Column("LibriSpeech set", test_set, is_number=False),
     Column("source", lambda row: row["published"]["source"].removeprefix(f"{SCORES}/"), is_number=False),
     Column("licence", licence, is_number=False),
+)
+OTHERS = (
+    NAME,
+    Column("family", lambda row: FAMILY_TITLES.get(row["family"], row["family"]), is_number=False),
+    Column("decoder", lambda row: row["decoder"], is_number=False),
+    PARAMETERS,
+    Column("WER %", lambda row: error_rates(row) or DASH),
+    Column("source", rates_source, is_number=False),
+    Column("leaderboard %", partial(leaderboard, key="word_error_rate", digits=2)),
+    Column("its RTFx", partial(leaderboard, key="rtfx")),
+    Column("text", text_style, is_number=False),
+    Column("licence", licence, is_number=False),
+    SPEED,
+    MEMORY,
 )
 FILES = (
     NAME,

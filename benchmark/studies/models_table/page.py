@@ -8,18 +8,14 @@ from typing import Any
 
 from benchmark.studies.models_table import columns
 from benchmark.studies.models_table.choice import balanced, candidates, other_rate, pareto_front
-from benchmark.studies.models_table.columns import NOT_MEASURED
 from benchmark.studies.models_table.rows import distinct
 from benchmark.studies.models_table.text_table import Column, table_lines
-from export_scripts.checkpoints.catalogue import SCORES
+from export_scripts.checkpoints.listed_model import LEADERBOARD, NEMO_CLASSES, SCORES
+from export_scripts.checkpoints.refused_models import REFUSED
 
 BEGIN, END = "<!-- models-table:begin -->", "<!-- models-table:end -->"
 ALT = "Published word error rate against measured speed, a circle per model"
 SCORES_URL = "https://github.com/NVIDIA-NeMo/NeMo/tree/main/docs/source/asr/data/scores/en"
-REFUSED = (
-    ("hybrid", "parakeet-tdt_ctc-110m", "convert it to CTC with NeMo's convert_nemo_asr_hybrid_to_ctc.py"),
-    ("over 2 GiB in fp32", "parakeet-rnnt-0.6b, parakeet-tdt-1.1b", "take a smaller model"),
-)
 SHARED = "Models of one architecture share one measurement, because their files here are the same:"
 LINE = 118
 """Characters of a line of prose."""
@@ -79,7 +75,7 @@ def page(table: Json) -> str:
         *_long_audio(table),
         *_sources(),
         "",
-        *_later(table),
+        *_others(table),
     ]
     return wrapped(lines) + "\n"
 
@@ -267,47 +263,41 @@ def _versions(versions: Json) -> str:
 
 
 def _sources() -> list[str]:
-    """The section about the sources of word error rates and licences."""
+    """The section about the sources of published figures and licences."""
     return [
         "## Sources",
         "",
         f"Word error rates are NVIDIA's, greedy decoding without a language model, from the files in "
-        f"[{SCORES}]({SCORES_URL}). They were not measured here. Licences are those that NVIDIA's Hugging Face pages "
-        "name; its NGC pages were not read.",
+        f"[{SCORES}]({SCORES_URL}). Those of today's models are from the Open ASR Leaderboard ({LEADERBOARD}), from "
+        "the same folder of NeMo, or from the model's card at Hugging Face, as its row says. They were not measured "
+        "here. Licences are those that NVIDIA's Hugging Face pages name; its NGC pages were not read.",
     ]
 
 
-def _later(table: Json) -> list[str]:
-    """The section about models beyond the catalogue."""
-    rows = table["later_architectures"]
-    exported = (
-        columns.NAME,
-        Column("NeMo class", lambda row: row["nemo_class"], is_number=False),
-        Column("params M", lambda row: f"{row['parameters'] / 1e6:.1f}"),
-        Column("export.py", lambda row: "yes" if row["fits_export"] else "no: over 2 GiB", is_number=False),
-        Column("RTFx", lambda row: _later_speed(row)),
-    )
+def _others(table: Json) -> list[str]:
+    """The section about today's models and those that are refused."""
+    classes = ", ".join(f"{kind}: `{nemo_class}`" for kind, nemo_class in NEMO_CLASSES.items() if kind != "characters")
     refused: Sequence[Column] = (
-        Column("refused", lambda row: str(row["kind"]), is_number=False),
-        Column("for example", lambda row: str(row["example"]), is_number=False),
+        Column("not exported", lambda row: str(row["kind"]), is_number=False),
+        Column("for example", lambda row: f"`{row['example']}`", is_number=False),
         Column("instead", lambda row: str(row["instead"]), is_number=False),
     )
-    kinds = [dict(zip(("kind", "example", "instead"), entry, strict=True)) for entry in REFUSED]
+    kinds = [{"kind": kind.kind, "example": kind.example, "instead": kind.instead} for kind in REFUSED]
     return [
-        "## Later models",
+        "## Today's models",
         "",
-        "FastConformer and Parakeet with a CTC or RNNT decoder export as the 22 do, up to 2 GiB of weights in fp32. "
-        "No published Parakeet with these decoders is that small. Both were tried with few layers and random weights, "
-        "and gave NeMo's text.",
+        "The second list of `export.py --list`: FastConformer, Parakeet, and variants of the 22. WER: LibriSpeech "
+        "test-clean / test-other. Leaderboard: mean word error rate of the eight sets of the Open ASR Leaderboard of "
+        "March 2026, and the RTFx of NeMo on its GPU (batches of 128). RTFx and memory: measured here as for the 22. A "
+        "dash: no figure was found.",
         "",
-        *table_lines(exported, rows),
+        *table_lines(columns.OTHERS, table["others"]),
+        "",
+        f"NeMo's classes: {classes}.",
+        "",
+        "`export.py` refuses these by name, before it downloads anything:",
         "",
         *table_lines(refused, kinds),
         "",
-        "A row in the catalogue (`export_scripts/checkpoints/catalogue.py`) or an architecture "
-        "(`verification/full_size/architectures.py`) adds a model to this page.",
+        "A row in the catalogue (`export_scripts/checkpoints/catalogue.py`) adds a model to this page.",
     ]
-
-
-def _later_speed(row: Json) -> str:
-    return columns.middle(row["measured"]["served_rtfx"]) if row["measured"] else NOT_MEASURED

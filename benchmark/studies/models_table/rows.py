@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmark.core.results_folder import read_json
 from benchmark.studies.models_table.exports import Folder
 from benchmark.studies.models_table.measure import REQUESTS, SECONDS
-from export_scripts.checkpoints.catalogue import CATALOGUE, NEMO_CLASSES, PUBLISHED, Model
+from export_scripts.checkpoints.catalogue import CATALOGUE, OTHERS, PUBLISHED
+from export_scripts.checkpoints.listed_model import Model
 from verification.full_size.architectures import ARCHITECTURES, LATER
 from verification.full_size.model_parts import Architecture
 
 COMMAND = "make models-table"
 NOT_MEASURED = "not measured"
 WEIGHTS = {True: "random", False: "trained"}
-LARGEST_EXPORT_BYTES = 2**31
-"""Largest size of fp32 weights that export.py can write, in bytes."""
 
 Json = dict[str, Any]
 Architectures = Mapping[str, Architecture]
@@ -26,29 +26,30 @@ Architectures = Mapping[str, Architecture]
 
 def all_rows(
     folder: Folder,
-    catalogue: Iterable[Model] = CATALOGUE,
+    catalogue: Iterable[Model] = PUBLISHED,
     architectures: Architectures = ARCHITECTURES,
     later: Architectures = LATER,
     earlier: Json | None = None,
+    others: Iterable[Model] = OTHERS,
 ) -> Json:
     """Collect the table.
 
     Args:
         folder: Working folder with the results.
-        catalogue: Models of the catalogue, one row each.
-        architectures: Known architectures of the catalogue's models.
-        later: Architectures outside the catalogue, one row each.
-        earlier: An earlier table. Its memory of long audio is kept for models without a result.
+        catalogue: Models of the main tables, one row each.
+        architectures: Architectures of these models.
+        later: Architectures of other models.
+        earlier: An earlier table. Its memory of long audio is kept for models without a result, and so are its
+            measurements of `others`.
+        others: Models of the table of today's models, one row each.
 
     Raises:
         ResultsError: A result can't be read.
     """
     known = {**later, **architectures}
-    names = [model.served_as for model in catalogue]
-    results = read_results(folder.result, [*names, *known])
+    results = read_results(folder.result, [*(model.served_as for model in catalogue), *known])
     rows = [catalogue_row(model, known.get(model.served_as), results, known) for model in catalogue]
-    others = [later_row(name, architecture, results) for name, architecture in later.items() if name not in names]
-    measured = [results[name] for name in dict.fromkeys(row["measured_as"] for row in rows + others) if name]
+    measured = [results[name] for name in dict.fromkeys(row["measured_as"] for row in rows) if name]
     return {
         "command": COMMAND,
         "load": {"concurrency": REQUESTS, "recordings": REQUESTS, "seconds_per_recording": SECONDS},
@@ -59,9 +60,30 @@ def all_rows(
         "machines": distinct(result["machine"] for result in measured),
         "versions": distinct({**result["versions"], "nemo": result["nemo"]["version"]} for result in measured),
         "models": rows,
-        "later_architectures": others,
+        "others": other_rows(folder, (earlier or {}).get("others", []), others, known),
         "long_audio": long_audio_rows(folder, (earlier or {}).get("long_audio", [])),
     }
+
+
+def other_rows(
+    folder: Folder,
+    earlier: Iterable[Json],
+    others: Iterable[Model] = OTHERS,
+    architectures: Architectures = ARCHITECTURES | LATER,
+) -> list[Json]:
+    """The rows of today's models: the catalogue's figures, with measurements made now or earlier.
+
+    Raises:
+        ResultsError: A result can't be read.
+    """
+    results = read_results(folder.result, [*(model.served_as for model in others), *architectures])
+    measured = {row["name"]: row for row in earlier if row["measured"]}
+    rows = []
+    for model in others:
+        row = catalogue_row(model, architectures.get(model.served_as), results, architectures)
+        before = measured.get(model.served_as)
+        rows.append({**before, **listed_part(model)} if before and not row["measured"] else row)
+    return rows
 
 
 def long_audio_rows(folder: Folder, earlier: Iterable[Json]) -> list[Json]:
@@ -70,7 +92,7 @@ def long_audio_rows(folder: Folder, earlier: Iterable[Json]) -> list[Json]:
     Raises:
         ResultsError: A result can't be read.
     """
-    names = [*(model.served_as for model in CATALOGUE), *LATER]
+    names = list(dict.fromkeys([*(model.served_as for model in CATALOGUE), *LATER]))
     rows = {row["name"]: row for row in earlier}
     for name, result in read_results(folder.long_audio, names).items():
         # A result that has only the limit doesn't replace a measurement.
@@ -90,33 +112,34 @@ def catalogue_row(
 ) -> Json:
     """The row of a model of the catalogue."""
     source = measured_as(model.served_as, architecture, results, architectures)
+    return {**listed_part(model), **measured_row(source, results, architecture)}
+
+
+def listed_part(model: Model) -> Json:
+    """What the catalogue knows of a model."""
+    average = model.average
     return {
         "name": model.served_as,
         "family": model.family,
-        "nemo_class": NEMO_CLASSES[model.family],
+        "nemo_class": model.nemo_class,
+        "decoder": model.decoder_kind,
+        "languages": model.languages,
+        "punctuated": model.punctuated,
         "licence": model.licence,
         "published": {
-            "by": "NVIDIA" if model in PUBLISHED else None,
+            "by": "NVIDIA" if model in CATALOGUE else None,
             "parameters_millions": model.parameters,
             "wer_percent": word_error_rates(model),
             "source": model.rates_source,
+            "leaderboard": asdict(average) if average else None,
         },
-        **measured_row(source, results, architecture),
-    }
-
-
-def later_row(name: str, architecture: Architecture, results: Mapping[str, Json]) -> Json:
-    """The row of an architecture outside the catalogue."""
-    return {
-        "name": name,
-        "nemo_class": architecture.nemo_class,
-        "fits_export": 4 * architecture.parameters < LARGEST_EXPORT_BYTES,
-        **measured_row(name if name in results else None, results, architecture),
     }
 
 
 def word_error_rates(model: Model) -> dict[str, float]:
     """Percent by LibriSpeech set: of "dev-clean/other" those of "dev-clean" and "dev-other"."""
+    if not model.word_error_rates:
+        return {}
     part, _, kinds = model.measured_on.partition("-")
     return {f"{part}-{kind}": rate for kind, rate in zip(kinds.split("/"), model.word_error_rates, strict=True)}
 

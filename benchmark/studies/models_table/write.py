@@ -3,8 +3,8 @@
     python -m benchmark.studies.models_table.write --folder build/models_table --docs docs --readme README.md
 
 Reads the results that models_table.run and models_table.long_audio left in the folder. A model without a result gets a
-row that says so. The memory of long audio is kept from the earlier models.json for models without a result of it; with
---memory-only, so is everything else, if there is an earlier one.
+row that says so. The memory of long audio and the measurements of today's models are kept from the earlier models.json
+for models without a result. With --memory-only, so are those of the 22, if there is an earlier one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmark.studies.models_table.chart import THEMES, draw
 from benchmark.studies.models_table.choice import candidates
 from benchmark.studies.models_table.exports import Folder
 from benchmark.studies.models_table.page import page, processor_text, replace_table, short_table
-from benchmark.studies.models_table.rows import all_rows, long_audio_rows
+from benchmark.studies.models_table.rows import all_rows, long_audio_rows, other_rows
 from nemo_triton.terminal import exit_codes, options
 
 Json = dict[str, Any]
@@ -41,12 +41,20 @@ Json = dict[str, Any]
     show_default=True,
     help="README with the markers of the short table.",
 )
-@click.option("--memory-only", is_flag=True, help="Update the memory of long audio in models.json and models.md only.")
+@click.option(
+    "--memory-only",
+    is_flag=True,
+    help="Update only the memory of long audio and the list of today's models, in models.json and models.md.",
+)
 def main(folder: Path, docs: Path, readme: Path, memory_only: bool) -> int:
     file = docs / "models.json"
     earlier = read_json(file) if file.exists() else None
     if memory_only and earlier:
-        table = {**earlier, "long_audio": long_audio_rows(Folder(folder), earlier["long_audio"])}
+        table = {
+            **earlier,
+            "others": other_rows(Folder(folder), earlier.get("others", [])),
+            "long_audio": long_audio_rows(Folder(folder), earlier["long_audio"]),
+        }
     else:
         memory_only = False
         table = all_rows(Folder(folder), earlier=earlier)
