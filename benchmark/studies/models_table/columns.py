@@ -70,8 +70,8 @@ def leaderboard(row: Json, key: str, digits: int = 0) -> str:
     figures = row["published"]["leaderboard"]
     if not figures or figures[key] is None:
         return DASH
-    mark = "" if figures["source"] == LEADERBOARD else " (card)"
-    return f"{figures[key]:.{digits}f}{mark}"
+    note = "" if figures["source"] == LEADERBOARD else " (card)"
+    return f"{figures[key]:.{digits}f}{note}"
 
 
 def rates_source(row: Json) -> str:
