@@ -8,7 +8,7 @@ from verification.full_size.fastconformer_models import FAST_CONFORMERS
 from verification.full_size.model_parts import Architecture
 
 ARCHITECTURES: dict[str, Architecture] = CONVOLUTIONAL | CONFORMERS
-"""The recognizers of the catalogue."""
+"""The 22 of the catalogue."""
 
 LATER: dict[str, Architecture] = FAST_CONFORMERS
-"""Later recognizers, which the catalogue does not list; for benchmarks on GPUs."""
+"""Today's recognizers; for benchmarks on GPUs and the table of models."""
