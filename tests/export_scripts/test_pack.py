@@ -105,7 +105,7 @@ def test_encoders_in_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     result = CliRunner().invoke(pytorch_encoder.main, ["nope", "tiny", *flags], standalone_mode=False)
     assert result.exception is None and result.return_value == 2
     (error,) = result.stderr.splitlines()
-    assert error.startswith("error: nope: no such architecture; choose from: ") and "parakeet_ctc_0.6b" in error
+    assert error.startswith("error: nope: no such architecture; choose from: ") and "parakeet-ctc-0.6b" in error
     models = json.loads(out.read_text())["models"]
     assert "error" in models["nope"] and list(models["tiny"]) == ["fp32"]
     for rows in models["tiny"].values():

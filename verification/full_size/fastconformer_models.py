@@ -46,7 +46,7 @@ FAST_CONFORMERS = {
         nemo_version=ZERO_EDGES,
         pieces=1024,
     ),
-    "parakeet_ctc_0.6b": Architecture(
+    "parakeet-ctc-0.6b": Architecture(
         "EncDecCTCModelBPE",
         _ctc(width=1024, layers=24),
         parameters=608_799_745,
