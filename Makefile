@@ -78,7 +78,7 @@ PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvid
 
 # Concurrent measurements would disturb each other.
 .NOTPARALLEL:
-.PHONY: models-table models-memory pod-memory report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack server-enders stage-kills sick-server soak fuzz bench-memory benchmark-batching benchmark-gpu benchmark-malloc benchmark-overload benchmark-precision gpu-pack verify-full verify-all clean
+.PHONY: models-table models-memory pod-memory report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack server-enders stage-kills sick-server soak fuzz bench-memory benchmark-batching benchmark-gpu benchmark-malloc benchmark-overload benchmark-precision gpu-pack verify-full verify-all verify-later clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21
@@ -149,6 +149,9 @@ verify-full: install ## compare served texts of five full-size models with NeMo'
 
 verify-all: install ## the same for all 22, into docs/full_size.md; 1 hour
 	$(VERIFY) --all --clean --recordings 16 --concurrency 8 --folder build/full_size --out docs/full_size.md
+
+verify-later: install ## the same for FastConformers, Parakeets and other later models, into docs/full_size_later.md; hours
+	$(VERIFY) --later --clean --recordings 16 --concurrency 8 --folder build/full_size --out docs/full_size_later.md
 
 models-table: install ## measure all 22 models, into docs/models.md and README; two hours, resumable
 	code=0; $(SERVE)/python -m benchmark.studies.models_table.run --folder $(MODELS_TABLE) --speech $(MANIFEST) \

@@ -65,7 +65,7 @@ def tdt() -> Block:
 
 
 def hybrid(transducer: Block, vocabulary: list[str]) -> Block:
-    """A transducer with a CTC head beside it."""
+    """A transducer that also has a CTC head."""
     aux_ctc = {"ctc_loss_weight": 0.3, "decoder": ctc_head(vocabulary), "decoding": {"strategy": "greedy"}}
     return {**transducer, "aux_ctc": aux_ctc}
 

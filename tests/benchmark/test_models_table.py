@@ -27,7 +27,7 @@ from export_scripts.checkpoints.catalogue import OTHERS, PUBLISHED
 from export_scripts.checkpoints.listed_model import Model
 from export_scripts.checkpoints.refused_models import REFUSED
 from export_scripts.repository.config import read_config, write_config
-from verification.full_size.architectures import ARCHITECTURES, LATER
+from verification.full_size.architectures import KNOWN
 
 Json = dict[str, Any]
 
@@ -36,7 +36,7 @@ LATER_NAME = "stt_en_fastconformer_ctc_large"
 
 def result(name: str, served_seconds: float = 4.0) -> Json:
     """A result as run.py writes it for one model."""
-    architecture = (ARCHITECTURES | LATER)[name]
+    architecture = KNOWN[name]
     return {
         "name": name,
         "nemo_class": architecture.nemo_class,
@@ -251,9 +251,12 @@ def test_a_later_model_needs_data_alone(complete: Folder) -> None:
 def test_todays_models_are_rows_by_data_and_keep_their_measurements(complete: Folder, tmp_path: Path) -> None:
     table = all_rows(complete)
     assert [row["name"] for row in table["others"]] == [model.served_as for model in OTHERS]
-    assert {row["status"] for row in table["others"]} == {"not measured"}
+    of_the_22 = "stt_en_contextnet_256"
+    assert {row["name"] for row in table["others"] if row["measured"]} == {of_the_22}, "stt_en_contextnet_256_mls's"
     text = page(table)
     for model in OTHERS:
+        if model.name == of_the_22:
+            continue
         assert [cells[-2] for cells in table_rows(text, model.served_as)] == ["not measured yet"]
     (cells,) = table_rows(text, "parakeet-tdt-0.6b-v3")
     assert cells[1:7] == ["Parakeet", "TDT", "627.0", "1.92 / 3.59", "leaderboard", "6.32"]

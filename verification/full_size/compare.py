@@ -22,7 +22,7 @@ from benchmark.core.results_folder import write_text
 from benchmark.core.tables import NONE, markdown_rows
 from nemo_triton.contract import Part
 from nemo_triton.terminal import options
-from verification.full_size.architectures import ARCHITECTURES
+from verification.full_size.architectures import KNOWN, RECOGNIZERS
 from verification.full_size.judging import (
     TIE,
     Comparison,
@@ -36,6 +36,25 @@ from verification.full_size.records import BATCHED, BATCHED_WITH_LOG_PROBS, UNBA
 
 FEWEST_CHARACTERS = 20
 """Smallest median length of a text. Shorter texts are equal too easily."""
+
+
+COMMAND = """In the checkout, after `make install`:
+
+```sh
+make verify-all MANIFEST=my_speech.jsonl
+```
+
+This exports and serves all 22 models and writes docs/full_size.md. It continues an interrupted run. Without `MANIFEST`
+it uses the demo's recordings."""
+LATER_COMMAND = """In the checkout, after `make install`:
+
+```sh
+make verify-later MANIFEST=my_speech.jsonl
+```
+
+This exports and serves later models, of which some have more than 2 GiB of weights, and writes docs/full_size_later.md.
+It continues an interrupted run. Without `MANIFEST` it uses the demo's recordings. A hybrid has two rows, one for each
+head. The largest export needs a machine with 24 GB of memory."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +124,13 @@ PASS_LABELS = {
 
 
 @click.command(help=__doc__)
-@click.argument("names", metavar="NAME...", type=click.Choice(list(ARCHITECTURES)), nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", type=click.Choice(list(RECOGNIZERS)), nargs=-1, required=True)
 @click.option(
     "--folder", type=click.Path(exists=True, path_type=Path), required=True, help="Folder of verify.py's results."
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Markdown file to write.")
-def main(names: tuple[str, ...], folder: Path, out: Path) -> None:
+@click.option("--later", is_flag=True, help="The page is that of the later models.")
+def main(names: tuple[str, ...], folder: Path, out: Path, later: bool) -> None:
     rows, recordings = [], set()
     for name in names:
         nemo = read_records(folder / "results" / name / "nemo.jsonl")
@@ -120,7 +140,7 @@ def main(names: tuple[str, ...], folder: Path, out: Path) -> None:
         raise click.ClickException(
             f"{folder}: the models have results of different recordings or concurrencies; run verify.py again for all"
         )
-    table = markdown(rows, *recordings.pop())
+    table = markdown(rows, *recordings.pop(), introduction=LATER_COMMAND if later else COMMAND)
     write_text(out, table)
     click.echo(table)
     sys.exit(1 if any(row.problems for row in rows) else 0)
@@ -140,7 +160,7 @@ def row_of(name: str, folder: Path, nemo: Sequence[Record]) -> Row:
     exported = json.loads(export.read_text()) if export.exists() else {}
     passes = served["passes"]
     records = {pass_name: read_records(results / f"{pass_name}.jsonl") for pass_name in passes}
-    encoders = [step for step in passes[BATCHED]["steps"] if step["model"] == Part.ENCODER.of(name)]
+    encoders = [step for step in passes[BATCHED]["steps"] if step["model"].endswith(Part.ENCODER.value)]
     return Row(
         name=name,
         concurrency=served["at_once"],
@@ -155,7 +175,7 @@ def row_of(name: str, folder: Path, nemo: Sequence[Record]) -> Row:
         recordings_per_execution=encoders[0]["mean_batch_size"],
         **(
             _judge_transducer(records, nemo, served["parity"], json.loads((results / "ties.json").read_text()))
-            if ARCHITECTURES[name].is_transducer
+            if RECOGNIZERS[name].is_transducer
             else _judge_ctc(records, nemo)
         ),
     )
@@ -188,18 +208,19 @@ def _judge_transducer(
     }
 
 
-def markdown(rows: Sequence[Row], recordings: int, seconds: float) -> str:
+def markdown(rows: Sequence[Row], recordings: int, seconds: float, *, introduction: str = COMMAND) -> str:
     """The page: two tables and a list of all differences.
 
     Args:
         rows: The models.
         recordings: Number of recordings.
         seconds: Duration of all recordings together.
+        introduction: What writes the page.
     """
     lines = [
         TITLE,
         "",
-        COMMAND,
+        introduction,
         "",
         f"{RANDOM_WEIGHTS_NOTE} {recordings} recordings, {seconds / 60:.1f} minutes.",
         "",
@@ -229,14 +250,6 @@ def _speed(row: Row, pass_name: str) -> str:
 
 
 TITLE = "# Full-size models: served text compared with NeMo's"
-COMMAND = """In the checkout, after `make install`:
-
-```sh
-make verify-all MANIFEST=my_speech.jsonl
-```
-
-This exports and serves all 22 models and writes docs/full_size.md. It continues an interrupted run. Without `MANIFEST`
-it uses the demo's recordings."""
 RANDOM_WEIGHTS_NOTE = (
     "**All weights are random.** Architectures and sizes are those of the published models. Each text is gibberish "
     "that follows the audio. It is compared with NeMo's text for the same recording, transcribed unbatched. For "
@@ -256,7 +269,7 @@ Column = tuple[str, Callable[[Row], str]]
 
 PARITY: tuple[Column, ...] = (
     ("model", lambda row: row.name),
-    ("parameters", lambda row: f"{ARCHITECTURES[row.name].parameters:,}"),
+    ("parameters", lambda row: f"{KNOWN[RECOGNIZERS[row.name].checkpoint].parameters:,}"),
     ("equal, one at a time", lambda row: _equal(row, UNBATCHED)),
     ("equal, {concurrency} concurrent, with log-probs", lambda row: _equal(row, BATCHED_WITH_LOG_PROBS)),
     ("equal, {concurrency} concurrent", lambda row: _equal(row, BATCHED)),

@@ -89,3 +89,12 @@ CONFORMERS = {
         pieces=1024,
     ),
 }
+
+CONFORMER_XLARGE = Architecture(
+    "EncDecCTCModelBPE",
+    _conformer_ctc(width=1024, heads=8, layers=24),
+    parameters=636_999_681,
+    encoder_parameters=635_949_056,
+    pieces=1024,
+)
+"""stt_en_conformer_ctc_xlarge."""

@@ -17,7 +17,7 @@ import torch
 from export_scripts.checkpoints.checkpoint import RANDOM_WEIGHTS
 from nemo_triton.demo_speech import MANIFEST as DEMO_MANIFEST
 from nemo_triton.terminal import options
-from verification.full_size.architectures import ARCHITECTURES, LATER
+from verification.full_size.architectures import KNOWN
 from verification.full_size.model_parts import Architecture
 from verification.full_size.speech import read_recordings
 
@@ -26,7 +26,7 @@ DEMO_MANIFEST_RECORDINGS = 11
 
 
 @click.command(help=__doc__)
-@click.argument("name", metavar="NAME", type=click.Choice([*ARCHITECTURES, *LATER]))
+@click.argument("name", metavar="NAME", type=click.Choice(list(KNOWN)))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help=".nemo file to write.")
 @click.option(
     "--nemo-version",
@@ -53,7 +53,7 @@ def main(*, name: str, out: Path, nemo_version: str | None, audio: Path, seeded:
     from verification.full_size.random_weights import draw_weights, settle
 
     nemo_logging.setLevel("ERROR")
-    architecture = (ARCHITECTURES | LATER)[name]
+    architecture = KNOWN[name]
     recordings = read_recordings(audio)[:DEMO_MANIFEST_RECORDINGS]
     torch.manual_seed(SEED)
     with tempfile.TemporaryDirectory() as folder:
@@ -83,7 +83,7 @@ def build(architecture: Architecture, nemo_version: str, folder: Path) -> Any:
     if architecture.pieces:
         from verification.full_size.tokenizer import train_tokenizer
 
-        train_tokenizer(architecture.pieces, folder)
+        train_tokenizer(architecture.pieces, folder, punctuated=architecture.punctuated)
         config["tokenizer"] = {"dir": str(folder), "type": "bpe"}
     model = getattr(models, architecture.nemo_class)(cfg=OmegaConf.create(config))
     parameters = (count(model), count(model.encoder))

@@ -29,6 +29,7 @@ class Architecture:
         encoder_parameters: Number of parameters of its encoder.
         nemo_version: NeMo release recorded in the checkpoint; it decides the front end.
         pieces: Size of the SentencePiece vocabulary; None if the labels are characters.
+        punctuated: Whether the pieces have capitals and punctuation.
     """
 
     nemo_class: str
@@ -37,11 +38,17 @@ class Architecture:
     encoder_parameters: int
     nemo_version: str = REFLECTING_EDGES
     pieces: int | None = None
+    punctuated: bool = False
 
     @property
     def is_transducer(self) -> bool:
         """Whether the model has a joint network."""
         return "joint" in self.config
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether the model has a joint network and a CTC head."""
+        return "aux_ctc" in self.config
 
 
 def front_end(mels: int, window_size: float, pad_to: int) -> Config:
@@ -76,9 +83,20 @@ class Subsampling:
     channels: int
 
 
-def conformer_encoder(width: int, heads: int, layers: int, *, kernel: int, subsampling: Subsampling) -> Config:
-    """The configuration of a Conformer or FastConformer; `kernel` is the kernel size of its convolutions."""
-    return {
+def conformer_encoder(
+    width: int, heads: int, layers: int, *, kernel: int, subsampling: Subsampling, **more: object
+) -> Config:
+    """The configuration of a Conformer or FastConformer.
+
+    Args:
+        width: Width of its layers.
+        heads: Heads of its attention.
+        layers: Number of layers.
+        kernel: Kernel size of its convolutions.
+        subsampling: Subsampling before the layers.
+        more: Settings in place of the usual ones, by NeMo's names.
+    """
+    usual = {
         "_target_": "nemo.collections.asr.modules.ConformerEncoder",
         "feat_in": 80,
         "feat_out": -1,
@@ -100,6 +118,7 @@ def conformer_encoder(width: int, heads: int, layers: int, *, kernel: int, subsa
         "dropout_emb": 0.0,
         "dropout_att": 0.1,
     }
+    return usual | more
 
 
 def ctc_model(preprocessor: Config, encoder: Config, width: int | None, labels: Sequence[str] = ()) -> Config:
@@ -114,8 +133,17 @@ def ctc_model(preprocessor: Config, encoder: Config, width: int | None, labels: 
     return config | ({"labels": list(labels)} if labels else {})
 
 
-def transducer_model(preprocessor: Config, encoder: Config, width: int, hidden: int, max_symbols: int) -> Config:
-    """The configuration of an RNNT model.
+def transducer_model(
+    preprocessor: Config,
+    encoder: Config,
+    width: int,
+    hidden: int,
+    max_symbols: int,
+    *,
+    layers: int = 1,
+    durations: Sequence[int] = (),
+) -> Config:
+    """The configuration of an RNNT or TDT model.
 
     Args:
         preprocessor: Configuration of the front end.
@@ -123,7 +151,11 @@ def transducer_model(preprocessor: Config, encoder: Config, width: int, hidden: 
         width: Width of the encoder.
         hidden: Width of the prediction network and of the joint.
         max_symbols: Limit of tokens per frame.
+        layers: LSTM layers of the prediction network.
+        durations: Durations that a TDT model chooses from; empty for RNNT.
     """
+    greedy = {"strategy": "greedy_batch", "greedy": {"max_symbols": max_symbols}}
+    tdt = {"loss_name": "tdt", "tdt_kwargs": {"durations": list(durations)}}
     return {
         "sample_rate": 16000,
         "labels": [],
@@ -135,15 +167,29 @@ def transducer_model(preprocessor: Config, encoder: Config, width: int, hidden: 
             "normalization_mode": None,
             "random_state_sampling": False,
             "blank_as_pad": True,
-            "prednet": {"pred_hidden": hidden, "pred_rnn_layers": 1, "t_max": None, "dropout": 0.1},
+            "prednet": {"pred_hidden": hidden, "pred_rnn_layers": layers, "t_max": None, "dropout": 0.1},
         },
         "joint": {
             "_target_": "nemo.collections.asr.modules.RNNTJoint",
             "log_softmax": None,
             "preserve_memory": False,
             "fuse_loss_wer": False,
+            "num_extra_outputs": len(durations),
             "jointnet": {"joint_hidden": hidden, "activation": "relu", "dropout": 0.1},
         },
-        "decoding": {"strategy": "greedy_batch", "greedy": {"max_symbols": max_symbols}},
-        "loss": {"loss_name": "default"},
+        "decoding": greedy | ({"model_type": "tdt", "durations": list(durations)} if durations else {}),
+        "loss": tdt if durations else {"loss_name": "default"},
+    }
+
+
+def hybrid_model(transducer: Config, width: int) -> Config:
+    """The configuration of a transducer with a CTC head; `width` is the encoder's."""
+    head = {
+        "_target_": "nemo.collections.asr.modules.ConvASRDecoder",
+        "feat_in": width,
+        "num_classes": -1,
+        "vocabulary": [],
+    }
+    return transducer | {
+        "aux_ctc": {"ctc_loss_weight": 0.3, "use_cer": False, "decoder": head, "decoding": {"strategy": "greedy"}}
     }

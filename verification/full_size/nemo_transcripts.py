@@ -21,6 +21,7 @@ from rich.progress import track
 
 from benchmark.core.results_folder import write_text
 from export_scripts.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from export_scripts.checkpoints.families import Decoder
 from nemo_triton.terminal import options
 from verification.full_size.records import RECORDINGS_HELP, Record, is_done, is_of, write_records
 from verification.full_size.speech import Recording, read_recordings
@@ -30,8 +31,9 @@ from verification.full_size.speech import Recording, read_recordings
 @click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
 @click.option("--manifest", type=click.Path(exists=True, path_type=Path), required=True, help="Recordings to use.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help=".jsonl file to write.")
+@click.option("--recognizer", help="One of a hybrid's two.  [default: the file's name]")
 @click.option("--recordings", "at_most", type=click.IntRange(1), help=RECORDINGS_HELP)
-def main(checkpoint: Path, manifest: Path, out: Path, at_most: int | None) -> None:
+def main(checkpoint: Path, manifest: Path, out: Path, recognizer: str | None, at_most: int | None) -> None:
     recordings = read_recordings(manifest, at_most)
     summary = out.with_suffix(".json")
     if is_done(summary, checkpoint, manifest) and is_of(out, [recording.name for recording in recordings]):
@@ -39,9 +41,10 @@ def main(checkpoint: Path, manifest: Path, out: Path, at_most: int | None) -> No
         return
     logging.disable(logging.ERROR)
     opened = open_checkpoint(str(checkpoint))
-    transcribe(opened, recordings[0])
+    decoder = opened.recognizers[recognizer or opened.name]
+    transcribe(opened, decoder, recordings[0])
     started = time.perf_counter()
-    records = [transcribe(opened, recording) for recording in track(recordings, checkpoint.stem)]
+    records = [transcribe(opened, decoder, recording) for recording in track(recordings, checkpoint.stem)]
     speed = sum(recording.seconds for recording in recordings) / (time.perf_counter() - started)
     measured = {"rtfx": speed, "checkpoint_bytes": checkpoint.stat().st_size}
     write_records(out, records)
@@ -49,13 +52,12 @@ def main(checkpoint: Path, manifest: Path, out: Path, at_most: int | None) -> No
     click.echo(f"{out}: {len(recordings)} recordings")
 
 
-def transcribe(checkpoint: Checkpoint, recording: Recording) -> Record:
+def transcribe(checkpoint: Checkpoint, decoder: Decoder, recording: Recording) -> Record:
     """Transcribe one recording with NeMo: its text and scores, and the tokens of a transducer."""
     from export_scripts.checkpoints.nemo_reference import nemo_reference
 
-    model: Any = checkpoint.model
-    with kept_tokens(model.decoding) as tokens:
-        truth = nemo_reference(checkpoint, checkpoint.decoder, recording.samples)
+    with kept_tokens(decoder.decoding(checkpoint.model)) as tokens:
+        truth = nemo_reference(checkpoint, decoder, recording.samples)
     return Record(recording.name, recording.seconds, truth.text, tokens[-1] if tokens else None, truth.scores)
 
 

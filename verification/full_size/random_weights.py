@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from nemo.collections.asr.modules import ConvASRDecoder
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from export_scripts.checkpoints.families import RnntDecoder, decoder_class_of
 from nemo_triton.audio import Samples, as_float
 from verification.full_size.seeded import draw, is_drawn
 
@@ -46,7 +46,7 @@ def draw_weights(encoder: torch.nn.Module) -> None:
 
 @torch.no_grad()
 def settle(model: Any, audio: Sequence[Samples]) -> None:
-    """Set the batch norms and the CTC head or joint of a NeMo model.
+    """Set the batch norms and the heads of a NeMo model: CTC's, a joint, or both.
 
     Args:
         model: NeMo's model; changed in place and left in evaluation mode.
@@ -56,10 +56,11 @@ def settle(model: Any, audio: Sequence[Samples]) -> None:
     features = [_features(model, samples) for samples in audio]
     _calibrate_batch_norms(model.encoder, features)
     encoded = torch.cat([_encode(model.encoder, item) for item in features])
-    if issubclass(decoder_class_of(model), RnntDecoder):
+    if hasattr(model, "joint"):
         _spread_joint(model, encoded)
-    else:
-        _spread(model.decoder.decoder_layers[0], encoded)
+    for decoder in (model.decoder, getattr(model, "ctc_decoder", None)):
+        if isinstance(decoder, ConvASRDecoder):
+            _spread(decoder.decoder_layers[0], encoded)
 
 
 def _features(model: Any, samples: Samples) -> torch.Tensor:
@@ -94,26 +95,29 @@ def _calibrate_batch_norms(encoder: torch.nn.Module, features: Sequence[torch.Te
 
 def _spread(head: torch.nn.Conv1d, encoded: torch.Tensor) -> None:
     """Set a CTC head of kernel 1 to random weights; `encoded` is [frames, width]."""
-    weight, bias = _spread_weights(head.out_channels, encoded, BLANK_SHARE)
+    weight, bias = _spread_weights(head.out_channels, head.out_channels - 1, encoded, BLANK_SHARE)
     head.weight.copy_(weight[:, :, None])
     assert head.bias is not None
     head.bias.copy_(bias)
 
 
-def _spread_weights(labels: int, inputs: torch.Tensor, blank_share: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw a weight [labels, width] and a bias that centre the logits of each label.
+def _spread_weights(
+    outputs: int, blank: int, inputs: torch.Tensor, blank_share: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw a weight [outputs, width] and a bias that centre the logits of each output.
 
     Args:
-        labels: Number of labels; the last one is the blank.
+        outputs: Number of outputs: the labels, the blank, and the durations of a TDT model.
+        blank: Number of the blank.
         inputs: float32 [n, width].
         blank_share: Fraction of the inputs whose best label is the blank.
     """
     centre = inputs.mean(0)
-    weight = torch.randn(labels, inputs.shape[1])
+    weight = torch.randn(outputs, inputs.shape[1])
     weight *= LOGIT_DEVIATION / ((inputs - centre) @ weight.T).std()
     logits = (inputs - centre) @ weight.T
     bias = -(weight @ centre)
-    bias[-1] += (logits[:, :-1].amax(1) - logits[:, -1]).quantile(blank_share)
+    bias[blank] += (logits[:, :blank].amax(1) - logits[:, blank]).quantile(blank_share)
     return weight, bias
 
 
@@ -132,7 +136,7 @@ def _spread_joint(model: Any, encoded: torch.Tensor) -> None:
     _whiten(joint.pred, predicted[0])
     pairs = joint.enc(encoded) + joint.pred(predicted[0])[torch.randint(RANDOM_TOKENS, (len(encoded),))]
     output = joint.joint_net[-1]
-    weight, bias = _spread_weights(output.out_features, torch.relu(pairs), JOINT_BLANK_SHARE)
+    weight, bias = _spread_weights(output.out_features, blank, torch.relu(pairs), JOINT_BLANK_SHARE)
     after_each, _ = model.decoder.predict(torch.arange(blank)[:, None], None, add_sos=False, batch_size=blank)
     after_itself = torch.relu(joint.pred(after_each[:, 0]))
     after_itself -= after_itself.mean(0)

@@ -29,7 +29,7 @@ from nemo_triton.loadtest.servers import Servers
 from nemo_triton.recognizer import AsyncRecognizer
 from nemo_triton.terminal import options
 from server.process import running_server
-from verification.full_size.architectures import ARCHITECTURES
+from verification.full_size.architectures import RECOGNIZERS
 from verification.full_size.records import (
     BATCHED,
     BATCHED_WITH_LOG_PROBS,
@@ -85,7 +85,7 @@ def passes(is_transducer: bool, concurrency: int) -> tuple[Pass, ...]:
 
 
 @click.command(help=__doc__)
-@click.argument("name", metavar="NAME", type=click.Choice(list(ARCHITECTURES)))
+@click.argument("name", metavar="NAME", type=click.Choice(list(RECOGNIZERS)))
 @click.option(
     "--repository", type=click.Path(exists=True, path_type=Path), required=True, help="Model repository to serve."
 )
@@ -104,7 +104,7 @@ def main(name: str, repository: Path, manifest: Path, out: Path, at_most: int | 
         click.echo(f"{summary}: up to date")
         return
     out.mkdir(parents=True, exist_ok=True)
-    is_transducer = ARCHITECTURES[name].is_transducer
+    is_transducer = RECOGNIZERS[name].is_transducer
     served = [name] if is_transducer else [name, Part.LOG_PROBS.of(name)]
     only = [EXPLICIT, *(f"--load-model={model}" for model in served)]
     console = Console(stderr=True)

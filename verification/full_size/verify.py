@@ -2,10 +2,10 @@
 
     python -m verification.full_size.verify NAME... --manifest M.jsonl --folder build/full_size --out parity.md
 
-Runs in .venv/serve. NAME is a model that `export.py --list` shows. Models are processed one after the other; results go
-to FOLDER/results/NAME. A model that has results of the same recordings and code is skipped, so an interrupted run can
-be continued. A model that fails does not stop the others. Exit code 1 if a model failed or a text differs from NeMo's
-by more than a near tie.
+Runs in .venv/serve. NAME is an architecture of verification/full_size/architectures.py. Models are processed one after
+the other; results go to FOLDER/results/NAME, and those of a hybrid's CTC head to NAME_ctc. A model that has results of
+the same recordings and code is skipped, so an interrupted run can be continued. A model that fails does not stop the
+others. Exit code 1 if a model failed or a text differs from NeMo's by more than a near tie.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmark.core.options import concurrency_option
 from benchmark.core.results_folder import write_text
 from nemo_triton.contract import Part
 from nemo_triton.terminal import options
-from verification.full_size.architectures import ARCHITECTURES
+from verification.full_size.architectures import ARCHITECTURES, KNOWN, LATER, recognizers
 from verification.full_size.records import RECORDINGS_HELP, is_done
 
 CODE = ("export_scripts", "server", "nemo_triton")
@@ -64,7 +64,7 @@ class Run:
         return self.folder / f"{name}.nemo"
 
     def results(self, name: str) -> Path:
-        """The folder of a model's results."""
+        """The folder of a recognizer's results."""
         return self.folder / "results" / name
 
     def settings(self) -> dict[str, object]:
@@ -78,8 +78,9 @@ class StepFailed(Exception):
 
 
 @click.command(help=__doc__)
-@click.argument("names", metavar="NAME...", type=click.Choice(list(ARCHITECTURES)), nargs=-1)
-@click.option("--all", "every", is_flag=True, help="Verify all models, the smallest first.")
+@click.argument("names", metavar="NAME...", type=click.Choice(list(KNOWN)), nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Verify all 22 models, the smallest first.")
+@click.option("--later", is_flag=True, help="Verify the later models, the smallest first.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
@@ -108,6 +109,7 @@ class StepFailed(Exception):
 def main(
     names: tuple[str, ...],
     every: bool,
+    later: bool,
     folder: Path,
     manifest: Path,
     out: Path,
@@ -117,9 +119,11 @@ def main(
     export_python: Path,
     serve_python: Path,
 ) -> None:
-    chosen = sorted(ARCHITECTURES, key=lambda name: ARCHITECTURES[name].parameters) if every else list(names)
+    named = {name: KNOWN[name] for name in names}
+    architectures = ARCHITECTURES if every else LATER if later else named
+    chosen = sorted(architectures, key=lambda name: KNOWN[name].parameters) if every or later else list(names)
     if not chosen:
-        raise click.UsageError("give NAME... or --all")
+        raise click.UsageError("give NAME..., --all or --later")
     run = Run(
         export_python=export_python,
         serve_python=serve_python,
@@ -129,8 +133,9 @@ def main(
         concurrency=concurrency,
     )
     failed = [name for name in chosen if not _verified(run, name, clean)]
-    done = [name for name in chosen if name not in failed]
+    done = [recognizer for name in chosen if name not in failed for recognizer in recognizers(name)]
     compare = [*_program(export_python, "compare"), *done, "--folder", str(folder), "--out", str(out)]
+    compare += ["--later"] if later else []
     differs = bool(done) and subprocess.run(compare).returncode != 0
     for name in failed:
         click.echo(f"{name}: failed; not in the table (see the error above)", err=True)
@@ -161,20 +166,23 @@ def make_results(run: Run, name: str) -> None:
     Raises:
         StepFailed: A step ended with an error.
     """
-    checkpoint, results = run.checkpoint(name), run.results(name)
+    checkpoint = run.checkpoint(name)
     speech = ["--manifest", str(run.manifest)]
     if run.recordings:
         speech += ["--recordings", str(run.recordings)]
-    results.mkdir(parents=True, exist_ok=True)
+    run.results(name).mkdir(parents=True, exist_ok=True)
     _step([*_program(run.export_python, "make_checkpoint"), name, "--out", str(checkpoint)])
     _export(run, name)
-    transcripts = _program(run.export_python, "nemo_transcripts")
-    _step([*transcripts, str(checkpoint), *speech, "--out", str(results / "nemo.jsonl")])
-    serve = ["--repository", str(run.repository), *speech, "--out", str(results), "--concurrency", str(run.concurrency)]
-    _step([*_program(run.serve_python, "serve_and_collect"), name, *serve])
-    if ARCHITECTURES[name].is_transducer:
-        judge = _program(run.export_python, "judge_transducer")
-        _step([*judge, str(checkpoint), "--results", str(results)])
+    for recognizer, served in recognizers(name).items():
+        results = run.results(recognizer)
+        results.mkdir(parents=True, exist_ok=True)
+        transcripts = [*_program(run.export_python, "nemo_transcripts"), str(checkpoint), "--recognizer", recognizer]
+        _step([*transcripts, *speech, "--out", str(results / "nemo.jsonl")])
+        serve = [*_program(run.serve_python, "serve_and_collect"), recognizer, "--repository", str(run.repository)]
+        _step([*serve, *speech, "--out", str(results), "--concurrency", str(run.concurrency)])
+        if served.is_transducer:
+            judge = _program(run.export_python, "judge_transducer")
+            _step([*judge, str(checkpoint), "--results", str(results)])
 
 
 def _export(run: Run, name: str) -> None:
@@ -184,7 +192,8 @@ def _export(run: Run, name: str) -> None:
     checkpoint = run.checkpoint(name)
     if is_done(published, checkpoint) and measured.exists() and json.loads(measured.read_text())["code"] == digest:
         return
-    (run.results(name) / "nemo.json").unlink(missing_ok=True)
+    for recognizer in recognizers(name):
+        (run.results(recognizer) / "nemo.json").unlink(missing_ok=True)
     export = [str(EXPORT_SCRIPT), str(checkpoint), "--repository", str(run.repository)]
     seconds, peak = _step([str(run.export_python), *export])
     write_text(measured, json.dumps({"code": digest, "seconds": seconds, "peak_bytes": peak}) + "\n")
@@ -216,8 +225,9 @@ def _step(command: list[str]) -> tuple[float, int]:
 def remove_model(run: Run, name: str) -> None:
     """Remove the checkpoint and the stages that only this model uses; shared stages stay."""
     run.checkpoint(name).unlink(missing_ok=True)
-    for model in (name, *(part.of(name) for part in Part)):
-        shutil.rmtree(run.repository / model, ignore_errors=True)
+    for recognizer in recognizers(name):
+        for model in (recognizer, *(part.of(recognizer) for part in Part)):
+            shutil.rmtree(run.repository / model, ignore_errors=True)
 
 
 def _code_digest() -> str:

@@ -144,14 +144,13 @@ def build_encoder(name: str) -> Any:
     Raises:
         ClientError: No architecture has this name.
     """
-    from verification.full_size.architectures import ARCHITECTURES, LATER
+    from verification.full_size.architectures import KNOWN
 
-    known = ARCHITECTURES | LATER
-    if name not in known:
-        raise ClientError(f"no such architecture; choose from: {', '.join(sorted(known))}")
+    if name not in KNOWN:
+        raise ClientError(f"no such architecture; choose from: {', '.join(sorted(KNOWN))}")
     from nemo.collections.asr import modules
 
-    config = dict(known[name].config["encoder"])
+    config = dict(KNOWN[name].config["encoder"])
     kind = getattr(modules, config.pop("_target_").rpartition(".")[2])
     if "jasper" in config:
         from omegaconf import OmegaConf

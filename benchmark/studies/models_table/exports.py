@@ -14,7 +14,7 @@ from benchmark.studies.exports import FULL, export_all
 from export_scripts.checkpoints.catalogue import PUBLISHED
 from export_scripts.precision.choice import PrecisionName
 from nemo_triton.errors import ClientError, one_line
-from verification.full_size.architectures import ARCHITECTURES, LATER
+from verification.full_size.architectures import KNOWN
 from verification.full_size.model_parts import ZERO_EDGES
 
 INT8: PrecisionName = "int8"
@@ -96,7 +96,7 @@ def make_checkpoint(name: str, checkpoint: Path, export_python: Path) -> None:
     Raises:
         CheckpointError: The program failed; the message is the last line that it printed.
     """
-    if name not in ARCHITECTURES | LATER:
+    if name not in KNOWN:
         raise CheckpointError(f"no such architecture, and no checkpoint {checkpoint}; see export.py --list for names")
     click.echo(f"{name}: making a checkpoint with random weights", err=True)
     # Record a release with the installed NeMo's front end, so that NeMo computes the same features as the export.
@@ -115,9 +115,5 @@ def make_checkpoint(name: str, checkpoint: Path, export_python: Path) -> None:
 
 def smallest_first() -> list[str]:
     """The published models by number of parameters, one per architecture: models that share one also share files."""
-    names = sorted((model.name for model in PUBLISHED), key=lambda name: ARCHITECTURES[name].parameters)
-    return [
-        name
-        for number, name in enumerate(names)
-        if all(ARCHITECTURES[name] != ARCHITECTURES[other] for other in names[:number])
-    ]
+    names = sorted((model.name for model in PUBLISHED), key=lambda name: KNOWN[name].parameters)
+    return [name for number, name in enumerate(names) if all(KNOWN[name] != KNOWN[other] for other in names[:number])]

@@ -13,7 +13,7 @@ from benchmark.studies.models_table.exports import Folder
 from benchmark.studies.models_table.measure import REQUESTS, SECONDS
 from export_scripts.checkpoints.catalogue import CATALOGUE, OTHERS, PUBLISHED
 from export_scripts.checkpoints.listed_model import Model
-from verification.full_size.architectures import ARCHITECTURES, LATER
+from verification.full_size.architectures import ARCHITECTURES, KNOWN, LATER
 from verification.full_size.model_parts import Architecture
 
 COMMAND = "make models-table"
@@ -69,7 +69,7 @@ def other_rows(
     folder: Folder,
     earlier: Iterable[Json],
     others: Iterable[Model] = OTHERS,
-    architectures: Architectures = ARCHITECTURES | LATER,
+    architectures: Architectures = KNOWN,
 ) -> list[Json]:
     """The rows of today's models: the catalogue's figures, with measurements made now or earlier.
 
