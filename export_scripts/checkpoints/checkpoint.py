@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 ZERO_EDGES_SINCE = (2, 5)
 """The NeMo release whose front end pads with zeros instead of reflecting (NeMo pull request 13827)."""
 
+NOT_NORMALIZED = "NA"
+"""No normalization, in the configs of streaming models. NeMo leaves features as they are for a name it doesn't know."""
+
 RANDOM_WEIGHTS = "random_weights"
 """Key of a checkpoint's config that is true if the model was never trained."""
 
@@ -142,12 +145,13 @@ def _front_end(model: ASRModel, edges: Edges) -> FrontEnd:
             "choose another checkpoint"
         )
     normalization: Any = featurizer.normalize or "none"
+    if normalization == NOT_NORMALIZED:
+        normalization = "none"
     if normalization not in get_args(Normalization):
-        supported = ", ".join(get_args(Normalization))
-        hint = (
-            "it is a streaming model, choose an offline one" if normalization == "NA" else "choose another checkpoint"
+        supported = ", ".join((*get_args(Normalization), NOT_NORMALIZED))
+        raise ValueError(
+            f"preprocessor.normalize is {normalization}; only {supported} can be exported; choose another checkpoint"
         )
-        raise ValueError(f"preprocessor.normalize is {normalization}; only {supported} can be exported; {hint}")
     mel = featurizer.fb[0].numpy().astype(np.float32)
     window = np.ones(featurizer.win_length) if featurizer.window is None else featurizer.window.numpy()
     return FrontEnd(

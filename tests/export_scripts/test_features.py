@@ -43,7 +43,7 @@ def front_end_of(nemo: FilterbankFeatures, edges: Edges) -> FrontEnd:
         log=nemo.log,
         log_guard=nemo.log_zero_guard_type,
         log_guard_value=nemo.log_zero_guard_value,
-        normalization=nemo.normalize or "none",
+        normalization="none" if nemo.normalize in (None, "NA") else nemo.normalize,
         edges=edges,
     )
 
@@ -84,6 +84,7 @@ def signals() -> list[Samples]:
         {"mels": 64, "window_size": 320},
         {"normalize": "all_features"},
         {"normalize": None},
+        {"normalize": "NA", "mels": 128},
         {"preemph": None, "window": "hamming"},
         {"mag_power": 1.0, "log_zero_guard_type": "clamp", "log_zero_guard_value": 1e-5},
         {"lowfreq": 60, "highfreq": 7600, "mel_norm": None},

@@ -51,7 +51,7 @@ def changed(checkpoint: Path, part: str, file: Path, **changes: object) -> None:
         ),
         (
             "normalization",
-            "preprocessor.normalize is NA; only per_feature, all_features, none can be exported; it is a ",
+            "preprocessor.normalize is per_speaker; only per_feature, all_features, none, NA can be exported; choose ",
         ),
         ("canary", "EncDecMultiTaskModel, a multi-task model such as Canary, can't be exported; choose a CTC or RNNT "),
         ("unnamed", "its config names no class (target); save it again"),
@@ -69,7 +69,7 @@ def test_a_refused_model_names_its_class_or_setting(
         streaming = {"att_context_size": [[70, 13], [70, 0]], "att_context_style": "chunked_limited"}
         changed(checkpoint, "encoder", file, **streaming)
     elif kind == "normalization":
-        changed(checkpoint, "preprocessor", file, normalize="NA")
+        changed(checkpoint, "preprocessor", file, normalize="per_speaker")
     else:
         file.write_bytes(checkpoint.read_bytes())
         rewrite_config(file, target=classes[kind] and f"nemo.collections.asr.models.{classes[kind]}")
