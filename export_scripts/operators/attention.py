@@ -39,16 +39,43 @@ def attention(scores_at_once: int) -> Callable[..., torch.Tensor]:
             cache: Not used.
         """
         q, k, v = self.forward_qkv(query, key, value)
-        position = self.linear_pos(pos_emb).view(1, -1, self.h, self.d_k).transpose(1, 2)
-        # Scale the queries, not the products, which have many more numbers.
-        scale = 1 / math.sqrt(self.d_k)
-        by_content = (q + self.pos_bias_u.unsqueeze(1)) * scale
-        by_position = (q + self.pos_bias_v.unsqueeze(1)) * scale
+        position = positions_by_head(self, pos_emb)
+        by_content, by_position = scaled_queries(self, q)
         attended = _attend(by_content, by_position, k, v, position, mask.unsqueeze(1), scores_at_once)
         projected: torch.Tensor = self.linear_out(attended.transpose(1, 2).flatten(2))
         return projected
 
     return forward
+
+
+def scaled_queries(module: RelPositionMultiHeadAttention, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries with the bias for contents and with that for positions, both float32 [B, heads, frames, width].
+
+    The queries are scaled, not the products, which have many more numbers.
+    """
+    scale = 1 / math.sqrt(module.d_k)
+    return (query + module.pos_bias_u.unsqueeze(1)) * scale, (query + module.pos_bias_v.unsqueeze(1)) * scale
+
+
+def positions_by_head(module: RelPositionMultiHeadAttention, positions: torch.Tensor) -> torch.Tensor:
+    """Projected positions, float32 [1, heads, positions, width], from float32 [1, positions, D]."""
+    projected: torch.Tensor = module.linear_pos(positions)
+    return projected.view(1, -1, module.h, module.d_k).transpose(1, 2)
+
+
+def sines_and_cosines(distances: torch.Tensor, width: int) -> torch.Tensor:
+    """Rows of NeMo's table of positions (PositionalEncoding.create_pe), for any distances.
+
+    Args:
+        distances: int64 or float32 [n], of the keys from a query; the past is positive.
+        width: Numbers per row.
+
+    Returns:
+        float32 [1, n, width].
+    """
+    rate = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * -(math.log(10000.0) / width))
+    angle = distances.to(torch.float32).unsqueeze(1) * rate
+    return torch.stack([torch.sin(angle), torch.cos(angle)], dim=2).flatten(1).unsqueeze(0)
 
 
 @torch.jit.script

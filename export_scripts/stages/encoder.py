@@ -6,7 +6,6 @@ utterances in the batch. This trace keeps both.
 
 from __future__ import annotations
 
-import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -25,19 +24,17 @@ from nemo.collections.asr.parts.submodules.conformer_modules import (
     ConformerLayer,
 )
 from nemo.collections.asr.parts.submodules.jasper import MaskedConv1d, SqueezeExcite
-from nemo.collections.asr.parts.submodules.multi_head_attention import (
-    RelPositionalEncoding,
-    RelPositionMultiHeadAttention,
-)
+from nemo.collections.asr.parts.submodules.multi_head_attention import RelPositionalEncoding
 from nemo.core.classes.common import typecheck
 
-from export_scripts.operators.attention import attention
+from export_scripts.operators.attention import sines_and_cosines
 from export_scripts.operators.bucketing import in_buckets
 from export_scripts.operators.builder import OPSET, Graph, Value
 from export_scripts.operators.convolutions import without_convolutions
 from export_scripts.operators.ragged import Padded, ragged_input
-from export_scripts.operators.rotated_attention import placeholder, with_rotated_attention
+from export_scripts.operators.rotated_attention import with_rotated_attention
 from export_scripts.operators.tuning import CPU, Tuning
+from export_scripts.stages.conformer_attention import attention_of, check_attention, is_full
 from export_scripts.stages.heads import Head
 from nemo_triton.contract import FEATURES
 
@@ -166,7 +163,7 @@ def trace(module: LengthKeepingEncoder, mels: int, tuning: Tuning) -> tuple[onnx
         traced = onnx.load(file)
     if not tuning.convolutions:
         traced = without_convolutions(traced)
-    if tuning.rotated_attention and isinstance(module.encoder, ConformerEncoder):
+    if tuning.rotated_attention and isinstance(module.encoder, ConformerEncoder) and is_full(module.encoder):
         size = module.encoder.d_model
         traced = with_rotated_attention(traced, width=size, scores_at_once=tuning.scores_at_once)
     return traced, widths
@@ -186,16 +183,7 @@ def check_encoder(encoder: torch.nn.Module) -> None:
                 "that was trained with true"
             )
     elif isinstance(encoder, ConformerEncoder):
-        if encoder.self_attention_model != "rel_pos":
-            raise ValueError(
-                f"encoder.self_attention_model is {encoder.self_attention_model}; only rel_pos can be exported; "
-                "choose a checkpoint with full attention"
-            )
-        if list(encoder.att_context_size) != [-1, -1]:
-            raise ValueError(
-                f"encoder.att_context_size is {list(encoder.att_context_size)}, as in streaming models; only [-1, -1] "
-                "can be exported; choose an offline checkpoint"
-            )
+        check_attention(encoder)
         for layer in encoder.layers:
             if layer.conv.norm_type == "instance_norm" or layer.conv.norm_type.startswith("group_norm"):
                 raise ValueError(
@@ -244,9 +232,8 @@ def lengths_from_shapes(module: torch.nn.Module, tuning: Tuning) -> Iterator[Non
             elif isinstance(child, ConformerEncoder):
                 patch(child, "update_max_seq_length", _keep)
                 patch(child, "_create_masks", _padding_masks)
-            elif isinstance(child, RelPositionMultiHeadAttention):
-                in_blocks = attention(tuning.scores_at_once)
-                patch(child, "forward", placeholder if tuning.rotated_attention else in_blocks)
+                for layer in child.layers:
+                    patch(layer.self_attn, "forward", attention_of(child, tuning))
             elif isinstance(child, ConformerConvolution) and not tuning.convolutions:
                 patch(child, "forward", _convolution)
             elif isinstance(child, ConformerLayer) and not tuning.convolutions:
@@ -289,7 +276,7 @@ class _Masks:
 def _padding_masks(
     self: ConformerEncoder, padding_length: torch.Tensor, max_audio_length: int, **kwargs: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Masks of padding: bool [B, frames], and bool [B, 1, frames] for `attention`.
+    """Masks of padding: bool [B, frames], and bool [B, 1, frames] for attentions, which know their context.
 
     NeMo's mask has frames by frames, gigabytes for a single recording of ten minutes. One row is enough: the attention
     of padding is never read.
@@ -301,14 +288,11 @@ def _padding_masks(
 def _relative_positions(
     self: RelPositionalEncoding, x: torch.Tensor, cache_len: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Relative positions as in NeMo's table (PositionalEncoding.create_pe), for any number of frames."""
+    """Relative positions as in NeMo's table, for any number of frames."""
     if self.xscale:
         x = x * self.xscale
     frames = x.size(1)
-    offset = torch.arange(frames - 1, -frames, -1, dtype=torch.float32).unsqueeze(1)
-    rate = torch.exp(torch.arange(0, self.d_model, 2, dtype=torch.float32) * -(math.log(10000.0) / self.d_model))
-    angle = offset * rate
-    return x, torch.stack([torch.sin(angle), torch.cos(angle)], dim=2).flatten(1).unsqueeze(0)
+    return x, sines_and_cosines(torch.arange(frames - 1, -frames, -1, dtype=torch.float32), self.d_model)
 
 
 def _convolution(

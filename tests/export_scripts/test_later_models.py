@@ -44,10 +44,10 @@ def changed(checkpoint: Path, part: str, file: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("kind", "complaint"),
     [
-        ("attention", "encoder.self_attention_model is rel_pos_local_attn; only rel_pos can be exported; choose "),
+        ("attention", "encoder.global_tokens is 1; only 0 can be exported; choose a checkpoint without global tokens"),
         (
             "context",
-            "encoder.att_context_size is [70, 13], as in streaming models; only [-1, -1] can be exported; choose",
+            "encoder.att_context_size is [[70, 13], [70, 0]], with att_context_style chunked_limited, as in streaming ",
         ),
         (
             "normalization",
@@ -63,7 +63,7 @@ def test_a_refused_model_names_its_class_or_setting(
     checkpoint, file = checkpoint_file("conformer_transducer", NEW_NEMO), tmp_path / f"{kind}.nemo"
     classes = {"canary": "EncDecMultiTaskModel", "unnamed": ""}
     if kind == "attention":
-        local = {"self_attention_model": "rel_pos_local_attn", "att_context_size": [64, 64]}
+        local = {"self_attention_model": "rel_pos_local_attn", "att_context_size": [64, 64], "global_tokens": 1}
         changed(checkpoint, "encoder", file, **local)
     elif kind == "context":
         streaming = {"att_context_size": [[70, 13], [70, 0]], "att_context_style": "chunked_limited"}
