@@ -1,4 +1,4 @@
-"""Compare our RNNT decoder stage with NeMo's greedy_batch: speed and tokens.
+"""Compare our RNNT and TDT decoder stage with NeMo's greedy_batch: speed and tokens.
 
     python -m benchmark.studies.rnnt_decoding demo/coffee_rnnt.nemo --frames-per-step 1,2,4,8
 
@@ -6,8 +6,8 @@ Needs NeMo (.venv/export). Builds one decoder stage per number of frames per ste
 the same encodings and the same number of threads, and run in turn. Stages run on the CPU and, with onnxruntime-gpu, on
 CUDA. NeMo runs on a GPU if PyTorch has one.
 
-Prints milliseconds of decoding per second of audio and per step of the graph's loop, and NeMo's time divided by the
-stage's, taken within each round. Exit code 1: a stage's tokens differ from NeMo's.
+Prints milliseconds of decoding per second of audio and, for RNNT, per step of the graph's loop, and NeMo's time divided
+by the stage's, taken within each round. Exit code 1: a stage's tokens differ from NeMo's.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.core.tables import NONE
 from export_scripts.checkpoints.checkpoint import open_checkpoint
 from export_scripts.checkpoints.families import RnntDecoder
 from export_scripts.errors import ExportError
@@ -82,7 +83,7 @@ class Stage:
 
 @torch.no_grad()
 def encode(model: Any, manifest: Path) -> list[Utterance]:
-    """Encode the utterances of a manifest, one at a time, with a NeMo RNNT model.
+    """Encode the utterances of a manifest, one at a time, with NeMo's encoder of an RNNT or TDT model.
 
     Raises:
         ManifestError: The manifest can't be read.
@@ -137,7 +138,7 @@ def stage_decoder(graph: onnx.ModelProto, threads: int, provider: str) -> Decode
 
 
 def loop_steps(batch: Sequence[tuple[Sequence[int], int]], frames_per_step: int, max_symbols: int) -> int:
-    """Number of runs of the loop's body for one batch.
+    """Number of runs of the loop's body for one batch of RNNT. Those of TDT also follow from the blanks' durations.
 
     A step ends at the first token among its frames. Without a token, the next step starts after these frames. See
     export_scripts/stages/rnnt_decoder.py.
@@ -191,14 +192,14 @@ class Comparison:
         stage: The stage.
         ours: Result of the stage.
         nemo: Result of NeMo.
-        steps: Number of steps of the graph's loop, over all batches.
+        steps: Number of steps of the graph's loop, over all batches; None for TDT.
     """
 
     size: int
     stage: Stage
     ours: Decoded
     nemo: Decoded
-    steps: int
+    steps: int | None
 
     @property
     def differing(self) -> int:
@@ -214,8 +215,8 @@ class Comparison:
             self.stage.provider,
             str(self.stage.frames_per_step),
             f"{1000 * ours / audio:.2f}",
-            str(self.steps),
-            f"{1000 * ours / self.steps:.3f}",
+            NONE if self.steps is None else str(self.steps),
+            NONE if self.steps is None else f"{1000 * ours / self.steps:.3f}",
             f"{1000 * nemo / audio:.2f}",
             f"{statistics.median(ratios):.1f}",
             f"{min(ratios):.1f}",
@@ -225,7 +226,13 @@ class Comparison:
 
 
 def compare(
-    utterances: Sequence[Utterance], size: int, rounds: int, nemo: Decode, stages: Sequence[Stage], *, max_symbols: int
+    utterances: Sequence[Utterance],
+    size: int,
+    rounds: int,
+    nemo: Decode,
+    stages: Sequence[Stage],
+    *,
+    max_symbols: int | None,
 ) -> list[Comparison]:
     """Run NeMo and all stages on batches of one size.
 
@@ -235,7 +242,7 @@ def compare(
         rounds: Counted passes.
         nemo: NeMo's decoder.
         stages: Stages to compare with NeMo.
-        max_symbols: Highest number of tokens per frame.
+        max_symbols: Highest number of tokens per frame; None if steps can't be counted.
     """
     batches = [utterances[start : start + size] for start in range(0, len(utterances), size)]
     by_nemo, *by_stages = take_turns(batches, rounds, [nemo, *(stage.decode for stage in stages)])
@@ -244,7 +251,7 @@ def compare(
         lengths = [
             (frames, len(utterance.encoded)) for (_, frames), utterance in zip(ours.tokens, utterances, strict=True)
         ]
-        steps = sum(
+        steps = max_symbols and sum(
             loop_steps(lengths[start : start + size], stage.frames_per_step, max_symbols)
             for start in range(0, len(lengths), size)
         )
@@ -297,9 +304,8 @@ def main(
         opened = open_checkpoint(str(checkpoint))
     except ExportError as error:
         raise click.UsageError(str(error)) from error
-    if not isinstance(opened.decoder, RnntDecoder) or opened.decoder.weights.durations:
-        # Steps of TDT are not counted by loop_steps.
-        raise click.UsageError(f"{checkpoint}: is a {opened.model_class}, {opened.decoder.kind}; give an RNNT model")
+    if not isinstance(opened.decoder, RnntDecoder):
+        raise click.UsageError(f"{checkpoint}: is a {opened.model_class}; give an RNNT or TDT model")
     weights = opened.decoder.weights
     try:
         utterances = encode(opened.model, manifest)
@@ -314,9 +320,9 @@ def main(
     audio = sum(utterance.seconds for utterance in utterances)
     headings = ("batch", "device", "frames per step", "stage ms/s", "steps", "ms per step", f"NeMo ms/s, {device.type}")
     table = Table(*headings, "NeMo / stage", "lowest", "highest", "tokens differ")
-    differing = 0
+    differing, countable = 0, None if weights.durations else weights.max_symbols
     for size in batch_sizes:
-        for comparison in compare(utterances, size, rounds, nemo, stages, max_symbols=weights.max_symbols):
+        for comparison in compare(utterances, size, rounds, nemo, stages, max_symbols=countable):
             table.add_row(*comparison.cells(audio))
             differing += comparison.differing
     console = Console(width=130)
