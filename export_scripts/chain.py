@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from export_scripts.checkpoints.activations import measure_activations
 from export_scripts.checkpoints.checkpoint import Checkpoint
 from export_scripts.checkpoints.families import Decoder
 from export_scripts.operators.tuning import TUNINGS, Target, Tuning
+from export_scripts.operators.weights import LARGEST_GRAPH
 from export_scripts.precision.choice import FP32, RULES, Precision, PrecisionName
 from export_scripts.precision.convert import conversion
 from export_scripts.repository.audio_limit import Footprint, default_limit
@@ -45,6 +47,7 @@ def write_recognizer(
     precision: Precision = FP32,
     *,
     prepare: Conversion = unchanged,
+    largest_graph: int = LARGEST_GRAPH,
 ) -> Description:
     """Write the stages and ensembles of a checkpoint's recognizers into `folder`.
 
@@ -59,6 +62,8 @@ def write_recognizer(
         serving: Settings of how Triton runs the stages.
         precision: Precision of the encoder.
         prepare: Change of the traced encoder, before its conversion to the precision.
+        largest_graph: Most bytes of float32 weights that the encoder's graph holds. Those of larger encoders lie in
+            files during the export, and in a file beside the graph in the repository, in any precision.
 
     Returns:
         What the recognizers' configurations say about them.
@@ -66,13 +71,16 @@ def write_recognizer(
     configs: list[tuple[triton.ModelConfig, Stage]] = []
     footprint = _footprint(checkpoint, serving.encoders)
     max_seconds = serving.max_audio_seconds or default_limit(footprint)
-    for stage in _stages(checkpoint, serving, precision, prepare, max_seconds):
-        config = stage_config(stage, serving)
-        warms_up = stage.encodes and stage.device == "any" and serving.accelerator == "tensorrt"
-        files = warm_up(config, serving.tensorrt.lengths, stage.step_rate) if warms_up else {}
-        write_model(folder, config, stage.graph)
-        write_files(folder / config.name, files)
-        configs.append((config, stage))
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".weights-", dir=folder) as name:
+        weights = Path(name) if checkpoint.encoder_bytes > largest_graph else None
+        for stage in _stages(checkpoint, serving, precision, prepare, max_seconds, weights):
+            config = stage_config(stage, serving)
+            warms_up = stage.encodes and stage.device == "any" and serving.accelerator == "tensorrt"
+            files = warm_up(config, serving.tensorrt.lengths, stage.step_rate) if warms_up else {}
+            write_model(folder, config, stage.graph)
+            write_files(folder / config.name, files)
+            configs.append((config, stage))
     description = replace(
         _description(checkpoint, precision, serving.target),
         max_audio_seconds=max_seconds,
@@ -122,7 +130,12 @@ def ensembles(name: str, decoder: Decoder) -> dict[str, Ensemble]:
 
 
 def _stages(
-    checkpoint: Checkpoint, serving: Serving, precision: Precision, prepare: Conversion, max_seconds: int
+    checkpoint: Checkpoint,
+    serving: Serving,
+    precision: Precision,
+    prepare: Conversion,
+    max_seconds: int,
+    weights: Path | None,
 ) -> Iterator[Stage]:
     name, front_end, target = checkpoint.name, checkpoint.front_end, serving.target
     tuning = tuning_of(target, precision.name)
@@ -149,6 +162,7 @@ def _stages(
         frame_rate=front_end.frame_rate,
         convert=lambda traced: convert(prepare(traced)),
         tuning=tuning.up_to(max_seconds),
+        weights=weights,
     )
     encoder = encoder_graph(checkpoint.model.encoder, [decoder.head() for decoder in checkpoint.decoders], options)
     device: Literal["cpu", "any"] = "cpu" if RULES[precision.name].cpu_only else "any"
@@ -179,7 +193,7 @@ def _footprint(checkpoint: Checkpoint, encoders: int) -> Footprint:
     samples = np.dtype(np.int16).itemsize * front_end.sample_rate
     features = np.dtype(np.float32).itemsize * front_end.mels * front_end.frame_rate
     return Footprint(
-        weights=sum(weights.nbytes for weights in checkpoint.model.encoder.parameters()),
+        weights=checkpoint.encoder_bytes,
         encoders=encoders,
         largest_layer=activations.largest_layer,
         features=features,

@@ -3,7 +3,8 @@
     python export_scripts/check.py model_repository
 
 Compares the types and dims of each configuration with its graph, by the rules of Triton's onnxruntime
-backend, and the wiring of each ensemble with its steps. Needs neither NeMo nor a server.
+backend, the wiring of each ensemble with its steps, and the weights of large models (model.onnx.data) with
+their checksums. Needs neither NeMo nor a server.
 
 Exit code 0: all agree. 1: one line per problem. 2: wrong argument.
 """
@@ -34,7 +35,7 @@ def main(repository: Path) -> None:
     if not models:
         click.echo(f"error: {repository}: no models in this folder; name a model repository", err=True)
         sys.exit(2)
-    problems = check_repository(repository)
+    problems = check_repository(repository, contents=True)
     for problem in problems:
         click.echo(problem)
     if not problems:

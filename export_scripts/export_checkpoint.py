@@ -9,11 +9,12 @@ from pathlib import Path
 from export_scripts.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from export_scripts.checkpoints.families import decoder_classes
 from export_scripts.errors import ExportError
+from export_scripts.operators.weights import LARGEST_GRAPH
 from export_scripts.precision.choice import FP32, Precision
 from export_scripts.repository.audio_limit import REQUESTS
 from export_scripts.repository.config import Serving
 from export_scripts.repository.existing import Existing, find_existing
-from export_scripts.repository.publish import check_size, publishing
+from export_scripts.repository.publish import check_space, publishing
 from export_scripts.repository.validate import check_repository
 from export_scripts.verify.probes import Probes
 from nemo_triton.contract import Description, Part
@@ -29,6 +30,7 @@ class ExportSettings:
         probes: Recordings on which the export is compared with NeMo.
         precision: Precision of the encoder.
         suffix: Suffix of each recognizer's name.
+        largest_graph: Most bytes of weights in an encoder's graph, see write_recognizer.
     """
 
     repository: Path
@@ -36,6 +38,7 @@ class ExportSettings:
     probes: Probes
     precision: Precision = FP32
     suffix: str = ""
+    largest_graph: int = LARGEST_GRAPH
 
 
 def export_checkpoint(source: str, settings: ExportSettings, report: Callable[[str], None] = lambda part: None) -> str:
@@ -61,13 +64,16 @@ def export_checkpoint(source: str, settings: ExportSettings, report: Callable[[s
         existing = [known for name in checkpoint.recognizers if (known := find_existing(repository, name))]
         for known in existing:
             _check_replaceable(source, checkpoint, known)
-        _check_size(source, checkpoint, settings.precision)
+        if checkpoint.encoder_bytes > settings.largest_graph:
+            check_space(repository, folder, checkpoint.encoder_bytes)
         # Imported late: NeMo and PyTorch take half a minute, and a wrong argument should fail before that.
         from export_scripts.chain import ensembles, write_recognizer
         from export_scripts.verify.parity import verify
 
         report("writing the stages")
-        description = write_recognizer(folder, checkpoint, settings.serving, settings.precision)
+        description = write_recognizer(
+            folder, checkpoint, settings.serving, settings.precision, largest_graph=settings.largest_graph
+        )
         _check_fits(source, repository, folder)
         report("comparing with NeMo")
         summaries = []
@@ -115,17 +121,6 @@ def _check_replaceable(source: str, checkpoint: Checkpoint, existing: Existing) 
         f"{source}: the repository has a {existing.name} {difference}; add a --name-suffix or export to another "
         "repository"
     )
-
-
-def _check_size(source: str, checkpoint: Checkpoint, precision: Precision) -> None:
-    """Refuse a float32 encoder that is too large for one file, before it is traced.
-
-    Raises:
-        ExportError: The encoder is too large for one ONNX file.
-    """
-    weights = sum(parameter.numel() for parameter in checkpoint.model.encoder.parameters())
-    if precision.name == FP32.name:
-        check_size(source, 4 * weights)
 
 
 def _check_fits(source: str, repository: Path, folder: Path) -> None:

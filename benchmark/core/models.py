@@ -97,7 +97,7 @@ def _read(folder: Path) -> Iterator[Model]:
         nemo_version=description.nemo_version,
         parameters=description.parameters or None,
         checkpoint_bytes=description.checkpoint_bytes or None,
-        onnx_bytes=sum(file.stat().st_size for step in steps for file in (folder.parent / step).rglob("*.onnx")),
+        onnx_bytes=sum(file.stat().st_size for step in steps for file in (folder.parent / step).rglob("*.onnx*")),
         precision=description.precision or "fp32",
         words_compared=description.words_compared or None,
         words_changed=description.words_changed if description.words_compared else None,

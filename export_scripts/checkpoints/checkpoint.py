@@ -71,6 +71,11 @@ class Checkpoint:
         """The heads by the names of their recognizers, the main one first."""
         return {f"{self.name}{decoder.suffix}": decoder for decoder in self.decoders}
 
+    @property
+    def encoder_bytes(self) -> int:
+        """Size of the encoder's weights in float32."""
+        return sum(weights.nbytes for weights in self.model.encoder.parameters())
+
 
 def open_checkpoint(source: str, suffix: str = "") -> Checkpoint:
     """Open a local .nemo file, or download a pretrained model through NeMo.

@@ -27,6 +27,7 @@ from export_scripts.operators.builder import Graph, Value, ints
 from export_scripts.operators.shapes import widths
 from export_scripts.operators.value import END
 from export_scripts.operators.walk import drop_unread
+from export_scripts.operators.weights import array_of
 
 UNFOLDED = 4
 """Most numbers of the unfolded input per number of the result; kernels with more taps become a sum of products. A batch
@@ -181,7 +182,7 @@ class _Scope:
         for name in node.input[1:]:
             if name and name not in self.constants:
                 raise ValueError(f"{node.name}: a Conv whose weight is computed can't be replaced ({name})")
-            arrays.append(numpy_helper.to_array(self.constants[name]) if name else None)
+            arrays.append(array_of(self.constants[name]) if name else None)
         weight, bias = (*arrays, None)[:2]
         if weight is None or weight.ndim not in (3, 4):
             raise ValueError(f"{node.name}: only 1-D and 2-D Convs can be replaced")
@@ -220,7 +221,7 @@ class _Scope:
     def _value(self, name: str) -> np.ndarray | None:
         """A value's array if it doesn't depend on the model's inputs, else None."""
         if name in self.constants:
-            return numpy_helper.to_array(self.constants[name])
+            return array_of(self.constants[name])
         nodes: dict[str, onnx.NodeProto] = {}
         known: dict[str, onnx.TensorProto] = {}
         pending = [name]
@@ -235,11 +236,7 @@ class _Scope:
                 return None
         order = [node for node in self.graph.node if node.output and node.output[0] in nodes]
         result = helper.make_tensor_value_info(name, onnx.TensorProto.INT64, None)
-        initializers = []
-        for key, tensor in known.items():
-            initializers.append(onnx.TensorProto())
-            initializers[-1].CopyFrom(tensor)
-            initializers[-1].name = key
+        initializers = [numpy_helper.from_array(array_of(tensor), key) for key, tensor in known.items()]
         graph = helper.make_graph(order, "value", [], [result], initializers)
         (array,) = ReferenceEvaluator(graph, opsets=self.opsets).run(None, {})
         return np.asarray(array)

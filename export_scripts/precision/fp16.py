@@ -18,6 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export_scripts.operators.walk import all_graphs, bodies, names_read
+from export_scripts.operators.weights import array_of
 
 HEAVY = ("Conv", "Gemm", "MatMul")
 OPERANDS = {"RotaryEmbedding": (0, 2, 3)}
@@ -106,10 +107,12 @@ class _Scope:
     def _finish(self) -> None:
         used = {name for node in self.nodes for name in names_read(node)} | {out.name for out in self.graph.output}
         used -= {name for node in self.nodes for name in node.output}
-        initializers = [tensor for tensor in self.graph.initializer if tensor.name in used]
-        del self.graph.node[:], self.graph.initializer[:], self.graph.value_info[:]
+        del self.graph.node[:], self.graph.value_info[:]
         self.graph.node.extend(self.nodes)
-        self.graph.initializer.extend(initializers)
+        # One by one: protobuf keeps the memory of those that are removed, so to add the others again would double it.
+        for index in reversed(range(len(self.graph.initializer))):
+            if self.graph.initializer[index].name not in used:
+                del self.graph.initializer[index]
 
     def _convert(self, node: onnx.NodeProto) -> None:
         self._note(node)
@@ -240,7 +243,7 @@ class _Scope:
         """Whether float16 can hold the value: a mask, or a constant within float16's range."""
         weight = self._weight(name)
         if weight is not None:
-            return bool(np.abs(numpy_helper.to_array(weight)).max(initial=0) <= LARGEST)
+            return bool(np.abs(array_of(weight)).max(initial=0) <= LARGEST)
         return name in self.masks or name in self.computed or (self.outer is not None and self.outer._is_exact(name))
 
     def _weight(self, name: str) -> onnx.TensorProto | None:
@@ -254,8 +257,8 @@ class _Scope:
             result = self.casts[name, kind] = f"{name}.{'half' if kind == TensorProto.FLOAT16 else 'single'}"
             weight = self._weight(name)
             if weight is not None and kind == TensorProto.FLOAT16:
-                array = numpy_helper.to_array(weight)
-                self.graph.initializer.append(numpy_helper.from_array(array.astype(np.float16), result))
+                half = array_of(weight).astype(np.float16)
+                self.graph.initializer.append(numpy_helper.from_array(half, result))
             else:
                 self.nodes.append(helper.make_node("Cast", [name], [result], name=result, to=kind))
             if kind == TensorProto.FLOAT16:

@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto, helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
+from export_scripts.operators.weights import has_files, write_graph
 from export_scripts.precision.fp16 import last_layers
 
 CONVOLUTIONAL = ("Conv", "Mul", "Relu")
@@ -52,9 +53,14 @@ def to_int8(model: onnx.ModelProto, batches: Iterator[Batch]) -> onnx.ModelProto
     if not attends:
         excluded |= {node.name for node in model.graph.node if node.op_type == "MatMul"}
     with tempfile.TemporaryDirectory() as folder:
+        source: onnx.ModelProto | Path = model
+        if in_files := has_files(model):
+            # onnxruntime looks for a model's weights in its folder.
+            source = Path(folder) / "fp32.onnx"
+            write_graph(model, source)
         file = Path(folder) / "int8.onnx"
         quantize_static(
-            model,
+            source,
             file,
             _Reader(batches),
             quant_format=QuantFormat.QDQ,
@@ -64,6 +70,7 @@ def to_int8(model: onnx.ModelProto, batches: Iterator[Batch]) -> onnx.ModelProto
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            use_external_data_format=in_files,
             # onnxruntime 1.32 aborts if the result of Conformer's linear_pos is quantized.
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )

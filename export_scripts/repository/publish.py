@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -17,11 +18,10 @@ import onnx
 from tritonclient.grpc import model_config_pb2 as triton
 
 from export_scripts.errors import ExportError
+from export_scripts.operators.weights import write_graph
 from export_scripts.repository.config import write_config
 
 JOURNAL = "published.json"
-MAX_MODEL_BYTES = 2**31 - 1
-"""Largest model file that onnxruntime reads (protobuf's limit)."""
 
 
 @contextmanager
@@ -54,38 +54,39 @@ def publishing(repository: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None:
             raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ExportError(
+                f"{error.filename or repository}: {error.strerror}; free some there and in {tempfile.gettempdir()} "
+                "(TMPDIR); nothing was published"
+            ) from error
         raise ExportError(f"{error.filename or repository}: {error.strerror}; nothing was published") from error
 
 
 def write_model(folder: Path, config: triton.ModelConfig, graph: onnx.ModelProto | None) -> None:
-    """Write one model as `folder`/`config.name`; an ensemble has no graph.
-
-    Raises:
-        ExportError: The graph is too large for one ONNX file.
-    """
+    """Write one model as `folder`/`config.name`; an ensemble has no graph."""
     version = folder / config.name / "1"
     version.mkdir(parents=True)
     if graph is not None:
-        content = graph.SerializeToString(deterministic=True)
-        check_size(config.name, len(content))
-        (version / "model.onnx").write_bytes(content)
+        write_graph(graph, version / "model.onnx")
     write_config(folder / config.name, config)
 
 
-def check_size(name: str, size: int) -> None:
-    """Refuse a model file that onnxruntime can't read.
+def check_space(repository: Path, folder: Path, weight_bytes: int) -> None:
+    """Refuse an export whose weights don't fit the disk: PyTorch's exporter may not notice a full one.
 
     Args:
-        name: Name at the beginning of the error.
-        size: Size of the file, in bytes.
+        repository: Model repository, which the error names.
+        folder: Folder for new models, on the same disk.
+        weight_bytes: Size of the encoder's float32 weights.
 
     Raises:
-        ExportError: The file is too large.
+        ExportError: There is no space for the traced weights and those that the server reads.
     """
-    if size > MAX_MODEL_BYTES:
+    needed, free = 2 * weight_bytes, shutil.disk_usage(folder).free
+    if free < needed:
         raise ExportError(
-            f"{name}: makes an ONNX file of {size / 1e9:.1f} GB; onnxruntime reads at most 2 GiB: choose a smaller "
-            "checkpoint"
+            f"{repository}: no space left: the export writes {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+            "free some or export to another disk"
         )
 
 

@@ -14,17 +14,19 @@ import onnx
 from tritonclient.grpc import model_config_pb2 as triton
 
 from export_scripts.errors import ExportError
+from export_scripts.operators.weights import damage
 from export_scripts.repository.config import WILDCARD, data_type, dims, read_config
 
 Tensor: TypeAlias = Any
 """triton.ModelInput or triton.ModelOutput, which have no type annotations."""
 
 
-def check_repository(*folders: Path) -> list[str]:
+def check_repository(*folders: Path, contents: bool = False) -> list[str]:
     """Compare configurations, graphs and ensembles with each other.
 
     Args:
         folders: Model repositories. Models of later ones replace those of the same name in earlier ones.
+        contents: Whether to compare files of weights with their checksums, which reads all of them.
 
     Returns:
         One line per problem.
@@ -41,7 +43,9 @@ def check_repository(*folders: Path) -> list[str]:
         if config.name not in ("", name):
             problems.append(f"{name}: config.pbtxt names the model '{config.name}'; rename the folder or the model")
         versions = _versions(models[name])
-        disagreements = _ensemble(config, configs) if config.platform == "ensemble" else _stage(config, versions)
+        disagreements = (
+            _ensemble(config, configs) if config.platform == "ensemble" else _stage(config, versions, contents)
+        )
         problems += [f"{name}: {problem}" for problem in disagreements]
         if not versions:
             problems.append(f"{name}: no version folder; add {name}/1, or Triton doesn't start")
@@ -57,18 +61,23 @@ def _versions(model: Path) -> list[Path]:
     return sorted(path for path in model.iterdir() if path.is_dir() and path.name.isdigit())
 
 
-def _stage(config: triton.ModelConfig, versions: list[Path]) -> Iterator[str]:
+def _stage(config: triton.ModelConfig, versions: list[Path], contents: bool) -> Iterator[str]:
     if config.backend != "onnxruntime" and config.platform != "onnxruntime_onnx":
         return
     for version in versions:
         file = version / (config.default_model_filename or "model.onnx")
+        if file.is_dir():
+            # Triton's layout for graphs with external data.
+            file /= "model.onnx"
         try:
-            graph = onnx.load(file, load_external_data=False).graph
+            model = onnx.load(file, load_external_data=False)
         except Exception as error:
             # onnx raises OSError and protobuf's errors, which have no common class.
-            yield f"{version.name}/{file.name}: {error}"
+            yield f"{file.relative_to(version.parent)}: {error}"
             continue
-        yield from _against_graph(config, graph)
+        for problem in damage(model, file.parent, contents=contents):
+            yield f"{file.relative_to(version.parent)}: {problem}"
+        yield from _against_graph(config, model.graph)
 
 
 def _against_graph(config: triton.ModelConfig, graph: onnx.GraphProto) -> Iterator[str]:

@@ -34,6 +34,7 @@ from export_scripts.operators.convolutions import without_convolutions
 from export_scripts.operators.ragged import Padded, ragged_input
 from export_scripts.operators.rotated_attention import with_rotated_attention
 from export_scripts.operators.tuning import CPU, Tuning
+from export_scripts.operators.weights import read_graph, with_files
 from export_scripts.stages.conformer_attention import attention_of, check_attention, is_full
 from export_scripts.stages.heads import Head
 from nemo_triton.contract import FEATURES
@@ -56,12 +57,15 @@ class EncoderOptions:
         frame_rate: Frames per second of the input.
         convert: Conversion of the traced encoder.
         tuning: Settings of how the stage divides its work.
+        weights: Folder for the weights of a large encoder, which the stage's graph refers to; it must exist until the
+            graph is written. None: the graph holds its weights in memory.
     """
 
     mels: int
     frame_rate: int
     convert: Conversion = unchanged
     tuning: Tuning = CPU
+    weights: Path | None = None
 
 
 class LengthKeepingEncoder(torch.nn.Module):
@@ -104,8 +108,10 @@ def encoder_graph(encoder: torch.nn.Module, heads: Sequence[Head], options: Enco
         options: Settings of the stage.
     """
     tuning, module = options.tuning, LengthKeepingEncoder(encoder, heads)
-    traced, widths = trace(module, options.mels, tuning)
+    traced, widths = trace(module, options.mels, tuning, options.weights)
     converted = options.convert(traced)
+    if options.weights:
+        converted = with_files(converted, options.weights)
 
     def network(bucket: Graph, batch: Padded) -> tuple[Value, Value]:
         results = bucket.append(converted, {"features": batch.values, "length": batch.length})
@@ -122,20 +128,22 @@ def encoder_graph(encoder: torch.nn.Module, heads: Sequence[Head], options: Enco
     return g.model()
 
 
-def trace(module: LengthKeepingEncoder, mels: int, tuning: Tuning) -> tuple[onnx.ModelProto, list[int]]:
+def trace(
+    module: LengthKeepingEncoder, mels: int, tuning: Tuning, weights: Path | None = None
+) -> tuple[onnx.ModelProto, list[int]]:
     """Trace a module as a graph for one padded batch (see Conversion).
 
     Args:
         module: Encoder and the heads behind it.
         mels: Number of mel bands of the input.
         tuning: Settings of how the stage divides its work.
+        weights: Folder for weights, see EncoderOptions.
 
     Returns:
         The graph, and the width of each head's scores.
     """
     example = torch.randn(2, 120, mels), torch.tensor([120, 73])
     with (
-        # PyTorch stores weights as separate files only in a folder, which models over protobuf's 2 GiB need.
         tempfile.TemporaryDirectory() as folder,
         torch.no_grad(),
         warnings.catch_warnings(),
@@ -144,7 +152,8 @@ def trace(module: LengthKeepingEncoder, mels: int, tuning: Tuning) -> tuple[onnx
     ):
         warnings.simplefilter("ignore")
         widths = [scores.shape[2] for scores in module.scores(*example)[0]]
-        file = Path(folder) / "encoder.onnx"
+        # PyTorch's exporter puts the weights of a graph over 2 GiB into files in its folder, where they can stay.
+        file = (weights or Path(folder)) / "encoder.onnx"
         torch.onnx.export(
             module,
             example,
@@ -160,7 +169,8 @@ def trace(module: LengthKeepingEncoder, mels: int, tuning: Tuning) -> tuple[onnx
             opset_version=OPSET,
             dynamo=False,
         )
-        traced = onnx.load(file)
+        traced = with_files(read_graph(file), weights) if weights else onnx.load(file)
+        file.unlink()
     if not tuning.convolutions:
         traced = without_convolutions(traced)
     if tuning.rotated_attention and isinstance(module.encoder, ConformerEncoder) and is_full(module.encoder):

@@ -129,7 +129,7 @@ def _empty_report(checkpoint: Checkpoint, name: str, probes: Probes, precision: 
     packages = ("nemo_toolkit", "torch", "onnx", "onnxruntime")
     return Parity(
         model=name,
-        checkpoint_sha256=hashlib.sha256(checkpoint.file.read_bytes()).hexdigest(),
+        checkpoint_sha256=_sha256(checkpoint.file),
         nemo_class=checkpoint.model_class,
         checkpoint_nemo_version=checkpoint.nemo_version,
         front_end=checkpoint.front_end.name,
@@ -143,6 +143,14 @@ def _empty_report(checkpoint: Checkpoint, name: str, probes: Probes, precision: 
         probes_made=probes.derived.trace(),
         calibration=_calibration(precision.calibration, probes.recordings),
     )
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while piece := content.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _calibration(recordings: Recordings, probes: Recordings) -> Calibration | None:

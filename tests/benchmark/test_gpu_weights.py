@@ -15,11 +15,11 @@ import pytest
 from benchmark_results import RunModule
 from onnx import TensorProto, numpy_helper
 
-from benchmark.studies.gpu import large_graph
 from benchmark.studies.gpu.stand_ins import STAND_INS, StandIn, entries_of, fill, strip
 from benchmark.studies.gpu.unpack import unpack
 from export_scripts.operators.builder import Graph
 from export_scripts.operators.walk import all_graphs
+from export_scripts.operators.weights import LARGEST_GRAPH
 from export_scripts.precision.fp16 import to_fp16
 from verification.full_size.seeded import SMALLEST, draw, is_drawn
 
@@ -166,14 +166,9 @@ def packed_folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("external", [False, True])
-def test_an_unpacked_stage_computes_the_same(
-    packed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, external: bool
-) -> None:
-    if external:
-        monkeypatch.setattr(large_graph, "LARGEST_FILE", 1000)
-        monkeypatch.setattr(large_graph, "SMALLEST_EXTERNAL", 1000)
+def test_an_unpacked_stage_computes_the_same(packed_folder: Path, tmp_path: Path, external: bool) -> None:
     stage = tmp_path / "unpacked" / "tiny_encoder"
-    assert unpack(packed_folder / "tiny_encoder", stage)
+    assert unpack(packed_folder / "tiny_encoder", stage, largest_graph=1000 if external else LARGEST_GRAPH)
     names = {"model.onnx", *(["model.onnx.data"] if external else [])}
     assert {file.name for file in (stage / "1").iterdir()} == names
     if external:

@@ -11,7 +11,6 @@ from command import invoke_export
 from fixture_types import CheckpointFile
 from tiny_models import read_config, rewrite_config, save_tiny_model
 
-from export_scripts.repository import publish
 from export_scripts.repository.validate import check_repository
 
 LATER: dict[str, tuple[Block, Block, Kind]] = {
@@ -77,20 +76,4 @@ def test_a_refused_model_names_its_class_or_setting(
     (line,) = result.stderr.splitlines()
     assert (result.exit_code, result.stdout) == (2, "")
     assert line.startswith(f"error: {file}: {complaint}")
-    assert not (tmp_path / "repository").exists()
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_model_over_2_gib_is_refused(
-    precision: str, demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The limit is lowered. fp32 is refused by the size of the weights, fp16 by the size of the file."""
-    monkeypatch.setattr(publish, "MAX_MODEL_BYTES", 1_000_000)
-    result = invoke_export(demo_checkpoint, "--repository", tmp_path / "repository", "--precision", precision)
-    (line,) = result.stderr.splitlines()
-    assert result.exit_code == 2
-    assert line.startswith(
-        f"error: {demo_checkpoint if precision == 'fp32' else 'coffee_ctc_encoder'}: makes an ONNX file"
-    )
-    assert line.endswith("; onnxruntime reads at most 2 GiB: choose a smaller checkpoint")
     assert not (tmp_path / "repository").exists()

@@ -87,6 +87,18 @@ def test_a_configuration_may_omit_an_output(tmp_path: Path) -> None:
     assert written(tmp_path, change(audio, lambda c: c.output.pop())) == []
 
 
+def test_a_graph_in_a_folder(tmp_path: Path) -> None:
+    """Triton's layout for graphs with external data: model.onnx is a folder with a model.onnx in it."""
+    assert written(tmp_path, audio) == []
+    version = tmp_path / AUDIO_STAGE / "1"
+    (version / "model.onnx").rename(version / "graph")
+    (version / "model.onnx").mkdir()
+    (problem,) = check_repository(tmp_path)
+    assert problem.startswith(f"{AUDIO_STAGE}: 1/model.onnx/model.onnx: ")
+    (version / "graph").rename(version / "model.onnx" / "model.onnx")
+    assert check_repository(tmp_path) == []
+
+
 def test_a_folder_and_a_name_that_differ(tmp_path: Path) -> None:
     written(tmp_path, audio)
     (tmp_path / AUDIO_STAGE).rename(tmp_path / "sound")

@@ -128,7 +128,7 @@ def main(name: str, repository: Path, manifest: Path, out: Path, at_most: int | 
 
 def graph_size(model: Path) -> int:
     """Size of a model's graphs in bytes."""
-    return sum(file.stat().st_size for file in (model / "1").iterdir() if file.suffix == ".onnx")
+    return sum(file.stat().st_size for file in (model / "1").iterdir() if ".onnx" in file.suffixes)
 
 
 async def collect(

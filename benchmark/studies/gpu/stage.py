@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 
 from benchmark.studies.gpu.cuts import Cut, apply_cut
-from benchmark.studies.gpu.large_graph import write_graph
+from export_scripts.operators.weights import write_graph
 from export_scripts.stages.text import split_text
 from nemo_triton import contract
 from nemo_triton.errors import ClientError

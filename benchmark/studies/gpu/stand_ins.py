@@ -19,6 +19,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from export_scripts.operators.walk import all_graphs, rename_reads
+from export_scripts.operators.weights import array_of
 from verification.full_size import seeded
 
 NAME = re.compile(r"stand_in\.(\d+)(?:\.half)?$")
@@ -72,7 +73,7 @@ def strip(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], stand_ins
         for index, tensor in enumerate(graph.initializer):
             if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < seeded.SMALLEST:
                 continue
-            explanation = _explain(numpy_helper.to_array(tensor), tensors)
+            explanation = _explain(array_of(tensor), tensors)
             if explanation is not None:
                 name = f"stand_in.{len(stand_ins)}"
                 stand_ins.append(explanation)

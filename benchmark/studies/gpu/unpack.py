@@ -18,8 +18,8 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from benchmark.studies.gpu import bare_cli
-from benchmark.studies.gpu.large_graph import write_graph
 from benchmark.studies.gpu.stand_ins import STAND_INS, fill
+from export_scripts.operators.weights import LARGEST_GRAPH, write_graph
 from nemo_triton.terminal import exit_codes
 
 
@@ -55,8 +55,12 @@ def main(*, packed: Path, out: Path, patterns: tuple[str, ...]) -> int:
     return code
 
 
-def unpack(packed: Path, target: Path) -> bool:
-    """Write one model with all of its weights. Returns False, and changes nothing, if `target` exists."""
+def unpack(packed: Path, target: Path, largest_graph: int = LARGEST_GRAPH) -> bool:
+    """Write one model with all of its weights, see `write_graph`.
+
+    Returns:
+        False, and nothing is changed, if `target` exists.
+    """
     if target.exists():
         return False
     partial = target.with_name(f".{target.name}")
@@ -65,7 +69,7 @@ def unpack(packed: Path, target: Path) -> bool:
     entries = packed / "1" / STAND_INS
     if entries.exists():
         model = fill(onnx.load(packed / "1" / "model.onnx"), json.loads(entries.read_text()))
-        write_graph(model, partial / "1" / "model.onnx")
+        write_graph(model, partial / "1" / "model.onnx", largest_graph)
     partial.rename(target)
     return True
 

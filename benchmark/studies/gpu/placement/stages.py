@@ -52,7 +52,8 @@ def place_stages(repository: Path, patterns: Sequence[str], kernels: Kernels) ->
 def _place_stage(repository: Path, name: str, kernels: Kernels) -> PlacedStage:
     file = repository / name / "1" / "model.onnx"
     try:
-        model = onnx.load(file)
+        # Where a node runs doesn't depend on the numbers in large weights, which may lie in a file.
+        model = onnx.load(file, load_external_data=False)
     except (OSError, DecodeError) as error:
         raise RepositoryError(f"{file}: not readable as an ONNX graph; export the model again") from error
     config = read_config(repository / name)
