@@ -38,6 +38,7 @@ DOUBLE = """
     output { name: "TWICE" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } }
     instance_group { count: 1 kind: KIND_CPU }
 """
+SHIFTED_WIDTH = 1000
 
 
 def ragged_sums() -> onnx.ModelProto:
@@ -114,6 +115,14 @@ def model(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     onnx.checker.check_model(model)
     return model
+
+
+def shifted() -> onnx.ModelProto:
+    """X float32 [B, 1000] -> Y float32 [B, 1000], its sum with 0, 1, 2, ..., a weight large enough for a file."""
+    nodes = [helper.make_node("Add", ["X", "shift"], ["Y"])]
+    dims: Sequence[int | str] = ["items", SHIFTED_WIDTH]
+    weights = {"shift": np.arange(SHIFTED_WIDTH, dtype=np.float32)}
+    return model(nodes, [("X", TensorProto.FLOAT, dims)], [("Y", TensorProto.FLOAT, dims)], weights)
 
 
 def write(repository: Path, name: str, graph: onnx.ModelProto, config: str | None) -> None:

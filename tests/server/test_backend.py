@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ import tritonclient.grpc
 import tritonclient.grpc.aio
 from tritonclient.utils import InferenceServerException
 
+from export_scripts.operators.weights import write_graph
 from server.process import Server, running_server
 
 UNUSED = """
@@ -112,7 +114,10 @@ SERVED = (
     "too_few_rows",
     "too_many_rows",
     "look_up",
+    "weights_beside",
+    "weights_in_a_folder",
 )
+DAMAGED_WEIGHTS = ("weights_missing", "weights_too_short")
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +136,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     small.write(repository, "too_few_rows", small.too_few_rows(), few)
     small.write(repository, "too_many_rows", small.too_many_rows(), few)
     small.write(repository, "look_up", small.look_up(), f'backend: "onnxruntime" {patient}')
+    for name in ("weights_beside", *DAMAGED_WEIGHTS):
+        small.write(repository, name, small.shifted(), 'backend: "onnxruntime" max_batch_size: 4')
+        write_graph(small.shifted(), repository / name / "1" / "model.onnx", largest_graph=0)
+    in_folder = repository / "weights_in_a_folder"
+    shutil.copytree(repository / "weights_beside" / "1", in_folder / "1" / "model.onnx")
+    shutil.copy(repository / "weights_beside" / "config.pbtxt", in_folder)
+    (repository / "weights_missing" / "1" / "model.onnx.data").unlink()
+    (repository / "weights_too_short" / "1" / "model.onnx.data").write_bytes(bytes(100))
     for name, (graph, config, _) in REFUSED.items():
         small.write(repository, name, graph, config)
     with running_server(repository, ["--model-control-mode=explicit"], log=repository.parent / "log") as running:
@@ -256,6 +269,22 @@ async def test_only_the_request_that_fails_by_itself_fails(server: Server, clien
     assert "idx=99 must be within the inclusive range" in str(results.pop(1))
     assert [result.as_numpy("Y").item() for result in results] == [11, 12]
     assert counters(client, "look_up", inferences + 2)[1] == executions + 1, "not one batch"
+
+
+@pytest.mark.parametrize("model", ["weights_beside", "weights_in_a_folder"])
+def test_weights_in_a_file(client: Any, model: str) -> None:
+    """Beside the graph, as exports write them, and in Triton's layout with a folder called model.onnx."""
+    result = client.infer(model, [tensor("X", np.ones((2, small.SHIFTED_WIDTH), np.float32))]).as_numpy("Y")
+    assert np.array_equal(result, np.tile(1 + np.arange(small.SHIFTED_WIDTH, dtype=np.float32), (2, 1)))
+
+
+@pytest.mark.parametrize("model", DAMAGED_WEIGHTS)
+def test_a_model_without_its_weights_is_refused_in_one_line(client: Any, model: str) -> None:
+    with pytest.raises(InferenceServerException) as refusal:
+        client.load_model(model)
+    assert f"model '{model}': the file of weights beside " in str(refusal.value)
+    assert "is missing or too short; copy the model's whole folder, or export it again" in str(refusal.value)
+    assert client.is_server_live()
 
 
 def test_two_instances_by_default(client: Any) -> None:

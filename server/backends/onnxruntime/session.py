@@ -18,6 +18,8 @@ OPTIMIZATION_LEVELS = {
     1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
+WEIGHTS_ERRORS = ("External data path", "External initializer", "cannot get file size")
+"""Words of onnxruntime's errors about weights in a file (external data): missing, too short, missing in 1.19."""
 
 
 def model_file(folder: Path, config: Mapping[str, Any]) -> Path:
@@ -61,7 +63,7 @@ def open_session(
     run_options = RunOptions(parameters, has_arena=options.enable_cpu_mem_arena)
     refuse_cpu_accelerators(config)
     if kind != "GPU":
-        return ort.InferenceSession(str(path), options, providers=[CPU]), run_options
+        return _open(path, config, options, [CPU]), run_options
     providers = gpu_providers(config, parameters, device)
     load_libraries(providers)
     return _open_on_gpu(path, config, options, providers), run_options
@@ -85,10 +87,25 @@ def _flag(parameters: Mapping[str, str], name: str, default: bool) -> bool:
     return value.lower() in ("1", "true")
 
 
+def _open(
+    path: Path, config: Mapping[str, Any], options: ort.SessionOptions, providers: Providers
+) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:
+        # onnxruntime's errors have no common base class.
+        if not any(words in str(error) for words in WEIGHTS_ERRORS):
+            raise
+        raise ConfigError(
+            f"model '{config['name']}': the file of weights beside {path} is missing or too short; copy the model's "
+            "whole folder, or export it again"
+        ) from error
+
+
 def _open_on_gpu(
     path: Path, config: Mapping[str, Any], options: ort.SessionOptions, providers: Providers
 ) -> ort.InferenceSession:
-    session = ort.InferenceSession(str(path), options, providers=providers)
+    session = _open(path, config, options, providers)
     provider_names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
     # If a provider's libraries can't be loaded, onnxruntime logs that and silently uses the CPU.
     missing = [name for name in provider_names if name not in session.get_providers()]
