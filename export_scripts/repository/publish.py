@@ -49,6 +49,8 @@ def publishing(repository: Path) -> Iterator[Path]:
             (work / "new").mkdir()
             (work / "old").mkdir()
             yield work / "new"
+            # A concurrent export that created the repository and failed removed it again.
+            repository.mkdir(parents=True, exist_ok=True)
             with _locked(repository):
                 _publish(repository, work)
     except OSError as error:

@@ -156,6 +156,17 @@ def test_concurrent_exports_do_not_touch_each_others_work(repository: Path) -> N
     assert contents(repository) == {"kept": "old", "one": "new", "replaced": "old", "two": "new"}
 
 
+def test_a_failed_export_does_not_take_the_repository_from_a_concurrent_one(tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    failing = publishing(repository)
+    failing.__enter__()
+    with publishing(repository) as new:
+        failing.__exit__(ExportError, ExportError("differs"), None)
+        assert not repository.exists()
+        add(new, "kept", "new")
+    assert contents(repository) == {"kept": "new"}
+
+
 def test_ctrl_c_while_publishing_waits_for_its_end(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rename = Path.rename
 
