@@ -45,7 +45,7 @@ GPU_MODELS ?= $(if $(shell command -v nvidia-smi),stt_en_conformer_ctc_small stt
 
 GPU_PACK := build/gpu_pack
 GPU_PACKED ?= stt_en_conformer_ctc_small stt_en_conformer_ctc_large stt_en_citrinet_1024 \
-	stt_en_conformer_transducer_small parakeet_ctc_0.6b
+	stt_en_conformer_transducer_small parakeet-ctc-0.6b
 
 VERIFY = $(SERVE)/python -m verification.full_size.verify --manifest $(MANIFEST) \
 	--export-python $(EXPORT)/python --serve-python $(SERVE)/python

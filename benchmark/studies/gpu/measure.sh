@@ -31,7 +31,7 @@ sweep() {
 
 trained=(coffee_ctc coffee_rnnt coffee_ctc_fp16 coffee_rnnt_fp16)
 first=(stt_en_conformer_ctc_small stt_en_conformer_ctc_large_fp16 stt_en_citrinet_1024_fp16 stt_en_conformer_transducer_small)
-later=(parakeet_ctc_0.6b_fp16 stt_en_conformer_ctc_large stt_en_conformer_ctc_small_fp16 stt_en_citrinet_1024)
+later=(parakeet-ctc-0.6b_fp16 stt_en_conformer_ctc_large stt_en_conformer_ctc_small_fp16 stt_en_citrinet_1024)
 
 unpack "${trained[@]}" "${first[@]}"
 step "$python" -m benchmark.studies.gpu.texts "${trained[@]}" --repository "$models" --out "$results/texts.json"
@@ -44,7 +44,7 @@ mkdir -p "$results/served" && cp "$models"/served/*.json "$results/served/"
 stages "${first[@]}" --budget $(($(remaining) / 2))
 if [ -n "${NEMO_PYTHON:-}" ]; then
   step "$NEMO_PYTHON" -m benchmark.studies.gpu.pytorch_encoder stt_en_conformer_ctc_large stt_en_conformer_ctc_small \
-    parakeet_ctc_0.6b stt_en_citrinet_1024 --out "$results/pytorch.json" --batches 3 --seconds 0.3 --budget $(($(remaining) / 2))
+    parakeet-ctc-0.6b stt_en_citrinet_1024 --out "$results/pytorch.json" --batches 3 --seconds 0.3 --budget $(($(remaining) / 2))
 else
   echo 'NEMO_PYTHON is not set: skipping PyTorch' >&2
 fi
