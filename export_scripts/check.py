@@ -18,6 +18,7 @@ try:
     import click
 
     from export_scripts.repository.validate import check_repository, models_in
+    from nemo_triton.errors import printable
     from nemo_triton.terminal.exit_codes import run_and_exit
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":
@@ -37,7 +38,7 @@ def main(repository: Path) -> None:
         sys.exit(2)
     problems = check_repository(repository, contents=True)
     for problem in problems:
-        click.echo(problem)
+        click.echo(printable(problem))
     if not problems:
         noun = "model agrees" if len(models) == 1 else "models agree"
         click.echo(f"{len(models)} {noun} with the graphs and each other")

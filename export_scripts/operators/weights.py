@@ -8,8 +8,9 @@ that file's name, as onnxruntime requires.
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -107,12 +108,12 @@ def write_graph(model: onnx.ModelProto, file: Path, largest_graph: int = LARGEST
     file.write_bytes(written.SerializeToString(deterministic=True))
 
 
-def damage(model: onnx.ModelProto, folder: Path, *, contents: bool) -> Iterator[str]:
-    """Find files of weights that are missing, too short or changed.
+def damage(model: onnx.ModelProto, file: Path, *, contents: bool) -> Iterator[str]:
+    """Find files of weights that are outside of the graph's folder, missing, too short or changed.
 
     Args:
-        model: The graph as it is in its file.
-        folder: Folder of that file.
+        model: The graph as it is in its file. Anyone may have written it.
+        file: The graph's file.
         contents: Whether to read the files and compare their checksums.
 
     Yields:
@@ -124,15 +125,40 @@ def damage(model: onnx.ModelProto, folder: Path, *, contents: bool) -> Iterator[
             values = _entries(tensor)
             files.setdefault(values.get("location", ""), []).append(values)
     for location, weights in files.items():
-        path = folder / location
-        needed = max(int(values.get("offset", 0)) + int(values.get("length", 0)) for values in weights)
+        path = file.parent / location
+        if not _is_beside(path, file):
+            yield f"its weights, {location}, are outside of its folder; if you trust the model, copy them into it"
+            continue
+        ends = [_end(values) for values in weights]
         checksums = {values["checksum"] for values in weights if "checksum" in values}
         if not path.is_file():
             yield f"its weights, {location}, are missing; copy the file or export the model again"
-        elif (size := path.stat().st_size) < needed:
+        elif None in ends:
+            yield f"{location} has a weight without a valid offset and length; export the model again"
+        elif (size := path.stat().st_size) < (needed := max(end for end in ends if end is not None)):
             yield f"{location} has {size} bytes of weights instead of {needed}; copy it or export the model again"
         elif contents and checksums and checksums != {_checksum(path)}:
             yield f"{location} has another checksum than when it was exported; copy it or export the model again"
+
+
+def _is_beside(path: Path, file: Path) -> bool:
+    """Whether a path, with its links followed, is in the folder of a graph's file.
+
+    Later releases of onnxruntime than 1.19 refuse others. 1.19 reads any file of the machine as weights.
+    """
+    try:
+        return Path(os.path.realpath(path)).is_relative_to(Path(os.path.realpath(file)).parent)
+    except ValueError:
+        return False  # A name with a NUL.
+
+
+def _end(values: Mapping[str, str]) -> int | None:
+    """Where a weight ends in its file; None if its offset or length is no number, or negative."""
+    try:
+        offset, length = int(values.get("offset", 0)), int(values.get("length", 0))
+    except ValueError:
+        return None
+    return offset + length if min(offset, length) >= 0 else None
 
 
 def _weights(model: onnx.ModelProto) -> Iterator[TensorProto]:

@@ -75,7 +75,7 @@ def _stage(config: triton.ModelConfig, versions: list[Path], contents: bool) -> 
             # onnx raises OSError and protobuf's errors, which have no common class.
             yield f"{file.relative_to(version.parent)}: {error}"
             continue
-        for problem in damage(model, file.parent, contents=contents):
+        for problem in damage(model, file, contents=contents):
             yield f"{file.relative_to(version.parent)}: {problem}"
         yield from _against_graph(config, model.graph)
 

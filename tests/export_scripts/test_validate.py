@@ -150,9 +150,9 @@ def test_the_command(tmp_path: Path) -> None:
     whole = run_check(tmp_path)
     assert (whole.returncode, whole.stdout) == (0, "1 model agrees with the graphs and each other\n")
     (tmp_path / AUDIO_STAGE / "1" / "model.onnx").write_bytes(b"no graph")
-    (tmp_path / "no_model").mkdir()
+    (tmp_path / "no_\nmodel").mkdir()
     broken = run_check(tmp_path)
     assert broken.returncode == 1
     first, second = broken.stdout.splitlines()
-    assert first.startswith(f"{tmp_path / 'no_model' / 'config.pbtxt'}: ")
+    assert first.startswith(f"{tmp_path}/no_\\nmodel/config.pbtxt: "), "one line"
     assert second.startswith(f"{AUDIO_STAGE}: 1/model.onnx: ")

@@ -143,7 +143,7 @@ def test_damaged_weights(tmp_path: Path) -> None:
 
     def problems(contents: bool = True) -> list[str]:
         graph = onnx.load(tmp_path / "large" / "model.onnx", load_external_data=False)
-        return list(damage(graph, tmp_path / "large", contents=contents))
+        return list(damage(graph, tmp_path / "large" / "model.onnx", contents=contents))
 
     assert problems() == []
     file.write_bytes(content[:-1])
@@ -154,3 +154,48 @@ def test_damaged_weights(tmp_path: Path) -> None:
     assert problems() == [f"{DATA} has another checksum than when it was exported; copy it or export the model again"]
     file.unlink()
     assert problems(contents=False) == [f"its weights, {DATA}, are missing; copy the file or export the model again"]
+
+
+def placed(location: str, offset: str = "0", length: str = "4096") -> onnx.ModelProto:
+    """A graph with one weight in a file, as anyone may write it."""
+    model = onnx.ModelProto()
+    tensor = model.graph.initializer.add(name="weight", dims=[1024], data_type=TensorProto.FLOAT)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=value)
+    return model
+
+
+def test_weights_outside_of_the_graphs_folder_are_not_opened(tmp_path: Path) -> None:
+    """With onnxruntime 1.19, a server would read them as weights, wherever they are."""
+    outside, folder = tmp_path / "outside", tmp_path / "model"
+    outside.write_bytes(bytes(4096))
+    folder.mkdir()
+    (folder / "link").symlink_to(outside)
+    (folder / "loop").symlink_to("loop")
+    (folder / "beside").write_bytes(bytes(4096))
+    (folder / "link_beside").symlink_to("beside")
+    for location in ("../outside", str(outside), "link", "out\0side", ""):
+        (problem,) = damage(placed(location), folder / "model.onnx", contents=True)
+        expected = "are missing" if location == "" else "are outside of its folder; if you trust the model, copy them"
+        assert problem.startswith(f"its weights, {location}, {expected}")
+    assert [*damage(placed("loop"), folder / "model.onnx", contents=True)] == [
+        "its weights, loop, are missing; copy the file or export the model again"
+    ]
+    for location in ("beside", "link_beside"):
+        assert [*damage(placed(location), folder / "model.onnx", contents=True)] == []
+    # The whole model is a folder of links, as in some stores.
+    links = tmp_path / "links"
+    links.mkdir()
+    for name in ("model.onnx", "beside"):
+        (folder / name).touch()
+        (links / name).symlink_to(folder / name)
+    assert [*damage(placed("beside"), links / "model.onnx", contents=True)] == []
+
+
+@pytest.mark.parametrize(("offset", "length"), [("x", "4"), ("0", ""), ("-4", "4096"), ("0", "-1")])
+def test_invalid_offsets_and_lengths_are_named(tmp_path: Path, offset: str, length: str) -> None:
+    (tmp_path / DATA).write_bytes(bytes(4096))
+    assert [*damage(placed(DATA, offset, length), tmp_path / "model.onnx", contents=True)] == [
+        f"{DATA} has a weight without a valid offset and length; export the model again"
+    ]
