@@ -283,7 +283,7 @@ def test_a_model_without_its_weights_is_refused_in_one_line(client: Any, model: 
     with pytest.raises(InferenceServerException) as refusal:
         client.load_model(model)
     assert f"model '{model}': the file of weights beside " in str(refusal.value)
-    assert "is missing or too short; copy the model's whole folder, or export it again" in str(refusal.value)
+    assert "is missing, too short or a link out of the folder; copy the model's whole folder" in str(refusal.value)
     assert client.is_server_live()
 
 

@@ -19,7 +19,8 @@ OPTIMIZATION_LEVELS = {
     2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
 WEIGHTS_ERRORS = ("External data path", "External initializer", "cannot get file size")
-"""Words of onnxruntime's errors about weights in a file (external data): missing, too short, missing in 1.19."""
+"""Words of onnxruntime's errors about weights in a file (external data): missing or outside of the graph's folder, too
+short, missing in 1.19."""
 
 
 def model_file(folder: Path, config: Mapping[str, Any]) -> Path:
@@ -97,8 +98,8 @@ def _open(
         if not any(words in str(error) for words in WEIGHTS_ERRORS):
             raise
         raise ConfigError(
-            f"model '{config['name']}': the file of weights beside {path} is missing or too short; copy the model's "
-            "whole folder, or export it again"
+            f"model '{config['name']}': the file of weights beside {path} is missing, too short or a link "
+            "out of the folder; copy the model's whole folder, or export it again"
         ) from error
 
 
