@@ -119,11 +119,10 @@ def main(
     export_python: Path,
     serve_python: Path,
 ) -> None:
-    named = {name: KNOWN[name] for name in names}
-    architectures = ARCHITECTURES if every else LATER if later else named
-    chosen = sorted(architectures, key=lambda name: KNOWN[name].parameters) if every or later else list(names)
-    if not chosen:
+    if sum(map(bool, (names, every, later))) != 1:
         raise click.UsageError("give NAME..., --all or --later")
+    architectures = ARCHITECTURES if every else LATER
+    chosen = list(names) or sorted(architectures, key=lambda name: KNOWN[name].parameters)
     run = Run(
         export_python=export_python,
         serve_python=serve_python,

@@ -111,7 +111,7 @@ def pack(
     write_recognizer(work, checkpoint, Serving.of(target), Precision(precision, 0.0), prepare=prepare)
     stage = work / Part.ENCODER.of(checkpoint.name)
     (stage / "1" / STAND_INS).write_text(json.dumps(entries_of(stand_ins)))
-    encoder_bytes = (stage / "1" / "model.onnx").stat().st_size
+    encoder_bytes = sum(file.stat().st_size for file in (stage / "1").glob("model.onnx*"))
     if isinstance(checkpoint.decoder, RnntDecoder):
         for frames in frames_per_step:
             graph = rnnt_decoder_graph(checkpoint.decoder.weights, checkpoint.pieces, frames)

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 
 from benchmark.studies.gpu import bare_cli
 from benchmark.studies.gpu.stand_ins import STAND_INS, fill
-from export_scripts.operators.weights import LARGEST_GRAPH, write_graph
+from export_scripts.operators.weights import LARGEST_GRAPH, SUFFIX, write_graph
 from nemo_triton.terminal import exit_codes
 
 
@@ -69,6 +69,8 @@ def unpack(packed: Path, target: Path, largest_graph: int = LARGEST_GRAPH) -> bo
     entries = packed / "1" / STAND_INS
     if entries.exists():
         model = fill(onnx.load(packed / "1" / "model.onnx"), json.loads(entries.read_text()))
+        # The packed model's file of weights; the whole model may need none, as in float16.
+        (partial / "1" / f"model.onnx{SUFFIX}").unlink(missing_ok=True)
         write_graph(model, partial / "1" / "model.onnx", largest_graph)
     partial.rename(target)
     return True
