@@ -58,10 +58,9 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def last_layers(graph: onnx.GraphProto) -> set[str]:
-    """Names of the nodes that compute the scores: the last product of each head."""
+    """Names of the nodes that compute the scores, the first output: the last product of each head."""
     makers = {name: node for node in graph.node for name in node.output}
-    scores, _ = graph.output
-    layers, behind = set(), [makers[scores.name]]
+    layers, behind = set(), [makers[graph.output[0].name]]
     while behind:
         node = behind.pop()
         if node.op_type in HEAVY:
