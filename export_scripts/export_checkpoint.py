@@ -105,16 +105,20 @@ def _needs(description: Description) -> str:
 def _check_replaceable(source: str, checkpoint: Checkpoint, existing: Existing) -> None:
     """Refuse to replace a CTC recognizer by an RNNT one, or the reverse: parts that only the old one has would remain.
 
-    So would those of a recognizer that shares its encoder with another, if only one of both were replaced.
+    So would those of a recognizer that shares its encoder with another, if only one of both were replaced. And nobody
+    chose the name of a hybrid's second recognizer, so it must not replace a model of another tool.
 
     Raises:
-        ExportError: The name is used by another kind of recognizer, or by one with another encoder stage.
+        ExportError: The name is used by another kind of recognizer, or by one with another encoder stage; or that of
+            the second by a model that is no recognizer.
     """
     kinds = decoder_classes(existing.nemo_class)
     if existing.encoder not in ("", Part.ENCODER.of(checkpoint.name)):
         difference = f"with another encoder ({existing.encoder})"
     elif kinds and kinds != decoder_classes(checkpoint.model_class):
         difference = f"of another class ({existing.nemo_class})"
+    elif not existing.nemo_class and existing.name != checkpoint.name:
+        difference = "that is no recognizer"
     else:
         return
     raise ExportError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -60,6 +62,15 @@ class Checkpoint:
     pieces: Pieces
     decoders: tuple[Decoder, ...]
     unknown_settings: tuple[str, ...] = ()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the file, which may have gigabytes: it is read once, and piece by piece."""
+        digest = hashlib.sha256()
+        with self.file.open("rb") as content:
+            while piece := content.read(1 << 20):
+                digest.update(piece)
+        return digest.hexdigest()
 
     @property
     def decoder(self) -> Decoder:

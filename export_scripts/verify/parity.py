@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -129,7 +128,7 @@ def _empty_report(checkpoint: Checkpoint, name: str, probes: Probes, precision: 
     packages = ("nemo_toolkit", "torch", "onnx", "onnxruntime")
     return Parity(
         model=name,
-        checkpoint_sha256=_sha256(checkpoint.file),
+        checkpoint_sha256=checkpoint.sha256,
         nemo_class=checkpoint.model_class,
         checkpoint_nemo_version=checkpoint.nemo_version,
         front_end=checkpoint.front_end.name,
@@ -143,14 +142,6 @@ def _empty_report(checkpoint: Checkpoint, name: str, probes: Probes, precision: 
         probes_made=probes.derived.trace(),
         calibration=_calibration(precision.calibration, probes.recordings),
     )
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while piece := content.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _calibration(recordings: Recordings, probes: Recordings) -> Calibration | None:

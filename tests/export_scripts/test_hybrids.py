@@ -171,6 +171,10 @@ def test_neither_recognizer_replaces_another_kind(checkpoint_file: CheckpointFil
         assert f"the repository has a {name} {difference}; add a --name-suffix" in refused.stderr
         assert snapshot(repository) == before
     shutil.rmtree(repository)
+    (repository / "speech_ctc").mkdir(parents=True)
+    refused = export(TINY, "speech")
+    assert refused.exit_code == 2 and "has a speech_ctc that is no recognizer; add a" in refused.stderr
+    shutil.rmtree(repository)
     assert export("conformer", "speech_ctc").exit_code == 0
     refused = export(TINY, "speech")
     assert refused.exit_code == 2 and "a speech_ctc with another encoder (speech_ctc_encoder); add a" in refused.stderr

@@ -24,7 +24,7 @@ LARGE, XLARGE, XXLARGE = (512, 17), (1024, 24), (1024, 42)
 JOINT = 640
 MAX_SYMBOLS = 10
 DURATIONS = (0, 1, 2, 3, 4)
-OF_V2 = {"xscaling": False, "use_bias": False}
+OF_PARAKEET_V2 = {"xscaling": False, "use_bias": False}
 
 
 def _encoder(width: int, layers: int, mels: int = 80, **more: object) -> Config:
@@ -46,9 +46,9 @@ def _hybrid(transducer: Config) -> Config:
     return hybrid_model(transducer, width=transducer["encoder"]["d_model"])
 
 
-def _architecture(config: Config, *sizes: int, pieces: int = 1024, punctuated: bool = False) -> Architecture:
-    """An architecture with `sizes`: the parameters of the model, and those of its encoder."""
-    parameters, encoder_parameters = sizes
+def _architecture(
+    config: Config, *, parameters: int, encoder_parameters: int, pieces: int = 1024, punctuated: bool = False
+) -> Architecture:
     kind = "EncDecHybridRNNTCTC" if "aux_ctc" in config else "EncDecRNNT" if "joint" in config else "EncDecCTC"
     return Architecture(
         f"{kind}ModelBPE" if kind == "EncDecCTC" else f"{kind}BPEModel",
@@ -61,25 +61,36 @@ def _architecture(config: Config, *sizes: int, pieces: int = 1024, punctuated: b
     )
 
 
-_V2 = _transducer(_encoder(*XLARGE, mels=128, **OF_V2), layers=2, durations=DURATIONS)
+_PARAKEET_V2 = _transducer(_encoder(*XLARGE, mels=128, **OF_PARAKEET_V2), layers=2, durations=DURATIONS)
 
 FAST_CONFORMERS = {
-    "stt_en_fastconformer_ctc_large": _architecture(_ctc(512, 18), 115_600_385, 115_074_560),
+    "stt_en_fastconformer_ctc_large": _architecture(
+        _ctc(512, 18), parameters=115_600_385, encoder_parameters=115_074_560
+    ),
     "stt_en_fastconformer_transducer_large": _architecture(
-        _transducer(_encoder(*LARGE), layers=1), 114_095_617, 108_762_112
+        _transducer(_encoder(*LARGE), layers=1), parameters=114_095_617, encoder_parameters=108_762_112
     ),
     "stt_en_fastconformer_hybrid_large_pc": _architecture(
-        _hybrid(_transducer(_encoder(*LARGE), layers=1)), 114_621_442, 108_762_112, punctuated=True
+        _hybrid(_transducer(_encoder(*LARGE), layers=1)),
+        parameters=114_621_442,
+        encoder_parameters=108_762_112,
+        punctuated=True,
     ),
     "parakeet-tdt_ctc-110m": _architecture(
         _hybrid(_transducer(_encoder(*LARGE, xscaling=False), layers=1, durations=DURATIONS)),
-        114_624_647,
-        108_762_112,
+        parameters=114_624_647,
+        encoder_parameters=108_762_112,
         punctuated=True,
     ),
-    "parakeet-ctc-0.6b": _architecture(_ctc(*XLARGE), 608_799_745, 607_749_120),
-    "parakeet-rnnt-0.6b": _architecture(_transducer(_encoder(*XLARGE), layers=2), 616_692_225, 607_749_120),
-    "parakeet-tdt-0.6b-v2": _architecture(_V2, 617_825_926, 608_879_616, punctuated=True),
-    "parakeet-tdt-0.6b-v3": _architecture(_V2, 627_008_134, 608_879_616, pieces=8192, punctuated=True),
-    "parakeet-ctc-1.1b": _architecture(_ctc(*XXLARGE), 1_062_540_289, 1_061_489_664),
+    "parakeet-ctc-0.6b": _architecture(_ctc(*XLARGE), parameters=608_799_745, encoder_parameters=607_749_120),
+    "parakeet-rnnt-0.6b": _architecture(
+        _transducer(_encoder(*XLARGE), layers=2), parameters=616_692_225, encoder_parameters=607_749_120
+    ),
+    "parakeet-tdt-0.6b-v2": _architecture(
+        _PARAKEET_V2, parameters=617_825_926, encoder_parameters=608_879_616, punctuated=True
+    ),
+    "parakeet-tdt-0.6b-v3": _architecture(
+        _PARAKEET_V2, parameters=627_008_134, encoder_parameters=608_879_616, pieces=8192, punctuated=True
+    ),
+    "parakeet-ctc-1.1b": _architecture(_ctc(*XXLARGE), parameters=1_062_540_289, encoder_parameters=1_061_489_664),
 }
