@@ -44,7 +44,7 @@ class Form:
     """
 
     write: Callable[[Checkpoint, Path, Path], None]
-    kinds: tuple[str, ...] = ("ctc", "rnnt")
+    kinds: tuple[str, ...] = ("ctc", "rnnt", "tdt")
     mels: tuple[int, ...] = ()
 
 
@@ -88,7 +88,7 @@ def reason_unsupported(checkpoint: Checkpoint, package: Form) -> str:
     """The reason why a package can't run the model; "" if it can."""
     front_end, kind = checkpoint.front_end, checkpoint.decoder.kind
     if kind not in package.kinds:
-        return f"it decodes {' and '.join(package.kinds)} models, this one is {kind}"
+        return f"it decodes {', '.join(package.kinds)} models, this one is {kind}"
     if (len(front_end.window), front_end.hop_length, front_end.n_fft) != (WINDOW, HOP, N_FFT):
         ours, theirs = _milliseconds(len(front_end.window), front_end.hop_length), _milliseconds(WINDOW, HOP)
         return f"its front end has {theirs}, the model's {ours}"
@@ -113,7 +113,7 @@ def _write_onnx_asr(checkpoint: Checkpoint, exported: Path, folder: Path) -> Non
         "features_size": len(checkpoint.front_end.mel),
         "subsampling_factor": _subsampling_factor(checkpoint.model),
     }
-    if kind == "rnnt":
+    if kind != "ctc":
         settings["max_tokens_per_step"] = _max_tokens_per_frame(checkpoint.model)
     (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
@@ -126,6 +126,9 @@ def _write_sherpa_onnx(checkpoint: Checkpoint, exported: Path, folder: Path) -> 
         "subsampling_factor": _subsampling_factor(model),
         "model_type": checkpoint.model_class,
     }
+    if checkpoint.decoder.kind == "tdt":
+        # sherpa-onnx looks for these letters in the address of the model.
+        properties["url"] = "tdt"
     if checkpoint.decoder.kind == "ctc":
         _add_properties(exported / "model.onnx", properties, folder / "model.onnx")
     else:

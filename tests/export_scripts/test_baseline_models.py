@@ -24,5 +24,5 @@ def test_packages_that_cannot_decode_a_kind_get_a_reason_instead_of_a_model(
 ) -> None:
     known = checkpoint("conformer")
     reasons = write_baseline_models(replace(known, decoders=(FrameDecoder(known.model),)), tmp_path)
-    assert reasons == dict.fromkeys(FORMS, "it decodes ctc and rnnt models, this one is frame")
+    assert reasons == dict.fromkeys(FORMS, "it decodes ctc, rnnt, tdt models, this one is frame")
     assert {str(file.relative_to(tmp_path)) for file in tmp_path.glob("*/*")} == {f"{name}/{REASON}" for name in FORMS}
