@@ -3,10 +3,11 @@
     python training/train.py --config training/coffee_ctc.yaml --train a.jsonl --train b.jsonl \
         --validate c.jsonl --out model.nemo
 
-The config is NeMo's: a CTC model with characters, or an RNNT model (one with a joint) with SentencePiece. Features are
-computed once, at several speeds and noise levels, and kept in memory. SpecAugment, encoder, decoder and decoding are
-NeMo's modules. The saved weights are a moving average over the updates. If a training is interrupted, start it again:
-it continues from the .state file next to --out.
+The config is NeMo's: a CTC model with characters; an RNNT or TDT model (one with a joint) with SentencePiece; or a
+hybrid (one with a joint and aux_ctc), whose two heads are trained together. Features are computed once, at several
+speeds and noise levels, and kept in memory. SpecAugment, encoder, decoder and decoding are NeMo's modules. The saved
+weights are a moving average over the updates. If a training is interrupted, start it again: it continues from the
+.state file next to --out.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ import jiwer
 import numpy as np
 import torch
 from dataset import Batch, Example, Utterance, batches, features_of, perturb, read_manifest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 from tasks import Task, make_task
 
 from nemo_triton.terminal import options
 
 WARMUP_STEPS = 300
+"""Updates until the highest learning rate, if the config's optim.sched doesn't say."""
 LOWEST_RATE = 0.005
 """The last learning rate, as a fraction of the highest."""
 AVERAGE_DECAY = 0.997
@@ -39,8 +41,9 @@ EPOCHS_BETWEEN_CHECKPOINTS = 5
 class Trainer:
     """A model, its optimizer, the average of its weights, and the progress of the training."""
 
-    def __init__(self, task: Task, out: Path, *, learning_rate: float, epochs: int, minutes: float) -> None:
-        self.task, self.learning_rate = task, learning_rate
+    def __init__(self, task: Task, out: Path, *, optim: DictConfig, epochs: int, minutes: float) -> None:
+        self.task, self.learning_rate = task, float(optim.lr)
+        self.warmup_steps = int(OmegaConf.select(optim, "sched.warmup_steps", default=WARMUP_STEPS))
         self.optimizer = torch.optim.AdamW(task.parts.parameters(), betas=(0.9, 0.98), weight_decay=1e-3)
         self.average = {name: value.detach().clone() for name, value in task.parts.state_dict().items()}
         self.epochs, self.minutes, self.out = epochs, minutes, out
@@ -77,7 +80,7 @@ class Trainer:
 
     def _train_batch(self, batch: Batch) -> float:
         cosine = 0.5 * (1 + math.cos(math.pi * self.progress))
-        warmth = min(1.0, (self.step + 1) / WARMUP_STEPS)
+        warmth = min(1.0, (self.step + 1) / self.warmup_steps)
         self.optimizer.param_groups[0]["lr"] = self.learning_rate * warmth * max(LOWEST_RATE, cosine)
         features = self.task.model.spec_augmentation(input_spec=batch.features, length=batch.lengths)
         loss = self.task.loss(replace(batch, features=features))
@@ -97,18 +100,18 @@ class Trainer:
             else:
                 self.average[name].copy_(value)
 
-    def save(self, validation: list[Utterance]) -> float:
-        """Save the averaged model and the state to continue from; returns the word error rate."""
+    def save(self, validation: list[Utterance]) -> dict[str, float]:
+        """Save the averaged model and the state to continue from; returns the word error rate of each head."""
         weights = {name: value.clone() for name, value in self.task.parts.state_dict().items()}
         self.task.parts.load_state_dict(self.average)
-        rate = self._word_error_rate(validation)
+        rates = self._word_error_rates(validation)
         self.task.model.save_to(str(self.out))
         self.task.parts.load_state_dict(weights)
         state = {"parts": weights, "optimizer": self.optimizer.state_dict(), "average": self.average}
         partial = self.state_file.with_suffix(".partial")
         torch.save({**state, "epoch": self.epoch, "step": self.step, "seconds": self.seconds}, partial)
         partial.replace(self.state_file)
-        return rate
+        return rates
 
     def resume(self) -> None:
         """Continue from the saved state of an earlier training."""
@@ -119,15 +122,17 @@ class Trainer:
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
 
     @torch.no_grad()
-    def _word_error_rate(self, utterances: list[Utterance]) -> float:
+    def _word_error_rates(self, utterances: list[Utterance]) -> dict[str, float]:
         self.task.parts.eval()
-        hypotheses = []
+        hypotheses: dict[str, list[str]] = {}
         for utterance in utterances:
             signal = features_of(self.task.model, utterance.samples).float()[None]
             length = torch.tensor([signal.shape[2]])
             encoded, encoded_length = self.task.model.encoder(audio_signal=signal, length=length)
-            hypotheses += self.task.decode(encoded, encoded_length)
-        return float(jiwer.wer([utterance.text for utterance in utterances], hypotheses))
+            for head, texts in self.task.decode(encoded, encoded_length).items():
+                hypotheses.setdefault(head, []).extend(texts)
+        references = [utterance.text for utterance in utterances]
+        return {head: float(jiwer.wer(references, texts)) for head, texts in hypotheses.items()}
 
 
 @click.command(help=__doc__)
@@ -179,7 +184,7 @@ def main(
     settings = OmegaConf.load(config).model
     task = make_task(settings, [utterance.text for utterance in utterances])
     click.echo(f"{task.model.num_weights:,} parameters")
-    trainer = Trainer(task, out, learning_rate=float(settings.optim.lr), epochs=epochs, minutes=minutes)
+    trainer = Trainer(task, out, optim=settings.optim, epochs=epochs, minutes=minutes)
     examples = trainer.examples(utterances, variants, random.Random(seed))
     held_out = read_manifest(validation)
     if trainer.state_file.exists():
@@ -189,7 +194,7 @@ def main(
         loss = trainer.train_epoch(examples, batch_seconds, seed)
         line = f"epoch {trainer.epoch}  step {trainer.step}  loss {loss:.3f}"
         if trainer.epoch % EPOCHS_BETWEEN_CHECKPOINTS == 0 or trainer.progress >= 1:
-            line += f"  WER {trainer.save(held_out):.4f}"
+            line += "".join(f"  {head} WER {rate:.4f}" for head, rate in trainer.save(held_out).items())
         click.echo(line)
 
 

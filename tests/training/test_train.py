@@ -55,6 +55,17 @@ TRANSDUCER = (
   loss: {loss_name: default}
 """
 )
+HYBRID = (
+    TRANSDUCER.replace("decoding: {", "decoding: {model_type: tdt, durations: [0, 1, 2], ")
+    .replace("loss: {loss_name: default}", "loss: {loss_name: tdt, tdt_kwargs: {durations: [0, 1, 2], sigma: 0.05}}")
+    .replace("    log_softmax: null\n", "    log_softmax: null\n    num_extra_outputs: 3\n")
+    + """
+  aux_ctc:
+    ctc_loss_weight: 0.3
+    decoder: {_target_: nemo.collections.asr.modules.ConvASRDecoder, feat_in: 48, num_classes: -1, vocabulary: []}
+    decoding: {strategy: greedy_batch}
+"""
+)
 
 
 @pytest.fixture
@@ -78,14 +89,19 @@ def train(settings: str, manifest: Path, out: Path, epochs: int) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("settings", [CTC, TRANSDUCER], ids=["ctc", "transducer"])
-def test_training_learns_saves_and_continues(settings: str, manifest: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "heads"),
+    [(CTC, ["CTC"]), (TRANSDUCER, ["RNNT"]), (HYBRID, ["TDT", "CTC"])],
+    ids=["ctc", "transducer", "hybrid"],
+)
+def test_training_learns_saves_and_continues(settings: str, heads: list[str], manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.nemo"
     first = train(settings, manifest, out, epochs=20)
     losses = [float(loss) for loss in re.findall(r"loss ([\d.]+)", first)]
     assert len(losses) == 20
     assert losses[-1] < 0.7 * losses[0]
     assert out.exists()
+    assert re.findall(r"(\w+) WER [\d.]+", first) == 4 * heads
     second = train(settings, manifest, out, epochs=21)
     assert "continuing after epoch 20" in second
     assert re.findall(r"epoch (\d+)  step", second) == ["21"]
