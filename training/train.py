@@ -16,7 +16,9 @@ import logging
 import math
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 
 import click
@@ -28,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 from tasks import Task, make_task
 
+from nemo_triton.contract import SAMPLE_RATE
 from nemo_triton.terminal import options
 
 WARMUP_STEPS = 300
@@ -68,7 +71,7 @@ class Trainer:
             result.append([Example(features_of(self.task.model, copy), labels) for copy in copies])
         return result
 
-    def train_epoch(self, examples: list[list[Example]], batch_seconds: float, seed: int) -> float:
+    def train_epoch(self, examples: Sequence[Sequence[Example]], batch_seconds: float, seed: int) -> float:
         """Train on one copy of each utterance; returns the mean loss."""
         started, rng = time.perf_counter(), random.Random(seed * 1000 + self.epoch)
         self.task.parts.train()
@@ -161,6 +164,15 @@ class Trainer:
     "--variants", default=5, show_default=True, help="Perturbed copies of each utterance; an epoch uses one of them."
 )
 @click.option(
+    "--short-epochs",
+    default=0,
+    show_default=True,
+    help="First epochs, on short utterances only. Encoders with attention learn little without them.",
+)
+@click.option(
+    "--short-seconds", default=3.0, show_default=True, help="Longest utterance of the --short-epochs, in seconds."
+)
+@click.option(
     "--batch-seconds", default=110.0, show_default=True, help="Most padded audio per batch. Less saves memory."
 )
 @click.option("--threads", default=2, show_default=True, help="CPU threads.")
@@ -173,6 +185,8 @@ def main(
     epochs: int,
     minutes: float,
     variants: int,
+    short_epochs: int,
+    short_seconds: float,
     batch_seconds: float,
     threads: int,
     seed: int,
@@ -181,6 +195,9 @@ def main(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     utterances = [utterance for path in manifests for utterance in read_manifest(path)]
+    short = [len(utterance.samples) <= short_seconds * SAMPLE_RATE for utterance in utterances]
+    if short_epochs and not any(short):
+        raise click.UsageError(f"no utterance is at most {short_seconds:g} s long; raise --short-seconds")
     settings = OmegaConf.load(config).model
     task = make_task(settings, [utterance.text for utterance in utterances])
     click.echo(f"{task.model.num_weights:,} parameters")
@@ -191,7 +208,8 @@ def main(
         trainer.resume()
         click.echo(f"continuing after epoch {trainer.epoch}")
     while trainer.progress < 1:
-        loss = trainer.train_epoch(examples, batch_seconds, seed)
+        chosen = list(compress(examples, short)) if trainer.epoch < short_epochs else examples
+        loss = trainer.train_epoch(chosen, batch_seconds, seed)
         line = f"epoch {trainer.epoch}  step {trainer.step}  loss {loss:.3f}"
         if trainer.epoch % EPOCHS_BETWEEN_CHECKPOINTS == 0 or trainer.progress >= 1:
             line += "".join(f"  {head} WER {rate:.4f}" for head, rate in trainer.save(held_out).items())

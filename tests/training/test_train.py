@@ -79,14 +79,14 @@ def manifest(tmp_path: Path) -> Path:
     return file
 
 
-def train(settings: str, manifest: Path, out: Path, epochs: int) -> str:
+def train(settings: str, manifest: Path, out: Path, epochs: int, *more: str) -> subprocess.CompletedProcess[str]:
     config = manifest.with_name("tiny.yaml")
     config.write_text(settings)
     options = {"--config": config, "--train": manifest, "--validate": manifest, "--out": out, "--epochs": epochs}
     words = [str(word) for option in options.items() for word in option]
     command = [sys.executable, "training/train.py", *words, "--variants", "2"]
-    command += ["--batch-seconds", "12", "--threads", "1"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command += ["--batch-seconds", "12", "--threads", "1", *more]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,25 @@ def train(settings: str, manifest: Path, out: Path, epochs: int) -> str:
 )
 def test_training_learns_saves_and_continues(settings: str, heads: list[str], manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.nemo"
-    first = train(settings, manifest, out, epochs=20)
+    first = train(settings, manifest, out, epochs=20).stdout
     losses = [float(loss) for loss in re.findall(r"loss ([\d.]+)", first)]
     assert len(losses) == 20
     assert losses[-1] < 0.7 * losses[0]
     assert out.exists()
     assert re.findall(r"(\w+) WER [\d.]+", first) == 4 * heads
-    second = train(settings, manifest, out, epochs=21)
+    second = train(settings, manifest, out, epochs=21).stdout
     assert "continuing after epoch 20" in second
     assert re.findall(r"epoch (\d+)  step", second) == ["21"]
+
+
+def test_short_utterances_come_first(manifest: Path, tmp_path: Path) -> None:
+    """Two of the six commands are shorter than 4.7 s: one batch. All six are three batches."""
+    short = ("--short-epochs", "2", "--short-seconds", "4.7")
+    output = train(CTC, manifest, tmp_path / "model.nemo", 3, *short).stdout
+    assert re.findall(r"epoch (\d+)  step (\d+)", output) == [("1", "1"), ("2", "2"), ("3", "5")]
+
+
+def test_no_utterance_is_short_enough(manifest: Path, tmp_path: Path) -> None:
+    run = train(CTC, manifest, tmp_path / "model.nemo", 3, "--short-epochs", "2")
+    assert run.returncode == 2
+    assert "no utterance is at most 3 s long; raise --short-seconds" in run.stderr
