@@ -34,9 +34,9 @@ def window_attention(*, left: int, right: int, scores_at_once: int) -> Callable[
     is_limited = longest < UNLIMITED
     # A query computes scores for its whole chunk's window, and a window's keys are copied: this balances the costs.
     largest_chunk = max(32, (left + right) // 4) if is_limited else 128
-    # With a limited context, chunks and windows begin at the same frames in audio of any length, so that sums are rounded
-    # alike in every batch: int8 could turn another rounding into another text. Only a batch whose scores would exceed
-    # `scores_at_once` has smaller chunks, and an unlimited past makes windows as long as the longest item.
+    # With a limited context, chunks and windows begin at the same frames in audio of any length, so that sums are
+    # rounded alike in every batch: int8 could turn another rounding into another text. Only a batch whose scores would
+    # exceed `scores_at_once` has smaller chunks, and an unlimited past makes windows as long as the longest item.
     shortest_past = left if is_limited else 0
 
     def forward(
