@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from export_scripts.checkpoints.catalogue import FAMILIES, OTHERS, PUBLISHED
+from export_scripts.checkpoints.catalogue import FAMILIES, LATER_MODELS, PUBLISHED
 from export_scripts.checkpoints.listed_model import NEMO_CLASSES, NVIDIA_OPEN, UNREAD, Model
 from export_scripts.errors import ExportError
 from export_scripts.export_checkpoint import ExportSettings, export_checkpoint
@@ -113,6 +113,6 @@ def print_catalogue() -> None:
     console = Console(width=LIST_WIDTH)
     console.print(catalogue_table(PUBLISHED, "the 22, by --family"))
     console.print()
-    console.print(catalogue_table(OTHERS, "today's, by --family"))
-    multilingual = [f"{model.served_as} ({model.languages} languages)" for model in OTHERS if model.languages > 1]
+    console.print(catalogue_table(LATER_MODELS, "later, by --family"))
+    multilingual = [f"{model.served_as} ({model.languages} languages)" for model in LATER_MODELS if model.languages > 1]
     click.echo(f"\nMultilingual: {', '.join(multilingual)}.\n{LIST_NOTES}")

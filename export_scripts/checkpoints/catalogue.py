@@ -1,8 +1,8 @@
-"""English recognizers by name, as data: the 22 that NVIDIA published first for NeMo, and today's.
+"""English recognizers by name, as data: the 22 that NVIDIA published first for NeMo, and later ones.
 
 Word error rates are in percent, greedy decoding without a language model. Those of the 22 are from NeMo's documentation
-(docs/source/asr/data/scores/en). For today's models a row names its source: the Open ASR Leaderboard, which measures
-all models alike, NeMo's documentation, or the model card at Hugging Face. Parameters of today's models were counted
+(docs/source/asr/data/scores/en). For later models a row names its source: the Open ASR Leaderboard, which measures
+all models alike, NeMo's documentation, or the model card at Hugging Face. Parameters of later models were counted
 from their architectures, or are the model card's. A figure that was not found is left out. A checkpoint of the same
 NeMo classes exports by its name or file even if it is not listed.
 """
@@ -44,7 +44,7 @@ PUBLISHED: tuple[Model, ...] = (
     Model("stt_en_conformer_transducer_large", "conformer_transducer", 120.4, (1.7, 3.7), licence=CC_BY),
 )
 """The 22 published models, as NeMo's classes list them."""
-OTHERS: tuple[Model, ...] = (
+LATER_MODELS: tuple[Model, ...] = (
     Model("nvidia/stt_en_citrinet_256_ls", "citrinet", 10, (3.78, 9.6), licence=CC_BY, source=CARD),
     Model("nvidia/stt_en_citrinet_512_ls", "citrinet", 36, licence=CC_BY),
     Model("stt_en_conformer_ctc_xlarge", "conformer_ctc", 636, (2.00, 3.74)),
@@ -235,8 +235,8 @@ OTHERS: tuple[Model, ...] = (
         punctuated=True,
     ),
 )
-"""Today's models, and variants of the 22: add a row to list a checkpoint."""
-CATALOGUE = PUBLISHED + OTHERS
+"""Later models, and variants of the 22: add a row to list a checkpoint."""
+CATALOGUE = PUBLISHED + LATER_MODELS
 """The models of --list, --family and patterns of names. --all means PUBLISHED."""
 
 

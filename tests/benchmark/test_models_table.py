@@ -23,7 +23,7 @@ from benchmark.studies.models_table.measure import Passes
 from benchmark.studies.models_table.page import BEGIN, END, page, replace_table, short_table
 from benchmark.studies.models_table.rows import all_rows
 from benchmark.studies.models_table.speech import cut, cut_recordings
-from export_scripts.checkpoints.catalogue import OTHERS, PUBLISHED
+from export_scripts.checkpoints.catalogue import LATER_MODELS, PUBLISHED
 from export_scripts.checkpoints.listed_model import Model
 from export_scripts.checkpoints.refused_models import REFUSED
 from export_scripts.repository.config import read_config, write_config
@@ -248,13 +248,13 @@ def test_a_later_model_needs_data_alone(complete: Folder) -> None:
 
 
 @pytest.mark.fast
-def test_todays_models_are_rows_by_data_and_keep_their_measurements(complete: Folder, tmp_path: Path) -> None:
+def test_later_models_are_rows_by_data_and_keep_their_measurements(complete: Folder, tmp_path: Path) -> None:
     table = all_rows(complete)
-    assert [row["name"] for row in table["others"]] == [model.served_as for model in OTHERS]
+    assert [row["name"] for row in table["others"]] == [model.served_as for model in LATER_MODELS]
     of_the_22 = "stt_en_contextnet_256"
     assert {row["name"] for row in table["others"] if row["measured"]} == {of_the_22}, "stt_en_contextnet_256_mls's"
     text = page(table)
-    for model in OTHERS:
+    for model in LATER_MODELS:
         if model.name == of_the_22:
             continue
         assert [cells[-2] for cells in table_rows(text, model.served_as)] == ["not measured yet"]
@@ -265,7 +265,7 @@ def test_todays_models_are_rows_by_data_and_keep_their_measurements(complete: Fo
     assert cells[3:8] == ["-", "-", "-", "-", "-"] and "NGC page" in cells[9]
     for kind in REFUSED:
         assert f"`{kind.example}`" in text and kind.kind in text
-    assert not any(table_rows(short_table(table), model.served_as) for model in OTHERS)
+    assert not any(table_rows(short_table(table), model.served_as) for model in LATER_MODELS)
 
     write_results(tmp_path, LATER_NAME)
     measured = all_rows(Folder(tmp_path))

@@ -9,7 +9,7 @@ from command import invoke_export, run_export
 
 from export_scripts import progress
 from export_scripts.checkpoints import catalogue
-from export_scripts.checkpoints.catalogue import CATALOGUE, FAMILIES, OTHERS, PUBLISHED, find, full_name, select
+from export_scripts.checkpoints.catalogue import CATALOGUE, FAMILIES, LATER_MODELS, PUBLISHED, find, full_name, select
 from export_scripts.checkpoints.families import exported_classes
 from export_scripts.checkpoints.listed_model import UNREAD, Average, Model
 
@@ -83,7 +83,7 @@ def test_a_row_adds_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that NeMo doesn't list, in a known family."""
     new = Model("nvidia/stt_en_conformer_ctc_new", "conformer_ctc", 120.0, (2.0, 4.0))
     monkeypatch.setattr(catalogue, "CATALOGUE", (*CATALOGUE, new))
-    monkeypatch.setattr(progress, "OTHERS", (*OTHERS, new))
+    monkeypatch.setattr(progress, "LATER_MODELS", (*LATER_MODELS, new))
     assert new.name in select([], ["conformer_ctc"])[0]
     assert select(["nvidia/*_new"]) == select(["stt_en_*_ctc_new"]) == ({new.name: True}, [])
     assert new.name in invoke_export("--list").stdout
@@ -101,8 +101,8 @@ def test_selection() -> None:
 
 
 @pytest.mark.fast
-def test_todays_models_by_family_and_pattern() -> None:
-    parakeets = {model.name for model in OTHERS if model.name.startswith("nvidia/parakeet-")}
+def test_later_models_by_family_and_pattern() -> None:
+    parakeets = {model.name for model in LATER_MODELS if model.name.startswith("nvidia/parakeet-")}
     assert len(parakeets) == 10
     for chosen in (select([], ["parakeet"]), select(["parakeet-*"]), select(["nvidia/parakeet-*"])):
         assert set(chosen[0]) == parakeets and chosen[1] == []

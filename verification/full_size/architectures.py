@@ -18,7 +18,7 @@ LATER: dict[str, Architecture] = {
     **FAST_CONFORMERS,
     "stt_en_conformer_ctc_xlarge": CONFORMER_XLARGE,
 }
-"""Today's recognizers, and variants of the 22."""
+"""Later models: FastConformers, Parakeets, and variants of the 22."""
 
 KNOWN: dict[str, Architecture] = ARCHITECTURES | LATER
 

@@ -54,7 +54,7 @@ make verify-later MANIFEST=my_speech.jsonl
 
 This exports and serves later models, of which some have more than 2 GiB of weights, and writes docs/full_size_later.md.
 It continues an interrupted run. Without `MANIFEST` it uses the demo's recordings. A hybrid has two rows, one for each
-head. The largest export needs a machine with 24 GB of memory."""
+head."""
 
 
 @dataclass(frozen=True)

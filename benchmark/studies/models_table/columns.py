@@ -212,7 +212,7 @@ QUALITY = (
     Column("source", lambda row: row["published"]["source"].removeprefix(f"{SCORES}/"), is_number=False),
     Column("licence", licence, is_number=False),
 )
-OTHERS = (
+LATER_MODELS = (
     NAME,
     Column("family", lambda row: FAMILY_TITLES.get(row["family"], row["family"]), is_number=False),
     Column("decoder", lambda row: row["decoder"], is_number=False),

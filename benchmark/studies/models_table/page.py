@@ -268,14 +268,14 @@ def _sources() -> list[str]:
         "## Sources",
         "",
         f"Word error rates are NVIDIA's, greedy decoding without a language model, from the files in "
-        f"[{SCORES}]({SCORES_URL}). Those of today's models are from the Open ASR Leaderboard ({LEADERBOARD}), from "
+        f"[{SCORES}]({SCORES_URL}). Those of later models are from the Open ASR Leaderboard ({LEADERBOARD}), from "
         "the same folder of NeMo, or from the model's card at Hugging Face, as its row says. They were not measured "
         "here. Licences are those that NVIDIA's Hugging Face pages name; its NGC pages were not read.",
     ]
 
 
 def _others(table: Json) -> list[str]:
-    """The section about today's models and those that are refused."""
+    """The section about later models and those that are refused."""
     classes = ", ".join(f"{kind}: `{nemo_class}`" for kind, nemo_class in NEMO_CLASSES.items() if kind != "characters")
     refused: Sequence[Column] = (
         Column("not exported", lambda row: str(row["kind"]), is_number=False),
@@ -284,14 +284,14 @@ def _others(table: Json) -> list[str]:
     )
     kinds = [{"kind": kind.kind, "example": kind.example, "instead": kind.instead} for kind in REFUSED]
     return [
-        "## Today's models",
+        "## Later models",
         "",
         "The second list of `export.py --list`: FastConformer, Parakeet, and variants of the 22. WER: LibriSpeech "
         "test-clean / test-other. Leaderboard: mean word error rate of the eight sets of the Open ASR Leaderboard of "
         "March 2026, and the RTFx of NeMo on its GPU (batches of 128). RTFx and memory: measured here as for the 22. A "
         "dash: no figure was found.",
         "",
-        *table_lines(columns.OTHERS, table["others"]),
+        *table_lines(columns.LATER_MODELS, table["others"]),
         "",
         f"NeMo's classes: {classes}.",
         "",

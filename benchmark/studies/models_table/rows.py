@@ -11,7 +11,7 @@ from typing import Any
 from benchmark.core.results_folder import read_json
 from benchmark.studies.models_table.exports import Folder
 from benchmark.studies.models_table.measure import REQUESTS, SECONDS
-from export_scripts.checkpoints.catalogue import CATALOGUE, OTHERS, PUBLISHED
+from export_scripts.checkpoints.catalogue import CATALOGUE, LATER_MODELS, PUBLISHED
 from export_scripts.checkpoints.listed_model import Model
 from verification.full_size.architectures import ARCHITECTURES, KNOWN, LATER
 from verification.full_size.model_parts import Architecture
@@ -30,7 +30,7 @@ def all_rows(
     architectures: Architectures = ARCHITECTURES,
     later: Architectures = LATER,
     earlier: Json | None = None,
-    others: Iterable[Model] = OTHERS,
+    others: Iterable[Model] = LATER_MODELS,
 ) -> Json:
     """Collect the table.
 
@@ -41,7 +41,7 @@ def all_rows(
         later: Architectures of other models.
         earlier: An earlier table. Its memory of long audio is kept for models without a result, and so are its
             measurements of `others`.
-        others: Models of the table of today's models, one row each.
+        others: Models of the table of later models, one row each.
 
     Raises:
         ResultsError: A result can't be read.
@@ -68,10 +68,10 @@ def all_rows(
 def other_rows(
     folder: Folder,
     earlier: Iterable[Json],
-    others: Iterable[Model] = OTHERS,
+    others: Iterable[Model] = LATER_MODELS,
     architectures: Architectures = KNOWN,
 ) -> list[Json]:
-    """The rows of today's models: the catalogue's figures, with measurements made now or earlier.
+    """The rows of later models: the catalogue's figures, with measurements made now or earlier.
 
     Raises:
         ResultsError: A result can't be read.

@@ -3,7 +3,7 @@
     python -m benchmark.studies.models_table.write --folder build/models_table --docs docs --readme README.md
 
 Reads the results that models_table.run and models_table.long_audio left in the folder. A model without a result gets a
-row that says so. The memory of long audio and the measurements of today's models are kept from the earlier models.json
+row that says so. The memory of long audio and the measurements of later models are kept from the earlier models.json
 for models without a result. With --memory-only, so are those of the 22, if there is an earlier one.
 """
 
@@ -44,7 +44,7 @@ Json = dict[str, Any]
 @click.option(
     "--memory-only",
     is_flag=True,
-    help="Update only the memory of long audio and the list of today's models, in models.json and models.md.",
+    help="Update only the memory of long audio and the list of later models, in models.json and models.md.",
 )
 def main(folder: Path, docs: Path, readme: Path, memory_only: bool) -> int:
     file = docs / "models.json"
