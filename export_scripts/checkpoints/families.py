@@ -73,9 +73,9 @@ class Decoder(ABC):
     def __init__(self, model: Any) -> None:
         self.model = model
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def vocabulary(model: Any) -> list[str]:
+    def vocabulary(cls, model: Any) -> list[str]:
         """The labels of a NeMo model, without the blank."""
 
     @staticmethod
@@ -133,8 +133,13 @@ class CtcDecoder(Decoder):
     scores_are_served = True
 
     @staticmethod
-    def vocabulary(model: Any) -> list[str]:
-        return list(model.decoder.vocabulary)
+    def layers(model: Any) -> Any:
+        """NeMo's module that computes the log-probs."""
+        return model.decoder
+
+    @classmethod
+    def vocabulary(cls, model: Any) -> list[str]:
+        return list(cls.layers(model).vocabulary)
 
     @staticmethod
     def hypotheses(model: Any, encoded: torch.Tensor, length: torch.Tensor) -> list[Any]:
@@ -143,7 +148,7 @@ class CtcDecoder(Decoder):
     def head(self) -> Head:
         from export_scripts.stages.heads import CtcHead
 
-        return CtcHead(self.model.decoder)
+        return CtcHead(self.layers(self.model))
 
     def decoder_graph(self, pieces: Pieces) -> onnx.ModelProto:
         return ctc_decoder_graph(pieces)
@@ -174,8 +179,8 @@ class HybridCtcDecoder(CtcDecoder):
     nemo_classes = HYBRIDS
 
     @staticmethod
-    def vocabulary(model: Any) -> list[str]:
-        return list(model.ctc_decoder.vocabulary)
+    def layers(model: Any) -> Any:
+        return model.ctc_decoder
 
     @staticmethod
     def decoding(model: Any) -> Any:
@@ -185,11 +190,6 @@ class HybridCtcDecoder(CtcDecoder):
     def hypotheses(model: Any, encoded: torch.Tensor, length: torch.Tensor) -> list[Any]:
         log_probs = model.ctc_decoder(encoder_output=encoded)
         return list(model.ctc_decoding.ctc_decoder_predictions_tensor(log_probs, decoder_lengths=length))
-
-    def head(self) -> Head:
-        from export_scripts.stages.heads import CtcHead
-
-        return CtcHead(self.model.ctc_decoder)
 
     def scores_of(self, encoded: torch.Tensor) -> torch.Tensor:
         log_probs: torch.Tensor = self.model.ctc_decoder(encoder_output=encoded)
@@ -214,8 +214,8 @@ class RnntDecoder(Decoder):
             self.kind = "tdt"
             self.further_outputs = (DURATIONS,)
 
-    @staticmethod
-    def vocabulary(model: Any) -> list[str]:
+    @classmethod
+    def vocabulary(cls, model: Any) -> list[str]:
         return list(model.joint.vocabulary)
 
     @staticmethod
