@@ -1,16 +1,18 @@
 # Two virtual environments, because NeMo's requirements conflict with tritonserver's:
 # .venv/export writes model repositories, .venv/serve has the server and the client.
-# A third, .venv/baselines, has the recognizers that benchmarks compare with.
+# A third, .venv/baselines, has the recognizers that benchmarks compare with; .venv/nemo3 has the next NeMo release.
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 EXPORT := .venv/export/bin
 SERVE := .venv/serve/bin
 BASELINES := .venv/baselines/bin
+NEMO3 := .venv/nemo3/bin
 EXPORT_READY := .venv/export/.installed
 SERVER ?= server
 SERVE_READY := .venv/serve/.installed-$(SERVER)
 BASELINES_READY := .venv/baselines/.installed
+NEMO3_READY := .venv/nemo3/.installed
 CHECKPOINTS := demo/coffee_ctc.nemo demo/coffee_rnnt.nemo
 # The more accurate first.
 DEMO_CHECKPOINTS := demo/coffee_rnnt.nemo demo/coffee_ctc.nemo
@@ -78,10 +80,10 @@ PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvid
 
 # Concurrent measurements would disturb each other.
 .NOTPARALLEL:
-.PHONY: models-table models-memory pod-memory report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test lint format attack server-enders stage-kills sick-server soak fuzz bench-memory benchmark-batching benchmark-gpu benchmark-malloc benchmark-overload benchmark-precision gpu-pack verify-full verify-all verify-later clean
+.PHONY: models-table models-memory pod-memory report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test test-nemo3 lint format attack server-enders stage-kills sick-server soak fuzz bench-memory benchmark-batching benchmark-gpu benchmark-malloc benchmark-overload benchmark-precision gpu-pack verify-full verify-all verify-later clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21
 
 install: $(EXPORT_READY) $(SERVE_READY) ## create the environments for export and for serving
 
@@ -106,6 +108,12 @@ $(BASELINES_READY): pyproject.toml constraints/baselines.txt
 	$(BASELINES)/pip install -q -c constraints/baselines.txt -e '.[baselines]'
 	touch $@
 
+$(NEMO3_READY): pyproject.toml constraints/export_nemo3.txt
+	$(PYTHON) -m venv .venv/nemo3
+	$(NEMO3)/pip install -q $(TORCH)
+	$(NEMO3)/pip install -q -c constraints/export_nemo3.txt -e '.[export,dev]'
+	touch $@
+
 demo: install ## export two small checkpoints, serve them, transcribe and measure
 	$(EXPORT)/python export_scripts/export.py $(DEMO_CHECKPOINTS) --repository model_repository
 	$(SERVE)/python demo/run.py
@@ -117,6 +125,9 @@ test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISI
 	$(EXPORT)/python -m pytest tests/export_scripts tests/training
 	$(SERVE)/python -m pytest -m fast -n auto tests
 	$(SERVE)/python -m pytest -m 'not fast' $(SERVE_TESTS)
+
+test-nemo3: $(NEMO3_READY) ## the tests of exports that need NeMo, with NeMo 3.0; NN minutes
+	$(NEMO3)/python -m pytest -m 'not fast' tests/export_scripts
 
 $(TEST_REPOSITORY)/.exported: $(CHECKPOINTS) $(EXPORT_CODE) | install
 	rm -rf $(@D)

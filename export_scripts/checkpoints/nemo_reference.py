@@ -10,6 +10,7 @@ from types import MethodType
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 
 from export_scripts.checkpoints.checkpoint import Checkpoint
@@ -76,9 +77,9 @@ def nemo_samples(utterance: Utterance) -> Samples | None:
         float32 [samples], 16 kHz; None if NeMo can't read the file, or only with the installed ffmpeg program, whose
         versions round differently, or if the file is damaged: of some, our reader uses more.
     """
-    from nemo.collections.asr.parts.preprocessing.segment import AudioSegment, sf_supported_formats
+    from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
 
-    if utterance.audio.suffix not in sf_supported_formats or not _is_read_by_libsndfile(utterance.audio):
+    if not _is_read_by_libsndfile(utterance.audio):
         return None
     number = channel_number("average" if utterance.channel is None else utterance.channel)
     try:
@@ -97,8 +98,13 @@ def nemo_samples(utterance: Utterance) -> Samples | None:
 
 
 def _is_read_by_libsndfile(path: Path) -> bool:
-    """Whether libsndfile reads a whole file, as it does for NeMo. Otherwise NeMo tries ffmpeg."""
-    return read_header(path) is not None and decode(path).problem is None
+    """Whether libsndfile reads a whole file, as it does for NeMo.
+
+    Otherwise NeMo 2.7.3 tries ffmpeg, also for files whose names don't end as one of libsndfile's formats. NeMo 3.0
+    reads all files by libsndfile.
+    """
+    suffixes = {f".{name.lower()}" for name in soundfile.available_formats()}
+    return path.suffix in suffixes and read_header(path) is not None and decode(path).problem is None
 
 
 @contextmanager
