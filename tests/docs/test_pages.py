@@ -81,9 +81,9 @@ def test_zsh_takes_the_command_as_bash_does(command: Command) -> None:
 @pytest.mark.fast
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
-    named = {match for page in pages() for match in re.findall(r"`make ([a-z][a-z-]*)", page.read_text("utf-8"))}
-    named |= {match for command in commands() for match in re.findall(r"(?:^|&& )make ([a-z][a-z-]*)", command.text)}
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE))
+    named = {match for page in pages() for match in re.findall(r"`make ([a-z][a-z0-9-]*)", page.read_text("utf-8"))}
+    named |= {match for command in commands() for match in re.findall(r"(?:^|&& )make ([a-z][a-z0-9-]*)", command.text)}
     assert named <= targets
 
 
