@@ -128,6 +128,13 @@ def fast_conformer(mels: int = 80, **settings: object) -> Block:
     return {**conformer(mels), **fast, **settings}
 
 
+UNIFIED: Block = {
+    "att_context_style": "chunked_limited_with_rc",
+    "att_chunk_context_size": [[70], [1, 2, 7, 13], [0, 1, 3, 7, 13]],
+    "conv_context_style": "dcc",
+}
+"""Settings of an encoder that was trained for whole files and for chunks, as parakeet-unified-en-0.6b (NeMo 3.0)."""
+
 Kind = Literal["characters", "pieces", "transducer", "tdt", "hybrid", "hybrid_tdt", "hybrid_characters"]
 
 CTC: dict[str, tuple[Block, Block, Kind]] = {

@@ -12,12 +12,14 @@ from export_scripts.errors import RefusedFileError, excerpt
 SECTIONS = ("preprocessor", "encoder", "decoder", "joint")
 """Sections that name a class and its arguments, and that an exported model needs. A hybrid's AUX_CTC has one inside."""
 
-_LATER_DEFAULTS = {
-    ("ConformerEncoder", "att_chunk_context_size"): None,
-    ("ConformerEncoder", "conv_context_style"): "regular",
-    ("LSTMDecoder", "add_blank"): True,
+_SAME_FOR_WHOLE_FILES: dict[tuple[str, str], tuple[object, ...]] = {
+    ("ConformerEncoder", "conv_context_style"): ("regular", "dcc"),
+    ("LSTMDecoder", "add_blank"): (True,),
 }
-"""Arguments that NeMo 3.0.0 has and 2.7.3 lacks, with the value for what 2.7.3 does."""
+"""Arguments that NeMo 3.0.0 has and 2.7.3 lacks, with the values that compute what 2.7.3 does for a whole file."""
+
+_CHUNKS = "att_chunk_context_size"
+_CHUNKED_STYLE = "chunked_limited_with_rc"
 
 
 def without_later_arguments(config: dict[str, Any]) -> dict[str, Any]:
@@ -48,12 +50,14 @@ def _known_arguments(path: str, section: dict[str, Any]) -> dict[str, Any]:
     known = _arguments(getattr(importlib.import_module(module), name))
     if known is None:
         return section
+    if name == "ConformerEncoder" and _CHUNKS not in known and section.get("att_context_style") == _CHUNKED_STYLE:
+        section = _for_whole_files(section)
     kept = {}
     for argument, value in section.items():
         if argument in known or argument == "_target_":
             kept[argument] = value
         # An argument that is null isn't set: whatever it is for is off.
-        elif value is not None and value != _LATER_DEFAULTS.get((name, argument)):
+        elif value is not None and value not in _SAME_FOR_WHOLE_FILES.get((name, argument), ()):
             from nemo import __version__
 
             raise RefusedFileError(
@@ -61,6 +65,17 @@ def _known_arguments(path: str, section: dict[str, Any]) -> dict[str, Any]:
                 "checkpoint that this version of NeMo can restore"
             )
     return kept
+
+
+def _for_whole_files(encoder: dict[str, Any]) -> dict[str, Any]:
+    """Name the attention that NeMo 3.0 uses for a whole file if the encoder was trained with and without chunks.
+
+    It is full, whatever att_context_size says: only training and streaming read the sizes of chunks.
+
+    Source: _calc_context_sizes and _create_masks of NeMo 3.0.0's ConformerEncoder.
+    """
+    kept = {argument: value for argument, value in encoder.items() if argument != _CHUNKS}
+    return {**kept, "att_context_style": "regular", "att_context_size": [-1, -1]}
 
 
 def _arguments(cls: type) -> set[str] | None:

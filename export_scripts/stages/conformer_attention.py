@@ -15,6 +15,9 @@ from export_scripts.operators.window_attention import UNLIMITED, window_attentio
 LOCAL = "rel_pos_local_attn"
 FULL = "rel_pos"
 
+_UNLIMITED_CONTEXTS = ([[-1, -1]], [[-1, -1, -1]])
+"""Contexts that limit nothing. The second has the style chunked_limited_with_rc of NeMo 3.0 for whole files."""
+
 
 def check_attention(encoder: ConformerEncoder) -> None:
     """Refuse an attention that can't be exported.
@@ -29,7 +32,7 @@ def check_attention(encoder: ConformerEncoder) -> None:
             "choose a checkpoint with one of them"
         )
     context = contexts[0] if len(contexts) == 1 else contexts
-    if len(contexts) > 1 or (encoder.att_context_style != "regular" and contexts != [[-1, -1]]):
+    if len(contexts) > 1 or (encoder.att_context_style != "regular" and contexts not in _UNLIMITED_CONTEXTS):
         raise ValueError(
             f"encoder.att_context_size is {context}, with att_context_style {encoder.att_context_style}, as in "
             "streaming models; only a single context of the style regular can be exported; choose an offline checkpoint"

@@ -9,11 +9,12 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import nemo
 import numpy as np
 import pytest
 import soundfile
 import torch
-from architectures import NEW_NEMO, Block
+from architectures import NEW_NEMO, UNIFIED, Block
 from fixture_types import CheckpointFile
 from locations import DEMO_MANIFEST
 from nemo.collections.asr.parts.submodules.ctc_decoding import CTCBPEDecodingConfig
@@ -26,6 +27,7 @@ from export_scripts.checkpoints.families import decoder_class_of
 from export_scripts.checkpoints.restore import restore_file
 from export_scripts.checkpoints.saved_decoding import greedy_decoding, unknown_settings
 from export_scripts.errors import ExportError
+from export_scripts.stages.encoder import check_encoder
 
 CTC, RNNT = "conformer", "conformer_transducer"
 DEFAULTS: dict[str, Any] = {CTC: CTCBPEDecodingConfig, RNNT: RNNTBPEDecodingConfig}
@@ -137,18 +139,29 @@ def test_settings_that_no_release_had_are_named(checkpoint_file: CheckpointFile,
     )
 
 
-def test_arguments_of_nemo_3_whose_value_is_what_this_release_does(
-    checkpoint_file: CheckpointFile, tmp_path: Path
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"att_chunk_context_size": None, "conv_context_style": "regular"},
+        {"conv_context_style": "dcc"},
+        {**UNIFIED, "att_context_size": [-1, -1]},
+        {**UNIFIED, "att_context_size": [4, 2]},
+    ],
+)
+def test_arguments_of_nemo_3_that_compute_the_same_for_a_whole_file(
+    arguments: Block, checkpoint_file: CheckpointFile, tmp_path: Path
 ) -> None:
+    """With NeMo 3.0, whose encoder has these arguments, the expected text is NeMo's own."""
     checkpoint = checkpoint_file(CTC, NEW_NEMO)
-    encoder = read_config(checkpoint)["encoder"] | {"att_chunk_context_size": None, "conv_context_style": "regular"}
-    file = with_config(checkpoint, tmp_path / "model.nemo", encoder=encoder)
-    assert transcript(restore_file(file)) == transcript(restore_file(checkpoint))
+    encoder = read_config(checkpoint)["encoder"] | arguments
+    opened = open_checkpoint(str(with_config(checkpoint, tmp_path / "model.nemo", encoder=encoder)))
+    check_encoder(opened.model.encoder)
+    assert transcript(opened.model) == transcript(restore_file(checkpoint))
 
 
 @pytest.mark.parametrize(
     ("section", "argument", "value"),
-    [("encoder", "conv_context_style", "dcc"), ("preprocessor", "later", 0.5), ("decoder", "later", False)],
+    [("encoder", "later", 2), ("preprocessor", "later", 0.5), ("decoder", "later", False)],
 )
 def test_arguments_that_may_change_the_model_are_refused(
     section: str, argument: str, value: object, checkpoint_file: CheckpointFile, tmp_path: Path
@@ -159,8 +172,8 @@ def test_arguments_that_may_change_the_model_are_refused(
     with pytest.raises(ExportError) as error:
         restore_file(file)
     assert str(error.value) == (
-        f"{file}: {section}.{argument} is {value}, which NeMo 2.7.3 doesn't know; choose a checkpoint that this "
-        "version of NeMo can restore"
+        f"{file}: {section}.{argument} is {value}, which NeMo {nemo.__version__} doesn't know; choose a checkpoint "
+        "that this version of NeMo can restore"
     )
 
 
