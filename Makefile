@@ -126,7 +126,9 @@ test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISI
 	$(SERVE)/python -m pytest -m fast -n auto tests
 	$(SERVE)/python -m pytest -m 'not fast' $(SERVE_TESTS)
 
-test-nemo3: $(NEMO3_READY) ## the tests of exports that need NeMo, with NeMo 3.0; NN minutes
+test-nemo3: $(NEMO3_READY) ## compare exports with NeMo 3.0's texts; 15 minutes
+	rm -rf build/nemo3
+	$(NEMO3)/python export_scripts/export.py $(CHECKPOINTS) --repository build/nemo3
 	$(NEMO3)/python -m pytest -m 'not fast' tests/export_scripts
 
 $(TEST_REPOSITORY)/.exported: $(CHECKPOINTS) $(EXPORT_CODE) | install

@@ -29,8 +29,9 @@ _HIDDEN_NAMES = ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4")
 def check_weights(file: Path) -> None:
     """Refuse a file of torch.save that has anything but tensors.
 
-    NeMo 2.7.3 reads weights with `weights_only=True`. This comes before it, says what it refuses, and holds for any
-    version of NeMo. PyTorch doesn't compare checksums when it reads, so NeMo itself would use damaged weights.
+    NeMo 2.7.3 reads weights with `weights_only=True`, and NeMo 3.0 unless TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set. This
+    comes before it, says what it refuses, and holds for any version of NeMo. PyTorch doesn't compare checksums when it
+    reads, so NeMo itself would use damaged weights.
 
     Raises:
         RefusedFileError: The file isn't PyTorch's zip archive, its pickle names anything but tensors, or a checksum is

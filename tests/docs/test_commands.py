@@ -66,9 +66,10 @@ NOT_RUN = {
     r"make (install|benchmark-gpu) SERVER=server-gpu|make benchmark-gpu": "needs a GPU",
     r"make install TORCH=.*": "needs PyTorch's index of CPU builds",
     r"make (attack|server-enders|stage-kills|sick-server|soak|fuzz|bench-memory|verify-\w+|report|models-\w+"
-    r"|benchmark-\w+|image-proof|gpu-pack|perf-analyzer).*": (
+    r"|benchmark-\w+|image-proof|gpu-pack|perf-analyzer|test-nemo3).*": (
         "takes from some minutes to two hours; its programs have tests"
     ),
+    r"\.venv/nemo3/bin/python export_scripts/export\.py .*": "`make test-nemo3` exports the same checkpoints",
     r"make pod-memory.*": "needs root and the exports of `make models-memory`; its program has a test",
     r"tar .*|export NEMO_PYTHON=.*|bash benchmark/studies/gpu/measure\.sh .*|.*build/gpu_pack/portable.*": (
         "is for a GPU machine without a network"

@@ -31,11 +31,15 @@ from export_scripts.stages.encoder import check_encoder
 
 CTC, RNNT = "conformer", "conformer_transducer"
 DEFAULTS: dict[str, Any] = {CTC: CTCBPEDecodingConfig, RNNT: RNNTBPEDecodingConfig}
+K2: Block = {"search_beam": 20.0, "output_beam": 10.0, "min_active_states": 30, "max_active_states": 10000}
 RELEASES = ("2.5", "2.6", "2.7", "3.0", "later")
 
 
 def saved_by(release: str, architecture: str) -> Block:
-    """The decoding section that a release saves after change_decoding_strategy, which adds all defaults."""
+    """The decoding section that a release saves after change_decoding_strategy, which adds all defaults.
+
+    The defaults are those of the installed release, 2.7 or 3.0, with the differences of the others.
+    """
     decoding: Any = OmegaConf.to_container(OmegaConf.structured(DEFAULTS[architecture]), enum_to_str=True)
     if release in ("2.5", "2.6"):
         del decoding["greedy"]["boosting_tree"]["key_phrase_items_list"]
@@ -43,6 +47,11 @@ def saved_by(release: str, architecture: str) -> Block:
     if release in ("3.0", "later"):
         decoding |= {"strip_lang_tags": False, "lang_tag_pattern": r"\s*<[a-z]{2}-[A-Z]{2}>"}
         decoding.get("wfst", {}).pop("k2_decoding_cfg", None)
+    else:
+        for argument in ("strip_lang_tags", "lang_tag_pattern"):
+            decoding.pop(argument, None)
+        if "wfst" in decoding:
+            decoding["wfst"]["k2_decoding_cfg"] = K2
     if release == "later":
         decoding["later"] = None
         decoding["confidence_cfg"]["later"] = 1
