@@ -91,6 +91,8 @@ def restore(saved: SavedModel) -> ASRModel:
         # The class itself: its base class, ASRModel, hides why the class can't be built.
         model_class: Any = getattr(importlib.import_module(module), name)
         config = without_later_arguments(config)
+        # Without a target NeMo builds the class that restores. NeMo 3.0 refuses targets of other packages than its own.
+        del config["target"]
         OmegaConf.save(OmegaConf.create(config), saved.folder / CONFIG)
         connector = SaveRestoreConnector()
         connector.model_extracted_dir = str(saved.folder)
