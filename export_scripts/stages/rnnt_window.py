@@ -87,8 +87,9 @@ def _first_token_by_durations(
     """
     place = np.arange(frames_per_step)
     after = g.Where(window.is_token | ~window.within, place, g.Max(duration, 1) + place)
-    beyond = np.concatenate([np.zeros(frames_per_step, np.int64), frames_per_step + np.arange(longest_duration)])
-    after = after.pad((0, 0), (0, longest_duration)) + beyond
+    # CUDA has no Pad of int64, so a Where repeats the positions beyond the window for each item.
+    beyond = frames_per_step + np.arange(longest_duration)
+    after = g.Concat(after, g.Where(window.within[:, :1], beyond, beyond), axis=1)
     for _ in range(math.ceil(math.log2(frames_per_step)) - 1):
         after = g.GatherElements(after, after, axis=1)
     end = after[:, :1]
