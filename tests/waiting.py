@@ -11,12 +11,14 @@ DEADLINE_SECONDS = 120.0
 _INTERVAL_SECONDS = 0.05
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
-    """Return once the condition holds, and fail after `seconds`."""
+def wait_until(
+    condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS, *, interval: float = _INTERVAL_SECONDS
+) -> None:
+    """Return once the condition holds, and fail after `seconds`; the condition is checked every `interval` seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"the condition did not hold within {seconds:g} s"
-        time.sleep(_INTERVAL_SECONDS)
+        time.sleep(interval)
 
 
 async def wait_until_async(condition: Callable[[], bool | Awaitable[bool]], seconds: float = DEADLINE_SECONDS) -> None:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from hostile_checkpoints import RunsCommand, weights, with_weights
 from locations import ROOT, SHARED
 from snapshots import snapshot
 from tiny_models import rewrite_config
+from waiting import wait_until
 
 from export_scripts.repository.config import read_config
 from export_scripts.repository.validate import check_repository
@@ -177,11 +177,12 @@ def test_an_interrupted_export_leaves_nothing(demo_checkpoint: Path, tmp_path: P
     arguments = [demo_checkpoint, "--repository", tmp_path / "repository"]
     command = [sys.executable, "export_scripts/export.py", *map(str, arguments)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not is_encoder_written(tmp_path):
+
+    def begins() -> bool:
         assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+        return is_encoder_written(tmp_path)
+
+    wait_until(begins, interval=0.01)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

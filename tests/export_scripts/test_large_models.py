@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from command import invoke_export
 from fixture_types import CheckpointFile
 from locations import ROOT
 from snapshots import snapshot
+from waiting import wait_until
 
 from export_scripts.errors import ExportError
 from export_scripts.export_checkpoint import ExportSettings, export_checkpoint
@@ -140,11 +140,12 @@ def test_an_interrupted_export_leaves_no_weights(demo_checkpoint: Path, tmp_path
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    deadline = time.monotonic() + 600
-    while not are_weights_written(tmp_path):
+
+    def begins() -> bool:
         assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+        return are_weights_written(tmp_path)
+
+    wait_until(begins, seconds=600, interval=0.005)
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode != 0
