@@ -26,6 +26,7 @@ class Model:
 
     Attributes:
         name: Name of the recognizer.
+        encoder: Name of its encoder stage, which a hybrid's recognizers share.
         random_weights: Whether the checkpoint was never trained.
         parity_id: ID of the export's comparison with NeMo.
         nemo_class: Class of the checkpoint in NeMo.
@@ -41,6 +42,7 @@ class Model:
     """
 
     name: str
+    encoder: str
     random_weights: bool
     parity_id: str | None
     nemo_class: str
@@ -91,6 +93,7 @@ def _read(folder: Path) -> Iterator[Model]:
     steps = [step.model_name for step in config.ensemble_scheduling.step]
     yield Model(
         name=folder.name,
+        encoder=next(step for step in steps if step.endswith(contract.Part.ENCODER.value)),
         random_weights=description.weights == "random",
         parity_id=description.parity_id or None,
         nemo_class=description.nemo_class,

@@ -28,7 +28,7 @@ from benchmark.studies.models_table.measure import LOAD_SECONDS
 from benchmark.studies.models_table.memory import MEASURE, PeakMemory
 from benchmark.studies.models_table.speech import cut
 from nemo_triton.audio import Samples, join
-from nemo_triton.contract import MAX_AUDIO_SECONDS, SAMPLE_RATE, Part
+from nemo_triton.contract import MAX_AUDIO_SECONDS, SAMPLE_RATE
 from nemo_triton.demo_speech import MANIFEST
 from nemo_triton.errors import ClientError, one_line
 from nemo_triton.loadtest.provenance import machine, versions
@@ -120,7 +120,7 @@ def process(model: Model, folder: Folder, speech: Samples, *, at_limit: bool, li
         for case in missing:
             started = time.monotonic()
             pieces = cut(speech, case.requests, case.seconds * SAMPLE_RATE)
-            with PeakMemory(server.process.pid, Part.ENCODER.of(model.name)) as memory:
+            with PeakMemory(server.process.pid, model.encoder) as memory:
                 errors = send_concurrently(server.grpc, model.name, pieces, REQUEST_SECONDS)
             error = errors[0] if errors else None
             result["cases"][case.key] = {
