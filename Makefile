@@ -67,11 +67,15 @@ REPORT_LOADED := stt_en_conformer_ctc_small
 REPORT_FULL_SIZE := stt_en_citrinet_256 $(REPORT_LOADED)
 COMPARED := $(basename $(notdir $(CHECKPOINTS))) $(REPORT_FULL_SIZE)
 RUN = $(SERVE)/python -m benchmark.run --repository $(REPORT)/repository --out $(REPORT_RESULTS)
-COMPARE = $(SERVE)/python -m benchmark.compare --repository $(REPORT)/repository --out $(REPORT_RESULTS) \
+COMPARE_IN := $(REPORT)
+COMPARE = $(SERVE)/python -m benchmark.compare --repository $(COMPARE_IN)/repository --out $(COMPARE_IN)/results \
 	--export-python $(EXPORT)/python --baselines-python $(BASELINES)/python
 RNNT_BASELINES := --checkpoint demo/coffee_rnnt.nemo --baseline-models $(REPORT)/baseline_models/coffee_rnnt
 # Those with their own models: pocketsphinx takes minutes per pass, faster-whisper needs a download.
 SAME_WEIGHTS := --without pocketsphinx --without faster_whisper
+LATER := build/report_later
+REPORTED_LATER := parakeet-tdt_ctc-110m parakeet-tdt-0.6b-v2
+LATER_TITLE := Two full-size Parakeets served on a CPU
 PRECISION := build/precision
 PRECISION_MODELS := stt_en_citrinet_256 stt_en_conformer_ctc_small
 PERF_ANALYZER := build/perf_analyzer
@@ -80,7 +84,7 @@ PYTRITON_LIBS = $(abspath $(wildcard .venv/serve/lib/python3*/site-packages/nvid
 
 # Concurrent measurements would disturb each other.
 .NOTPARALLEL:
-.PHONY: models-table models-memory pod-memory report report-served report-compared perf-analyzer sclite docker-tools image-proof help install baselines demo check test test-nemo3 lint format attack server-enders stage-kills sick-server soak fuzz bench-memory benchmark-batching benchmark-gpu benchmark-malloc benchmark-overload benchmark-precision gpu-pack verify-full verify-all verify-later clean
+.PHONY: models-table models-memory pod-memory report report-served report-compared report-later perf-analyzer sclite docker-tools image-proof help install baselines demo check test test-nemo3 lint format attack server-enders stage-kills sick-server soak fuzz bench-memory benchmark-batching benchmark-gpu benchmark-malloc benchmark-overload benchmark-precision gpu-pack verify-full verify-all verify-later clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21
@@ -285,10 +289,17 @@ $(REPORT)/data/.prepared: $(ORDERS) $(MANIFEST) $(WORDS) | install
 	$(SERVE)/python -m benchmark.prepare orders=$(ORDERS) read=$(MANIFEST) $(WORDS:%=words=%) --out $(@D)
 	touch $@
 
+report-later: COMPARE_IN := $(LATER)
+report-later: $(LATER)/repository/.exported $(REPORT)/data/.prepared $(REPORTED_LATER:%=$(REPORT)/baseline_models/%/.written) $(BASELINES_READY) ## the same for two Parakeets, as served and by other packages, into docs/report_later; an hour
+	set -e; for model in $(REPORTED_LATER); do $(COMPARE) $$model --checkpoint $(REPORT)/$$model.nemo \
+		--baseline-models $(REPORT)/baseline_models/$$model --data $(REPORT)/data/read $(SAME_WEIGHTS); done
+	rm -f docs/report_later/*.svg
+	$(SERVE)/python -m benchmark.report $(LATER)/results --out docs/report_later --title "$(LATER_TITLE)"
+
 # Marked as written by the installed NeMo, because NeMo reads every checkpoint with its current front end.
-$(REPORT)/stt_en_%.nemo: $(wildcard verification/full_size/*.py) | install
+$(REPORT)/%.nemo: $(wildcard verification/full_size/*.py) | install
 	rm -f $@
-	$(EXPORT)/python -m verification.full_size.make_checkpoint stt_en_$* --nemo-version 2.7.3 --out $@
+	$(EXPORT)/python -m verification.full_size.make_checkpoint $* --nemo-version 2.7.3 --out $@
 
 $(REPORT)/repository/.exported: $(CHECKPOINTS) $(REPORT_FULL_SIZE:%=$(REPORT)/%.nemo) $(EXPORT_CODE)
 	rm -rf $(@D)
@@ -299,7 +310,12 @@ $(REPORT)/baseline_models/coffee_%/.written: demo/coffee_%.nemo benchmark/baseli
 	$(EXPORT)/python -m benchmark.baselines.baseline_models $< --out $(@D)
 	touch $@
 
-$(REPORT)/baseline_models/stt_en_%/.written: $(REPORT)/stt_en_%.nemo benchmark/baselines/baseline_models.py | install
+$(LATER)/repository/.exported: $(REPORTED_LATER:%=$(REPORT)/%.nemo) $(EXPORT_CODE)
+	rm -rf $(@D)
+	$(EXPORT)/python export_scripts/export.py $(REPORTED_LATER:%=$(REPORT)/%.nemo) --repository $(@D)
+	touch $@
+
+$(REPORT)/baseline_models/%/.written: $(REPORT)/%.nemo benchmark/baselines/baseline_models.py | install
 	$(EXPORT)/python -m benchmark.baselines.baseline_models $< --out $(@D)
 	touch $@
 

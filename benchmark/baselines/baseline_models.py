@@ -141,9 +141,13 @@ def _write_sherpa_onnx(checkpoint: Checkpoint, exported: Path, folder: Path) -> 
 
 
 def _add_properties(graph: Path, properties: dict[str, Any], out: Path) -> None:
-    model = onnx.load(graph)
+    """Write a graph with properties. Weights that NeMo's export() put into files of their own are copied beside it."""
+    model = onnx.load(graph, load_external_data=False)
     onnx.helper.set_model_props(model, {name: str(value) for name, value in properties.items()})
     onnx.save(model, out)
+    for weights in graph.parent.iterdir():
+        if weights.suffix != graph.suffix:
+            shutil.copy(weights, out.parent)
 
 
 def _write_tokens(checkpoint: Checkpoint, file: Path) -> None:
