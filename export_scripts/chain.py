@@ -69,11 +69,12 @@ def write_recognizer(
         What the recognizers' configurations say about them.
     """
     configs: list[tuple[triton.ModelConfig, Stage]] = []
-    footprint = _footprint(checkpoint, serving.encoders)
+    in_file = checkpoint.encoder_bytes > largest_graph
+    footprint = _footprint(checkpoint, serving.encoders, weights_in_file=in_file)
     max_seconds = serving.max_audio_seconds or default_limit(footprint)
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".weights-", dir=folder) as name:
-        weights = Path(name) if checkpoint.encoder_bytes > largest_graph else None
+        weights = Path(name) if in_file else None
         for stage in _stages(checkpoint, serving, precision, prepare, max_seconds, weights):
             config = stage_config(stage, serving)
             warms_up = stage.encodes and stage.device == "any" and serving.accelerator == "tensorrt"
@@ -188,12 +189,13 @@ def tuning_of(target: Target, precision: PrecisionName) -> Tuning:
     return replace(tuning, rotated_attention=False) if precision == "int8" else tuning
 
 
-def _footprint(checkpoint: Checkpoint, encoders: int) -> Footprint:
+def _footprint(checkpoint: Checkpoint, encoders: int, *, weights_in_file: bool) -> Footprint:
     front_end, activations = checkpoint.front_end, measure_activations(checkpoint)
     samples = np.dtype(np.int16).itemsize * front_end.sample_rate
     features = np.dtype(np.float32).itemsize * front_end.mels * front_end.frame_rate
     return Footprint(
         weights=checkpoint.encoder_bytes,
+        weights_in_file=weights_in_file,
         encoders=encoders,
         largest_layer=activations.largest_layer,
         features=features,

@@ -141,7 +141,7 @@ def _write_sherpa_onnx(checkpoint: Checkpoint, exported: Path, folder: Path) -> 
 
 
 def _add_properties(graph: Path, properties: dict[str, Any], out: Path) -> None:
-    """Write a graph with properties. Weights that NeMo's export() put into files of their own are copied beside it."""
+    """Write a graph with properties. Weights that NeMo's export() put into files of their own are copied, too."""
     model = onnx.load(graph, load_external_data=False)
     onnx.helper.set_model_props(model, {name: str(value) for name, value in properties.items()})
     onnx.save(model, out)

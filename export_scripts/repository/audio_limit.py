@@ -17,6 +17,8 @@ SERVER_BYTES = 0.5e9
 """Memory of tritonserver and the stages' processes, without weights and audio."""
 COPIES_OF_WEIGHTS = 3.0
 """Copies of an encoder's float32 weights in memory while onnxruntime serves it."""
+COPIES_OF_WEIGHTS_IN_FILE = 1.8
+"""The same for weights in a file beside the graph, one copy of which is the file's mapped pages."""
 LAYERS_AT_ONCE = 2.6
 """Most memory of an encoder's activations, in sizes of its largest layer. Measured: 1.6 to 2.6."""
 COPIES_OF_TENSORS = 5.5
@@ -41,6 +43,7 @@ class Footprint:
 
     Attributes:
         weights: Bytes of the encoder's weights.
+        weights_in_file: Whether they lie in a file beside the graph.
         encoders: Instances of the encoder.
         largest_layer: Bytes of the inputs and outputs of the encoder's largest layer, per second of audio.
         features: Bytes of the encoder's input, per second of audio.
@@ -48,6 +51,7 @@ class Footprint:
     """
 
     weights: int
+    weights_in_file: bool
     encoders: int
     largest_layer: float
     features: float
@@ -57,7 +61,8 @@ class Footprint:
     def fixed(self) -> float:
         """Bytes of a server without requests, after the longest batch whose memory it keeps."""
         kept = self.encoder_per_second * SHRINK_FROM_BYTES / self.features
-        return SERVER_BYTES + COPIES_OF_WEIGHTS * self.weights * self.encoders + NOT_REUSED * kept
+        copies = COPIES_OF_WEIGHTS_IN_FILE if self.weights_in_file else COPIES_OF_WEIGHTS
+        return SERVER_BYTES + copies * self.weights * self.encoders + NOT_REUSED * kept
 
     @property
     def encoder_per_second(self) -> float:

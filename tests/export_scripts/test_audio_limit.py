@@ -26,7 +26,12 @@ from nemo_triton.contract import (
 pytestmark = pytest.mark.fast
 
 CONFORMER_LARGE = Footprint(
-    weights=481_000_000, encoders=1, largest_layer=5.12e6, features=32_000, tensors=64_000 + 12_900
+    weights=481_000_000,
+    weights_in_file=False,
+    encoders=1,
+    largest_layer=5.12e6,
+    features=32_000,
+    tensors=64_000 + 12_900,
 )
 
 
@@ -46,6 +51,13 @@ def test_16_of_the_longest_requests_fit_the_budget() -> None:
 )
 def test_the_default_is_between_one_and_twenty_minutes(change: dict[str, float], expected: int) -> None:
     assert default_limit(replace(CONFORMER_LARGE, **change)) == expected  # type: ignore[arg-type]
+
+
+def test_weights_in_a_file_need_less_memory_and_allow_longer_audio() -> None:
+    in_graph = replace(CONFORMER_LARGE, weights=2_000_000_000)
+    in_file = replace(in_graph, weights_in_file=True)
+    assert in_file.memory(60) < in_graph.memory(60) - 2_000_000_000
+    assert default_limit(in_graph) == 60 < default_limit(in_file)
 
 
 def test_each_encoder_works_on_one_of_the_requests() -> None:
