@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from benchmark.core.results_folder import write_text
-from benchmark.core.tables import NONE, markdown_rows
+from benchmark.core.tables import NONE, markdown_rows, number
 from nemo_triton.contract import Part
 from nemo_triton.terminal import options
 from verification.full_size.architectures import KNOWN, RECOGNIZERS
@@ -38,7 +38,9 @@ FEWEST_CHARACTERS = 20
 """Smallest median length of a text. Shorter texts are equal too easily."""
 
 
-COMMAND = """In the checkout, after `make install`:
+COMMAND = """# Full-size models: served text compared with NeMo's
+
+In the checkout, after `make install`:
 
 ```sh
 make verify-all MANIFEST=my_speech.jsonl
@@ -46,7 +48,9 @@ make verify-all MANIFEST=my_speech.jsonl
 
 This exports and serves all 22 models and writes docs/full_size.md. It continues an interrupted run. Without `MANIFEST`
 it uses the demo's recordings."""
-LATER_COMMAND = """In the checkout, after `make install`:
+LATER_COMMAND = """# Later models at full size: served text compared with NeMo's
+
+In the checkout, after `make install`:
 
 ```sh
 make verify-later MANIFEST=my_speech.jsonl
@@ -215,11 +219,9 @@ def markdown(rows: Sequence[Row], recordings: int, seconds: float, *, introducti
         rows: The models.
         recordings: Number of recordings.
         seconds: Duration of all recordings together.
-        introduction: What writes the page.
+        introduction: Title, and what writes the page.
     """
     lines = [
-        TITLE,
-        "",
         introduction,
         "",
         f"{RANDOM_WEIGHTS_NOTE} {recordings} recordings, {seconds / 60:.1f} minutes.",
@@ -246,10 +248,13 @@ def _equal(row: Row, pass_name: str) -> str:
 
 
 def _speed(row: Row, pass_name: str) -> str:
-    return f"{row.rtfx[pass_name]:.0f}" if pass_name in row.rtfx else NONE
+    return _rounded(row.rtfx[pass_name]) if pass_name in row.rtfx else NONE
 
 
-TITLE = "# Full-size models: served text compared with NeMo's"
+def _rounded(rtfx: float) -> str:
+    return number(rtfx, digits=0 if rtfx >= 10 else 1)
+
+
 RANDOM_WEIGHTS_NOTE = (
     "**All weights are random.** Architectures and sizes are those of the published models. Each text is gibberish "
     "that follows the audio. It is compared with NeMo's text for the same recording, transcribed unbatched. For "
@@ -289,7 +294,7 @@ COST: tuple[Column, ...] = (
     ("RTFx, one at a time", lambda row: _speed(row, UNBATCHED)),
     ("RTFx, {concurrency} concurrent, with log-probs", lambda row: _speed(row, BATCHED_WITH_LOG_PROBS)),
     ("RTFx, {concurrency} concurrent", lambda row: _speed(row, BATCHED)),
-    ("NeMo's RTFx, one at a time", lambda row: f"{row.nemo_rtfx:.0f}"),
+    ("NeMo's RTFx, one at a time", lambda row: _rounded(row.nemo_rtfx)),
     ("recordings per encoder execution", lambda row: f"{row.recordings_per_execution:.1f}"),
 )
 
