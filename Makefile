@@ -14,11 +14,13 @@ SERVE_READY := .venv/serve/.installed-$(SERVER)
 BASELINES_READY := .venv/baselines/.installed
 NEMO3_READY := .venv/nemo3/.installed
 CHECKPOINTS := demo/coffee_ctc.nemo demo/coffee_rnnt.nemo
-# The more accurate first.
-DEMO_CHECKPOINTS := demo/coffee_rnnt.nemo demo/coffee_ctc.nemo
+HYBRID := demo/coffee_hybrid.nemo
+# The most accurate first.
+DEMO_CHECKPOINTS := demo/coffee_rnnt.nemo demo/coffee_ctc.nemo $(HYBRID)
 TEST_REPOSITORY := build/test_repository
 FAMILY_REPOSITORY := build/family_repository
 PRECISION_REPOSITORY := build/precision_repository
+HYBRID_REPOSITORY := build/hybrid_repository
 RECORDINGS := $(wildcard nemo_triton/demo_speech/manifest.jsonl ../shared/speech/*/*.jsonl)
 EXPORT_CODE := $(shell find export_scripts -name '*.py') $(wildcard nemo_triton/audio.py nemo_triton/audio_decoders/*.py nemo_triton/contract.py nemo_triton/manifest/*.py nemo_triton/utterances.py)
 SERVE_CHECKED := nemo_triton client server demo verification/*.py verification/attack verification/faults verification/fuzz verification/pod tests/attack tests/client tests/docker tests/docs tests/faults tests/packaging tests/server tests/served tests/*.py
@@ -118,21 +120,21 @@ $(NEMO3_READY): pyproject.toml constraints/export_nemo3.txt
 	$(NEMO3)/pip install -q -c constraints/export_nemo3.txt -e '.[export,dev]'
 	touch $@
 
-demo: install ## export two small checkpoints, serve them, transcribe and measure
+demo: install ## export three small checkpoints, serve them, transcribe and measure
 	$(EXPORT)/python export_scripts/export.py $(DEMO_CHECKPOINTS) --repository model_repository
 	$(SERVE)/python demo/run.py
 
 check: lint ## lint, types and the tests without server and NeMo; 2 minutes
 	$(SERVE)/python -m pytest -m fast -n auto tests
 
-test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISION_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(BASELINES_READY) $(PERF_ANALYZER)/.installed $(DEPLOYMENT)/.installed sclite ## all tests, with tritonserver and NeMo; 28 minutes
+test: lint $(TEST_REPOSITORY)/.exported $(FAMILY_REPOSITORY)/.exported $(PRECISION_REPOSITORY)/.exported $(HYBRID_REPOSITORY)/.exported build/nemo_transcripts.jsonl build/onnxruntime_1_19/.installed $(BASELINES_READY) $(PERF_ANALYZER)/.installed $(DEPLOYMENT)/.installed sclite ## all tests, with tritonserver and NeMo; 50 minutes
 	$(EXPORT)/python -m pytest tests/export_scripts tests/training
 	$(SERVE)/python -m pytest -m fast -n auto tests
 	$(SERVE)/python -m pytest -m 'not fast' $(SERVE_TESTS)
 
 test-nemo3: $(NEMO3_READY) ## compare exports with NeMo 3.0's texts; 15 minutes
 	rm -rf build/nemo3
-	$(NEMO3)/python export_scripts/export.py $(CHECKPOINTS) --repository build/nemo3
+	$(NEMO3)/python export_scripts/export.py $(DEMO_CHECKPOINTS) --repository build/nemo3
 	$(NEMO3)/python -m pytest -m 'not fast' tests/export_scripts
 
 $(TEST_REPOSITORY)/.exported: $(CHECKPOINTS) $(EXPORT_CODE) | install
@@ -154,8 +156,13 @@ $(PRECISION_REPOSITORY)/.exported: $(CHECKPOINTS) $(EXPORT_CODE) | install
 		--precision $$precision --name-suffix _$$precision || exit; done
 	touch $@
 
-build/nemo_transcripts.jsonl: $(CHECKPOINTS) $(RECORDINGS) tests/served/nemo_transcripts.py tests/audio_formats.py verification/encoding.py | install
-	$(EXPORT)/python tests/served/nemo_transcripts.py $(CHECKPOINTS) --out $@
+$(HYBRID_REPOSITORY)/.exported: $(HYBRID) $(EXPORT_CODE) | install
+	rm -rf $(@D)
+	$(EXPORT)/python export_scripts/export.py $(HYBRID) --repository $(@D)
+	touch $@
+
+build/nemo_transcripts.jsonl: $(CHECKPOINTS) $(HYBRID) $(RECORDINGS) tests/served/nemo_transcripts.py tests/audio_formats.py verification/encoding.py | install
+	$(EXPORT)/python tests/served/nemo_transcripts.py $(CHECKPOINTS) $(HYBRID) --out $@
 
 build/onnxruntime_1_19/.installed: | install
 	$(SERVE)/pip install -q --no-deps --upgrade --target $(@D) onnxruntime==1.19.2

@@ -1,4 +1,4 @@
-"""Serve the demo's two models, transcribe five recordings and measure: `make demo` runs this after the export."""
+"""Serve the demo's three models, transcribe five recordings and measure: `make demo` runs this after the export."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from server.process import ServerError, running_server
 ROOT = Path(__file__).parent.parent
 RECORDINGS = ROOT / "nemo_triton" / "demo_speech"
 MODEL = "coffee_rnnt"
-"""The more accurate of the two."""
-OTHER_MODEL = "coffee_ctc"
+"""The most accurate of the three."""
+OTHER_MODELS = ("coffee_ctc", "coffee_hybrid", "coffee_hybrid_ctc")
+"""The second two are the TDT and the CTC head of one checkpoint."""
 
 NEXT_STEPS = f"""
-The models {MODEL} and {OTHER_MODEL} are in model_repository. What to do next:
+The models {MODEL}, {", ".join(OTHER_MODELS[:-1])} and {OTHER_MODELS[-1]} are in model_repository. What to do next:
 
 Serve them:
   . .venv/serve/bin/activate
@@ -32,12 +33,13 @@ def main() -> int:
     """Run the demo and return the exit code of the first command that fails, or 0."""
     repository = ROOT / "model_repository"
     print(f"\n$ tritonserver --model-repository {repository.name}", flush=True)
-    arguments = ["--model-control-mode=explicit", f"--load-model={MODEL}", f"--load-model={OTHER_MODEL}"]
+    arguments = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in (MODEL, *OTHER_MODELS))]
     with running_server(repository, arguments) as server:
         recordings = [str(file.relative_to(ROOT)) for file in sorted(RECORDINGS.glob("*.flac"))[:5]]
         options = ["--model", MODEL, "--url", server.grpc]
         for command in (
             ["client/transcribe.py", *recordings, *options],
+            ["client/transcribe.py", recordings[0], "--model", OTHER_MODELS[1], "--url", server.grpc],
             ["client/bench.py", *options, "--metrics-url", f"http://{server.metrics}/metrics", "--duration", "10"],
         ):
             print(f"\n$ python {' '.join(command)}", flush=True)

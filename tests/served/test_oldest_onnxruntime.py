@@ -57,6 +57,8 @@ def test_texts_of_a_mixed_batch(repository: Path, model: str) -> None:
     [
         *((PRECISION_REPOSITORY, f"{model}_{precision}") for model in MODELS for precision in ("fp16", "int8")),
         (FAMILY_REPOSITORY, "tiny_conformer_gpu"),
+        (FAMILY_REPOSITORY, "tiny_fastconformer_hybrid"),
+        (FAMILY_REPOSITORY, "tiny_fastconformer_hybrid_ctc"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
