@@ -299,7 +299,8 @@ $(REPORT)/data/.prepared: $(ORDERS) $(MANIFEST) $(WORDS) | install
 report-later: COMPARE_IN := $(LATER)
 report-later: $(LATER)/repository/.exported $(REPORT)/data/.prepared $(REPORTED_LATER:%=$(REPORT)/baseline_models/%/.written) $(BASELINES_READY) ## the same for two Parakeets, as served and by other packages, into docs/report_later; an hour
 	set -e; for model in $(REPORTED_LATER); do $(COMPARE) $$model --checkpoint $(REPORT)/$$model.nemo \
-		--baseline-models $(REPORT)/baseline_models/$$model --data $(REPORT)/data/read $(SAME_WEIGHTS); done
+		--baseline-models $(REPORT)/baseline_models/$$model --data $(REPORT)/data/read $(SAME_WEIGHTS) --reload; done
+	$(SERVE)/python -m benchmark.score $(LATER)/results
 	rm -f docs/report_later/*.svg
 	$(SERVE)/python -m benchmark.report $(LATER)/results --out docs/report_later --title "$(LATER_TITLE)"
 

@@ -76,6 +76,11 @@ from nemo_triton.terminal import exit_codes, options
     help="Leave a baseline out, e.g. a slow one. Repeat the option to leave out several.",
 )
 @click.option(
+    "--reload",
+    is_flag=True,
+    help="Load each system but the server anew for each round: for models that don't fit the memory several times.",
+)
+@click.option(
     "--export-python",
     default=EXPORT_PYTHON,
     show_default=True,
@@ -102,6 +107,7 @@ def compare(
     concurrency: int,
     rounds: int,
     without: tuple[str, ...],
+    reload: bool,
     export_python: Path,
     baselines_python: Path,
 ) -> int:
@@ -119,6 +125,7 @@ def compare(
         "at_once": concurrency,
         "rounds": rounds,
         "without": sorted(without),
+        "reload": reload,
     }
     if is_measured(file, conditions):
         click.echo(f"{chosen.name} on {prepared.description.name}: already compared")
@@ -134,7 +141,9 @@ def compare(
         export_python=export_python,
         baselines_python=baselines_python,
     )
-    results = compare_systems(baselines, repository, chosen, prepared, concurrency=concurrency, rounds=rounds)
+    results = compare_systems(
+        baselines, repository, chosen, prepared, concurrency=concurrency, rounds=rounds, reload=reload
+    )
     write_json(file, {"conditions": conditions, **results})
     for system in results["systems"]:
         click.echo(f"{system['name']}: RTFx {results['audio_seconds'] / median(system['seconds']):.1f}")

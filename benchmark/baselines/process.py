@@ -104,7 +104,7 @@ class Process(System):
             print(line, file=self.process.stdin, flush=True)
         answer_line = self.process.stdout.readline()
         if not answer_line:
-            raise NotRun(f"its process ended with code {self.process.wait()}: {self._last_error()}")
+            raise NotRun(self._how_it_ended())
         try:
             answer = json.loads(answer_line)
         except json.JSONDecodeError:
@@ -114,6 +114,12 @@ class Process(System):
         if "reason" in answer:
             raise NotRun(one_line(answer["reason"]))
         return answer
+
+    def _how_it_ended(self) -> str:
+        code = self.process.wait()
+        if code == -signal.SIGKILL:
+            return "its process was killed by SIGKILL, as Linux does when memory runs out"
+        return f"its process ended with code {code}: {self._last_error()}"
 
     def _last_error(self) -> str:
         self.errors.seek(0)

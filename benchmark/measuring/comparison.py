@@ -64,9 +64,26 @@ class Baselines:
 
 
 def compare_systems(
-    baselines: Baselines, repository: Path, model: Model, dataset: Dataset, *, concurrency: int, rounds: int
+    baselines: Baselines,
+    repository: Path,
+    model: Model,
+    dataset: Dataset,
+    *,
+    concurrency: int,
+    rounds: int,
+    reload: bool = False,
 ) -> dict[str, Any]:
     """Serve the model and measure all systems.
+
+    Args:
+        baselines: Systems to compare with.
+        repository: Model repository with the model.
+        model: Model to serve.
+        dataset: Recordings.
+        concurrency: Concurrent requests, and the batch size of systems that get the whole list.
+        rounds: Passes of each system.
+        reload: Load each system in its turn, and none but the server longer: for models that don't fit the memory
+            several times.
 
     Returns:
         The content of compared.json, without its conditions.
@@ -78,13 +95,16 @@ def compare_systems(
     with ExitStack() as stack:
         server = stack.enter_context(serving(repository, only(repository, model.name)))
         systems = baselines.systems(repository, model.name, server.grpc, recordings)
-        running, not_run = start(systems, recordings, stack)
+        running, not_run = (systems, {}) if reload else start(systems, recordings, stack)
         passes: dict[str, list[Measured]] = {system.name: [] for system in running}
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task(f"{model.name} on {dataset.description.name}", total=rounds * len(running))
             for _ in range(rounds):
                 for system in running:
-                    _add_pass(system, recordings, concurrency, passes, not_run)
+                    with ExitStack() as turn:
+                        if reload and system.name not in not_run:
+                            not_run |= start([system], recordings, turn)[1]
+                        _add_pass(system, recordings, concurrency, passes, not_run)
                     progress.advance(task)
     return {
         "model": model.name,
@@ -94,7 +114,7 @@ def compare_systems(
         "machine": machine(),
         "versions": versions(),
         "references": {recording.utterance.name: recording.utterance.text for recording in recordings},
-        "systems": [_system_row(system, passes[system.name]) for system in running if system.name in passes],
+        "systems": [_system_row(system, passes[system.name]) for system in running if system.name not in not_run],
         "not_run": not_run,
     }
 
@@ -106,14 +126,13 @@ def _add_pass(
     passes: dict[str, list[Measured]],
     not_run: dict[str, str],
 ) -> None:
-    """Measure one pass. A system that fails moves from `passes` to `not_run`."""
+    """Measure one pass. A system that fails is added to `not_run`."""
     if system.name in not_run:
         return
     try:
         passes[system.name].append(system.measure(recordings, concurrency))
     except NotRun as reason:
         not_run[system.name] = str(reason)
-        del passes[system.name]
 
 
 def _system_row(system: System, rounds: Sequence[Measured]) -> Mapping[str, Any]:

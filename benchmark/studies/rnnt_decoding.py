@@ -287,7 +287,12 @@ def compare(
     help="Encoder frames per step of the decoder's loop. A comma-separated list runs a sweep.",
 )
 @click.option("--rounds", default=5, show_default=True, help="Passes of each decoder.")
-@click.option("--threads", default=2, show_default=True, help="CPU threads of each decoder.")
+@click.option(
+    "--threads",
+    default=1,
+    show_default=True,
+    help="CPU threads of each decoder. With more, idle threads of one decoder slow down the next.",
+)
 def main(
     checkpoint: Path,
     manifest: Path,

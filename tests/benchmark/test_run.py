@@ -14,7 +14,8 @@ from benchmark_results import ROWS, Measured, RunModule, answers
 from locations import DEMO_MANIFEST, ROOT
 from tritonclient.grpc import InferenceServerClient
 
-from benchmark.core.constants import COMPARED_AT, CONCURRENCIES, MORE_ROUNDS, RATES_OF_CAPACITY
+from benchmark.baselines.in_process import InProcess
+from benchmark.core.constants import BASELINES, COMPARED_AT, CONCURRENCIES, MORE_ROUNDS, OURS, RATES_OF_CAPACITY
 from benchmark.core.model_control import EXPLICIT, loaded
 from benchmark.core.models import read_models
 from nemo_triton.errors import ServerUnavailableError
@@ -208,3 +209,17 @@ def test_systems_are_compared_in_rounds(measured: Measured) -> None:
     for system in systems.values():
         assert len(system["seconds"]) == 2 and min(system["seconds"]) > 0
         assert system["texts"] == texts and system["changed_texts"] == 0
+
+
+def test_systems_that_do_not_fit_the_memory_together_are_loaded_in_turn(
+    run_module: RunModule, repository: Path, measured: Measured, tmp_path: Path
+) -> None:
+    shared = ("--repository", repository, "--data", measured.data, "--out", tmp_path, "--reload", "--rounds", 2)
+    baselines = [option for name in BASELINES for option in ("--without", name)]
+    done = run_module("compare", "coffee_ctc", *shared, *baselines)
+    assert done.returncode == 0, done.stderr
+    compared = read(tmp_path / "coffee_ctc" / "demo" / "compared.json")
+    systems = {system["name"]: system for system in compared["systems"]}
+    assert compared["not_run"].keys() == {"NeMo transcribe()"}, "its checkpoint isn't given"
+    assert {name: len(system["seconds"]) for name, system in systems.items()} == {OURS: 2, InProcess.name: 2}
+    assert systems[OURS]["texts"] == systems[InProcess.name]["texts"]

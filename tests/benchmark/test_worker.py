@@ -76,6 +76,10 @@ def process_that_prints(*lines: str, then: str = "") -> Process:
         (process_that_prints('{"reason": "two\\nlines"}'), "^two lines$"),
         (process_that_prints(), "^its process ended with code 0: no error message$"),
         (process_that_prints(then="import sys; sys.exit('no memory')"), "^its process ended with code 1: no memory$"),
+        (
+            process_that_prints(then="import os; os.kill(os.getpid(), 9)"),
+            "^its process was killed by SIGKILL, as Linux",
+        ),
         (Process("it", ["nowhere/python"], RECORDINGS), "^nowhere/python: No such file or directory; create this env"),
     ],
 )

@@ -47,7 +47,7 @@ def main(checkpoints: tuple[Path, ...], out: Path, in_formats: int) -> None:
             for recording, row, hypothesis in zip(recordings, rows, hypotheses, strict=True):
                 identity = {"model": name, "set": manifest.parent.name, "audio": recording}
                 lines.append(json.dumps({**identity, "text": row["text"], "nemo": hypothesis.text}) + "\n")
-        # A hybrid's transcribe() can't be told to read by AudioSegment. The heads don't change how a file is read.
+        # A hybrid's transcribe() has no option to read by AudioSegment. The heads don't change how a file is read.
         for file, text in () if _is_hybrid(model) else formats:
             identity = {"model": name, "set": AUDIO_FORMATS.name, "audio": str(file)}
             lines.append(json.dumps({**identity, "text": text, "nemo": _text_of(model, file)}) + "\n")
