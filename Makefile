@@ -16,7 +16,7 @@ NEMO3_READY := .venv/nemo3/.installed
 CHECKPOINTS := demo/coffee_ctc.nemo demo/coffee_rnnt.nemo
 HYBRID := demo/coffee_hybrid.nemo
 # The most accurate first.
-DEMO_CHECKPOINTS := demo/coffee_rnnt.nemo demo/coffee_ctc.nemo $(HYBRID)
+DEMO_CHECKPOINTS := demo/coffee_rnnt.nemo $(HYBRID) demo/coffee_ctc.nemo
 TEST_REPOSITORY := build/test_repository
 FAMILY_REPOSITORY := build/family_repository
 PRECISION_REPOSITORY := build/precision_repository
@@ -70,7 +70,7 @@ REPORT_FULL_SIZE := stt_en_citrinet_256 $(REPORT_LOADED)
 COMPARED := $(basename $(notdir $(CHECKPOINTS))) $(REPORT_FULL_SIZE)
 RUN = $(SERVE)/python -m benchmark.run --repository $(REPORT)/repository --out $(REPORT_RESULTS)
 # An encoder with one thread on each core: the highest throughput of a busy CPU (docs/batching.md).
-BUSY_CPU := --encoders $(shell nproc) --encoder-threads 1
+BUSY_CPU = --encoders $$(nproc) --encoder-threads 1
 COMPARE_IN := $(REPORT)
 COMPARE = $(SERVE)/python -m benchmark.compare --repository $(COMPARE_IN)/repository --out $(COMPARE_IN)/results \
 	--export-python $(EXPORT)/python --baselines-python $(BASELINES)/python
@@ -163,8 +163,8 @@ $(HYBRID_REPOSITORY)/.exported: $(HYBRID) $(EXPORT_CODE) | install
 	$(EXPORT)/python export_scripts/export.py $(HYBRID) --repository $(@D)
 	touch $@
 
-build/nemo_transcripts.jsonl: $(CHECKPOINTS) $(HYBRID) $(RECORDINGS) tests/served/nemo_transcripts.py tests/audio_formats.py verification/encoding.py | install
-	$(EXPORT)/python tests/served/nemo_transcripts.py $(CHECKPOINTS) $(HYBRID) --out $@
+build/nemo_transcripts.jsonl: $(DEMO_CHECKPOINTS) $(RECORDINGS) tests/served/nemo_transcripts.py tests/audio_formats.py verification/encoding.py | install
+	$(EXPORT)/python tests/served/nemo_transcripts.py $(DEMO_CHECKPOINTS) --out $@
 
 build/onnxruntime_1_19/.installed: | install
 	$(SERVE)/pip install -q --no-deps --upgrade --target $(@D) onnxruntime==1.19.2

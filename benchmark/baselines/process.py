@@ -15,6 +15,7 @@ from typing import IO, Any
 from benchmark.baselines.errors import NotRun
 from benchmark.baselines.recordings import by_length
 from benchmark.baselines.system import OFFLINE_BATCH, Measured, System, mean_batch
+from benchmark.core.processes import how_it_ended
 from nemo_triton.errors import one_line
 from nemo_triton.loadtest.recording import Recording
 from nemo_triton.manifest import Utterance
@@ -104,7 +105,9 @@ class Process(System):
             print(line, file=self.process.stdin, flush=True)
         answer_line = self.process.stdout.readline()
         if not answer_line:
-            raise NotRun(self._how_it_ended())
+            code = self.process.wait()
+            self.errors.seek(0)
+            raise NotRun(f"its process {how_it_ended(code, self.errors.read().decode(errors='replace'))}")
         try:
             answer = json.loads(answer_line)
         except json.JSONDecodeError:
@@ -114,17 +117,6 @@ class Process(System):
         if "reason" in answer:
             raise NotRun(one_line(answer["reason"]))
         return answer
-
-    def _how_it_ended(self) -> str:
-        code = self.process.wait()
-        if code == -signal.SIGKILL:
-            return "its process was killed by SIGKILL, as Linux does when memory runs out"
-        return f"its process ended with code {code}: {self._last_error()}"
-
-    def _last_error(self) -> str:
-        self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").strip().splitlines()
-        return one_line(lines[-1]) if lines else "no error message"
 
 
 def _field(answer: dict[str, Any], name: str, kind: type[Any]) -> Any:

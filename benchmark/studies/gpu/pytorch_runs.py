@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmark.core.processes import how_it_ended
 from benchmark.core.results_folder import ResultsError, is_measured, read_json, write_json
 from benchmark.data.dataset import Dataset
-from nemo_triton.errors import ClientError, one_line
+from nemo_triton.errors import ClientError
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,7 @@ class PyTorchRunner:
                 f"{self.python}: {error.strerror}; set --export-python to the export environment's Python"
             ) from error
         if done.returncode or not fresh.exists():
-            lines = done.stderr.strip().splitlines()
-            reason = one_line(lines[-1]) if lines else "no error message"
-            raise ResultsError(f"PyTorch ended with code {done.returncode}: {reason}")
+            raise ResultsError(f"PyTorch {how_it_ended(done.returncode, done.stderr)}")
         results = read_json(fresh)
         fresh.unlink()
         return results
