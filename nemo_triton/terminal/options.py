@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, TypeVar, cast
 
 import click
@@ -41,10 +42,23 @@ def run(command: click.Command) -> NoReturn:
         logging.lastResort.setLevel(logging.INFO)
     # A user who saw that a server went down wants to see that it is back.
     logging.getLogger(LOG_NAME).setLevel(logging.INFO)
-    # Schedulers end a job with SIGTERM; keep the results so far, as with Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    _end_by_sigterm()
     with merged_warnings():
         run_and_exit(command)
+
+
+def _end_by_sigterm() -> None:
+    """Keep the results so far when a scheduler ends the job with SIGTERM, as with Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A background job of a shell script. Ctrl-C must not end it, but SIGTERM must, by the handler of SIGINT.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 class _Line(logging.Formatter):
