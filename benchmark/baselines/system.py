@@ -13,7 +13,8 @@ from nemo_triton.loadtest.recording import Recording
 
 OFFLINE_BATCH = 16
 """Largest batch of systems that get the whole list of recordings."""
-WARM_UP_CONCURRENCY = 2
+WARM_UP_PASSES = 2
+"""Passes in which onnxruntime's memory still grows. Fetching it from the system can take a third of a pass."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,15 @@ class System(ABC):
 
 
 def start(
-    systems: Sequence[System], recordings: Sequence[Recording], stack: ExitStack
+    systems: Sequence[System], recordings: Sequence[Recording], stack: ExitStack, *, concurrency: int
 ) -> tuple[list[System], dict[str, str]]:
-    """Start all systems, and warm each up with one pass over the recordings.
+    """Start all systems, and warm each up.
 
     Args:
         systems: Systems to start.
-        recordings: Recordings of the warm-up pass.
+        recordings: Recordings of the warm-up passes.
         stack: Stack that stops the systems when it is closed.
+        concurrency: As for `System.measure`.
 
     Returns:
         The running systems, and the reasons of the others by name.
@@ -86,7 +88,8 @@ def start(
         with ExitStack() as attempt:
             try:
                 attempt.enter_context(system)
-                system.measure(recordings, WARM_UP_CONCURRENCY)
+                for _ in range(WARM_UP_PASSES):
+                    system.measure(recordings, concurrency)
             except NotRun as reason:
                 not_run[system.name] = str(reason)
             else:

@@ -106,5 +106,7 @@ def _float_name(name: str) -> str:
 def _open(graph: Path, config: triton.ModelConfig) -> ort.InferenceSession:
     options = ort.SessionOptions()
     if THREADS_PARAMETER in config.parameters:
-        options.intra_op_num_threads = int(config.parameters[THREADS_PARAMETER].string_value)
+        # One model runs at a time here, so it gets the threads of all its instances.
+        instances = sum(group.count for group in config.instance_group)
+        options.intra_op_num_threads = int(config.parameters[THREADS_PARAMETER].string_value) * instances
     return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])

@@ -80,7 +80,7 @@ class Broken(System):
 def test_a_broken_system_does_not_stop_the_others(repository: Path) -> None:
     broken, ours = Broken(), InProcess(repository, DEMO_CHECKPOINT.stem)
     with ExitStack() as stack:
-        running, not_run = start([broken, ours], RECORDINGS, stack)
+        running, not_run = start([broken, ours], RECORDINGS, stack, concurrency=2)
         assert broken.closed
     assert (running, not_run) == ([ours], {"broken": "it is broken"})
 

@@ -93,7 +93,7 @@ def main(
                 recordings = shuffled_recordings(Path(manifest))
             except ClientError as error:
                 raise click.ClickException(str(error)) from error
-            with running_methods(checkpoint, repository, recordings, nemo_python) as (methods, not_run):
+            with running_methods(checkpoint, repository, recordings, nemo_python, concurrency) as (methods, not_run):
                 for load in (concurrency, 1):
                     task = progress.add_task(f"{name}, {concurrent_requests(load)}", total=rounds)
                     passes = []
@@ -122,7 +122,7 @@ def main(
 
 @contextmanager
 def running_methods(
-    checkpoint: Path, repository: Path, recordings: Sequence[Recording], nemo_python: Path
+    checkpoint: Path, repository: Path, recordings: Sequence[Recording], nemo_python: Path, concurrency: int
 ) -> Iterator[tuple[list[System], dict[str, str]]]:
     """Start all methods, ours first, and warm them up. Yields those that run, and the reasons of the others."""
     model = checkpoint.stem
@@ -144,7 +144,7 @@ def running_methods(
             served("served, no batching", variants / "unbatched"),
             Process(NEMO, baseline_command(nemo_python, "nemo", checkpoint), recordings),
         ]
-        yield start(methods, recordings, stack)
+        yield start(methods, recordings, stack, concurrency=concurrency)
 
 
 def measure(methods: Sequence[System], recordings: Sequence[Recording], concurrency: int) -> dict[str, Measured]:

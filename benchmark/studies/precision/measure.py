@@ -62,7 +62,7 @@ def measure(
         variant_server = stack.enter_context(serving(variant, only(variant, full.name)))
         systems: list[System] = [Served(name, model.name, server.grpc, recordings) for name, model in models.items()]
         systems.append(Served(DYNAMIC, full.name, variant_server.grpc, recordings))
-        running, not_run = start(systems, recordings, stack)
+        running, not_run = start(systems, recordings, stack, concurrency=concurrency)
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task(full.name, total=len(running) * (rounds + 1))
 
