@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,8 +16,9 @@ from benchmark.baselines.in_process import InProcess
 from benchmark.baselines.recordings import by_length, shuffled_recordings
 from benchmark.baselines.served import Served
 from benchmark.baselines.system import Measured, System, mean_batch, start
-from benchmark.studies.batching.variants import equal_shapes_only
+from benchmark.studies.batching.variants import encoder_per_core, equal_shapes_only
 from benchmark.studies.variants import write_variant
+from nemo_triton.contract import Part
 from nemo_triton.errors import ManifestError
 from nemo_triton.loadtest.recording import Recording
 from server.process import running_server
@@ -42,6 +44,13 @@ def test_in_process_batched_and_unbatched(repository: Path) -> None:
     assert batched.texts == unbatched.texts
     assert (batched.latencies, len(unbatched.latencies)) == ([], len(RECORDINGS))
     assert (batched.mean_batch, unbatched.mean_batch, mean_batch(40, 16)) == (len(RECORDINGS), 1, 40 / 3)
+
+
+def test_in_process_has_the_threads_of_all_encoders(repository: Path, tmp_path: Path) -> None:
+    write_variant(repository, DEMO_CHECKPOINT.stem, tmp_path, encoder_per_core)
+    with InProcess(tmp_path, DEMO_CHECKPOINT.stem) as system:
+        encoder = system.local_ensemble.sessions[Part.ENCODER.of(DEMO_CHECKPOINT.stem)]
+    assert encoder.get_session_options().intra_op_num_threads == len(os.sched_getaffinity(0))
 
 
 @pytest.mark.fast
@@ -83,6 +92,27 @@ def test_a_broken_system_does_not_stop_the_others(repository: Path) -> None:
         running, not_run = start([broken, ours], RECORDINGS, stack, concurrency=2)
         assert broken.closed
     assert (running, not_run) == ([ours], {"broken": "it is broken"})
+
+
+class Counted(System):
+    """A system that notes the concurrency of each pass."""
+
+    name = "counted"
+
+    def __init__(self) -> None:
+        self.passes: list[int] = []
+
+    def measure(self, recordings: Sequence[Recording], concurrency: int) -> Measured:
+        self.passes.append(concurrency)
+        return Measured(1.0, {})
+
+
+@pytest.mark.fast
+def test_warm_up_passes_are_as_the_measured_ones() -> None:
+    counted = Counted()
+    with ExitStack() as stack:
+        start([counted], RECORDINGS, stack, concurrency=16)
+    assert counted.passes == [16, 16]
 
 
 @pytest.mark.fast
