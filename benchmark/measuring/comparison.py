@@ -95,16 +95,14 @@ def compare_systems(
     with ExitStack() as stack:
         server = stack.enter_context(serving(repository, only(repository, model.name)))
         systems = baselines.systems(repository, model.name, server.grpc, recordings)
-        kept, reloaded = (systems[:1], systems[1:]) if reload else (systems, [])
-        running, not_run = start(kept, recordings, stack, concurrency=concurrency)
-        running += reloaded
+        running, not_run = (systems, {}) if reload else start(systems, recordings, stack, concurrency=concurrency)
         passes: dict[str, list[Measured]] = {system.name: [] for system in running}
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task(f"{model.name} on {dataset.description.name}", total=rounds * len(running))
             for _ in range(rounds):
                 for system in running:
                     with ExitStack() as turn:
-                        if system in reloaded and system.name not in not_run:
+                        if reload and system.name not in not_run:
                             not_run |= start([system], recordings, turn, concurrency=concurrency)[1]
                         _add_pass(system, recordings, concurrency, passes, not_run)
                     progress.advance(task)
