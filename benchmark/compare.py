@@ -14,6 +14,7 @@ from benchmark.core.options import concurrency_option
 from benchmark.core.results_folder import is_measured, read_json, write_json
 from benchmark.data.dataset import open_dataset
 from benchmark.measuring.comparison import Baselines, compare_systems
+from nemo_triton.contract import Part
 from nemo_triton.terminal import exit_codes, options
 
 
@@ -117,6 +118,11 @@ def compare(
     within each round. A system that can't run is listed with the reason.
     """
     (chosen,) = choose(read_models(repository), [model], repository)
+    if chosen.encoder != Part.ENCODER.of(chosen.name):
+        raise click.UsageError(
+            f"{chosen.name} is the second recognizer of a hybrid, and NeMo decodes with the first; "
+            f"compare {chosen.encoder.removesuffix(Part.ENCODER.value)}"
+        )
     prepared = open_dataset(dataset)
     file = out / chosen.name / prepared.description.name / "compared.json"
     conditions = {

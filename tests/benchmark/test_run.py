@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from benchmark_results import ROWS, Measured, RunModule, answers
-from locations import DEMO_MANIFEST, ROOT
+from locations import DEMO_MANIFEST, HYBRID_REPOSITORY, ROOT
 from tritonclient.grpc import InferenceServerClient
 
 from benchmark.baselines.in_process import InProcess
@@ -196,6 +196,18 @@ def test_flags_for_one_running_server(
     done = run_module("run", "coffee_ctc", "--repository", repository, "--data", "x", "--out", tmp_path, *flags)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ") and says in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_ctc_head_of_a_hybrid_is_not_compared_with_its_other_head(
+    measured: Measured, run_module: RunModule, tmp_path: Path
+) -> None:
+    shared = ("--repository", HYBRID_REPOSITORY, "--data", measured.data, "--out", tmp_path)
+    done = run_module("compare", "coffee_hybrid_ctc", *shared)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: coffee_hybrid_ctc is the second recognizer of a hybrid, and NeMo decodes with the first; "
+        "compare coffee_hybrid\n"
+    )
 
 
 def test_systems_are_compared_in_rounds(measured: Measured) -> None:
