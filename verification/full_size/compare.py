@@ -266,8 +266,9 @@ PARITY_NOTE = (
     "export. Batched vs. unbatched: the same recording in a batch and unbatched. It shows what padding changes."
 )
 COST_NOTE = (
-    "RTFx is seconds of audio per second, on the CPU of one machine that had other work. One at a time, CTC models are "
-    "served with log-probs. NeMo runs in a separate process, one recording at a time."
+    "RTFx is seconds of audio per second, on the CPU of one machine that had other work. Rows are of different "
+    "times: compare the figures within a row. One at a time, CTC models are served with log-probs. NeMo "
+    "runs in a separate process, one recording at a time."
 )
 
 Column = tuple[str, Callable[[Row], str]]
