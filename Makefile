@@ -81,7 +81,7 @@ LATER := build/report_later
 REPORTED_LATER := parakeet-tdt_ctc-110m parakeet-tdt-0.6b-v2
 # Its systems don't fit 24 GB together.
 RELOADED := parakeet-tdt-0.6b-v2
-LATER_TITLE := Two full-size Parakeets served on a CPU
+LATER_TITLE := Two full-size Parakeets on a CPU, with one single-threaded encoder per core
 PRECISION := build/precision
 PRECISION_MODELS := stt_en_citrinet_256 stt_en_conformer_ctc_small
 PERF_ANALYZER := build/perf_analyzer

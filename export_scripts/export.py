@@ -71,7 +71,10 @@ LONGEST_AUDIO_SECONDS = 24 * 3600
     help="Export the models of a family in both lists; repeat it for more families.",
 )
 @click.option(
-    "--list", "only_list", is_flag=True, help="List models with size, published word error rates and licence, and exit."
+    "--list",
+    "only_list",
+    is_flag=True,
+    help="List models with size, published word error rates and licence, and exit. --family lists one family.",
 )
 @click.option(
     "--repository", type=click.Path(path_type=Path), help="Model repository to write; it is created if needed."
@@ -215,7 +218,7 @@ def main(
     **serving: Any,
 ) -> None:
     if only_list:
-        print_catalogue()
+        print_catalogue(families)
         return
     _check_precision(precision_name, target, max_word_change, calibration)
     sources, unknown_patterns = select(checkpoints, families, everything)

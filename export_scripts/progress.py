@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import click
 from rich.console import Console
@@ -108,11 +108,17 @@ def _cells(model: Model) -> tuple[str, ...]:
     )
 
 
-def print_catalogue() -> None:
-    """Print both lists of the catalogue, and what is not in them."""
+def print_catalogue(families: Collection[str]) -> None:
+    """Print both lists of the catalogue, and what is not in them.
+
+    Args:
+        families: Families to print; empty for all.
+    """
     console = Console(width=LIST_WIDTH)
-    console.print(catalogue_table(PUBLISHED, "the 22, by --family"))
-    console.print()
-    console.print(catalogue_table(LATER_MODELS, "later, by --family"))
+    for models, title in ((PUBLISHED, "the 22, by --family"), (LATER_MODELS, "later, by --family")):
+        chosen = [model for model in models if model.family in (families or FAMILIES)]
+        if chosen:
+            console.print(catalogue_table(chosen, title))
+            console.print()
     multilingual = [f"{model.served_as} ({model.languages} languages)" for model in LATER_MODELS if model.languages > 1]
-    click.echo(f"\nMultilingual: {', '.join(multilingual)}.\n{LIST_NOTES}")
+    click.echo(f"Multilingual: {', '.join(multilingual)}.\n{LIST_NOTES}")

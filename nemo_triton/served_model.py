@@ -87,7 +87,10 @@ def find_recognizer(name: str | None) -> Calls[ServedModel]:
     model = _describe((yield "get_model_config", {"model_name": name}).config, ready) if name in ready else None
     if model is None:
         known = ", ".join((yield from _recognizers(ready))) or "none"
-        problem, hint = "not served", "; restart the server to serve a new export, or see its log"
+        problem, hint = (
+            "not served",
+            "; restart the server to serve a new export (--load-model loads only what it names), or see its log",
+        )
         twin = _recognizer_of(name, ready)
         if twin:
             problem, hint = f"not a recognizer; use {twin}", ""

@@ -47,7 +47,7 @@ PUBLISHED: tuple[Model, ...] = (
 LATER_MODELS: tuple[Model, ...] = (
     Model("nvidia/stt_en_citrinet_256_ls", "citrinet", 10, (3.78, 9.6), licence=CC_BY, source=CARD),
     Model("nvidia/stt_en_citrinet_512_ls", "citrinet", 36, licence=CC_BY),
-    Model("stt_en_conformer_ctc_xlarge", "conformer_ctc", 636, (2.00, 3.74)),
+    Model("stt_en_conformer_ctc_xlarge", "conformer_ctc", 637, (2.00, 3.74)),
     Model("stt_en_contextnet_256", "contextnet", 14.5, (3.3, 8.0), ngc_version="1.6.0"),
     Model("stt_en_conformer_transducer_large_ls", "conformer_transducer", None, (2.3, 5.1)),
     Model("stt_en_conformer_transducer_xlarge", "conformer_transducer", 644.9, (1.62, 3.01), licence=CC_BY),

@@ -177,7 +177,7 @@ def test_the_http_and_metrics_ports_are_recognized(repository: Path, triton: Any
 def test_the_error_for_an_unknown_model_lists_the_known_ones(kind: str, triton: Any) -> None:
     with pytest.raises(UnknownModelError) as caught:
         connect(kind, "no_such_model", triton.url)
-    hint = "restart the server to serve a new export, or see its log"
+    hint = "restart the server to serve a new export (--load-model loads only what it names), or see its log"
     assert str(caught.value) == f"model no_such_model is not served; recognizers served: {triton.model}; {hint}"
 
 

@@ -159,6 +159,14 @@ def test_list() -> None:
     assert "Multilingual: parakeet-tdt-0.6b-v3 (25 languages)." in result.stdout
 
 
+@pytest.mark.fast
+def test_list_of_one_family() -> None:
+    listed = invoke_export("--list", "--family", "parakeet").stdout
+    for model in CATALOGUE:
+        assert (f" {model.name} " in listed) == (model.family == "parakeet")
+    assert "the 22, by --family" not in listed
+
+
 def test_all_without_network(tmp_path: Path) -> None:
     result = run_export("--all", "--repository", tmp_path / "repository", home=tmp_path / "home")
     assert result.returncode == 1

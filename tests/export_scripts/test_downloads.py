@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from command import invoke_export, run_export
 from locations import DEMO_CHECKPOINT
+from requests.exceptions import ConnectionError as RequestsConnectionError
+from urllib3 import HTTPSConnectionPool
+from urllib3.exceptions import MaxRetryError
 
 from export_scripts.checkpoints import catalogue, listed_model
 from export_scripts.checkpoints.catalogue import CATALOGUE
@@ -72,6 +75,37 @@ def test_a_name_that_nobody_lists(tmp_path: Path) -> None:
         ExportError, match=r"stt_en_unlisted: neither a \.nemo file nor a pretrained model that NeMo knows"
     ):
         download(UNLISTED.name)
+
+
+class Unreachable:
+    """NeMo's ASRModel without a network."""
+
+    @staticmethod
+    def get_available_model_names() -> list[str]:
+        return []
+
+    @staticmethod
+    def from_pretrained(name: str, **_: object) -> str:
+        pool = HTTPSConnectionPool("huggingface.co", port=443)
+        raise RequestsConnectionError(MaxRetryError(pool, f"/{name}", OSError("no route")), "(Request ID: 1)")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("nvidia/parakeet-tdt-0.6b-v9", "do you mean nvidia/parakeet-tdt-0.6b-v3? Or "),
+        ("nvidia/parakeet-tdt-0.6b-v2", ""),
+        ("nvidia/nothing_like_it", ""),
+    ],
+)
+def test_a_host_that_can_not_be_reached_is_named(monkeypatch: pytest.MonkeyPatch, name: str, hint: str) -> None:
+    monkeypatch.setattr("nemo.collections.asr.models.ASRModel", Unreachable)
+    with pytest.raises(ExportError) as caught:
+        download(name)
+    assert str(caught.value) == (
+        f"{name}: no such file, and it could not be downloaded (huggingface.co can't be reached); {hint}"
+        "check the path, or the name and the network"
+    )
 
 
 @pytest.mark.fast
