@@ -11,9 +11,6 @@ from pathlib import Path
 import pytest
 from command import invoke_export, run_export
 from locations import DEMO_CHECKPOINT
-from requests.exceptions import ConnectionError as RequestsConnectionError
-from urllib3 import HTTPSConnectionPool
-from urllib3.exceptions import MaxRetryError
 
 from export_scripts.checkpoints import catalogue, listed_model
 from export_scripts.checkpoints.catalogue import CATALOGUE
@@ -86,6 +83,11 @@ class Unreachable:
 
     @staticmethod
     def from_pretrained(name: str, **_: object) -> str:
+        # Packages of the export environment; the fast tests of this file run in the other.
+        from requests.exceptions import ConnectionError as RequestsConnectionError
+        from urllib3 import HTTPSConnectionPool
+        from urllib3.exceptions import MaxRetryError
+
         pool = HTTPSConnectionPool("huggingface.co", port=443)
         raise RequestsConnectionError(MaxRetryError(pool, f"/{name}", OSError("no route")), "(Request ID: 1)")
 
