@@ -288,10 +288,10 @@ def _others(table: Json) -> list[str]:
         "",
         "The second list of `export.py --list`: FastConformer, Parakeet, and variants of the 22. WER: LibriSpeech "
         "test-clean / test-other. Leaderboard: mean word error rate of the eight sets of the Open ASR Leaderboard of "
-        "March 2026, and the RTFx of NeMo on its GPU (batches of 128). Our RTFx and "
-        "memory are still to be measured as for the 22: until then eleven architectures have rougher figures in "
-        "[full_size_later.md](full_size_later.md), and two are compared with other packages in "
-        "[report_later](report_later/report.md). A dash: no figure was found.",
+        "March 2026, and the RTFx of NeMo on its GPU (batches of 128). Our RTFx and memory are still to be "
+        "measured as for the 22: until then eleven architectures have rougher figures in [full_size_later.md]"
+        "(full_size_later.md), and two are compared with other packages in [report_later](report_later/report.md). A "
+        "dash: no figure was found.",
         "",
         *table_lines(columns.LATER_MODELS, table["others"]),
         "",
